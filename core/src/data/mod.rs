@@ -1,0 +1,5 @@
+//! Objects to batches.
+
+mod batch;
+
+pub use batch::{Batch, Part, Purpose, Row};

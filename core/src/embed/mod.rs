@@ -1,0 +1,1 @@
+//! Embeddings and the files they go to.

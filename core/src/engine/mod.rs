@@ -1,0 +1,151 @@
+//! The engine: the model and its optimiser on a device, behind an object-safe [`Session`].
+//!
+//! A session is generic inside ([`open`] over any [`Platform`](crate::kernels::Platform))
+//! and plain outside: host arrays in, host arrays out. Training, embedding, probing and
+//! verifying are written once against [`Session`] and know no backend.
+
+mod session;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use session::open;
+
+use crate::data::Batch;
+use crate::error::Result;
+use crate::model::ModelConfig;
+
+/// Named arrays on the host: parameters, gradients or moments.
+pub type StateDict = BTreeMap<String, HostTensor>;
+
+/// A dense row-major `f32` array on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// Length of every axis.
+    pub shape: Vec<usize>,
+    /// `shape.product()` numbers.
+    pub data: Vec<f32>,
+}
+
+/// What an optimiser step needs beside the gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepSettings {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// AdamW's decays of the two running means.
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// Decay of tensors of two and more dimensions.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0 clips nothing.
+    pub clip: f64,
+}
+
+/// The loss of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Weighted losses summed over modalities, divided by their number.
+    pub total: f32,
+    /// Unweighted loss by modality.
+    pub modalities: BTreeMap<String, f32>,
+}
+
+/// What [`Session::step`] reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    /// Loss of each micro-batch accumulated since the last step.
+    pub losses: Vec<Losses>,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f32,
+}
+
+/// AdamW's state: running means under the parameters' names, and the steps taken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptimiserState {
+    /// Running means of the gradients.
+    pub moment1: StateDict,
+    /// Running means of the squared gradients.
+    pub moment2: StateDict,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+/// A place in the model where hidden states are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layer {
+    /// The output of this block, counted from 0.
+    Block(usize),
+    /// After the final layer norm.
+    Final,
+}
+
+/// A model on a device. Batches may be queued: what [`accumulate`](Self::accumulate)
+/// starts, [`step`](Self::step) waits for.
+pub trait Session: Send {
+    /// Shape of the model.
+    fn model(&self) -> &ModelConfig;
+
+    /// The parameters, `model().parameters()` by name.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn parameters(&self) -> Result<StateDict>;
+
+    /// Sets all parameters.
+    ///
+    /// # Errors
+    /// When one is missing, unknown or of another shape; nothing is changed then.
+    fn set_parameters(&mut self, parameters: &StateDict) -> Result<()>;
+
+    /// State of the optimiser; empty moments before the first step.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn optimiser(&self) -> Result<OptimiserState>;
+
+    /// Sets the state of the optimiser.
+    ///
+    /// # Errors
+    /// When a moment is missing, unknown or of another shape; nothing is changed then.
+    fn set_optimiser(&mut self, state: &OptimiserState) -> Result<()>;
+
+    /// Runs `batch` forward and backward and adds its gradient times `scale` to the sum.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model or the device fails.
+    fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<()>;
+
+    /// The gradients accumulated since the last step, before clipping.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn gradients(&self) -> Result<StateDict>;
+
+    /// Clips the accumulated gradient, takes one AdamW step with it and forgets it.
+    ///
+    /// # Errors
+    /// When nothing was accumulated or the device fails.
+    fn step(&mut self, settings: &StepSettings) -> Result<StepReport>;
+
+    /// Loss of `batch`, no gradients.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model or the device fails.
+    fn evaluate(&mut self, batch: &Batch) -> Result<Losses>;
+
+    /// For each modality of the batch that has targets, the decoder's outputs
+    /// `[targets, width]` (logits for codes), by name.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model or the device fails.
+    fn predict(&mut self, batch: &Batch) -> Result<StateDict>;
+
+    /// Hidden states `[rows, len, width]` of `batch` at `layer`; the blocks after it are
+    /// not run.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model or the device fails.
+    fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor>;
+}

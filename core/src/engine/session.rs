@@ -1,0 +1,324 @@
+//! The generic engine behind [`Session`].
+
+use std::collections::BTreeMap;
+
+use burn_backend::tensor::Device;
+use burn_tensor::{Tensor, TensorData, backend::Backend};
+
+use super::{
+    HostTensor, Layer, Losses, OptimiserState, Session, StateDict, StepReport, StepSettings,
+};
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::kernels::{AdamW, Kernels, Platform, Slot};
+use crate::model::{self, DeviceBatch, ModelConfig, ParameterSpec, Weights};
+use crate::tokens::Values;
+
+/// A model of the shape `model` with all parameters zero on `device`.
+///
+/// # Errors
+/// When the shape contradicts itself.
+pub fn open<P: Platform>(
+    device: Device<P::Backend>,
+    model: &ModelConfig,
+) -> Result<Box<dyn Session>> {
+    model.check()?;
+    let zeros = |spec: ParameterSpec| {
+        let value = Tensor::zeros([spec.elements()], &device);
+        Parameter { spec, value, moments: None, grad: None }
+    };
+    Ok(Box::new(DeviceSession::<P> {
+        parameters: model.parameters().into_iter().map(zeros).collect(),
+        model: model.clone(),
+        device,
+        steps: 0,
+        losses: Vec::new(),
+    }))
+}
+
+struct DeviceSession<P: Platform> {
+    model: ModelConfig,
+    device: Device<P::Backend>,
+    parameters: Vec<Parameter<P::Backend>>,
+    steps: u64,
+    losses: Vec<PendingLosses<P::Backend>>,
+}
+
+/// A parameter and what training knows of it, flattened.
+struct Parameter<B: Backend> {
+    spec: ParameterSpec,
+    value: Tensor<B, 1>,
+    moments: Option<[Tensor<B, 1>; 2]>,
+    grad: Option<Tensor<B, 1>>,
+}
+
+/// Losses still on the device.
+struct PendingLosses<B: Backend> {
+    total: Tensor<B, 1>,
+    modalities: BTreeMap<String, Tensor<B, 1>>,
+}
+
+impl<B: Backend> PendingLosses<B> {
+    fn read(self) -> Result<Losses> {
+        let modalities = self.modalities.into_iter().map(|(name, loss)| Ok((name, scalar(loss)?)));
+        Ok(Losses { total: scalar(self.total)?, modalities: modalities.collect::<Result<_>>()? })
+    }
+}
+
+fn to_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<HostTensor> {
+    let shape = tensor.dims().to_vec();
+    let data = tensor.into_data().into_vec::<f32>().map_err(|e| {
+        Error::Failed(format!("the device returned numbers of an unexpected type: {e:?}"))
+    })?;
+    Ok(HostTensor { shape, data })
+}
+
+fn scalar<B: Backend>(tensor: Tensor<B, 1>) -> Result<f32> {
+    to_host(tensor)?
+        .data
+        .first()
+        .copied()
+        .ok_or_else(|| Error::Failed("the device returned no number".into()))
+}
+
+/// Checks that `given` has exactly the parameters of `specs`, in their shapes.
+fn check_names<'a>(
+    specs: impl Iterator<Item = &'a ParameterSpec>,
+    given: &StateDict,
+    what: &str,
+) -> Result<()> {
+    let mut known = std::collections::BTreeSet::new();
+    for spec in specs {
+        known.insert(spec.name.as_str());
+        match given.get(&spec.name) {
+            None => return Err(Error::Failed(format!("{what} {} is missing", spec.name))),
+            Some(found) if found.shape != spec.shape => {
+                return Err(Error::Failed(format!(
+                    "{what} {} has the shape {:?}, this model needs {:?}",
+                    spec.name, found.shape, spec.shape
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    match given.keys().find(|name| !known.contains(name.as_str())) {
+        Some(name) => Err(Error::Failed(format!("{what} {name} is unknown to this model"))),
+        None => Ok(()),
+    }
+}
+
+impl<P: Platform> DeviceSession<P> {
+    /// The parameters as leaves; `track` asks for gradients.
+    fn weights(&self, track: bool) -> Weights<P> {
+        let mut weights = Weights { vectors: BTreeMap::new(), matrices: BTreeMap::new() };
+        for parameter in &self.parameters {
+            let name = parameter.spec.name.clone();
+            if let [rows, columns] = parameter.spec.shape[..] {
+                let matrix = Tensor::from_inner(parameter.value.clone().reshape([rows, columns]));
+                let matrix = if track { matrix.require_grad() } else { matrix };
+                weights.matrices.insert(name, matrix);
+            } else {
+                let vector = Tensor::from_inner(parameter.value.clone());
+                let vector = if track { vector.require_grad() } else { vector };
+                weights.vectors.insert(name, vector);
+            }
+        }
+        weights
+    }
+
+    fn upload(&self, tensor: &HostTensor) -> Tensor<P::Backend, 1> {
+        let data = TensorData::new(tensor.data.clone(), [tensor.data.len()]);
+        Tensor::from_data(data, &self.device)
+    }
+
+    fn download(
+        &self,
+        pick: impl Fn(&Parameter<P::Backend>) -> Option<Tensor<P::Backend, 1>>,
+    ) -> Result<StateDict> {
+        let mut out = StateDict::new();
+        for parameter in &self.parameters {
+            if let Some(tensor) = pick(parameter) {
+                let HostTensor { data, .. } = to_host(tensor)?;
+                let shape = parameter.spec.shape.clone();
+                out.insert(parameter.spec.name.clone(), HostTensor { shape, data });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Refuses a batch whose tokens are not the model's.
+    fn check(&self, batch: &Batch) -> Result<()> {
+        for (name, part) in &batch.parts {
+            let spec = self
+                .model
+                .modalities
+                .get(name)
+                .ok_or_else(|| Error::Failed(format!("the model has no modality {name:?}")))?;
+            let numbers = match spec.values {
+                Values::Continuous { width } => width,
+                Values::Codes { .. } => 0,
+            };
+            if part.inputs.values.len() != part.inputs.len * numbers
+                || part.target_values.len() != part.targets * numbers
+            {
+                return Err(Error::Failed(format!(
+                    "the batch's {name} tokens are not {numbers} numbers wide"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn slots(&mut self) -> Result<Vec<Slot<P::Backend>>> {
+        if self.parameters.iter().all(|p| p.grad.is_none()) {
+            return Err(Error::Failed("no gradient was accumulated before the step".into()));
+        }
+        // Taken out of the session so that each tensor has one owner and kernels may
+        // update it in place.
+        let empty = Tensor::zeros([1], &self.device);
+        let slots = self.parameters.iter_mut().map(|p| {
+            let n = p.spec.elements();
+            let zeros = || Tensor::zeros([n], &self.device);
+            let [moment1, moment2] = p.moments.take().unwrap_or_else(|| [zeros(), zeros()]);
+            Slot {
+                value: std::mem::replace(&mut p.value, empty.clone()),
+                grad: p.grad.take().unwrap_or_else(zeros),
+                moment1,
+                moment2,
+                decay: p.spec.shape.len() >= 2,
+            }
+        });
+        Ok(slots.collect())
+    }
+}
+
+impl<P: Platform> Session for DeviceSession<P> {
+    fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    fn parameters(&self) -> Result<StateDict> {
+        self.download(|p| Some(p.value.clone()))
+    }
+
+    fn set_parameters(&mut self, parameters: &StateDict) -> Result<()> {
+        check_names(self.parameters.iter().map(|p| &p.spec), parameters, "parameter")?;
+        for k in 0..self.parameters.len() {
+            let name = &self.parameters[k].spec.name;
+            self.parameters[k].value = self.upload(&parameters[name]);
+        }
+        Ok(())
+    }
+
+    fn optimiser(&self) -> Result<OptimiserState> {
+        let moment =
+            |k: usize| self.download(move |p| p.moments.as_ref().map(|moments| moments[k].clone()));
+        Ok(OptimiserState { moment1: moment(0)?, moment2: moment(1)?, steps: self.steps })
+    }
+
+    fn set_optimiser(&mut self, state: &OptimiserState) -> Result<()> {
+        self.steps = state.steps;
+        if state.steps == 0 && state.moment1.is_empty() && state.moment2.is_empty() {
+            self.parameters.iter_mut().for_each(|p| p.moments = None);
+            return Ok(());
+        }
+        for moment in [&state.moment1, &state.moment2] {
+            check_names(self.parameters.iter().map(|p| &p.spec), moment, "moment of")?;
+        }
+        for k in 0..self.parameters.len() {
+            let name = &self.parameters[k].spec.name;
+            let moments = [self.upload(&state.moment1[name]), self.upload(&state.moment2[name])];
+            self.parameters[k].moments = Some(moments);
+        }
+        Ok(())
+    }
+
+    fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<()> {
+        self.check(batch)?;
+        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let weights = self.weights(true);
+        let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
+        let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
+        drop(states_nd);
+        let (total, modalities) = model::losses(outputs, &device_batch, &self.model);
+        self.losses.push(PendingLosses {
+            total: total.clone().inner(),
+            modalities: modalities.into_iter().map(|(name, loss)| (name, loss.inner())).collect(),
+        });
+        let mut grads = total.mul_scalar(scale).backward();
+        for parameter in &mut self.parameters {
+            let name = &parameter.spec.name;
+            let n = parameter.spec.elements();
+            let grad = match weights.matrices.get(name) {
+                Some(matrix) => matrix.grad_remove(&mut grads).map(|g| g.reshape([n])),
+                None => weights.vectors[name].grad_remove(&mut grads),
+            };
+            parameter.grad = match (parameter.grad.take(), grad) {
+                (Some(sum), Some(grad)) => Some(sum + grad),
+                (sum, grad) => sum.or(grad),
+            };
+        }
+        Ok(())
+    }
+
+    fn gradients(&self) -> Result<StateDict> {
+        self.download(|p| p.grad.clone())
+    }
+
+    fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {
+        let mut slots = self.slots()?;
+        let grads: Vec<_> = slots.iter().map(|slot| slot.grad.clone()).collect();
+        let grad_norm = scalar(P::Kernels::global_norm(&grads))?;
+        drop(grads);
+        self.steps += 1;
+        let clip = settings.clip as f32;
+        // As PyTorch's clip_grad_norm_: the factor clip/(norm + 1e-6), never above one.
+        let grad_scale = if clip > 0.0 { (clip / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
+        let step = AdamW {
+            lr: settings.lr as f32,
+            beta1: settings.betas[0] as f32,
+            beta2: settings.betas[1] as f32,
+            eps: settings.eps as f32,
+            weight_decay: settings.weight_decay as f32,
+            step: self.steps,
+            grad_scale,
+        };
+        P::Kernels::adamw(&mut slots, &step);
+        for (parameter, slot) in self.parameters.iter_mut().zip(slots) {
+            parameter.value = slot.value;
+            parameter.moments = Some([slot.moment1, slot.moment2]);
+        }
+        let losses = std::mem::take(&mut self.losses);
+        let losses = losses.into_iter().map(PendingLosses::read).collect::<Result<_>>()?;
+        Ok(StepReport { losses, grad_norm })
+    }
+
+    fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
+        self.check(batch)?;
+        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let weights = self.weights(false);
+        let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
+        let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
+        let (total, modalities) = model::losses(outputs, &device_batch, &self.model);
+        let modalities = modalities.into_iter().map(|(name, loss)| (name, loss.inner()));
+        PendingLosses { total: total.inner(), modalities: modalities.collect() }.read()
+    }
+
+    fn predict(&mut self, batch: &Batch) -> Result<StateDict> {
+        self.check(batch)?;
+        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let weights = self.weights(false);
+        let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
+        let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
+        outputs.into_iter().map(|(name, y)| Ok((name, to_host(y.inner())?))).collect()
+    }
+
+    fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor> {
+        self.check(batch)?;
+        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let weights = self.weights(false);
+        let states_nd = model::states(&device_batch, &self.model, &weights, layer);
+        let shape = vec![batch.rows, batch.len, self.model.width];
+        Ok(HostTensor { shape, data: to_host(states_nd.inner())?.data })
+    }
+}

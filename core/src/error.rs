@@ -1,0 +1,80 @@
+//! The errors a user can meet. Each names what is wrong, where, and the way out.
+
+use std::path::{Path, PathBuf};
+
+/// `Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in one sentence a user can act on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command or the recipe asks for something that cannot be (exit code 2).
+    #[error("{0}")]
+    Misuse(String),
+    /// A place in a recipe, with the file, line and column it was written at.
+    #[error("{place}: {message}")]
+    Recipe {
+        /// `file:line:column`, or the `--set` argument that holds the value.
+        place: String,
+        /// What is wrong there and what would be right.
+        message: String,
+    },
+    /// A file that cannot be read or does not hold what it should.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        message: String,
+    },
+    /// One object of a source that cannot be used; counted, listed and skipped.
+    #[error("object {id}: {message}")]
+    Object {
+        /// Id of the object.
+        id: String,
+        /// Why it cannot be used.
+        message: String,
+    },
+    /// The work was interrupted by the user.
+    #[error("{0}")]
+    Interrupted(String),
+    /// Anything else that ended the work.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// An error about `path`.
+    pub fn file(path: impl AsRef<Path>, message: impl ToString) -> Self {
+        Self::File { path: path.as_ref().to_owned(), message: message.to_string() }
+    }
+
+    /// An error about the object `id`.
+    pub fn object(id: impl ToString, message: impl ToString) -> Self {
+        Self::Object { id: id.to_string(), message: message.to_string() }
+    }
+
+    /// An operating-system error while doing `what` to `path`, with the way out where the
+    /// cause is a common one.
+    pub fn io(what: &str, path: impl AsRef<Path>, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Kind;
+        let advice = match error.kind() {
+            Kind::NotFound => "; check the path",
+            Kind::PermissionDenied => "; check its permissions",
+            Kind::StorageFull | Kind::QuotaExceeded => {
+                "; free some space or choose another folder with --out"
+            }
+            Kind::ReadOnlyFilesystem => "; choose another folder with --out",
+            _ => "",
+        };
+        Self::file(path, format!("cannot {what}: {error}{advice}"))
+    }
+
+    /// Exit code of the process that ends with this error: 2 for misuse, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Misuse(_) | Self::Recipe { .. } => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The operations that decide the speed, forward and backward, on plain (not
+//! differentiated) tensors.
+//!
+//! Every operation has a default in plain Burn operations ([`reference`]): correct on any
+//! backend, and the truth that tests compare with. A backend overrides what it can do
+//! better. [`ops`] makes differentiable operations of them.
+//!
+//! Shapes are named by suffixes: `b` rows of a batch, `t` tokens of a row, `n` = b·t, `d`
+//! width of the model, `h` heads, `i`/`o` inputs and outputs of a layer.
+
+pub mod ops;
+pub mod reference;
+
+use burn_autodiff::Autodiff;
+use burn_tensor::{Int, Tensor, backend::Backend};
+
+/// A Burn backend with the kernels to use on it.
+pub trait Platform: Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// The Burn backend.
+    type Backend: Backend;
+    /// Its kernels.
+    type Kernels: Kernels<Self::Backend>;
+}
+
+/// The differentiated backend of a platform.
+pub type Differentiated<P> = Autodiff<<P as Platform>::Backend>;
+
+/// Which tokens of its row a token attends to.
+#[derive(Clone, Debug)]
+pub struct AttentionMask<B: Backend> {
+    /// Only to itself and to the tokens before it; otherwise to all.
+    pub causal: bool,
+    /// `[b, t]` document numbers: only to tokens of its own document. `None`: a row is one
+    /// document.
+    pub documents_bt: Option<Tensor<B, 2, Int>>,
+}
+
+impl<B: Backend> AttentionMask<B> {
+    /// The mask of the autoregressive objective on rows of one document each.
+    pub fn causal() -> Self {
+        Self { causal: true, documents_bt: None }
+    }
+}
+
+/// What [`Kernels::attention`] returns.
+#[derive(Clone, Debug)]
+pub struct Attended<B: Backend> {
+    /// `[b, t, d]` values averaged under the attention weights, heads side by side.
+    pub out_btd: Tensor<B, 3>,
+    /// `[b, h, t]` natural logarithm of the sum of exponentials of each query's scaled
+    /// scores: all the backward pass needs to rebuild the weights.
+    pub lse_bht: Tensor<B, 3>,
+}
+
+/// What [`Kernels::layer_norm`] returns.
+#[derive(Clone, Debug)]
+pub struct Normalised<B: Backend> {
+    /// `[n, d]` normalised rows times the gain.
+    pub y_nd: Tensor<B, 2>,
+    /// `[n]` means of the rows.
+    pub mean_n: Tensor<B, 1>,
+    /// `[n]` reciprocals of the rows' standard deviations, epsilon included.
+    pub rstd_n: Tensor<B, 1>,
+}
+
+/// What [`Kernels::linear_backward`] returns.
+#[derive(Clone, Debug)]
+pub struct LinearGradients<B: Backend> {
+    /// `[n, i]` gradient for the input, when asked for.
+    pub dx_ni: Option<Tensor<B, 2>>,
+    /// `[o, i]` gradient for the weight.
+    pub dw_oi: Tensor<B, 2>,
+    /// `[o]` gradient for the bias, when asked for.
+    pub db_o: Option<Tensor<B, 1>>,
+}
+
+/// One parameter with what AdamW knows of it, all flattened.
+#[derive(Clone, Debug)]
+pub struct Slot<B: Backend> {
+    /// The parameter.
+    pub value: Tensor<B, 1>,
+    /// Its gradient, before clipping.
+    pub grad: Tensor<B, 1>,
+    /// Running mean of the gradient.
+    pub moment1: Tensor<B, 1>,
+    /// Running mean of the squared gradient.
+    pub moment2: Tensor<B, 1>,
+    /// Whether weight decay applies (tensors of two and more dimensions).
+    pub decay: bool,
+}
+
+/// One step of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101).
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub lr: f32,
+    /// Decay of the running mean of gradients.
+    pub beta1: f32,
+    /// Decay of the running mean of squared gradients.
+    pub beta2: f32,
+    /// Added to the denominator.
+    pub eps: f32,
+    /// Weight decay, applied to [`Slot::decay`] parameters and scaled by `lr`.
+    pub weight_decay: f32,
+    /// Number of this step, counted from 1, for the bias correction.
+    pub step: u64,
+    /// Factor on every gradient (from clipping by global norm).
+    pub grad_scale: f32,
+}
+
+/// The operations. Each default is the reference; see [`reference`] for the formulas.
+pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + 'static {
+    /// `y_no = x_ni · w_oiᵀ + b_o`.
+    fn linear(x_ni: Tensor<B, 2>, w_oi: Tensor<B, 2>, b_o: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
+        reference::linear(x_ni, w_oi, b_o)
+    }
+
+    /// Gradients of [`linear`](Self::linear) for the gradient `dy_no` of its output; for
+    /// the input only when `input`, for the bias only when `bias`.
+    fn linear_backward(
+        x_ni: Tensor<B, 2>,
+        w_oi: Tensor<B, 2>,
+        dy_no: Tensor<B, 2>,
+        input: bool,
+        bias: bool,
+    ) -> LinearGradients<B> {
+        reference::linear_backward(x_ni, w_oi, dy_no, input, bias)
+    }
+
+    /// Layer normalisation over the last axis with a gain and no bias.
+    fn layer_norm(x_nd: Tensor<B, 2>, gain_d: Tensor<B, 1>, eps: f32) -> Normalised<B> {
+        reference::layer_norm(x_nd, gain_d, eps)
+    }
+
+    /// Gradients of [`layer_norm`](Self::layer_norm) for input and gain.
+    fn layer_norm_backward(
+        x_nd: Tensor<B, 2>,
+        gain_d: Tensor<B, 1>,
+        mean_n: Tensor<B, 1>,
+        rstd_n: Tensor<B, 1>,
+        dy_nd: Tensor<B, 2>,
+    ) -> (Tensor<B, 2>, Tensor<B, 1>) {
+        reference::layer_norm_backward(x_nd, gain_d, mean_n, rstd_n, dy_nd)
+    }
+
+    /// The tanh approximation of GELU.
+    fn gelu(x_nd: Tensor<B, 2>) -> Tensor<B, 2> {
+        reference::gelu(x_nd)
+    }
+
+    /// Gradient of [`gelu`](Self::gelu) for its input `x_nd`.
+    fn gelu_backward(x_nd: Tensor<B, 2>, dy_nd: Tensor<B, 2>) -> Tensor<B, 2> {
+        reference::gelu_backward(x_nd, dy_nd)
+    }
+
+    /// Scaled dot-product attention. `qkv_bte` holds queries, keys and values side by side
+    /// (e = 3 d), the heads contiguous within each; scores are scaled by 1/√(d/heads).
+    fn attention(qkv_bte: Tensor<B, 3>, heads: usize, mask: &AttentionMask<B>) -> Attended<B> {
+        reference::attention(qkv_bte, heads, mask)
+    }
+
+    /// Gradient of [`attention`](Self::attention) for `qkv_bte`.
+    fn attention_backward(
+        qkv_bte: Tensor<B, 3>,
+        attended: Attended<B>,
+        dout_btd: Tensor<B, 3>,
+        heads: usize,
+        mask: &AttentionMask<B>,
+    ) -> Tensor<B, 3> {
+        reference::attention_backward(qkv_bte, attended, dout_btd, heads, mask)
+    }
+
+    /// Mean Huber loss (delta 1) over all elements, and its gradient for `y_nf`.
+    fn huber(y_nf: Tensor<B, 2>, target_nf: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 2>) {
+        reference::huber(y_nf, target_nf)
+    }
+
+    /// Euclidean norm of all gradients taken together, `[1]`.
+    fn global_norm(grads: &[Tensor<B, 1>]) -> Tensor<B, 1> {
+        reference::global_norm(grads)
+    }
+
+    /// One AdamW step over all parameters: updates `value` and both moments of each slot.
+    fn adamw(slots: &mut [Slot<B>], step: &AdamW) {
+        for slot in slots {
+            reference::adamw(slot, step);
+        }
+    }
+}
+
+/// The reference itself as kernels for any Burn backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+impl<B: Backend> Kernels<B> for Reference {}

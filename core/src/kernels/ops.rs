@@ -1,0 +1,234 @@
+//! The kernels as differentiable operations: each is one node of the autodiff graph that
+//! keeps what its backward kernel needs and nothing else.
+
+use std::marker::PhantomData;
+
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::NoCheckpointing;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_backend::tensor::FloatTensor;
+use burn_tensor::{Tensor, TensorPrimitive, backend::Backend};
+
+use super::{Attended, AttentionMask, Differentiated, Kernels, Normalised, Platform};
+
+type Primitive<P> = FloatTensor<<P as Platform>::Backend>;
+type DiffTensor<P, const D: usize> = Tensor<Differentiated<P>, D>;
+
+fn typed<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}
+
+/// Registers `$op` over the parent nodes: `state` is kept for backward when one of the
+/// parents is differentiated.
+macro_rules! finish {
+    ($op:expr, $nodes:expr, $state:expr, $output:expr) => {
+        typed(match $op.prepare::<NoCheckpointing>($nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish($state, $output),
+            OpsKind::UnTracked(prep) => prep.finish($output),
+        })
+    };
+}
+
+#[derive(Debug)]
+struct LinearOp<P>(PhantomData<P>);
+
+/// N = 2: input and weight; N = 3: and bias.
+impl<P: Platform, const N: usize> Backward<P::Backend, N> for LinearOp<P> {
+    type State = (Primitive<P>, Primitive<P>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, N>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let dy_no = typed(grads.consume::<P::Backend>(&ops.node));
+        let (x_ni, w_oi) = ops.state;
+        let parent = |k: usize| ops.parents.get(k).and_then(Option::as_ref);
+        let result = P::Kernels::linear_backward(
+            typed(x_ni),
+            typed(w_oi),
+            dy_no,
+            parent(0).is_some(),
+            parent(2).is_some(),
+        );
+        if let (Some(node), Some(dx_ni)) = (parent(0), result.dx_ni) {
+            grads.register::<P::Backend>(node.id, primitive(dx_ni));
+        }
+        if let Some(node) = parent(1) {
+            grads.register::<P::Backend>(node.id, primitive(result.dw_oi));
+        }
+        if let (Some(node), Some(db_o)) = (parent(2), result.db_o) {
+            grads.register::<P::Backend>(node.id, primitive(db_o));
+        }
+    }
+}
+
+/// Differentiable [`Kernels::linear`].
+pub fn linear<P: Platform>(
+    x_ni: DiffTensor<P, 2>,
+    w_oi: DiffTensor<P, 2>,
+    b_o: Option<DiffTensor<P, 1>>,
+) -> DiffTensor<P, 2> {
+    let (x, w, b) = (primitive(x_ni), primitive(w_oi), b_o.map(primitive));
+    let output = primitive(P::Kernels::linear(
+        typed(x.primitive.clone()),
+        typed(w.primitive.clone()),
+        b.as_ref().map(|b| typed(b.primitive.clone())),
+    ));
+    let state = (x.primitive, w.primitive);
+    let op = LinearOp::<P>(PhantomData);
+    match b {
+        Some(b) => finish!(op, [x.node, w.node, b.node], state, output),
+        None => finish!(op, [x.node, w.node], state, output),
+    }
+}
+
+#[derive(Debug)]
+struct LayerNormOp<P>(PhantomData<P>);
+
+impl<P: Platform> Backward<P::Backend, 2> for LayerNormOp<P> {
+    type State = [Primitive<P>; 4];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let dy_nd = typed(grads.consume::<P::Backend>(&ops.node));
+        let [x, gain, mean, rstd] = ops.state;
+        let (dx_nd, dgain_d) =
+            P::Kernels::layer_norm_backward(typed(x), typed(gain), typed(mean), typed(rstd), dy_nd);
+        let [x_node, gain_node] = ops.parents;
+        if let Some(node) = x_node {
+            grads.register::<P::Backend>(node.id, primitive(dx_nd));
+        }
+        if let Some(node) = gain_node {
+            grads.register::<P::Backend>(node.id, primitive(dgain_d));
+        }
+    }
+}
+
+/// Differentiable [`Kernels::layer_norm`].
+pub fn layer_norm<P: Platform>(
+    x_nd: DiffTensor<P, 2>,
+    gain_d: DiffTensor<P, 1>,
+    eps: f32,
+) -> DiffTensor<P, 2> {
+    let (x, gain) = (primitive(x_nd), primitive(gain_d));
+    let Normalised { y_nd, mean_n, rstd_n } =
+        P::Kernels::layer_norm(typed(x.primitive.clone()), typed(gain.primitive.clone()), eps);
+    let state = [x.primitive, gain.primitive, primitive(mean_n), primitive(rstd_n)];
+    finish!(LayerNormOp::<P>(PhantomData), [x.node, gain.node], state, primitive(y_nd))
+}
+
+#[derive(Debug)]
+struct GeluOp<P>(PhantomData<P>);
+
+impl<P: Platform> Backward<P::Backend, 1> for GeluOp<P> {
+    type State = Primitive<P>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let dy_nd = typed(grads.consume::<P::Backend>(&ops.node));
+        let [x_node] = ops.parents;
+        if let Some(node) = x_node {
+            let dx_nd = P::Kernels::gelu_backward(typed(ops.state), dy_nd);
+            grads.register::<P::Backend>(node.id, primitive(dx_nd));
+        }
+    }
+}
+
+/// Differentiable [`Kernels::gelu`].
+pub fn gelu<P: Platform>(x_nd: DiffTensor<P, 2>) -> DiffTensor<P, 2> {
+    let x = primitive(x_nd);
+    let y_nd = P::Kernels::gelu(typed(x.primitive.clone()));
+    finish!(GeluOp::<P>(PhantomData), [x.node], x.primitive, primitive(y_nd))
+}
+
+#[derive(Debug)]
+struct AttentionOp<P: Platform> {
+    heads: usize,
+    mask: AttentionMask<P::Backend>,
+}
+
+impl<P: Platform> Backward<P::Backend, 1> for AttentionOp<P> {
+    type State = [Primitive<P>; 3];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let dout_btd = typed(grads.consume::<P::Backend>(&ops.node));
+        let [qkv, out, lse] = ops.state;
+        let [qkv_node] = ops.parents;
+        if let Some(node) = qkv_node {
+            let attended = Attended { out_btd: typed(out), lse_bht: typed(lse) };
+            let dqkv_bte = P::Kernels::attention_backward(
+                typed(qkv),
+                attended,
+                dout_btd,
+                self.heads,
+                &self.mask,
+            );
+            grads.register::<P::Backend>(node.id, primitive(dqkv_bte));
+        }
+    }
+}
+
+/// Differentiable [`Kernels::attention`].
+pub fn attention<P: Platform>(
+    qkv_bte: DiffTensor<P, 3>,
+    heads: usize,
+    mask: &AttentionMask<P::Backend>,
+) -> DiffTensor<P, 3> {
+    let qkv = primitive(qkv_bte);
+    let attended = P::Kernels::attention(typed(qkv.primitive.clone()), heads, mask);
+    let out = primitive(attended.out_btd);
+    let state = [qkv.primitive, out.clone(), primitive(attended.lse_bht)];
+    let op = AttentionOp::<P> { heads, mask: mask.clone() };
+    finish!(op, [qkv.node], state, out)
+}
+
+#[derive(Debug)]
+struct HuberOp<P>(PhantomData<P>);
+
+impl<P: Platform> Backward<P::Backend, 1> for HuberOp<P> {
+    type State = Primitive<P>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let dloss: Tensor<P::Backend, 1> = typed(grads.consume::<P::Backend>(&ops.node));
+        let [y_node] = ops.parents;
+        if let Some(node) = y_node {
+            let dy_nf: Tensor<P::Backend, 2> = typed(ops.state);
+            grads.register::<P::Backend>(node.id, primitive(dy_nf * dloss.unsqueeze()));
+        }
+    }
+}
+
+/// Differentiable [`Kernels::huber`]; the target is a constant.
+pub fn huber<P: Platform>(
+    y_nf: DiffTensor<P, 2>,
+    target_nf: Tensor<P::Backend, 2>,
+) -> DiffTensor<P, 1> {
+    let y = primitive(y_nf);
+    let (loss, dy_nf) = P::Kernels::huber(typed(y.primitive), target_nf);
+    finish!(HuberOp::<P>(PhantomData), [y.node], primitive(dy_nf), primitive(loss))
+}

@@ -1,0 +1,29 @@
+//! The core of AstroPT: seams, recipes, data, model, training, probing and reporting.
+//!
+//! ```text
+//! recipe -> plan -> source -> observation -> modality -> tokens -> stream
+//!        -> batch -> model -> objective -> trainer -> checkpoint
+//!        -> embeddings -> probe -> report
+//! ```
+//!
+//! Core names no plugin: sources, modalities and backends are found through [`seam`].
+
+pub mod checkpoint;
+pub mod data;
+pub mod embed;
+pub mod engine;
+pub mod error;
+pub mod kernels;
+pub mod model;
+pub mod observation;
+pub mod probe;
+pub mod report;
+pub mod seam;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+pub mod tokens;
+pub mod verify;
+
+pub use error::{Error, Result};
+#[doc(hidden)]
+pub use inventory;

@@ -1,0 +1,327 @@
+//! The forward pass, on the differentiated backend. Where no parameter asks for gradients
+//! nothing is kept, so reading hidden states runs the same code.
+
+use std::collections::BTreeMap;
+
+use burn_backend::tensor::Device;
+use burn_tensor::{Int, Tensor, TensorData, activation};
+
+use super::config::{Activation, Layer as Linear, ModelConfig, Tokeniser};
+use crate::data::{Batch, Part};
+use crate::engine::Layer;
+use crate::kernels::{AttentionMask, Differentiated, Platform, ops};
+use crate::tokens::{Positions, Values};
+
+/// Epsilon of every layer norm.
+const NORM_EPS: f32 = 1e-5;
+
+type Float<P, const D: usize> = Tensor<Differentiated<P>, D>;
+type Plain<P, const D: usize> = Tensor<<P as Platform>::Backend, D>;
+
+/// The parameters of one forward pass, by name, as leaves of the graph.
+pub(crate) struct Weights<P: Platform> {
+    pub(crate) vectors: BTreeMap<String, Float<P, 1>>,
+    pub(crate) matrices: BTreeMap<String, Float<P, 2>>,
+}
+
+impl<P: Platform> Weights<P> {
+    fn vector(&self, name: &str) -> Float<P, 1> {
+        self.vectors[name].clone()
+    }
+
+    fn matrix(&self, name: &str) -> Float<P, 2> {
+        self.matrices[name].clone()
+    }
+}
+
+/// A batch on the device.
+pub(crate) struct DeviceBatch<P: Platform> {
+    rows: usize,
+    len: usize,
+    mask: AttentionMask<P::Backend>,
+    parts: BTreeMap<String, DevicePart<P>>,
+}
+
+/// One modality of a batch on the device.
+struct DevicePart<P: Platform> {
+    values: Option<Plain<P, 2>>,
+    codes: Option<Indices<P>>,
+    places: Places<P>,
+    input_slots: Option<Vec<u32>>,
+    target_values: Option<Plain<P, 2>>,
+    target_codes: Option<Indices<P>>,
+    target_slots: Option<Indices<P>>,
+    targets: usize,
+}
+
+type Indices<P> = Tensor<Differentiated<P>, 1, Int>;
+
+/// Positions of the tokens of a part.
+enum Places<P: Platform> {
+    /// Rows of the table, one per token.
+    Index(Indices<P>),
+    /// The same rows of the table in every row of the batch.
+    SameIndex(Indices<P>),
+    /// Continuous positions.
+    Continuous(Plain<P, 2>),
+}
+
+fn floats<P: Platform>(data: &[f32], width: usize, device: &Device<P::Backend>) -> Plain<P, 2> {
+    let shape = [data.len() / width, width];
+    Tensor::from_data(TensorData::new(data.to_vec(), shape), device)
+}
+
+fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P> {
+    let data: Vec<i64> = data.iter().map(|&x| i64::from(x)).collect();
+    let shape = [data.len()];
+    Tensor::from_data(TensorData::new(data, shape), device)
+}
+
+impl<P: Platform> DeviceBatch<P> {
+    /// Uploads `batch` for `model`.
+    pub(crate) fn new(batch: &Batch, model: &ModelConfig, device: &Device<P::Backend>) -> Self {
+        let parts = batch.parts.iter().map(|(name, part)| {
+            (name.clone(), DevicePart::new(part, batch, &model.modalities[name], device))
+        });
+        Self {
+            rows: batch.rows,
+            len: batch.len,
+            mask: AttentionMask::causal(),
+            parts: parts.collect(),
+        }
+    }
+}
+
+impl<P: Platform> DevicePart<P> {
+    fn new(
+        part: &Part,
+        batch: &Batch,
+        spec: &crate::tokens::TokenSpec,
+        device: &Device<P::Backend>,
+    ) -> Self {
+        let inputs = &part.inputs;
+        let (mut values, mut codes, mut target_values, mut target_codes) = (None, None, None, None);
+        match spec.values {
+            Values::Continuous { width } => {
+                values = Some(floats::<P>(&inputs.values, width, device));
+                target_values = Some(floats::<P>(&part.target_values, width, device));
+            }
+            Values::Codes { .. } => {
+                codes = Some(integers::<P>(&inputs.codes, device));
+                target_codes = Some(integers::<P>(&part.target_codes, device));
+            }
+        }
+        let places = match spec.positions {
+            Positions::Continuous { width } => {
+                Places::Continuous(floats::<P>(&inputs.positions, width, device))
+            }
+            Positions::Index { .. } => {
+                let first_row = &inputs.indices[..batch.len.min(inputs.indices.len())];
+                let same = part.input_slots.is_none()
+                    && inputs.indices.chunks(batch.len).all(|row| row == first_row);
+                if same {
+                    Places::SameIndex(integers::<P>(first_row, device))
+                } else {
+                    Places::Index(integers::<P>(&inputs.indices, device))
+                }
+            }
+        };
+        Self {
+            values,
+            codes,
+            places,
+            input_slots: part.input_slots.clone(),
+            target_values,
+            target_codes,
+            target_slots: part.target_slots.as_ref().map(|slots| integers::<P>(slots, device)),
+            targets: part.targets,
+        }
+    }
+}
+
+/// `prefix`'s layers one after the other.
+fn layers<P: Platform>(
+    mut x_ni: Float<P, 2>,
+    layers: &[Linear],
+    prefix: &str,
+    weights: &Weights<P>,
+) -> Float<P, 2> {
+    for layer in layers {
+        let name = format!("{prefix}.{}", layer.name);
+        let bias = layer.bias.then(|| weights.vector(&format!("{name}.bias")));
+        x_ni = ops::linear::<P>(x_ni, weights.matrix(&format!("{name}.weight")), bias);
+        x_ni = match layer.activation {
+            Activation::None => x_ni,
+            Activation::Relu => activation::relu(x_ni),
+            Activation::Gelu => ops::gelu::<P>(x_ni),
+        };
+    }
+    x_ni
+}
+
+/// Encoded tokens plus positions of one modality, `[inputs, d]`.
+fn embed_part<P: Platform>(
+    name: &str,
+    part: &DevicePart<P>,
+    rows: usize,
+    model: &ModelConfig,
+    weights: &Weights<P>,
+) -> Float<P, 2> {
+    let spec = &model.modalities[name];
+    let encoder = format!("encoders.{name}");
+    let x_nd = match (&part.values, &part.codes) {
+        (Some(values), _) => layers(
+            Tensor::from_inner(values.clone()),
+            &model.tokeniser.encoder(values.dims()[1], model.width),
+            &encoder,
+            weights,
+        ),
+        (None, Some(codes)) => {
+            weights.matrix(&format!("{encoder}.wpe.weight")).select(0, codes.clone())
+        }
+        (None, None) => unreachable!("a part has values or codes: {spec:?}"),
+    };
+    let table = || weights.matrix(&format!("embedders.{name}.wpe.weight"));
+    match &part.places {
+        Places::Continuous(positions) => {
+            let encoder = model.tokeniser.encoder(positions.dims()[1], model.width);
+            let positions = Tensor::from_inner(positions.clone());
+            x_nd + layers(positions, &encoder, &format!("embedders.{name}"), weights)
+        }
+        Places::Index(indices) => x_nd + table().select(0, indices.clone()),
+        Places::SameIndex(indices) => {
+            let [n, d] = x_nd.dims();
+            let positions_1td = table().select(0, indices.clone()).unsqueeze::<3>();
+            (x_nd.reshape([rows, n / rows, d]) + positions_1td).reshape([n, d])
+        }
+    }
+}
+
+/// The residual stream at the entrance of the first block, `[b·t, d]`; zero in slots that
+/// no token fills.
+fn embed<P: Platform>(
+    batch: &DeviceBatch<P>,
+    model: &ModelConfig,
+    weights: &Weights<P>,
+) -> Float<P, 2> {
+    let mut parts = Vec::new();
+    let mut source_of_slot = vec![None; batch.rows * batch.len];
+    let mut offset = 0;
+    for (name, part) in &batch.parts {
+        let x_nd = embed_part(name, part, batch.rows, model, weights);
+        match &part.input_slots {
+            None => return x_nd, // this modality fills the grid
+            Some(slots) => {
+                for (k, &slot) in slots.iter().enumerate() {
+                    source_of_slot[slot as usize] = Some((offset + k) as u32);
+                }
+            }
+        }
+        offset += x_nd.dims()[0];
+        parts.push(x_nd);
+    }
+    let device = parts[0].device();
+    parts.push(Tensor::zeros([1, model.width], &device)); // what an empty slot reads
+    let sources: Vec<u32> = source_of_slot.iter().map(|s| s.unwrap_or(offset as u32)).collect();
+    Tensor::cat(parts, 0).select(0, integers::<P>(&sources, &device))
+}
+
+fn block<P: Platform>(
+    x_nd: Float<P, 2>,
+    index: usize,
+    batch: &DeviceBatch<P>,
+    model: &ModelConfig,
+    weights: &Weights<P>,
+) -> Float<P, 2> {
+    let name = |part: &str| format!("transformer.h.{index}.{part}.weight");
+    let (b, t, d) = (batch.rows, batch.len, model.width);
+
+    let normal_nd = ops::layer_norm::<P>(x_nd.clone(), weights.vector(&name("ln_1")), NORM_EPS);
+    let qkv_ne = ops::linear::<P>(normal_nd, weights.matrix(&name("attn.c_attn")), None);
+    let out_btd = ops::attention::<P>(qkv_ne.reshape([b, t, 3 * d]), model.heads, &batch.mask);
+    let out_nd = out_btd.reshape([b * t, d]);
+    let x_nd = x_nd + ops::linear::<P>(out_nd, weights.matrix(&name("attn.c_proj")), None);
+
+    let normal_nd = ops::layer_norm::<P>(x_nd.clone(), weights.vector(&name("ln_2")), NORM_EPS);
+    let wide_nf = ops::linear::<P>(normal_nd, weights.matrix(&name("mlp.c_fc")), None);
+    let wide_nf = ops::gelu::<P>(wide_nf);
+    x_nd + ops::linear::<P>(wide_nf, weights.matrix(&name("mlp.c_proj")), None)
+}
+
+/// Hidden states `[b·t, d]` at `layer`; the blocks after it are not run.
+pub(crate) fn states<P: Platform>(
+    batch: &DeviceBatch<P>,
+    model: &ModelConfig,
+    weights: &Weights<P>,
+    layer: Layer,
+) -> Float<P, 2> {
+    let mut x_nd = embed(batch, model, weights);
+    let blocks = match layer {
+        Layer::Block(index) => model.layers.min(index + 1),
+        Layer::Final => model.layers,
+    };
+    for index in 0..blocks {
+        x_nd = block(x_nd, index, batch, model, weights);
+    }
+    match layer {
+        Layer::Block(_) => x_nd,
+        Layer::Final => {
+            ops::layer_norm::<P>(x_nd, weights.vector("transformer.ln_f.weight"), NORM_EPS)
+        }
+    }
+}
+
+/// For each modality with targets, the decoder's outputs `[targets, width]` from the final
+/// states `[b·t, d]`.
+pub(crate) fn decode<P: Platform>(
+    states_nd: &Float<P, 2>,
+    batch: &DeviceBatch<P>,
+    model: &ModelConfig,
+    weights: &Weights<P>,
+) -> BTreeMap<String, Float<P, 2>> {
+    let with_targets = batch.parts.iter().filter(|(_, part)| part.targets > 0);
+    let outputs = with_targets.map(|(name, part)| {
+        let hidden_kd = match &part.target_slots {
+            None => states_nd.clone(),
+            Some(slots) => states_nd.clone().select(0, slots.clone()),
+        };
+        let decoder = match model.modalities[name].values {
+            Values::Continuous { width } => model.tokeniser.decoder(width, model.width),
+            Values::Codes { vocabulary } => Tokeniser::Affine.decoder(vocabulary, model.width),
+        };
+        (name.clone(), layers(hidden_kd, &decoder, &format!("decoders.{name}"), weights))
+    });
+    outputs.collect()
+}
+
+/// The unweighted loss of each modality, `[1]`, and their weighted mean.
+pub(crate) fn losses<P: Platform>(
+    outputs: BTreeMap<String, Float<P, 2>>,
+    batch: &DeviceBatch<P>,
+    model: &ModelConfig,
+) -> (Float<P, 1>, BTreeMap<String, Float<P, 1>>) {
+    let count = outputs.len() as f32;
+    let mut by_modality = BTreeMap::new();
+    let mut weighted = Vec::new();
+    for (name, output) in outputs {
+        let part = &batch.parts[&name];
+        let loss = match (&part.target_values, &part.target_codes) {
+            (Some(target), _) => ops::huber::<P>(output, target.clone()),
+            (None, Some(codes)) => cross_entropy::<P>(output, codes.clone()),
+            (None, None) => unreachable!("a part has values or codes"),
+        };
+        weighted.push(loss.clone().mul_scalar(model.modalities[&name].loss_weight));
+        by_modality.insert(name, loss);
+    }
+    let total = match weighted.len() {
+        1 => weighted.remove(0),
+        _ => Tensor::cat(weighted, 0).sum().div_scalar(count),
+    };
+    (total, by_modality)
+}
+
+/// Mean over targets of -log softmax(logits)[code].
+fn cross_entropy<P: Platform>(logits_kv: Float<P, 2>, codes_k: Indices<P>) -> Float<P, 1> {
+    let logp_kv = activation::log_softmax(logits_kv, 1);
+    logp_kv.gather(1, codes_k.unsqueeze_dim(1)).mean().neg()
+}

@@ -1,0 +1,165 @@
+//! What a source yields: one object of the sky as named host arrays with units and labels.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+
+/// One object: its id, its data and its labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// Identifies the object in the source: unique, and the same at every reading.
+    pub id: String,
+    /// Named arrays, such as `image`, `flux` or `time`.
+    pub fields: BTreeMap<String, Field>,
+    /// Labels by name; see [`Labels`].
+    pub labels: Labels,
+}
+
+/// Labels of one object by name. A label that is not known is absent.
+pub type Labels = BTreeMap<String, Label>;
+
+/// One label of an object.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(untagged)]
+pub enum Label {
+    /// A number; never NaN (an unknown label is absent instead).
+    Number(f64),
+    /// A text, such as a class or the name of a split.
+    Text(String),
+}
+
+impl Label {
+    /// Reads a table's cell: a finite number, a text, or nothing when the cell is empty,
+    /// `nan`, `null` or `none`.
+    pub fn parse(cell: &str) -> Option<Self> {
+        let cell = cell.trim();
+        if cell.is_empty() || ["nan", "null", "none"].contains(&cell.to_lowercase().as_str()) {
+            return None;
+        }
+        match cell.parse::<f64>() {
+            Ok(number) => number.is_finite().then_some(Self::Number(number)),
+            Err(_) => Some(Self::Text(cell.to_owned())),
+        }
+    }
+
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+/// A named array of an observation with the unit it is in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// The numbers.
+    pub array: Array,
+    /// Unit as the file states it, such as `nanomaggy` or `Angstrom`.
+    pub unit: Option<String>,
+}
+
+/// A dense row-major array on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// Length of every axis, slowest first. Images are `[height, width, bands]`.
+    pub shape: Vec<usize>,
+    /// `shape.product()` numbers.
+    pub data: Data,
+}
+
+/// The numbers of an [`Array`] in the type the file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// Bytes, such as the pixels of a JPEG.
+    U8(Vec<u8>),
+    /// 16-bit counts.
+    U16(Vec<u16>),
+    /// Single-precision numbers.
+    F32(Vec<f32>),
+    /// Double-precision numbers, such as times.
+    F64(Vec<f64>),
+    /// Integers, such as codes or ids.
+    I64(Vec<i64>),
+}
+
+impl Data {
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::U16(v) => v.len(),
+            Self::F32(v) => v.len(),
+            Self::F64(v) => v.len(),
+            Self::I64(v) => v.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers as `f32`, converted where they are of another type.
+    pub fn to_f32(&self) -> std::borrow::Cow<'_, [f32]> {
+        match self {
+            Self::U8(v) => v.iter().map(|&x| f32::from(x)).collect(),
+            Self::U16(v) => v.iter().map(|&x| f32::from(x)).collect(),
+            Self::F32(v) => v.as_slice().into(),
+            Self::F64(v) => v.iter().map(|&x| x as f32).collect(),
+            Self::I64(v) => v.iter().map(|&x| x as f32).collect(),
+        }
+    }
+}
+
+impl Array {
+    /// An array of `shape` over `data`.
+    ///
+    /// # Errors
+    /// When `data` does not hold `shape.product()` numbers.
+    pub fn new(shape: Vec<usize>, data: Data) -> Result<Self> {
+        let expected: Option<usize> = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        if expected != Some(data.len()) {
+            return Err(Error::Failed(format!(
+                "an array of shape {shape:?} cannot hold {} numbers",
+                data.len()
+            )));
+        }
+        Ok(Self { shape, data })
+    }
+}
+
+impl Observation {
+    /// The array `name`.
+    ///
+    /// # Errors
+    /// When there is none; the message lists what there is.
+    pub fn field(&self, name: &str) -> Result<&Field> {
+        self.fields.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.fields.keys().map(String::as_str).collect();
+            Error::object(&self.id, format!("no field {name:?}; it has {}", known.join(", ")))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_become_numbers_texts_or_nothing() {
+        assert_eq!(Label::parse(" 1.5 "), Some(Label::Number(1.5)));
+        assert_eq!(Label::parse("train"), Some(Label::Text("train".into())));
+        for unknown in ["", "NaN", "null", "inf", "-inf"] {
+            assert_eq!(Label::parse(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn an_array_holds_what_its_shape_says() {
+        assert!(Array::new(vec![2, 2], Data::U8(vec![0; 4])).is_ok());
+        assert!(Array::new(vec![2, 2], Data::U8(vec![0; 3])).is_err());
+        assert!(Array::new(vec![usize::MAX, 2], Data::U8(vec![])).is_err());
+    }
+}

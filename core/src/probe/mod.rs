@@ -1,0 +1,1 @@
+//! Probes: what an embedding tells about labels.

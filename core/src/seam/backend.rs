@@ -1,0 +1,59 @@
+//! Backend: where the model computes.
+
+use super::registry::PluginInfo;
+use crate::engine::Session;
+use crate::error::Result;
+use crate::model::ModelConfig;
+
+/// A place to compute. A backend crate names a Burn backend and its kernels
+/// ([`Platform`](crate::kernels::Platform)) and opens sessions with
+/// [`engine::open`](crate::engine::open); the engine itself is generic and lives in core.
+pub trait Backend: Send + Sync {
+    /// The devices this machine has for it.
+    ///
+    /// # Errors
+    /// When there is none: why, and what to install.
+    fn devices(&self) -> Result<Vec<Device>>;
+
+    /// A model of this shape, with all parameters zero, on device `index` of
+    /// [`devices`](Self::devices).
+    ///
+    /// # Errors
+    /// When the device cannot be used or the model does not fit.
+    fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>>;
+}
+
+/// A device as a person would name it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Device {
+    /// Such as `AMD EPYC, 2 threads, AVX-512`.
+    pub name: String,
+}
+
+/// A registered backend.
+pub struct BackendPlugin {
+    /// Name, summary and example.
+    pub info: PluginInfo,
+    /// Makes the backend; cheap, touches no device.
+    pub build: fn() -> Box<dyn Backend>,
+}
+
+inventory::collect!(BackendPlugin);
+
+/// Registers a backend: its name, a one-line summary and an expression that makes it.
+#[macro_export]
+macro_rules! register_backend {
+    ($name:literal, $summary:literal, $build:expr) => {
+        $crate::inventory::submit! {
+            $crate::seam::BackendPlugin {
+                info: $crate::seam::PluginInfo {
+                    kind: $name,
+                    summary: $summary,
+                    example: "",
+                    package: env!("CARGO_PKG_NAME"),
+                },
+                build: || Box::new($build),
+            }
+        }
+    };
+}

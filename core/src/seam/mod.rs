@@ -1,0 +1,18 @@
+//! The seams: object-safe traits that plugins implement, and the registry that finds them.
+//!
+//! A plugin is a crate that implements [`Modality`], [`Source`] or [`Backend`] and registers
+//! with one of the `register_*` macros. Linking the crate (`use plugin_crate as _;`) makes
+//! the plugin available; only a recipe makes it act.
+
+mod backend;
+mod modality;
+mod registry;
+mod source;
+
+pub use backend::{Backend, BackendPlugin, Device};
+pub use modality::{Modality, ModalityConfig, ModalityPlugin, Preview};
+pub use registry::{
+    ConfigError, PluginInfo, backends, check_registry, find_backend, find_modality, find_source,
+    modalities, parse_config, sources,
+};
+pub use source::{Locality, Source, SourceConfig, SourcePlugin};

@@ -1,0 +1,109 @@
+//! Modality: observation -> tokens, and back.
+
+use std::fmt::Debug;
+
+use super::registry::{ConfigError, PluginInfo};
+use crate::error::Result;
+use crate::observation::{Array, Observation};
+use crate::tokens::{TokenSpec, Tokens};
+
+/// The configuration of a modality, as a recipe's `[modality.NAME]` table states it.
+///
+/// Implement it for a serde struct with `deny_unknown_fields`, mark the implementation
+/// with `#[typetag::serde(name = "KIND")]`, and register the struct with
+/// [`register_modality!`](crate::register_modality).
+#[typetag::serde(tag = "kind")]
+pub trait ModalityConfig: Debug + Send + Sync {
+    /// Builds the tokeniser.
+    ///
+    /// # Errors
+    /// When the values contradict each other; names the key and the way out.
+    fn build(&self) -> Result<Box<dyn Modality>>;
+}
+
+/// Turns observations into tokens. It describes its tokens and never owns parameters: the
+/// core builds the encoder, decoder and position layers from [`Modality::spec`].
+pub trait Modality: Send + Sync {
+    /// What the tokens look like; constant.
+    fn spec(&self) -> TokenSpec;
+
+    /// The span of `observation`, or `None` when the object lacks this modality.
+    ///
+    /// A pure function: the same observation gives the same bytes, on any thread.
+    ///
+    /// # Errors
+    /// When the object has the modality but it cannot be used (wrong size, NaN pixels).
+    fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>>;
+
+    /// The inverse of [`tokenise`](Self::tokenise): the observation's array in its own
+    /// units, as far as [`Tokens::affine`] knows them. For an image `[height, width, bands]`.
+    ///
+    /// # Errors
+    /// When the tokens are not ones this modality makes.
+    fn detokenise(&self, tokens: &Tokens) -> Result<Array>;
+
+    /// How a person would look at what `tokens` show. `None`: there is no picture of it.
+    ///
+    /// # Errors
+    /// As [`detokenise`](Self::detokenise).
+    fn preview(&self, _tokens: &Tokens) -> Result<Option<Preview>> {
+        Ok(None)
+    }
+
+    /// Plain features of the observation itself, no model involved, that a probe on the
+    /// embedding has to beat: for an image, its pixels averaged to a coarse grid. Always of
+    /// the same length. `None`: the object lacks the modality, or there are none to give.
+    ///
+    /// # Errors
+    /// As [`tokenise`](Self::tokenise).
+    fn raw_features(&self, _observation: &Observation) -> Result<Option<Vec<f32>>> {
+        Ok(None)
+    }
+}
+
+/// An 8-bit picture of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// `[height, width, 3]` red, green and blue.
+    pub rgb: Vec<u8>,
+}
+
+/// A registered modality.
+pub struct ModalityPlugin {
+    /// Name, summary and example.
+    pub info: PluginInfo,
+    /// Reads the configuration from a recipe's table, `kind` taken out.
+    pub parse: fn(toml::Table) -> std::result::Result<Box<dyn ModalityConfig>, ConfigError>,
+}
+
+inventory::collect!(ModalityPlugin);
+
+/// Registers a modality: its kind, a one-line summary, an example of its table (without
+/// `kind`) and the configuration struct.
+///
+/// ```ignore
+/// register_modality!("scalar", "Catalogue numbers", "columns = [\"z\"]", ScalarConfig);
+/// ```
+#[macro_export]
+macro_rules! register_modality {
+    ($kind:literal, $summary:literal, $example:expr, $config:ty) => {
+        $crate::inventory::submit! {
+            $crate::seam::ModalityPlugin {
+                info: $crate::seam::PluginInfo {
+                    kind: $kind,
+                    summary: $summary,
+                    example: $example,
+                    package: env!("CARGO_PKG_NAME"),
+                },
+                parse: |table| {
+                    let config: $config = $crate::seam::parse_config(table)?;
+                    Ok(Box::new(config))
+                },
+            }
+        }
+    };
+}

@@ -1,0 +1,97 @@
+//! Source: files -> observations.
+
+use std::fmt::Debug;
+use std::path::Path;
+
+use super::registry::{ConfigError, PluginInfo};
+use crate::error::Result;
+use crate::observation::{Labels, Observation};
+
+/// The configuration of a source, as a recipe's `[source]` table states it.
+///
+/// Implement it for a serde struct with `deny_unknown_fields`, mark the implementation
+/// with `#[typetag::serde(name = "KIND")]`, and register the struct with
+/// [`register_source!`](crate::register_source).
+#[typetag::serde(tag = "kind")]
+pub trait SourceConfig: Debug + Send + Sync {
+    /// Opens the source: lists its objects without reading their data.
+    /// `root` is the folder relative paths start from.
+    ///
+    /// # Errors
+    /// When the data cannot be found or opened, or when there is none.
+    fn open(&self, root: &Path) -> Result<Box<dyn Source>>;
+}
+
+/// A reader of observations by index. The order is a property of the data (sorted paths,
+/// row numbers), the same at every opening; shuffling is the core's work.
+pub trait Source: Send + Sync {
+    /// Number of objects.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Id of object `index`, without reading its data.
+    fn id(&self, index: usize) -> String;
+
+    /// Labels of object `index`, without reading its data.
+    fn labels(&self, index: usize) -> Labels;
+
+    /// Reads object `index`. Called from several threads at once; a pure function.
+    ///
+    /// # Errors
+    /// When this one object cannot be read ([`crate::Error::Object`] or
+    /// [`crate::Error::File`] naming it): it is counted and skipped.
+    fn read(&self, index: usize) -> Result<Observation>;
+
+    /// Which objects are cheap to read together; decides how the core shuffles.
+    fn locality(&self) -> Locality {
+        Locality::Random
+    }
+}
+
+/// Which objects of a source are cheap to read one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Locality {
+    /// Any order costs the same.
+    Random,
+    /// Contiguous groups of these lengths (row groups, shards): read a group whole.
+    Groups(Vec<usize>),
+}
+
+/// A registered source.
+pub struct SourcePlugin {
+    /// Name, summary and example.
+    pub info: PluginInfo,
+    /// The key that `--data PATH` sets, if the source reads from a path.
+    pub path_key: Option<&'static str>,
+    /// Reads the configuration from a recipe's table, `kind` taken out.
+    pub parse: fn(toml::Table) -> std::result::Result<Box<dyn SourceConfig>, ConfigError>,
+}
+
+inventory::collect!(SourcePlugin);
+
+/// Registers a source: its kind, a one-line summary, an example of its table (without
+/// `kind`), the key that `--data` sets (an `Option`) and the configuration struct.
+#[macro_export]
+macro_rules! register_source {
+    ($kind:literal, $summary:literal, $example:expr, $path_key:expr, $config:ty) => {
+        $crate::inventory::submit! {
+            $crate::seam::SourcePlugin {
+                info: $crate::seam::PluginInfo {
+                    kind: $kind,
+                    summary: $summary,
+                    example: $example,
+                    package: env!("CARGO_PKG_NAME"),
+                },
+                path_key: $path_key,
+                parse: |table| {
+                    let config: $config = $crate::seam::parse_config(table)?;
+                    Ok(Box::new(config))
+                },
+            }
+        }
+    };
+}

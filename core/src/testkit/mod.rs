@@ -1,0 +1,1 @@
+//! The conformance kit: one behaviour suite per seam, for every plugin.

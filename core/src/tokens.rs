@@ -1,0 +1,140 @@
+//! Tokens: what a modality makes of an observation, and the description of them that the
+//! model is built from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What the tokens of a modality look like. The model's encoder, decoder and position
+/// layers for the modality follow from this alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSpec {
+    /// What a token is.
+    pub values: Values,
+    /// How a token is placed.
+    pub positions: Positions,
+    /// Weight of this modality's loss among the modalities of a stream.
+    pub loss_weight: f32,
+    /// The longest span, in tokens, that one object can have.
+    pub max_tokens: usize,
+}
+
+/// What a token is, and with that the loss of predicting it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Values {
+    /// A vector of `width` numbers, predicted under the Huber loss (delta 1).
+    Continuous {
+        /// Numbers per token.
+        width: usize,
+    },
+    /// An integer below `vocabulary`, predicted under the cross-entropy.
+    Codes {
+        /// Number of codes.
+        vocabulary: usize,
+    },
+}
+
+/// How a token is placed in its span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Positions {
+    /// A row of a learned table with `max` rows.
+    Index {
+        /// Rows of the table.
+        max: usize,
+    },
+    /// A vector of `width` numbers, such as a window's wavelengths, encoded by a layer.
+    Continuous {
+        /// Numbers per position.
+        width: usize,
+    },
+}
+
+/// The tokens of one object in one modality: a span, in the order the model reads it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tokens {
+    /// Number of tokens, T.
+    pub len: usize,
+    /// `[T, width]` numbers, row-major; empty for codes.
+    pub values: Vec<f32>,
+    /// `[T]` codes; empty for continuous values.
+    pub codes: Vec<u32>,
+    /// `[T]` indices into the position table; empty for continuous positions.
+    pub indices: Vec<u32>,
+    /// `[T, width]` continuous positions; empty for indices.
+    pub positions: Vec<f32>,
+    /// `[T, 2]`: offset and scale removed from each token, so that
+    /// `value * scale + offset` is in the modality's own units. Empty when nothing was.
+    pub affine: Vec<[f32; 2]>,
+}
+
+impl Tokens {
+    /// Checks that the buffers agree with `spec` and hold only finite numbers.
+    ///
+    /// # Errors
+    /// Says which buffer disagrees and how.
+    pub fn check(&self, spec: &TokenSpec) -> Result<()> {
+        let (values, codes) = match spec.values {
+            Values::Continuous { width } => (self.len * width, 0),
+            Values::Codes { .. } => (0, self.len),
+        };
+        let (indices, positions) = match spec.positions {
+            Positions::Index { .. } => (self.len, 0),
+            Positions::Continuous { width } => (0, self.len * width),
+        };
+        let sizes = [
+            ("values", self.values.len(), values),
+            ("codes", self.codes.len(), codes),
+            ("indices", self.indices.len(), indices),
+            ("positions", self.positions.len(), positions),
+        ];
+        for (name, found, expected) in sizes {
+            if found != expected {
+                return Err(Error::Failed(format!(
+                    "{name} holds {found} numbers, {expected} expected for {} tokens",
+                    self.len
+                )));
+            }
+        }
+        if !self.affine.is_empty() && self.affine.len() != self.len {
+            return Err(Error::Failed(format!(
+                "affine holds {} pairs for {} tokens",
+                self.affine.len(),
+                self.len
+            )));
+        }
+        if self.len == 0 || self.len > spec.max_tokens {
+            return Err(Error::Failed(format!(
+                "{} tokens, 1 to {} expected",
+                self.len, spec.max_tokens
+            )));
+        }
+        self.check_values(spec)
+    }
+
+    fn check_values(&self, spec: &TokenSpec) -> Result<()> {
+        if let Some(i) = self.values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::Failed(format!("value {i} is not finite")));
+        }
+        if let Some(i) = self.positions.iter().position(|v| !v.is_finite()) {
+            return Err(Error::Failed(format!("position {i} is not finite")));
+        }
+        if let Values::Codes { vocabulary } = spec.values
+            && let Some(code) = self.codes.iter().find(|&&c| c as usize >= vocabulary)
+        {
+            return Err(Error::Failed(format!(
+                "code {code} is not below the vocabulary of {vocabulary}"
+            )));
+        }
+        if let Positions::Index { max } = spec.positions
+            && let Some(index) = self.indices.iter().find(|&&i| i as usize >= max)
+        {
+            return Err(Error::Failed(format!(
+                "position {index} is not below the table's {max} rows"
+            )));
+        }
+        Ok(())
+    }
+}
