@@ -17,6 +17,7 @@ pub mod kernels;
 pub mod model;
 pub mod observation;
 pub mod probe;
+pub mod recipe;
 pub mod report;
 pub mod seam;
 #[cfg(feature = "testkit")]

@@ -11,6 +11,7 @@ mod source;
 
 pub use backend::{Backend, BackendPlugin, Device};
 pub use modality::{Modality, ModalityConfig, ModalityPlugin, Preview};
+pub(crate) use registry::nearest;
 pub use registry::{
     ConfigError, PluginInfo, backends, check_registry, find_backend, find_modality, find_source,
     modalities, parse_config, sources,

@@ -1,0 +1,214 @@
+//! A source, its modalities and its splits, and the objects that turned out unusable.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::batch::{Batch, Purpose, Row};
+use super::order::{object_at, substitute_at};
+use super::split::{Split, Splits};
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use crate::observation::{Labels, Observation};
+use crate::recipe::{Modalities, Plan};
+use crate::seam::Source;
+
+/// How often an unusable object is replaced by another before the step gives up.
+const MAX_SUBSTITUTES: u64 = 100;
+
+/// The data of a plan, opened.
+pub struct Dataset {
+    source: Box<dyn Source>,
+    modalities: Modalities,
+    model: ModelConfig,
+    /// Which objects train, validate and test.
+    pub splits: Splits,
+    seed: u64,
+    rejected: Mutex<Rejected>,
+    budget: usize,
+}
+
+/// Unusable objects by id, with the reason.
+pub type Rejected = BTreeMap<String, String>;
+
+impl Dataset {
+    /// Opens the data of `plan`; relative paths start at `root`.
+    ///
+    /// # Errors
+    /// When the source cannot be opened or nothing is left to train on.
+    pub fn open(plan: &Plan, root: &Path) -> Result<Self> {
+        let source = plan.source.open(root)?;
+        let splits = Splits::of(source.as_ref(), &plan.split)?;
+        Ok(Self {
+            budget: (plan.train.max_rejected * source.len() as f64) as usize,
+            source,
+            modalities: plan.build_modalities()?,
+            model: plan.model_config()?,
+            splits,
+            seed: plan.train.seed,
+            rejected: Mutex::new(Rejected::new()),
+        })
+    }
+
+    /// Shape of the model these data are for.
+    pub fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    /// The modalities by name.
+    pub fn modalities(&self) -> &Modalities {
+        &self.modalities
+    }
+
+    /// Number of objects in all splits.
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.source.is_empty()
+    }
+
+    /// Id of object `index`.
+    pub fn id(&self, index: u32) -> String {
+        self.source.id(index as usize)
+    }
+
+    /// Labels of object `index`.
+    pub fn labels(&self, index: u32) -> Labels {
+        self.source.labels(index as usize)
+    }
+
+    /// The unusable objects met so far.
+    pub fn rejected(&self) -> Rejected {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rejected> {
+        // A map of strings is whole whatever a panicking thread left undone.
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads object `index`. An object that cannot be read or tokenised is `None`, and
+    /// counted.
+    ///
+    /// # Errors
+    /// When more objects are unusable than `train.max_rejected` allows.
+    pub fn read(&self, index: u32) -> Result<Option<(Observation, Row)>> {
+        let id = self.id(index);
+        if self.lock().contains_key(&id) {
+            return Ok(None);
+        }
+        match self.try_read(index as usize) {
+            Ok(object) => Ok(Some(object)),
+            Err(error) => {
+                self.reject(id, &error)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_read(&self, index: usize) -> Result<(Observation, Row)> {
+        let observation = self.source.read(index)?;
+        let mut row = Row::new();
+        for (name, modality) in &self.modalities {
+            if let Some(tokens) = modality.tokenise(&observation)? {
+                let spec = &self.model.modalities[name];
+                tokens
+                    .check(spec)
+                    .map_err(|e| Error::object(&observation.id, format!("modality {name}: {e}")))?;
+                row.push((name.clone(), tokens));
+            }
+        }
+        if row.is_empty() {
+            return Err(Error::object(&observation.id, "it has none of the recipe's modalities"));
+        }
+        Ok((observation, row))
+    }
+
+    fn reject(&self, id: String, error: &Error) -> Result<()> {
+        let mut rejected = self.lock();
+        rejected.insert(id, error.to_string());
+        if rejected.len() > self.budget {
+            return Err(Error::Failed(format!(
+                "{} of {} objects cannot be used, more than train.max_rejected allows; the last: \
+                 {error}. Mend the data, or raise it with --set train.max_rejected=0.1",
+                rejected.len(),
+                self.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// The training objects of positions `first..first + count` of the endless shuffled
+    /// stream, as one batch. Unusable objects are replaced by others, so that which
+    /// objects a step sees depends on seed and step alone.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn train_batch(&self, first: u64, count: usize) -> Result<Batch> {
+        let rows: Vec<_> =
+            (first..first + count as u64).map(|k| self.train_row(k)).collect::<Result<_>>()?;
+        Batch::assemble(&rows, &self.model.modalities, Purpose::Predict)
+    }
+
+    fn train_row(&self, k: u64) -> Result<(String, Row)> {
+        let n = self.splits.train.len() as u64;
+        for attempt in 0..MAX_SUBSTITUTES {
+            let place = match attempt {
+                0 => object_at(k, n, self.seed),
+                _ => substitute_at(k, attempt, n, self.seed),
+            };
+            if let Some((observation, row)) = self.read(self.splits.train[place as usize])? {
+                return Ok((observation.id, row));
+            }
+        }
+        Err(Error::Failed(format!(
+            "{MAX_SUBSTITUTES} training objects in a row cannot be used; see rejected.csv"
+        )))
+    }
+
+    /// The first `count` usable objects of `split` in a shuffled order that does not
+    /// change during a run: indices into the source.
+    pub fn sample(&self, split: Split, count: usize) -> Vec<u32> {
+        let objects = self.splits.get(split);
+        let n = objects.len() as u64;
+        (0..n.min(count as u64)).map(|k| objects[object_at(k, n, self.seed) as usize]).collect()
+    }
+
+    /// The usable ones of these objects, read and chained for `purpose`, with their
+    /// observations. `None` when none of them is usable.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub fn batch(&self, indices: &[u32], purpose: Purpose) -> Result<Option<Loaded>> {
+        let mut observations = Vec::new();
+        let mut rows = Vec::new();
+        let mut kept = Vec::new();
+        for &index in indices {
+            if let Some((observation, row)) = self.read(index)? {
+                rows.push((observation.id.clone(), row));
+                observations.push(observation);
+                kept.push(index);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let batch = Batch::assemble(&rows, &self.model.modalities, purpose)?;
+        Ok(Some(Loaded { indices: kept, observations, rows, batch }))
+    }
+}
+
+/// Objects read, tokenised and chained.
+pub struct Loaded {
+    /// Their indices in the source.
+    pub indices: Vec<u32>,
+    /// The objects themselves.
+    pub observations: Vec<Observation>,
+    /// Their spans, with their ids.
+    pub rows: Vec<(String, Row)>,
+    /// The spans as the model reads them.
+    pub batch: Batch,
+}

@@ -1,0 +1,166 @@
+//! Which objects train, validate and test: a property of each object, never of its place
+//! in a file.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::error::{Error, Result};
+use crate::observation::{Label, Labels};
+use crate::recipe::SplitConfig;
+use crate::seam::Source;
+
+/// A part of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// Objects the weights are fitted to.
+    Train,
+    /// Objects the training is watched on.
+    Validation,
+    /// Objects kept for the end.
+    Test,
+}
+
+impl Split {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Indices of a source's objects by split, each ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Splits {
+    /// Training objects.
+    pub train: Vec<u32>,
+    /// Validation objects.
+    pub validation: Vec<u32>,
+    /// Test objects.
+    pub test: Vec<u32>,
+}
+
+impl Splits {
+    /// Splits the objects of `source`.
+    ///
+    /// # Errors
+    /// When the split column is missing or holds other values than the recipe names, or
+    /// when nothing is left to train on.
+    pub fn of(source: &dyn Source, config: &SplitConfig) -> Result<Self> {
+        let mut splits = Self::default();
+        for index in 0..source.len() {
+            let id = source.id(index);
+            let split = match &config.column {
+                Some(column) => by_label(&id, &source.labels(index), column, config)?,
+                None => by_hash(&id, config),
+            };
+            splits.get_mut(split).push(index as u32);
+        }
+        if splits.train.is_empty() {
+            return Err(Error::Failed(format!(
+                "none of the {} objects is left for training; change [split] or add data",
+                source.len()
+            )));
+        }
+        Ok(splits)
+    }
+
+    /// The objects of `split`.
+    pub fn get(&self, split: Split) -> &[u32] {
+        match split {
+            Split::Train => &self.train,
+            Split::Validation => &self.validation,
+            Split::Test => &self.test,
+        }
+    }
+
+    fn get_mut(&mut self, split: Split) -> &mut Vec<u32> {
+        match split {
+            Split::Train => &mut self.train,
+            Split::Validation => &mut self.validation,
+            Split::Test => &mut self.test,
+        }
+    }
+}
+
+fn by_label(id: &str, labels: &Labels, column: &str, config: &SplitConfig) -> Result<Split> {
+    let value = match labels.get(column) {
+        Some(Label::Text(text)) => text.clone(),
+        Some(Label::Number(number)) => number.to_string(),
+        None => {
+            let known: Vec<_> = labels.keys().map(String::as_str).collect();
+            return Err(Error::object(
+                id,
+                format!(
+                    "no label {column:?} to split by (split.column); it has {}",
+                    if known.is_empty() { "no labels".to_owned() } else { known.join(", ") }
+                ),
+            ));
+        }
+    };
+    let named = [
+        (Split::Train, &config.train),
+        (Split::Validation, &config.validation),
+        (Split::Test, &config.test),
+    ];
+    named
+        .into_iter()
+        .find(|(_, values)| values.contains(&value))
+        .map(|(split, _)| split)
+        .ok_or_else(|| {
+            Error::object(
+                id,
+                format!(
+                    "label {column} is {value:?}, which is none of split.train, split.validation \
+                     and split.test"
+                ),
+            )
+        })
+}
+
+fn by_hash(id: &str, config: &SplitConfig) -> Split {
+    let place = unit_hash(id, config.seed);
+    if place < config.test_fraction {
+        Split::Test
+    } else if place < config.test_fraction + config.validation_fraction {
+        Split::Validation
+    } else {
+        Split::Train
+    }
+}
+
+/// A number in [0, 1) that depends on `id` and `seed` alone.
+pub fn unit_hash(id: &str, seed: u64) -> f64 {
+    // 53 bits fill a double's mantissa.
+    (xxh3_64_with_seed(id.as_bytes(), seed) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_split_keeps_its_fractions_and_does_not_move() {
+        let config =
+            SplitConfig { validation_fraction: 0.2, test_fraction: 0.1, ..SplitConfig::default() };
+        let splits: Vec<_> = (0..10_000).map(|k| by_hash(&format!("o{k}"), &config)).collect();
+        let count = |split| splits.iter().filter(|&&s| s == split).count();
+        assert!((1850..2150).contains(&count(Split::Validation)));
+        assert!((900..1100).contains(&count(Split::Test)));
+        assert_eq!(by_hash("o17", &config), splits[17]);
+    }
+
+    #[test]
+    fn a_split_column_is_read_by_the_recipes_words() {
+        let config = SplitConfig { column: Some("s".into()), ..SplitConfig::default() };
+        let labels = |text: &str| Labels::from([("s".to_owned(), Label::Text(text.into()))]);
+        let of = |text: &str| by_label("x", &labels(text), "s", &config);
+        assert_eq!(of("val").expect("known"), Split::Validation);
+        let error = of("hold-out").expect_err("unknown");
+        assert!(error.to_string().contains("hold-out"), "{error}");
+        assert!(by_label("x", &Labels::new(), "s", &config).is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! Recipes: experiments as TOML. A recipe as written becomes a [`Plan`]: resolved, checked
+//! and immutable. Only a plan reaches the engine.
+//!
+//! Resolution: the recipe named by the user, on top of what it `extends`; then its
+//! `[scale.NAME]` table for the chosen scale; then `--data` and `--set`. Later wins, key
+//! by key; a table that names another `kind` replaces the old one whole.
+
+mod plan;
+mod schema;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+pub use plan::{Modalities, Plan};
+pub use schema::{
+    CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, ProbeConfig, ProbeMethod,
+    ProbeProtocol, SplitConfig, TrainConfig,
+};
+
+use crate::error::{Error, Result};
+use crate::seam::nearest;
+use tree::Tree;
+
+/// A recipe carried inside the program.
+pub struct BuiltinRecipe {
+    /// What a user calls it.
+    pub name: &'static str,
+    /// Its TOML.
+    pub text: &'static str,
+}
+
+inventory::collect!(BuiltinRecipe);
+
+/// Registers a recipe that the program carries inside: its name and its TOML text.
+#[macro_export]
+macro_rules! register_recipe {
+    ($name:literal, $text:expr) => {
+        $crate::inventory::submit! {
+            $crate::recipe::BuiltinRecipe { name: $name, text: $text }
+        }
+    };
+}
+
+/// What a user asks for on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Name of a built-in recipe, or path of a TOML file.
+    pub recipe: String,
+    /// `--scale`, else the recipe's own choice.
+    pub scale: Option<String>,
+    /// `--data`.
+    pub data: Option<PathBuf>,
+    /// `--set key=value`, in order.
+    pub set: Vec<String>,
+}
+
+/// A recipe the program carries, as `astropt recipes` lists it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RecipeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its `summary`.
+    pub summary: String,
+    /// Its scales, those it extends included.
+    pub scales: Vec<String>,
+}
+
+/// The recipes the program carries, by name.
+///
+/// # Errors
+/// When one of them is broken.
+pub fn builtin_recipes() -> Result<Vec<RecipeInfo>> {
+    let mut out = Vec::new();
+    for recipe in inventory::iter::<BuiltinRecipe> {
+        let tree = load(recipe.name, &mut Vec::new())?;
+        let text = |key: &str| tree.table.get(key).and_then(toml::Value::as_str).unwrap_or("");
+        out.push(RecipeInfo {
+            name: recipe.name.to_owned(),
+            summary: text("summary").to_owned(),
+            scales: scales(&tree),
+        });
+    }
+    out.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(out)
+}
+
+/// Resolves what the user asked for into a plan.
+///
+/// # Errors
+/// The first thing wrong, with file, line and column; see [`Error::Recipe`].
+pub fn resolve(request: &Request) -> Result<Plan> {
+    let mut tree = load(&request.recipe, &mut Vec::new())?;
+    let scale = apply_scale(&mut tree, request.scale.as_deref())?;
+    for argument in &request.set {
+        tree.overlay(Tree::assignment(argument)?);
+    }
+    if let Some(data) = &request.data {
+        apply_data(&mut tree, data)?;
+    }
+    plan::build(&tree, scale)
+}
+
+/// Reads the recipe `name` and what it extends, which `seen` guards against circles.
+fn load(name: &str, seen: &mut Vec<String>) -> Result<Tree> {
+    let (label, text, folder) = read(name)?;
+    if seen.contains(&label) {
+        seen.push(label);
+        return Err(Error::Misuse(format!("recipes extend in a circle: {}", seen.join(" -> "))));
+    }
+    seen.push(label.clone());
+    let mut tree = Tree::parse(&label, &text)?;
+    let Some(base) = tree.table.remove("extends") else { return Ok(tree) };
+    let toml::Value::String(base) = base else {
+        return Err(tree.error(&["extends"], "extends: a string is expected, the name of a recipe"));
+    };
+    let base = match folder {
+        Some(folder) if base.ends_with(".toml") => folder.join(&base).display().to_string(),
+        _ => base,
+    };
+    let mut merged = load(&base, seen)?;
+    merged.overlay(tree);
+    Ok(merged)
+}
+
+/// Label for errors, text, and the folder of a recipe that is a file.
+fn read(name: &str) -> Result<(String, String, Option<PathBuf>)> {
+    if let Some(recipe) = inventory::iter::<BuiltinRecipe>().find(|r| r.name == name) {
+        return Ok((format!("{name} (built in)"), recipe.text.to_owned(), None));
+    }
+    let path = Path::new(name);
+    if path.extension().is_none() && !path.exists() {
+        let known: Vec<_> = inventory::iter::<BuiltinRecipe>().map(|r| r.name).collect();
+        return Err(Error::Misuse(format!(
+            "no recipe {name:?}{}; `astropt recipes` lists those built in, or give the path of a \
+             .toml file",
+            nearest(name, &known)
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the recipe", path, &e))?;
+    Ok((path.display().to_string(), text, path.parent().map(Path::to_owned)))
+}
+
+fn scales(tree: &Tree) -> Vec<String> {
+    let table = tree.table.get("scale").and_then(toml::Value::as_table);
+    table.map(|scales| scales.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// Lays the chosen `[scale.NAME]` over the recipe and takes all scales out.
+fn apply_scale(tree: &mut Tree, asked: Option<&str>) -> Result<Option<String>> {
+    let known = scales(tree);
+    let default = tree.table.remove("default_scale");
+    let default = match &default {
+        None => None,
+        Some(toml::Value::String(name)) => Some(name.as_str()),
+        Some(_) => return Err(tree.error(&["default_scale"], "default_scale: expected a string")),
+    };
+    let Some(name) = asked.or(default).map(str::to_owned) else { return Ok(None) };
+    let Some(overlay) = tree.take(&["scale", &name]) else {
+        let names: Vec<_> = known.iter().map(String::as_str).collect();
+        return Err(Error::Misuse(format!(
+            "no scale {name:?} in this recipe{}; it has {}",
+            nearest(&name, &names),
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        )));
+    };
+    tree.overlay(overlay);
+    Ok(Some(name))
+}
+
+/// Sets the key that the chosen source reads its path from.
+fn apply_data(tree: &mut Tree, data: &Path) -> Result<()> {
+    let kind = tree.table.get("source").and_then(|s| s.get("kind")).and_then(toml::Value::as_str);
+    let Some(kind) = kind else { return Ok(()) }; // building the plan says what is missing
+    let plugin = crate::seam::find_source(kind)?;
+    let Some(key) = plugin.path_key else {
+        return Err(Error::Misuse(format!(
+            "--data {}: the source {kind:?} reads no files; choose another scale, or a source that \
+             does with --set source.kind=image-folder",
+            data.display()
+        )));
+    };
+    let keys = vec!["source".to_owned(), key.to_owned()];
+    let value = toml::Value::String(data.display().to_string());
+    tree.overlay(Tree::of(keys, value, &format!("--data {}", data.display())));
+    Ok(())
+}

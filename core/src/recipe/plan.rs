@@ -1,0 +1,230 @@
+//! The plan: a recipe resolved and checked.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::schema::{EmbedConfig, ModelSection, ProbeConfig, SplitConfig, TrainConfig};
+use super::tree::Tree;
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use crate::seam::{
+    ConfigError, Modality, ModalityConfig, SourceConfig, find_modality, find_source, parse_config,
+};
+
+/// An experiment, resolved and checked. Checkpoints carry it whole, so that embedding and
+/// probing never ask again how the data were prepared.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Name of the recipe.
+    pub name: String,
+    /// What it is, in a line.
+    pub summary: String,
+    /// The scale chosen, if the recipe has scales.
+    pub scale: Option<String>,
+    /// Choices the recipe makes out loud, for the report.
+    pub notes: BTreeMap<String, String>,
+    /// Where objects come from.
+    pub source: Box<dyn SourceConfig>,
+    /// What becomes tokens, by name.
+    pub modalities: BTreeMap<String, Box<dyn ModalityConfig>>,
+    /// Which objects train, validate and test.
+    pub split: SplitConfig,
+    /// The transformer.
+    pub model: ModelSection,
+    /// The optimisation.
+    pub train: TrainConfig,
+    /// Where embeddings are read.
+    pub embed: EmbedConfig,
+    /// What the embedding is asked.
+    pub probe: ProbeConfig,
+    /// The recipe this plan was built from, resolved, as TOML.
+    pub recipe: String,
+}
+
+/// The modalities of a plan, built.
+pub type Modalities = BTreeMap<String, Box<dyn Modality>>;
+
+impl Plan {
+    /// Builds the tokenisers.
+    ///
+    /// # Errors
+    /// When a modality's values contradict each other.
+    pub fn build_modalities(&self) -> Result<Modalities> {
+        let mut built = Modalities::new();
+        for (name, config) in &self.modalities {
+            let modality = config
+                .build()
+                .map_err(|error| Error::Misuse(format!("modality.{name}: {error}")))?;
+            built.insert(name.clone(), modality);
+        }
+        Ok(built)
+    }
+
+    /// The model's whole shape, tokens included.
+    ///
+    /// # Errors
+    /// When a modality or the model contradicts itself.
+    pub fn model_config(&self) -> Result<ModelConfig> {
+        let modalities = self.build_modalities()?;
+        let model = ModelConfig {
+            layers: self.model.layers,
+            heads: self.model.heads,
+            width: self.model.width,
+            tokeniser: self.model.tokeniser,
+            modalities: modalities.iter().map(|(name, m)| (name.clone(), m.spec())).collect(),
+        };
+        model.check()?;
+        Ok(model)
+    }
+}
+
+const SECTIONS: [&str; 10] =
+    ["name", "summary", "notes", "source", "modality", "split", "model", "train", "embed", "probe"];
+
+/// Builds a plan from a merged recipe whose scale has been applied.
+pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
+    for key in tree.table.keys().filter(|key| *key != "scale") {
+        if !SECTIONS.contains(&key.as_str()) {
+            let error = ConfigError {
+                path: key.clone(),
+                message: format!(
+                    "unknown field `{key}`, expected one of {}",
+                    SECTIONS.map(|s| format!("`{s}`")).join(", ")
+                ),
+            };
+            return Err(tree.config_error(&[], &error));
+        }
+    }
+    let mut resolved = tree.table.clone();
+    resolved.remove("scale");
+    let plan = Plan {
+        name: section(tree, "name")?,
+        summary: optional(tree, "summary")?,
+        notes: optional(tree, "notes")?,
+        source: source(tree)?,
+        modalities: modalities(tree)?,
+        split: optional(tree, "split")?,
+        model: section(tree, "model")?,
+        train: section(tree, "train")?,
+        embed: section(tree, "embed")?,
+        probe: optional(tree, "probe")?,
+        recipe: toml::to_string(&resolved)
+            .map_err(|e| Error::Failed(format!("cannot write the resolved recipe: {e}")))?,
+        scale,
+    };
+    check(tree, &plan)?;
+    Ok(plan)
+}
+
+/// The checks that cross keys, at the place of the key to blame.
+fn check(tree: &Tree, plan: &Plan) -> Result<()> {
+    let at = |section: &'static str| {
+        move |(key, message): (&'static str, String)| {
+            tree.error(&[section, key], format!("{section}.{key} {message}"))
+        }
+    };
+    plan.split.check().map_err(at("split"))?;
+    plan.train.check().map_err(at("train"))?;
+    let model = |error: Error| tree.error(&["model"], error.to_string());
+    for (name, config) in &plan.modalities {
+        let modality = config.build().map_err(|error| {
+            tree.error(&["modality", name], format!("modality.{name}: {error}"))
+        })?;
+        if modality.spec().max_tokens == 0 {
+            let message = format!("modality.{name}: it makes no tokens");
+            return Err(tree.error(&["modality", name], message));
+        }
+    }
+    plan.model_config().map_err(model)?;
+    let embed = |key: &str, error: Error| tree.error(&["embed", key], error.to_string());
+    plan.embed.layer(plan.model.layers).map_err(|e| embed("layer", e))?;
+    plan.embed.tokens().map_err(|e| embed("tokens", e))?;
+    Ok(())
+}
+
+fn missing(tree: &Tree, key: &str) -> Error {
+    tree.error(&[], format!("the recipe has no `{key}`; add it, or extend a recipe that has it"))
+}
+
+fn section<T: DeserializeOwned>(tree: &Tree, key: &str) -> Result<T> {
+    let value = tree.table.get(key).ok_or_else(|| missing(tree, key))?;
+    read(tree, key, value.clone())
+}
+
+fn optional<T: DeserializeOwned + Default>(tree: &Tree, key: &str) -> Result<T> {
+    match tree.table.get(key) {
+        Some(value) => read(tree, key, value.clone()),
+        None => Ok(T::default()),
+    }
+}
+
+fn read<T: DeserializeOwned>(tree: &Tree, key: &str, value: toml::Value) -> Result<T> {
+    // Wrapped in a table so that scalars and sections take the same road.
+    #[derive(Deserialize)]
+    #[serde(bound = "T: DeserializeOwned")]
+    struct Wrapper<T> {
+        value: T,
+    }
+    let table = toml::Table::from_iter([("value".to_owned(), value)]);
+    parse_config::<Wrapper<T>>(table).map(|wrapper| wrapper.value).map_err(|error| {
+        let path = error.path.strip_prefix("value").unwrap_or(&error.path);
+        let path = path.trim_start_matches('.').to_owned();
+        tree.config_error(&[key], &ConfigError { path, ..error })
+    })
+}
+
+/// The table at `keys`, split into its `kind` and the rest.
+fn plugin_table(tree: &Tree, keys: &[&str], value: &toml::Value) -> Result<(String, toml::Table)> {
+    let dotted = keys.join(".");
+    let Some(table) = value.as_table() else {
+        return Err(tree.error(keys, format!("{dotted}: a table is expected")));
+    };
+    let mut table = table.clone();
+    match table.remove("kind") {
+        Some(toml::Value::String(kind)) => Ok((kind, table)),
+        _ => {
+            Err(tree
+                .error(keys, format!("{dotted} needs kind = \"…\"; `astropt plugins` lists them")))
+        }
+    }
+}
+
+/// A plugin that is not linked is misuse; here the place in the recipe is known too.
+fn unknown_kind(tree: &Tree, keys: &[&str], error: &Error) -> Error {
+    let keys: Vec<&str> = keys.iter().copied().chain(["kind"]).collect();
+    tree.error(&keys, error.to_string())
+}
+
+fn source(tree: &Tree) -> Result<Box<dyn SourceConfig>> {
+    let value = tree.table.get("source").ok_or_else(|| missing(tree, "source"))?;
+    let (kind, table) = plugin_table(tree, &["source"], value)?;
+    let plugin = find_source(&kind).map_err(|e| unknown_kind(tree, &["source"], &e))?;
+    if let Some(key) = plugin.path_key
+        && !table.contains_key(key)
+    {
+        return Err(Error::Misuse(format!(
+            "no data: give --data PATH (the recipe's source, {kind}, reads files and sets no \
+             source.{key})"
+        )));
+    }
+    (plugin.parse)(table).map_err(|error| tree.config_error(&["source"], &error))
+}
+
+fn modalities(tree: &Tree) -> Result<BTreeMap<String, Box<dyn ModalityConfig>>> {
+    let value = tree.table.get("modality").ok_or_else(|| missing(tree, "modality"))?;
+    let Some(tables) = value.as_table() else {
+        return Err(tree.error(&["modality"], "modality: write [modality.NAME] tables"));
+    };
+    let mut out = BTreeMap::new();
+    for (name, value) in tables {
+        let keys = ["modality", name.as_str()];
+        let (kind, table) = plugin_table(tree, &keys, value)?;
+        let plugin = find_modality(&kind).map_err(|e| unknown_kind(tree, &keys, &e))?;
+        let config = (plugin.parse)(table).map_err(|error| tree.config_error(&keys, &error))?;
+        out.insert(name.clone(), config);
+    }
+    Ok(out)
+}

@@ -1,0 +1,413 @@
+//! The sections of a recipe that core reads itself. Unknown keys are refused everywhere.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::Tokeniser;
+
+/// `[split]`: which objects train, validate and test. Always by a property of the object,
+/// never by its position in a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SplitConfig {
+    /// Label that names the split of each object. Unset: by a hash of the object's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Values of `column` that mean training.
+    pub train: Vec<String>,
+    /// Values of `column` that mean validation.
+    pub validation: Vec<String>,
+    /// Values of `column` that mean test.
+    pub test: Vec<String>,
+    /// Fraction of the objects that validate, when split by hash.
+    pub validation_fraction: f64,
+    /// Fraction of the objects that test, when split by hash.
+    pub test_fraction: f64,
+    /// Seed of the hash.
+    pub seed: u64,
+}
+
+impl Default for SplitConfig {
+    fn default() -> Self {
+        Self {
+            column: None,
+            train: vec!["train".into()],
+            validation: vec!["val".into(), "validation".into(), "valid".into()],
+            test: vec!["test".into()],
+            validation_fraction: 0.01,
+            test_fraction: 0.01,
+            seed: 0,
+        }
+    }
+}
+
+/// `[model]`: the transformer. Its input and output follow from the modalities.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads; divides `width`.
+    pub heads: usize,
+    /// Width of the residual stream.
+    pub width: usize,
+    /// Encoder and decoder of tokens: `paper`, `aim` or `affine`.
+    pub tokeniser: Tokeniser,
+}
+
+/// `[train]`: the optimisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Objects per step.
+    pub batch: usize,
+    /// Objects per forward and backward pass; divides `batch`.
+    pub micro_batch: usize,
+    /// Seed of the initial weights and of the order of objects.
+    #[serde(default)]
+    pub seed: u64,
+    /// Learning rate after the warm-up.
+    pub peak_lr: f64,
+    /// Learning rate from `decay_steps` on.
+    pub final_lr: f64,
+    /// Steps of linear warm-up; step 0 has learning rate 0.
+    pub warmup_steps: u64,
+    /// Step at which the cosine reaches `final_lr`.
+    pub decay_steps: u64,
+    /// AdamW's decays of the running means.
+    #[serde(default = "betas")]
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    #[serde(default = "eps")]
+    pub eps: f64,
+    /// Weight decay, on tensors of two and more dimensions.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0 clips nothing.
+    pub clip: f64,
+    /// Steps between evaluations on validation objects (also done before the first step
+    /// and after the last).
+    pub eval_every: u64,
+    /// Micro-batches per evaluation, at most; 0 takes every validation object.
+    pub eval_batches: usize,
+    /// Validation objects shown as target | prediction at each evaluation.
+    #[serde(default = "previews")]
+    pub previews: usize,
+    /// When to save, beside the first step and the last.
+    #[serde(default)]
+    pub checkpoints: CheckpointSchedule,
+    /// Largest fraction of the objects that may be unusable before the run stops.
+    #[serde(default = "max_rejected")]
+    pub max_rejected: f64,
+    /// Threads that read and tokenise; the order of objects does not depend on it.
+    #[serde(default = "workers")]
+    pub workers: usize,
+}
+
+fn betas() -> [f64; 2] {
+    [0.9, 0.95]
+}
+
+fn eps() -> f64 {
+    1e-8
+}
+
+fn previews() -> usize {
+    4
+}
+
+fn max_rejected() -> f64 {
+    0.01
+}
+
+fn workers() -> usize {
+    2
+}
+
+/// `[train.checkpoints]`: steps to save after; the union of what is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointSchedule {
+    /// Every so many steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// So many steps, evenly spaced in the logarithm of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<u64>,
+    /// So many steps, evenly spaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub even: Option<u64>,
+    /// These steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<Vec<u64>>,
+}
+
+/// `[embed]`: where embeddings are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbedConfig {
+    /// `last` (the last block's output), `middle` (block L/2's), `ln_f` (after the final
+    /// norm) or the number of a block, counted from 0.
+    pub layer: Choice,
+    /// `all`, `first-N`, or N for the same.
+    pub tokens: Choice,
+    /// `mean` over tokens, `last` token, or `none` for every token.
+    pub pooling: Pooling,
+    /// Objects per forward pass.
+    #[serde(default = "embed_batch")]
+    pub batch: usize,
+}
+
+fn embed_batch() -> usize {
+    16
+}
+
+/// A word or a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Choice {
+    /// A number.
+    Number(usize),
+    /// A word.
+    Word(String),
+}
+
+/// How the tokens' hidden states become one embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The last token's.
+    Last,
+    /// All of them.
+    None,
+}
+
+/// `[probe]`: what the embedding is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeConfig {
+    /// Labels to predict; empty takes every numeric label.
+    pub labels: Vec<String>,
+    /// Range in which a label is known, `[low, high]`; values outside mean unknown.
+    pub valid: BTreeMap<String, [f64; 2]>,
+    /// `ols` (ordinary least squares) or `ridge` (strength chosen on the fitting objects).
+    pub method: ProbeMethod,
+    /// Which objects fit the probe and which score it.
+    pub protocol: ProbeProtocol,
+    /// Whether to keep only labels nearer to the median than three times the median
+    /// absolute deviation.
+    pub cut: bool,
+    /// Resamples of the scored objects behind each interval.
+    pub bootstrap: usize,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            labels: Vec::new(),
+            valid: BTreeMap::new(),
+            method: ProbeMethod::Ols,
+            protocol: ProbeProtocol::ValidationTest,
+            cut: true,
+            bootstrap: 1000,
+        }
+    }
+}
+
+/// How a probe is fitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeMethod {
+    /// Ordinary least squares.
+    Ols,
+    /// Ridge regression, its strength chosen by cross-validation on the fitting objects.
+    Ridge,
+}
+
+/// Which objects fit a probe and which score it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeProtocol {
+    /// Fit on training objects, score on validation objects.
+    TrainValidation,
+    /// Fit on validation objects, score on test objects (what the paper says).
+    ValidationTest,
+    /// Validation and test objects together, cut in halves by a hash of their ids (what
+    /// the paper's program did).
+    Halves,
+}
+
+impl TrainConfig {
+    /// Checks that the numbers fit together.
+    ///
+    /// # Errors
+    /// The key and why its value cannot be.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        let positive = [
+            ("batch", self.batch as f64),
+            ("micro_batch", self.micro_batch as f64),
+            ("eval_every", self.eval_every as f64),
+            ("workers", self.workers as f64),
+        ];
+        for (key, value) in positive {
+            if value < 1.0 {
+                return Err((key, "must be at least 1".into()));
+            }
+        }
+        if !self.batch.is_multiple_of(self.micro_batch) {
+            let message = format!("{} does not divide batch = {}", self.micro_batch, self.batch);
+            return Err(("micro_batch", message));
+        }
+        let finite = [
+            ("peak_lr", self.peak_lr),
+            ("final_lr", self.final_lr),
+            ("weight_decay", self.weight_decay),
+            ("clip", self.clip),
+            ("eps", self.eps),
+        ];
+        for (key, value) in finite {
+            if !value.is_finite() || value < 0.0 {
+                return Err((key, format!("is {value}; it must be a number of 0 or more")));
+            }
+        }
+        if self.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
+            return Err(("betas", "must both be at least 0 and below 1".into()));
+        }
+        if !(0.0..=1.0).contains(&self.max_rejected) {
+            return Err(("max_rejected", "is a fraction, 0 to 1".into()));
+        }
+        if self.decay_steps < self.warmup_steps {
+            let message = format!("comes before warmup_steps = {}", self.warmup_steps);
+            return Err(("decay_steps", message));
+        }
+        if self.checkpoints.every == Some(0) {
+            return Err(("checkpoints", "every = 0; it must be at least 1".into()));
+        }
+        Ok(())
+    }
+}
+
+impl SplitConfig {
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        for (key, fraction) in [
+            ("validation_fraction", self.validation_fraction),
+            ("test_fraction", self.test_fraction),
+        ] {
+            if !(0.0..1.0).contains(&fraction) {
+                return Err((key, format!("is {fraction}; it must be at least 0 and below 1")));
+            }
+        }
+        if self.validation_fraction + self.test_fraction >= 1.0 {
+            return Err(("test_fraction", "leaves nothing to train on".into()));
+        }
+        Ok(())
+    }
+}
+
+impl EmbedConfig {
+    /// The layer to read in a model of `layers` blocks.
+    ///
+    /// # Errors
+    /// When there is no such layer.
+    pub fn layer(&self, layers: usize) -> Result<crate::engine::Layer> {
+        use crate::engine::Layer;
+        match &self.layer {
+            Choice::Number(index) if *index < layers => Ok(Layer::Block(*index)),
+            Choice::Word(word) if word == "last" => Ok(Layer::Block(layers - 1)),
+            Choice::Word(word) if word == "middle" => Ok(Layer::Block(layers / 2)),
+            Choice::Word(word) if word == "ln_f" => Ok(Layer::Final),
+            other => Err(Error::Misuse(format!(
+                "embed.layer = {other}; it is \"last\", \"middle\", \"ln_f\" or a block from 0 to {}",
+                layers - 1
+            ))),
+        }
+    }
+
+    /// How many leading tokens to read; `None` for all.
+    ///
+    /// # Errors
+    /// When the choice is neither `all`, `first-N` nor a positive number.
+    pub fn tokens(&self) -> Result<Option<usize>> {
+        let count = match &self.tokens {
+            Choice::Word(word) if word == "all" => return Ok(None),
+            Choice::Number(count) => Some(*count),
+            Choice::Word(word) => word.strip_prefix("first-").and_then(|n| n.parse().ok()),
+        };
+        match count {
+            Some(count) if count > 0 => Ok(Some(count)),
+            _ => Err(Error::Misuse(format!(
+                "embed.tokens = {}; it is \"all\", \"first-64\" or a number of tokens",
+                self.tokens
+            ))),
+        }
+    }
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Word(word) => write!(f, "{word:?}"),
+        }
+    }
+}
+
+impl CheckpointSchedule {
+    /// The steps after which to save in a run of `steps`: sorted, without repeats, 0 and
+    /// `steps` always among them.
+    pub fn steps(&self, steps: u64) -> Vec<u64> {
+        let mut out = vec![0, steps];
+        if let Some(every) = self.every.filter(|&every| every > 0) {
+            out.extend((0..steps).step_by(every as usize));
+        }
+        if let Some(count) = self.even {
+            out.extend((1..=count).map(|k| steps * k / count));
+        }
+        if let Some(count) = self.log {
+            let at = |k: u64| (steps as f64).powf(k as f64 / count as f64).round() as u64;
+            out.extend((0..=count).map(at));
+        }
+        out.extend(self.list.iter().flatten());
+        out.retain(|&step| step <= steps);
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoint_schedules_hold_first_and_last() {
+        let schedule =
+            |text: &str| -> CheckpointSchedule { toml::from_str(text).expect("a valid schedule") };
+        assert_eq!(schedule("").steps(10), [0, 10]);
+        assert_eq!(schedule("every = 4").steps(10), [0, 4, 8, 10]);
+        assert_eq!(schedule("even = 4").steps(100), [0, 25, 50, 75, 100]);
+        assert_eq!(schedule("log = 3").steps(1000), [0, 1, 10, 100, 1000]);
+        assert_eq!(schedule("list = [3, 70]").steps(10), [0, 3, 10]);
+        assert_eq!(schedule("every = 5\nlist = [5, 7]").steps(10), [0, 5, 7, 10]);
+    }
+
+    #[test]
+    fn embedding_choices_are_words_or_numbers() {
+        let config = |layer: &str, tokens: &str| -> EmbedConfig {
+            toml::from_str(&format!("layer = {layer}\ntokens = {tokens}\npooling = 'mean'"))
+                .expect("valid")
+        };
+        use crate::engine::Layer;
+        assert_eq!(config("'last'", "'all'").layer(4).expect("ok"), Layer::Block(3));
+        assert_eq!(config("'middle'", "'all'").layer(4).expect("ok"), Layer::Block(2));
+        assert_eq!(config("1", "5").tokens().expect("ok"), Some(5));
+        assert_eq!(config("1", "'first-64'").tokens().expect("ok"), Some(64));
+        assert!(config("4", "0").layer(4).is_err());
+        assert!(config("'lats'", "'first-'").tokens().is_err());
+    }
+}
