@@ -17,12 +17,16 @@ pub mod kernels;
 pub mod model;
 pub mod observation;
 pub mod probe;
+pub mod progress;
 pub mod recipe;
 pub mod report;
+pub mod run;
 pub mod seam;
+pub mod stop;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod tokens;
+pub mod train;
 pub mod verify;
 
 pub use error::{Error, Result};

@@ -1,1 +1,6 @@
-//! Checkpoints: whole files or none, our own format and the Python program's.
+//! tmp
+pub mod files;
+mod numbers;
+pub mod tensors;
+pub use files::{write_atomic, write_bytes, write_folder_atomic};
+pub use tensors::{load_tensors, save_tensors};

@@ -1,0 +1,245 @@
+//! The folder of a run.
+
+use std::path::{Path, PathBuf};
+
+use super::manifest::{FORMAT, Manifest};
+use super::saved::{Saved, TrainState};
+use crate::checkpoint::{write_bytes, write_folder_atomic};
+use crate::data::Rejected;
+use crate::engine::Session;
+use crate::error::{Error, Result};
+
+const MANIFEST: &str = "manifest.json";
+const RECIPE: &str = "recipe.toml";
+const CHECKPOINTS: &str = "checkpoints";
+const PREVIEWS: &str = "previews";
+const BEST: &str = "best";
+const REJECTED: &str = "rejected.csv";
+
+/// What this program writes into a run's folder: all that `--overwrite` may delete.
+const OURS: [&str; 12] = [
+    MANIFEST,
+    RECIPE,
+    CHECKPOINTS,
+    PREVIEWS,
+    "metrics.jsonl",
+    "timings.jsonl",
+    REJECTED,
+    "probes.json",
+    "report.html",
+    "embeddings",
+    "events.out.tfevents",
+    ".tmp",
+];
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Starts a run of `manifest`'s plan in the folder `path`.
+    ///
+    /// # Errors
+    /// When the folder holds a run already (unless `overwrite`) or cannot be written.
+    pub fn create(path: &Path, manifest: &Manifest, overwrite: bool) -> Result<Self> {
+        let run = Self { path: path.to_owned() };
+        if run.path.join(MANIFEST).exists() {
+            if !overwrite {
+                return Err(Error::Misuse(format!(
+                    "{} holds a run already; go on with --resume, start anew with --overwrite, or \
+                     choose another folder with --out",
+                    path.display()
+                )));
+            }
+            run.clear()?;
+        }
+        for folder in [run.path.clone(), run.path.join(CHECKPOINTS), run.path.join(PREVIEWS)] {
+            std::fs::create_dir_all(&folder)
+                .map_err(|e| Error::io("make the folder", &folder, &e))?;
+        }
+        let text = &manifest.plan.recipe;
+        write_bytes(run.path.join(RECIPE), text.as_bytes())?;
+        run.write_manifest(manifest)?;
+        Ok(run)
+    }
+
+    /// Opens the run in the folder `path`.
+    ///
+    /// # Errors
+    /// When there is none, or one of a newer format.
+    pub fn open(path: &Path) -> Result<(Self, Manifest)> {
+        let file = path.join(MANIFEST);
+        let text = std::fs::read_to_string(&file).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Misuse(format!(
+                "{} holds no run ({MANIFEST} is missing); `astropt run` or `astropt pretrain` \
+                 makes one",
+                path.display()
+            )),
+            _ => Error::io("read", &file, &e),
+        })?;
+        let manifest: Manifest = serde_json::from_str(&text)
+            .map_err(|e| Error::file(&file, format!("is not a run's manifest: {e}")))?;
+        if manifest.format > FORMAT {
+            return Err(Error::file(
+                &file,
+                format!(
+                    "has the format {}, this program reads up to {FORMAT}; use a newer program",
+                    manifest.format
+                ),
+            ));
+        }
+        Ok((Self { path: path.to_owned() }, manifest))
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file `name` in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes the manifest.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let text = serde_json::to_string_pretty(manifest)
+            .map_err(|e| Error::Failed(format!("cannot write the manifest: {e}")))?;
+        write_bytes(self.path.join(MANIFEST), text.as_bytes())
+    }
+
+    /// The whole checkpoints, by step.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn checkpoints(&self) -> Result<Vec<Saved>> {
+        let folder = self.path.join(CHECKPOINTS);
+        let entries = std::fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, &e))?;
+        let mut out = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io("read", &folder, &e))?;
+            let name = entry.file_name();
+            let step = name.to_str().and_then(|n| n.strip_prefix("step-")?.parse().ok());
+            if let Some(step) = step {
+                out.push(Saved { step, path: entry.path() });
+            }
+        }
+        out.sort_by_key(|saved| saved.step);
+        Ok(out)
+    }
+
+    /// The checkpoint a user names: `last`, `best` or a step.
+    ///
+    /// # Errors
+    /// When there is none of that name; lists those there are.
+    pub fn checkpoint(&self, name: &str) -> Result<Saved> {
+        let all = self.checkpoints()?;
+        let found = match name {
+            "last" => all.last().cloned(),
+            "best" => {
+                let saved = Saved { step: 0, path: self.path.join(CHECKPOINTS).join(BEST) };
+                let state = saved.state().ok();
+                state.map(|state| Saved { step: state.step, ..saved })
+            }
+            step => all.iter().find(|saved| Some(saved.step) == step.parse().ok()).cloned(),
+        };
+        found.ok_or_else(|| {
+            let steps: Vec<_> = all.iter().map(|saved| saved.step.to_string()).collect();
+            Error::Misuse(format!(
+                "{} has no checkpoint {name:?}; it has {}",
+                self.path.display(),
+                if steps.is_empty() { "none".to_owned() } else { steps.join(", ") }
+            ))
+        })
+    }
+
+    /// Saves a checkpoint after `state.step` steps, whole or not at all; `best` replaces
+    /// the best-validation copy instead.
+    ///
+    /// # Errors
+    /// When it cannot be written; no half of it is left then.
+    pub fn save(
+        &self,
+        session: &dyn Session,
+        manifest: &Manifest,
+        state: &TrainState,
+        best: bool,
+    ) -> Result<PathBuf> {
+        let name = if best { BEST.to_owned() } else { format!("step-{:06}", state.step) };
+        let path = self.path.join(CHECKPOINTS).join(name);
+        write_folder_atomic(&path, |folder| Saved::write(folder, session, &manifest.plan, state))?;
+        Ok(path)
+    }
+
+    /// Saves a preview drawn after `step` steps.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_preview(&self, step: u64, png: &[u8]) -> Result<()> {
+        let path = self.path.join(PREVIEWS).join(format!("step-{step:06}.png"));
+        write_bytes(&path, png)
+    }
+
+    /// The previews, by step.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn previews(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let folder = self.path.join(PREVIEWS);
+        let entries = std::fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, &e))?;
+        let mut out: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name();
+                let step = name.to_str()?.strip_prefix("step-")?.strip_suffix(".png")?;
+                Some((step.parse().ok()?, entry.path()))
+            })
+            .collect();
+        out.sort();
+        Ok(out)
+    }
+
+    /// Lists the unusable objects in `rejected.csv`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_rejected(&self, rejected: &Rejected) -> Result<()> {
+        let bytes = csv_bytes(rejected).map_err(|e| Error::Failed(e.to_string()))?;
+        write_bytes(self.path.join(REJECTED), &bytes)
+    }
+
+    /// Deletes what this program wrote, and nothing else.
+    fn clear(&self) -> Result<()> {
+        let entries =
+            std::fs::read_dir(&self.path).map_err(|e| Error::io("read", &self.path, &e))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let ours = name.to_str().is_some_and(|n| OURS.iter().any(|own| n.starts_with(own)));
+            if !ours {
+                continue;
+            }
+            let path = entry.path();
+            let gone = if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
+            gone.map_err(|e| Error::io("delete", &path, &e))?;
+        }
+        Ok(())
+    }
+}
+
+fn csv_bytes(rejected: &Rejected) -> std::result::Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record(["id", "reason"])?;
+    for (id, reason) in rejected {
+        table.write_record([id, reason])?;
+    }
+    Ok(table.into_inner()?)
+}

@@ -1,0 +1,64 @@
+//! The manifest: what ran, on what, when.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::Plan;
+
+/// Version of the run folder's format.
+pub(super) const FORMAT: u32 = 1;
+
+/// `manifest.json` of a run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the run folder's format.
+    pub format: u32,
+    /// Program and version that made the run.
+    pub program: String,
+    /// When the run was created, UTC, RFC 3339.
+    pub created: String,
+    /// The experiment.
+    pub plan: Plan,
+    /// Number of parameters, position tables not counted.
+    pub parameters: usize,
+    /// What was done, in order.
+    pub stages: Vec<StageRecord>,
+}
+
+/// One piece of work on a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// `pretrain`, `embed`, `probe` or `report`.
+    pub stage: String,
+    /// Backend it ran on.
+    pub backend: String,
+    /// Device it ran on.
+    pub device: String,
+    /// When it started, UTC, RFC 3339.
+    pub started: String,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// What else there is to say of it, such as steps taken.
+    pub facts: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// The manifest of a new run of `plan`.
+    pub fn new(plan: Plan, parameters: usize) -> Self {
+        Self {
+            format: FORMAT,
+            program: format!("astropt {}", env!("CARGO_PKG_VERSION")),
+            created: now(),
+            plan,
+            parameters,
+            stages: Vec::new(),
+        }
+    }
+}
+
+/// The time, UTC, RFC 3339, to the second.
+pub(crate) fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}

@@ -1,0 +1,12 @@
+//! Training: one loop, for every recipe and every backend.
+
+mod evaluate;
+mod metrics;
+mod preview;
+mod schedule;
+mod tensorboard;
+mod trainer;
+
+pub use metrics::{METRICS, Metric, TIMINGS, Timing, read_lines};
+pub use schedule::learning_rate;
+pub use trainer::{Summary, Trainer};

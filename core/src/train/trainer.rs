@@ -1,0 +1,252 @@
+//! The loop.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::evaluate::evaluate;
+use super::metrics::{MeanLosses, Metric, MetricsWriter, Timing};
+use super::preview::PreviewSet;
+use super::schedule::learning_rate;
+use crate::data::{Batch, Dataset, Loader, Split};
+use crate::engine::{Session, StepSettings};
+use crate::error::{Error, Result};
+use crate::model::initial_parameters;
+use crate::progress::{self, Progress, quantity};
+use crate::run::{Manifest, RunFolder, TrainState};
+use crate::stop;
+
+/// Trains the model of a run.
+pub struct Trainer<'a> {
+    manifest: &'a Manifest,
+    run: &'a RunFolder,
+    data: Arc<Dataset>,
+    session: &'a mut dyn Session,
+    metrics: MetricsWriter,
+    previews: Option<PreviewSet>,
+    state: TrainState,
+}
+
+/// What a training ended with.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Summary {
+    /// Steps taken in all.
+    pub steps: u64,
+    /// Tokens read in all.
+    pub tokens: u64,
+    /// Lowest validation loss and its step.
+    pub best: Option<(u64, f64)>,
+    /// Validation loss of the last evaluation.
+    pub validation_loss: Option<f64>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Prepares to train `session` on `data` in `run`: from the beginning, or from the last
+    /// whole checkpoint when `resume`.
+    ///
+    /// # Errors
+    /// When a checkpoint or the run's folder cannot be read or written.
+    pub fn new(
+        manifest: &'a Manifest,
+        run: &'a RunFolder,
+        data: Arc<Dataset>,
+        session: &'a mut dyn Session,
+        resume: bool,
+    ) -> Result<Self> {
+        let last = if resume { run.checkpoints()?.pop() } else { None };
+        let state = match last {
+            Some(saved) => {
+                let state = saved.restore(session)?;
+                progress::say(&format!("going on from {}", saved.path.display()));
+                state
+            }
+            None => {
+                let parameters = initial_parameters(session.model(), manifest.plan.train.seed);
+                session.set_parameters(&parameters)?;
+                TrainState { step: 0, tokens: 0, best_loss: None, best_step: None }
+            }
+        };
+        let shown = data.sample(Split::Validation, manifest.plan.train.previews);
+        Ok(Self {
+            previews: PreviewSet::new(&data, &shown)?,
+            metrics: MetricsWriter::open(run.path(), state.step)?,
+            manifest,
+            run,
+            data,
+            session,
+            state,
+        })
+    }
+
+    /// Trains to the last step of the plan.
+    ///
+    /// # Errors
+    /// When the data, the device or the disk fail, the loss is not finite, or the user
+    /// interrupts; all but the first two leave a checkpoint to go on from.
+    pub fn run(mut self) -> Result<Summary> {
+        let train = &self.manifest.plan.train;
+        let saves = train.checkpoints.steps(train.steps);
+        let mut validation_loss = None;
+        let mut loader = self.loader();
+        let mut progress = Progress::new("pretrain", train.steps, self.state.step);
+        if self.state.step == 0 {
+            validation_loss = self.evaluate(&progress)?;
+            self.save()?;
+        }
+        while self.state.step < train.steps {
+            let (loss, timing) = self.step(&mut loader)?;
+            let step = self.state.step;
+            progress.update(step, &describe(loss, &timing));
+            if step.is_multiple_of(train.eval_every) || step == train.steps {
+                validation_loss = self.evaluate(&progress)?;
+            }
+            let stopping = stop::asked() && step < train.steps;
+            if saves.binary_search(&step).is_ok() || stopping {
+                self.save()?;
+            }
+            if stopping {
+                return Err(Error::Interrupted(format!(
+                    "stopped after step {step} of {}; go on with --resume --out {}",
+                    train.steps,
+                    self.run.path().display()
+                )));
+            }
+        }
+        self.run.write_rejected(&self.data.rejected())?;
+        let summary = Summary {
+            steps: self.state.step,
+            tokens: self.state.tokens,
+            best: self.state.best_step.zip(self.state.best_loss),
+            validation_loss,
+        };
+        progress.finish(&format!(
+            "pretrained {} steps: {}",
+            summary.steps,
+            self.run.path().display()
+        ));
+        Ok(summary)
+    }
+
+    /// The micro-batches from the next step on.
+    fn loader(&self) -> Loader<Batch> {
+        let train = &self.manifest.plan.train;
+        let size = train.micro_batch;
+        let first = self.state.step * train.batch as u64;
+        let left = train.steps.saturating_sub(self.state.step);
+        let count = left * (train.batch / size) as u64;
+        let data = self.data.clone();
+        Loader::start(train.workers, count, move |k| {
+            data.train_batch(first + k * size as u64, size)
+        })
+    }
+
+    /// One optimiser step. The loss before it, and how long it took.
+    fn step(&mut self, loader: &mut Loader<Batch>) -> Result<(f64, Timing)> {
+        let train = &self.manifest.plan.train;
+        let started = Instant::now();
+        let pieces = train.batch / train.micro_batch;
+        let mut tokens = 0;
+        let mut ids = Vec::new();
+        for _ in 0..pieces {
+            let batch = loader
+                .next()
+                .ok_or_else(|| Error::Failed("the data ended before the last step".into()))??;
+            tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
+            self.session.accumulate(&batch, 1.0 / pieces as f32)?;
+            ids.extend(batch.ids);
+        }
+        let lr = learning_rate(train, self.state.step);
+        let report = self.session.step(&StepSettings {
+            lr,
+            betas: train.betas,
+            eps: train.eps,
+            weight_decay: train.weight_decay,
+            clip: train.clip,
+        })?;
+        let mut mean = MeanLosses::default();
+        report.losses.iter().for_each(|losses| mean.add(losses, 1.0));
+        let (loss, grad_norm) = (mean.total(), f64::from(report.grad_norm));
+        if !loss.is_finite() || !grad_norm.is_finite() {
+            return Err(self.not_finite(loss, grad_norm, &ids));
+        }
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        let step = self.state.step;
+        self.metrics.metric(&Metric::Train {
+            step,
+            loss,
+            modalities: mean.modalities(),
+            lr,
+            grad_norm,
+            tokens: self.state.tokens,
+        })?;
+        let seconds = started.elapsed().as_secs_f64();
+        let tokens_per_second = tokens as f64 / seconds;
+        let timing = Timing {
+            step,
+            seconds,
+            data_seconds: loader.take_waited().as_secs_f64(),
+            tokens_per_second,
+            flops_per_second: tokens_per_second * self.session.model().train_flops_per_token(),
+        };
+        self.metrics.timing(&timing)?;
+        Ok((loss, timing))
+    }
+
+    fn not_finite(&self, loss: f64, grad_norm: f64, ids: &[String]) -> Error {
+        const SHOWN: usize = 5;
+        let more = match ids.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Error::Failed(format!(
+            "at step {} the loss is {loss} and the gradient's norm {grad_norm}, on objects {}{more}; \
+             lower train.peak_lr or look at these objects. The last checkpoint is whole: go on from \
+             it with --resume --out {}",
+            self.state.step + 1,
+            ids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "),
+            self.run.path().display()
+        ))
+    }
+
+    /// Evaluates, keeps the best model, and draws previews.
+    fn evaluate(&mut self, progress: &Progress) -> Result<Option<f64>> {
+        let step = self.state.step;
+        let found = evaluate(&self.manifest.plan, &self.data, self.session)?;
+        self.run.write_rejected(&self.data.rejected())?;
+        let Some(found) = found.filter(|found| found.objects > 0) else { return Ok(None) };
+        let loss = found.losses.total();
+        self.metrics.metric(&Metric::Validation {
+            step,
+            loss,
+            modalities: found.losses.modalities(),
+            zero_loss: found.zero_loss,
+            objects: found.objects,
+        })?;
+        progress.say(&format!("step {step}: validation loss {loss:.5}"));
+        if self.state.best_loss.is_none_or(|best| loss < best) {
+            self.state.best_loss = Some(loss);
+            self.state.best_step = Some(step);
+            self.run.save(self.session, self.manifest, &self.state, true)?;
+        }
+        if let Some(previews) = &self.previews
+            && let Some(png) = previews.draw(&self.data, self.session)?
+        {
+            self.run.save_preview(step, &png)?;
+        }
+        Ok(Some(loss))
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.run.save(self.session, self.manifest, &self.state, false)?;
+        Ok(())
+    }
+}
+
+/// Loss and speed as the progress bar shows them.
+fn describe(loss: f64, timing: &Timing) -> String {
+    format!(
+        "loss {loss:.4} {} tokens/s {}FLOP/s",
+        quantity(timing.tokens_per_second),
+        quantity(timing.flops_per_second)
+    )
+}
