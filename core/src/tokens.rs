@@ -71,6 +71,20 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Keeps the first `len` tokens.
+    pub fn truncate(&mut self, len: usize) {
+        if len >= self.len {
+            return;
+        }
+        let per_token = |all: usize| all / self.len;
+        self.values.truncate(len * per_token(self.values.len()));
+        self.positions.truncate(len * per_token(self.positions.len()));
+        self.codes.truncate(len);
+        self.indices.truncate(len);
+        self.affine.truncate(len);
+        self.len = len;
+    }
+
     /// Checks that the buffers agree with `spec` and hold only finite numbers.
     ///
     /// # Errors

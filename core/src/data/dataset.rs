@@ -178,16 +178,24 @@ impl Dataset {
     }
 
     /// The usable ones of these objects, read and chained for `purpose`, with their
-    /// observations. `None` when none of them is usable.
+    /// observations; of each object the first `limit` tokens. `None` when none is usable.
     ///
     /// # Errors
     /// See [`read`](Self::read).
-    pub fn batch(&self, indices: &[u32], purpose: Purpose) -> Result<Option<Loaded>> {
+    pub fn batch(
+        &self,
+        indices: &[u32],
+        purpose: Purpose,
+        limit: Option<usize>,
+    ) -> Result<Option<Loaded>> {
         let mut observations = Vec::new();
         let mut rows = Vec::new();
         let mut kept = Vec::new();
         for &index in indices {
-            if let Some((observation, row)) = self.read(index)? {
+            if let Some((observation, mut row)) = self.read(index)? {
+                if let Some(limit) = limit {
+                    truncate(&mut row, limit);
+                }
                 rows.push((observation.id.clone(), row));
                 observations.push(observation);
                 kept.push(index);
@@ -199,6 +207,16 @@ impl Dataset {
         let batch = Batch::assemble(&rows, &self.model.modalities, purpose)?;
         Ok(Some(Loaded { indices: kept, observations, rows, batch }))
     }
+}
+
+/// Keeps the first `limit` tokens of a row.
+fn truncate(row: &mut Row, limit: usize) {
+    let mut left = limit;
+    for (_, tokens) in row.iter_mut() {
+        tokens.truncate(left);
+        left -= tokens.len.min(left);
+    }
+    row.retain(|(_, tokens)| tokens.len > 0);
 }
 
 /// Objects read, tokenised and chained.

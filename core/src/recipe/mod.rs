@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 pub use plan::{Modalities, Plan};
 pub use schema::{
-    CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, ProbeConfig, ProbeMethod,
-    ProbeProtocol, SplitConfig, TrainConfig,
+    CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, ProbeConfig, ProbeProtocol,
+    SplitConfig, TrainConfig,
 };
 
 use crate::error::{Error, Result};
@@ -52,6 +52,8 @@ pub struct Request {
     pub data: Option<PathBuf>,
     /// `--set key=value`, in order.
     pub set: Vec<String>,
+    /// The data will not be opened: a source that lacks its path is no error.
+    pub dataless: bool,
 }
 
 /// A recipe the program carries, as `astropt recipes` lists it.
@@ -94,8 +96,10 @@ pub fn resolve(request: &Request) -> Result<Plan> {
     for argument in &request.set {
         tree.overlay(Tree::assignment(argument)?);
     }
-    if let Some(data) = &request.data {
-        apply_data(&mut tree, data)?;
+    match &request.data {
+        Some(data) => apply_data(&mut tree, data)?,
+        None if request.dataless => fill_data(&mut tree),
+        None => {}
     }
     plan::build(&tree, scale)
 }
@@ -165,6 +169,19 @@ fn apply_scale(tree: &mut Tree, asked: Option<&str>) -> Result<Option<String>> {
     };
     tree.overlay(overlay);
     Ok(Some(name))
+}
+
+/// Fills in a path that says it is missing, where the chosen source needs one.
+fn fill_data(tree: &mut Tree) {
+    let Some(source) = tree.table.get_mut("source").and_then(toml::Value::as_table_mut) else {
+        return;
+    };
+    let plugin = source.get("kind").and_then(toml::Value::as_str).map(crate::seam::find_source);
+    if let Some(Ok(plugin)) = plugin
+        && let Some(key) = plugin.path_key
+    {
+        source.entry(key).or_insert_with(|| "(give --data PATH)".into());
+    }
 }
 
 /// Sets the key that the chosen source reads its path from.

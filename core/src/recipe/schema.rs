@@ -1,11 +1,10 @@
 //! The sections of a recipe that core reads itself. Unknown keys are refused everywhere.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::Tokeniser;
+use crate::probe::ProbeSettings;
 
 /// `[split]`: which objects train, validate and test. Always by a property of the object,
 /// never by its position in a file.
@@ -188,54 +187,25 @@ pub enum Pooling {
 }
 
 /// `[probe]`: what the embedding is asked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
     /// Labels to predict; empty takes every numeric label.
     pub labels: Vec<String>,
-    /// Range in which a label is known, `[low, high]`; values outside mean unknown.
-    pub valid: BTreeMap<String, [f64; 2]>,
-    /// `ols` (ordinary least squares) or `ridge` (strength chosen on the fitting objects).
-    pub method: ProbeMethod,
     /// Which objects fit the probe and which score it.
     pub protocol: ProbeProtocol,
-    /// Whether to keep only labels nearer to the median than three times the median
-    /// absolute deviation.
-    pub cut: bool,
-    /// Resamples of the scored objects behind each interval.
-    pub bootstrap: usize,
-}
-
-impl Default for ProbeConfig {
-    fn default() -> Self {
-        Self {
-            labels: Vec::new(),
-            valid: BTreeMap::new(),
-            method: ProbeMethod::Ols,
-            protocol: ProbeProtocol::ValidationTest,
-            cut: true,
-            bootstrap: 1000,
-        }
-    }
-}
-
-/// How a probe is fitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProbeMethod {
-    /// Ordinary least squares.
-    Ols,
-    /// Ridge regression, its strength chosen by cross-validation on the fitting objects.
-    Ridge,
+    /// How labels are prepared, fitted and scored.
+    pub fit: ProbeSettings,
 }
 
 /// Which objects fit a probe and which score it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeProtocol {
     /// Fit on training objects, score on validation objects.
     TrainValidation,
     /// Fit on validation objects, score on test objects (what the paper says).
+    #[default]
     ValidationTest,
     /// Validation and test objects together, cut in halves by a hash of their ids (what
     /// the paper's program did).

@@ -12,5 +12,6 @@ mod manifest;
 mod saved;
 
 pub use folder::RunFolder;
+pub(crate) use manifest::now;
 pub use manifest::{Manifest, StageRecord};
 pub use saved::{Saved, TrainState, load_model};

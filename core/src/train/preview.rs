@@ -22,7 +22,7 @@ pub(crate) struct PreviewSet {
 impl PreviewSet {
     /// The objects `indices` of `data`; `None` when none of them can be used.
     pub(crate) fn new(data: &Dataset, indices: &[u32]) -> Result<Option<Self>> {
-        let loaded = data.batch(indices, Purpose::Predict)?;
+        let loaded = data.batch(indices, Purpose::Predict, None)?;
         Ok(loaded.map(|loaded| Self { rows: loaded.rows, batch: loaded.batch }))
     }
 

@@ -1,0 +1,240 @@
+//! Arguments as written.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Multimodal foundation models of the sky: tokenise observations, pretrain an
+/// autoregressive transformer on them, and probe what it has learnt.
+#[derive(Debug, Parser)]
+#[command(
+    name = "astropt",
+    version,
+    max_term_width = 100,
+    after_help = "Example: astropt run galaxy-grz --demo\n\
+                  Exit codes: 0 done, 1 failed, 2 misuse."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Results as JSON on standard output, one object per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress on standard error
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A whole experiment: pretrain, embed, probe, report
+    #[command(after_help = "Examples:\n  astropt run galaxy-grz --demo\n  \
+        astropt run efigi --data DIR --out runs/efigi\n  \
+        astropt run galaxy-grz --scale 1M --data DIR --set train.steps=1000\n  \
+        astropt run --resume --out runs/efigi")]
+    Run(TrainArgs),
+    /// Pretrain a model
+    #[command(after_help = "Example: astropt pretrain galaxy-grz --scale 1M --data DIR")]
+    Pretrain(TrainArgs),
+    /// Write the embeddings of a run's objects
+    #[command(after_help = "Example: astropt embed runs/efigi --set embed.layer=middle")]
+    Embed(EmbedArgs),
+    /// Ask a run's embeddings for the objects' labels
+    #[command(after_help = "Example: astropt probe runs/efigi --set probe.method=ols")]
+    Probe(ProbeArgs),
+    /// Write a run's report.html
+    #[command(after_help = "Example: astropt report runs/efigi")]
+    Report(ReportArgs),
+    /// Replay recorded answers of the Python program and compare
+    #[command(after_help = "Example: astropt verify golden/v1_paper golden/v2_images")]
+    Verify(VerifyArgs),
+    /// Time this build
+    #[command(after_help = "Example: astropt bench train --scale 1M --micro-batch 8 --json")]
+    Bench(BenchArgs),
+    /// Write one object's tokens and positions
+    #[command(
+        after_help = "Example: astropt tokenise --recipe galaxy-grz galaxy.jpg --out tokens.safetensors"
+    )]
+    Tokenise(TokeniseArgs),
+    /// The modalities, sources and backends linked into this program
+    #[command(after_help = "Example: astropt plugins --json")]
+    Plugins,
+    /// The recipes inside this program
+    #[command(after_help = "Example: astropt recipes galaxy-grz --scale 1M")]
+    Recipes(RecipesArgs),
+}
+
+/// Which recipe, and what to change in it.
+#[derive(Debug, Args)]
+pub(crate) struct RecipeArgs {
+    /// Scale of the recipe, such as 1M or 89M
+    #[arg(long, conflicts_with = "demo")]
+    pub(crate) scale: Option<String>,
+    /// The same as --scale demo
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// File or folder the recipe's source reads
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+    /// Change a key of the recipe, such as train.steps=100; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// Name of a recipe (see `astropt recipes`) or path of a .toml file
+    #[arg(required_unless_present = "resume")]
+    pub(crate) recipe: Option<String>,
+    #[command(flatten)]
+    pub(crate) choice: RecipeArgs,
+    /// Folder of the run [default: runs/RECIPE-SCALE]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Go on from the run's last whole checkpoint
+    #[arg(long, conflicts_with = "overwrite")]
+    pub(crate) resume: bool,
+    /// Start anew where a run stands already
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArgs {
+    /// Backend to compute on, and which of its devices
+    #[arg(long, value_name = "NAME[:INDEX]", default_value = "cpu")]
+    pub(crate) backend: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// Folder of the run
+    pub(crate) run: PathBuf,
+    /// Which checkpoint: last, best or a step
+    #[arg(long, default_value = "last")]
+    pub(crate) checkpoint: String,
+    /// File or folder to read instead of the one trained on
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+    /// Change a key of [embed], such as embed.layer=middle; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Folder to write to [default: the run's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// Folder of the run, or one that holds embeddings.parquet
+    pub(crate) run: PathBuf,
+    /// Change a key of [probe], such as probe.method=ridge; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Folder of the run
+    pub(crate) run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Folders of recorded cases
+    #[arg(required = true, value_name = "CASE_DIR")]
+    pub(crate) cases: Vec<PathBuf>,
+    /// File of weights in each case's folder [default: weights.safetensors, else ckpt.pt]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) job: BenchJob,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchJob {
+    /// Training steps on random tokens
+    #[command(after_help = "Example: astropt bench train --scale 21M --micro-batch 2")]
+    Train(BenchModelArgs),
+    /// Embeddings of random tokens
+    #[command(after_help = "Example: astropt bench embed --scale 21M --micro-batch 4")]
+    Embed(BenchModelArgs),
+    /// Files to tokens, on one core
+    #[command(after_help = "Example: astropt bench data DIR")]
+    Data(BenchDataArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchModelArgs {
+    /// Recipe whose model is timed
+    #[arg(long, default_value = "galaxy-grz")]
+    pub(crate) recipe: String,
+    /// Scale of the recipe
+    #[arg(long)]
+    pub(crate) scale: Option<String>,
+    /// Rows per step
+    #[arg(long, default_value_t = 8)]
+    pub(crate) micro_batch: usize,
+    /// Tokens per row [default: as many as the modality has]
+    #[arg(long)]
+    pub(crate) tokens: Option<usize>,
+    /// Steps to time, after two that are not timed
+    #[arg(long, default_value_t = 5)]
+    pub(crate) steps: usize,
+    /// Change a key of the recipe; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchDataArgs {
+    /// What the recipe's source reads
+    pub(crate) data: PathBuf,
+    /// Recipe whose source and modalities are timed
+    #[arg(long, default_value = "galaxy-grz")]
+    pub(crate) recipe: String,
+    /// Change a key of the recipe; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Objects to time, at most
+    #[arg(long, default_value_t = 64)]
+    pub(crate) objects: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokeniseArgs {
+    /// File that holds the object
+    pub(crate) file: PathBuf,
+    /// Recipe whose source and modalities are used
+    #[arg(long)]
+    pub(crate) recipe: String,
+    /// Scale of the recipe
+    #[arg(long)]
+    pub(crate) scale: Option<String>,
+    /// Change a key of the recipe; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// File to write
+    #[arg(long, value_name = "X.safetensors")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecipesArgs {
+    /// Show this recipe resolved, as TOML
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) choice: RecipeArgs,
+}

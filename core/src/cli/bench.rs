@@ -1,0 +1,198 @@
+//! `astropt bench`: this build against the clock.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use serde::Serialize;
+
+use super::args::{BenchArgs, BenchDataArgs, BenchJob, BenchModelArgs};
+use super::choose;
+use super::output::Output;
+use crate::data::{Batch, Purpose, Row};
+use crate::engine::{Layer, Session, StepSettings};
+use crate::error::{Error, Result};
+use crate::model::{ModelConfig, initial_parameters};
+use crate::recipe::{Request, resolve};
+use crate::tokens::{Positions, TokenSpec, Tokens, Values};
+
+/// Steps before the clock starts: caches and thread pools warm up.
+const WARM_UP: usize = 2;
+
+#[derive(Serialize)]
+struct ModelTimes {
+    job: &'static str,
+    recipe: String,
+    scale: Option<String>,
+    parameters: usize,
+    backend: &'static str,
+    device: String,
+    rows: usize,
+    tokens: usize,
+    step_seconds: Vec<f64>,
+    tokens_per_second: f64,
+    peak_rss_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct DataTimes {
+    job: &'static str,
+    objects: usize,
+    images_per_second_per_core: f64,
+    peak_rss_bytes: u64,
+}
+
+pub(super) fn bench(args: &BenchArgs, output: Output) -> Result<()> {
+    match &args.job {
+        BenchJob::Train(args) => model("train", args, output),
+        BenchJob::Embed(args) => model("embed", args, output),
+        BenchJob::Data(args) => data(args, output),
+    }
+}
+
+fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()> {
+    let plan = resolve(&Request {
+        recipe: args.recipe.clone(),
+        scale: args.scale.clone(),
+        set: args.set.clone(),
+        dataless: true,
+        data: None,
+    })?;
+    let model = plan.model_config()?;
+    if args.steps == 0 || args.micro_batch == 0 {
+        return Err(Error::Misuse("--steps and --micro-batch must be at least 1".into()));
+    }
+    let purpose = if job == "train" { Purpose::Predict } else { Purpose::Read };
+    let batch = random_batch(&model, args, purpose)?;
+    let chosen = choose(&args.device)?;
+    let mut session = chosen.backend.open(chosen.index, &model)?;
+    session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
+    let layer = Layer::Block(model.layers - 1);
+    let mut step = |session: &mut dyn Session| -> Result<f64> {
+        let start = Instant::now();
+        if job == "train" {
+            session.accumulate(&batch, 1.0)?;
+            session.step(&StepSettings {
+                lr: plan.train.final_lr,
+                betas: plan.train.betas,
+                eps: plan.train.eps,
+                weight_decay: plan.train.weight_decay,
+                clip: plan.train.clip,
+            })?;
+        } else {
+            session.hidden(&batch, layer)?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    };
+    for _ in 0..WARM_UP {
+        step(session.as_mut())?;
+    }
+    let step_seconds =
+        (0..args.steps).map(|_| step(session.as_mut())).collect::<Result<Vec<_>>>()?;
+    let tokens = batch.rows * batch.len;
+    let times = ModelTimes {
+        job,
+        recipe: plan.name,
+        scale: plan.scale,
+        parameters: model.parameter_count(),
+        backend: chosen.name,
+        device: chosen.device,
+        rows: batch.rows,
+        tokens: batch.len,
+        tokens_per_second: tokens as f64 / median(&step_seconds),
+        step_seconds,
+        peak_rss_bytes: peak_rss(),
+    };
+    output.result(&times, || {
+        format!(
+            "{job} {}: median {:.3} s a step of {} x {} tokens, {:.0} tokens/s, peak memory {:.0} MB",
+            times.scale.as_deref().unwrap_or(&times.recipe),
+            median(&times.step_seconds),
+            times.rows,
+            times.tokens,
+            times.tokens_per_second,
+            times.peak_rss_bytes as f64 / 1e6
+        )
+    })
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { 0.5 * (sorted[middle - 1] + sorted[middle]) }
+}
+
+/// Rows of random tokens that fill the model's modalities.
+fn random_batch(model: &ModelConfig, args: &BenchModelArgs, purpose: Purpose) -> Result<Batch> {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut span = |spec: &TokenSpec| -> Tokens {
+        let extra = usize::from(purpose == Purpose::Predict);
+        // One token more than is read, where there is room: the last one only is predicted.
+        let len = args.tokens.map_or(spec.max_tokens, |n| (n + extra).min(spec.max_tokens));
+        let mut floats = |n: usize| -> Vec<f32> {
+            let draw = |_| -> f32 { StandardNormal.sample(&mut rng) };
+            (0..n).map(draw).collect()
+        };
+        let mut tokens = Tokens { len, ..Tokens::default() };
+        match spec.values {
+            Values::Continuous { width } => tokens.values = floats(len * width),
+            Values::Codes { vocabulary } => {
+                tokens.codes = (0..len).map(|k| (k * 7919 % vocabulary) as u32).collect();
+            }
+        }
+        match spec.positions {
+            Positions::Index { max } => tokens.indices = (0..len).map(|k| (k % max) as u32).collect(),
+            Positions::Continuous { width } => tokens.positions = floats(len * width),
+        }
+        tokens
+    };
+    let rows: Vec<(String, Row)> = (0..args.micro_batch)
+        .map(|row| {
+            let spans = model.modalities.iter().map(|(name, spec)| (name.clone(), span(spec)));
+            (format!("random-{row}"), spans.collect())
+        })
+        .collect();
+    Batch::assemble(&rows, &model.modalities, purpose)
+}
+
+fn data(args: &BenchDataArgs, output: Output) -> Result<()> {
+    let plan = resolve(&Request {
+        recipe: args.recipe.clone(),
+        data: Some(args.data.clone()),
+        set: args.set.clone(),
+        ..Request::default()
+    })?;
+    let source = plan.source.open(Path::new("."))?;
+    let modalities = plan.build_modalities()?;
+    let one = |index: usize| -> Result<()> {
+        let observation = source.read(index)?;
+        for modality in modalities.values() {
+            std::hint::black_box(modality.tokenise(&observation)?);
+        }
+        Ok(())
+    };
+    let objects = source.len().min(args.objects);
+    (0..objects).try_for_each(one)?; // files into the cache of the operating system
+    let start = Instant::now();
+    (0..objects).try_for_each(one)?;
+    let times = DataTimes {
+        job: "data",
+        objects,
+        images_per_second_per_core: objects as f64 / start.elapsed().as_secs_f64(),
+        peak_rss_bytes: peak_rss(),
+    };
+    output.result(&times, || {
+        format!("{objects} objects: {:.0} a second and core", times.images_per_second_per_core)
+    })
+}
+
+/// Largest resident memory of this process so far, in bytes.
+fn peak_rss() -> u64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    // Linux counts kilobytes, macOS bytes.
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss() as u64 * unit)
+}

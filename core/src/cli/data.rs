@@ -1,0 +1,28 @@
+//! From arguments to plans and data.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::RecipeArgs;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::recipe::{Plan, Request};
+
+impl RecipeArgs {
+    /// What these arguments ask of the recipe `name`.
+    pub(super) fn request(&self, name: &str) -> Request {
+        let demo = self.demo.then(|| "demo".to_owned());
+        Request {
+            recipe: name.to_owned(),
+            scale: self.scale.clone().or(demo),
+            data: self.data.clone(),
+            set: self.set.clone(),
+            dataless: false,
+        }
+    }
+}
+
+/// Opens the data of `plan`; relative paths start at the working folder.
+pub(super) fn open(plan: &Plan) -> Result<Arc<Dataset>> {
+    Dataset::open(plan, Path::new(".")).map(Arc::new)
+}

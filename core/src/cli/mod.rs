@@ -1,0 +1,94 @@
+//! The command line. Results go to standard output (as text, or as JSON lines with
+//! `--json`), progress and errors to standard error.
+
+mod args;
+mod bench;
+mod data;
+mod list;
+mod output;
+mod run;
+mod stages;
+mod tokenise;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::{Error, Result};
+use crate::seam::{Backend, check_registry, find_backend};
+use crate::{progress, stop};
+use args::{Cli, Command, DeviceArgs};
+use output::Output;
+
+/// Runs the program: parses the arguments, does what they say, and answers with the exit
+/// code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    progress::set_quiet(cli.quiet);
+    let output = Output { json: cli.json };
+    match check_registry().and_then(|()| dispatch(cli.command, output)) {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
+    match command {
+        Command::Run(args) => run::run(&args, output)?,
+        Command::Pretrain(args) => run::pretrain(&args, output)?,
+        Command::Embed(args) => stages::embed(&args, output)?,
+        Command::Probe(args) => stages::probe(&args, output)?,
+        Command::Report(args) => stages::report(&args, output)?,
+        Command::Verify(args) => return verify::verify(&args, output),
+        Command::Bench(args) => bench::bench(&args, output)?,
+        Command::Tokenise(args) => tokenise::tokenise(&args, output)?,
+        Command::Plugins => list::plugins(output)?,
+        Command::Recipes(args) => list::recipes(&args, output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A backend and which of its devices.
+pub(crate) struct Chosen {
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) name: &'static str,
+    pub(crate) index: usize,
+    pub(crate) device: String,
+}
+
+/// Finds what `--backend NAME[:INDEX]` names.
+pub(crate) fn choose(args: &DeviceArgs) -> Result<Chosen> {
+    let (name, index) = match args.backend.split_once(':') {
+        Some((name, index)) => {
+            let index = index.parse().map_err(|_| {
+                Error::Misuse(format!(
+                    "--backend {}: {index:?} is no device number; write --backend {name}:0",
+                    args.backend
+                ))
+            })?;
+            (name, index)
+        }
+        None => (args.backend.as_str(), 0),
+    };
+    let plugin = find_backend(name)?;
+    let backend = (plugin.build)();
+    let devices = backend.devices()?;
+    let device = devices.get(index).ok_or_else(|| {
+        Error::Misuse(format!(
+            "--backend {}: {name} has {} device(s), numbered from 0",
+            args.backend,
+            devices.len()
+        ))
+    })?;
+    let device = device.name.clone();
+    Ok(Chosen { backend, name: plugin.info.kind, index, device })
+}
+
+/// Listens for interrupts during long work.
+pub(crate) fn listen() -> Result<()> {
+    stop::listen()
+}

@@ -1,0 +1,56 @@
+//! Standard output and the final error.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // this is where they belong
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// How results are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// A result: `value` as a line of JSON, or `text` for a person.
+    pub(crate) fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        let line = if self.json {
+            serde_json::to_string(value)
+                .map_err(|e| Error::Failed(format!("cannot write the result as JSON: {e}")))?
+        } else {
+            text()
+        };
+        match writeln!(std::io::stdout(), "{line}") {
+            // `astropt recipes | head` closes the pipe early; nobody is left to read more.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(e) => Err(Error::Failed(format!("cannot write to standard output: {e}"))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The error that ends the program.
+    pub(crate) fn error(self, error: &Error) {
+        if self.json {
+            let line = serde_json::json!({ "error": error.to_string(), "code": error.exit_code() });
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+        let _ = writeln!(std::io::stderr(), "error: {error}");
+    }
+}
+
+/// Rows as aligned columns, the first row a heading.
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |k: usize| {
+        rows.iter().filter_map(|row| row.get(k)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,190 @@
+//! `astropt run` and `astropt pretrain`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::args::TrainArgs;
+use super::output::Output;
+use super::{Chosen, choose, data, stages};
+use crate::data::Dataset;
+use crate::engine::Session;
+use crate::error::{Error, Result};
+use crate::progress::{self, duration, quantity};
+use crate::recipe::{Plan, Request, resolve};
+use crate::run::{Manifest, RunFolder, StageRecord};
+use crate::train::{Summary, Trainer};
+
+/// What a resumed run may change; everything else would make it another run.
+const RESUMABLE: [&str; 9] = [
+    "train.steps",
+    "train.workers",
+    "train.eval_every",
+    "train.eval_batches",
+    "train.previews",
+    "train.checkpoints",
+    "train.max_rejected",
+    "embed.",
+    "probe.",
+];
+
+/// A run that is open: its folder, manifest, data and model on the device.
+pub(super) struct OpenRun {
+    pub(super) folder: RunFolder,
+    pub(super) manifest: Manifest,
+    pub(super) data: Arc<Dataset>,
+    pub(super) session: Box<dyn Session>,
+    pub(super) chosen: Chosen,
+}
+
+/// The whole chain.
+pub(super) fn run(args: &TrainArgs, output: Output) -> Result<()> {
+    let mut open = start(args)?;
+    let summary = train(&mut open, args.resume)?;
+    stages::after_training(&mut open)?;
+    let report = open.folder.file("report.html");
+    output.result(&RunResult::new(&open, &summary), || {
+        format!("{}\nreport: {}", describe(&summary), report.display())
+    })
+}
+
+/// Training alone.
+pub(super) fn pretrain(args: &TrainArgs, output: Output) -> Result<()> {
+    let mut open = start(args)?;
+    let summary = train(&mut open, args.resume)?;
+    output.result(&RunResult::new(&open, &summary), || describe(&summary))
+}
+
+#[derive(serde::Serialize)]
+struct RunResult<'a> {
+    run: &'a Path,
+    #[serde(flatten)]
+    summary: &'a Summary,
+}
+
+impl<'a> RunResult<'a> {
+    fn new(open: &'a OpenRun, summary: &'a Summary) -> Self {
+        Self { run: open.folder.path(), summary }
+    }
+}
+
+fn describe(summary: &Summary) -> String {
+    let loss = summary.validation_loss.map_or("none".into(), |loss| format!("{loss:.5}"));
+    let best = summary.best.map_or(String::new(), |(step, loss)| {
+        format!(" (best {loss:.5} after step {step})")
+    });
+    format!(
+        "{} steps, {} tokens, validation loss {loss}{best}",
+        summary.steps,
+        quantity(summary.tokens as f64)
+    )
+}
+
+/// Makes a new run, or opens the one to go on with.
+fn start(args: &TrainArgs) -> Result<OpenRun> {
+    super::listen()?;
+    let (plan, out) = if args.resume { resumed(args)? } else { fresh(args)? };
+    let chosen = choose(&args.device)?;
+    let data = data::open(&plan)?;
+    let model = data.model().clone();
+    progress::say(&format!(
+        "{}: {} parameters, {} objects ({} to train on), {}",
+        out.display(),
+        quantity(model.parameter_count() as f64),
+        data.len(),
+        data.splits.train.len(),
+        chosen.device
+    ));
+    let session = chosen.backend.open(chosen.index, &model)?;
+    let (folder, manifest) = if args.resume {
+        let (folder, old) = RunFolder::open(&out)?;
+        (folder, Manifest { plan, ..old })
+    } else {
+        let manifest = Manifest::new(plan, model.parameter_count());
+        (RunFolder::create(&out, &manifest, args.overwrite)?, manifest)
+    };
+    Ok(OpenRun { folder, manifest, data, session, chosen })
+}
+
+fn fresh(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
+    let name = args.recipe.as_deref().unwrap_or_default();
+    let plan = resolve(&args.choice.request(name))?;
+    let out = args.out.clone().unwrap_or_else(|| default_folder(&plan));
+    Ok((plan, out))
+}
+
+fn default_folder(plan: &Plan) -> PathBuf {
+    let scale = plan.scale.as_ref().map(|scale| format!("-{scale}")).unwrap_or_default();
+    Path::new("runs").join(format!("{}{scale}", plan.name))
+}
+
+/// The plan of the run to go on with, with what `--set` may change changed.
+fn resumed(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
+    let out = match (&args.out, &args.recipe) {
+        (Some(out), _) => out.clone(),
+        (None, Some(_)) => fresh(args)?.1,
+        (None, None) => {
+            return Err(Error::Misuse("--resume needs --out DIR, the run to go on with".into()));
+        }
+    };
+    let (folder, manifest) = RunFolder::open(&out)?;
+    for argument in &args.choice.set {
+        if !RESUMABLE.iter().any(|key| argument.trim().starts_with(key)) {
+            return Err(Error::Misuse(format!(
+                "--set {argument}: a run that goes on keeps this key; start a new run with --out"
+            )));
+        }
+    }
+    let plan = resolve(&Request {
+        recipe: folder.file("recipe.toml").display().to_string(),
+        data: args.choice.data.clone(),
+        set: args.choice.set.clone(),
+        ..Request::default()
+    })?;
+    Ok((Plan { scale: manifest.plan.scale, ..plan }, out))
+}
+
+fn train(open: &mut OpenRun, resume: bool) -> Result<Summary> {
+    let stage = Stage::start("pretrain");
+    let data = open.data.clone();
+    let trainer =
+        Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), resume)?;
+    let trained = trainer.run();
+    let facts = match &trained {
+        Ok(summary) => BTreeMap::from([
+            ("steps".to_owned(), summary.steps.to_string()),
+            ("tokens".to_owned(), summary.tokens.to_string()),
+        ]),
+        Err(error) => BTreeMap::from([("ended".to_owned(), error.to_string())]),
+    };
+    let record = stage.end(&open.chosen, facts);
+    progress::say(&format!("pretraining took {}", duration(record.seconds)));
+    open.manifest.stages.push(record);
+    open.folder.write_manifest(&open.manifest)?;
+    trained
+}
+
+/// A stage that is running.
+pub(super) struct Stage {
+    name: &'static str,
+    started: String,
+    clock: Instant,
+}
+
+impl Stage {
+    pub(super) fn start(name: &'static str) -> Self {
+        Self { name, started: crate::run::now(), clock: Instant::now() }
+    }
+
+    pub(super) fn end(self, chosen: &Chosen, facts: BTreeMap<String, String>) -> StageRecord {
+        StageRecord {
+            stage: self.name.to_owned(),
+            backend: chosen.name.to_owned(),
+            device: chosen.device.clone(),
+            started: self.started,
+            seconds: self.clock.elapsed().as_secs_f64(),
+            facts,
+        }
+    }
+}

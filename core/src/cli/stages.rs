@@ -1,0 +1,199 @@
+//! The stages after training: `astropt embed`, `probe` and `report`, and all of them.
+//!
+//! Each reads what the stage before it wrote into the run's folder, so each runs alone too.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::{EmbedArgs, ProbeArgs, ReportArgs};
+use super::output::{Output, columns};
+use super::run::{OpenRun, Stage};
+use super::{Chosen, choose, data};
+use crate::data::Dataset;
+use crate::embed::{Embeddings, embed as embed_all, raw_features};
+use crate::engine::Session;
+use crate::error::{Error, Result};
+use crate::model::initial_parameters;
+use crate::probe::{FeatureSet, Features, ProbeTable, Split, probe_table};
+use crate::recipe::{Plan, ProbeConfig, ProbeProtocol, overlay_section};
+use crate::run::{Manifest, RunFolder, StageRecord, load_model};
+
+const EMBEDDINGS: &str = "embeddings.parquet";
+const EMBEDDINGS_NPY: &str = "embeddings.npy";
+/// Embeddings of the same model before training.
+const RANDOM_INIT: &str = "embeddings-random-init.parquet";
+/// Plain features of the objects themselves.
+const RAW: &str = "embeddings-raw.parquet";
+const PROBES: &str = "probes.json";
+
+/// Names of the feature sets in the probe's table.
+const SETS: [(&str, &str); 3] =
+    [("embedding", EMBEDDINGS), ("random-init", RANDOM_INIT), ("raw pixels", RAW)];
+
+/// Everything after training, with what is open already.
+pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
+    let stage = Stage::start("embed");
+    let out = open.folder.path().to_owned();
+    let step = open.folder.checkpoint("last")?.step;
+    write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
+    open.manifest.stages.push(stage.end(&open.chosen, step_fact(step)));
+    let stage = Stage::start("probe");
+    let table = write_probes(&out, &open.manifest.plan.probe)?;
+    open.manifest.stages.push(stage.end(&open.chosen, BTreeMap::new()));
+    open.folder.write_manifest(&open.manifest)?;
+    crate::progress::say(&describe(&table));
+    super::report::write(&open.folder, &open.manifest)
+}
+
+fn step_fact(step: u64) -> BTreeMap<String, String> {
+    BTreeMap::from([("checkpoint".to_owned(), format!("step {step}"))])
+}
+
+/// `astropt embed`.
+pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
+    super::listen()?;
+    let (folder, mut manifest) = RunFolder::open(&args.run)?;
+    let saved = folder.checkpoint(&args.checkpoint)?;
+    let (plan, parameters, step) = load_model(&saved.path)?;
+    let plan = reread(plan, &args.set, args.data.as_deref())?;
+    let chosen = choose(&args.device)?;
+    let data = data::open(&plan)?;
+    let mut session = chosen.backend.open(chosen.index, data.model())?;
+    session
+        .set_parameters(&parameters)
+        .map_err(|e| Error::file(&saved.path, format!("does not fit its own plan: {e}")))?;
+    let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
+    std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
+    let stage = Stage::start("embed");
+    let table = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
+    if args.out.is_none() {
+        record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
+    }
+    let written = serde_json::json!({
+        "embeddings": out.join(EMBEDDINGS), "objects": table.len(), "shape": table.shape,
+    });
+    output.result(&written, || {
+        format!("{} embeddings: {}", table.len(), out.join(EMBEDDINGS).display())
+    })
+}
+
+/// The plan of a checkpoint with `[embed]` and the place of the data changed.
+fn reread(plan: Plan, set: &[String], data: Option<&Path>) -> Result<Plan> {
+    overlay_section(&plan, "embed", set, data)
+}
+
+fn record(
+    folder: &RunFolder,
+    manifest: &mut Manifest,
+    stage: Stage,
+    chosen: &Chosen,
+    facts: BTreeMap<String, String>,
+) -> Result<()> {
+    let record: StageRecord = stage.end(chosen, facts);
+    manifest.stages.push(record);
+    folder.write_manifest(manifest)
+}
+
+/// Writes the embeddings, those of the untrained model, and the raw features.
+fn write_embeddings(
+    plan: &Plan,
+    data: &Arc<Dataset>,
+    session: &mut dyn Session,
+    step: u64,
+    out: &Path,
+) -> Result<Embeddings> {
+    let workers = plan.train.workers;
+    let mut table = embed_all("embed", data, session, &plan.embed, workers)?;
+    table.description.insert("checkpoint".into(), format!("step {step}"));
+    table.write_parquet(out.join(EMBEDDINGS))?;
+    table.write_npy(out.join(EMBEDDINGS_NPY))?;
+
+    session.set_parameters(&initial_parameters(session.model(), plan.train.seed))?;
+    let mut random = embed_all("embed untrained", data, session, &plan.embed, workers)?;
+    random.description.insert("checkpoint".into(), "random init".into());
+    random.write_parquet(out.join(RANDOM_INIT))?;
+
+    if let Some(raw) = raw_features(data, &plan.embed, workers)? {
+        raw.write_parquet(out.join(RAW))?;
+    }
+    Ok(table)
+}
+
+/// `astropt probe`.
+pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
+    let (_, manifest) = RunFolder::open(&args.run)?;
+    let plan = overlay_section(&manifest.plan, "probe", &args.set, None)?;
+    let table = write_probes(&args.run, &plan.probe)?;
+    output.result(&table, || describe(&table))
+}
+
+/// Probes the embeddings in `folder` and writes the table beside them.
+fn write_probes(folder: &Path, config: &ProbeConfig) -> Result<ProbeTable> {
+    let table = Embeddings::read_parquet(folder.join(EMBEDDINGS))?;
+    let mut features = Vec::new();
+    for (name, file) in SETS {
+        let path = folder.join(file);
+        if path.exists() {
+            let set = Embeddings::read_parquet(&path)?;
+            features.push((name, aligned(&table, set, &path)?));
+        }
+    }
+    let sets: Vec<_> =
+        features.iter().map(|(name, features)| FeatureSet { name, features }).collect();
+    let split = match config.protocol {
+        ProbeProtocol::TrainValidation => Split::named(&table.splits, &["train"], &["validation"]),
+        ProbeProtocol::ValidationTest => Split::named(&table.splits, &["validation"], &["test"]),
+        ProbeProtocol::Halves => {
+            Split::halved(&table.splits, &["validation", "test"], config.fit.seed)
+        }
+    };
+    let probes = probe_table(&table, &sets, &config.labels, &split, &config.fit)?;
+    probes.write_json(folder.join(PROBES))?;
+    Ok(probes)
+}
+
+/// The features of `set` for the objects of `table`, in its order.
+fn aligned(table: &Embeddings, set: Embeddings, path: &Path) -> Result<Features> {
+    if set.ids != table.ids {
+        return Err(Error::file(
+            path,
+            format!("holds other objects than {EMBEDDINGS}; run `astropt embed` again"),
+        ));
+    }
+    Features::new(set.width(), set.vectors)
+}
+
+/// R^2 and the median absolute error of each label from each set of features.
+fn describe(table: &ProbeTable) -> String {
+    let mut heading = vec!["label".to_owned()];
+    heading.extend(table.sets.iter().map(|set| format!("R² {set}")));
+    heading.push("median |error| (IQR)".into());
+    let mut rows = vec![heading];
+    for label in table.labels() {
+        let mut row = vec![label.to_owned()];
+        for set in &table.sets {
+            let score = table.row(label, set).and_then(|row| row.score());
+            row.push(score.map_or("-".into(), |s| {
+                format!("{:.3} [{:.3}, {:.3}]", s.r2.value, s.r2.low, s.r2.high)
+            }));
+        }
+        let score = table.sets.first().and_then(|set| table.row(label, set)?.score());
+        let error = score.and_then(|s| s.error);
+        row.push(error.map_or("-".into(), |e| format!("{:.3}", e.value)));
+        rows.push(row);
+    }
+    let mut text = columns(&rows);
+    for skipped in &table.skipped {
+        text.push_str(&format!("\n{}: not probed, {}", skipped.label, skipped.reason));
+    }
+    text
+}
+
+/// `astropt report`.
+pub(super) fn report(args: &ReportArgs, output: Output) -> Result<()> {
+    let (folder, manifest) = RunFolder::open(&args.run)?;
+    super::report::write(&folder, &manifest)?;
+    let path = folder.file("report.html");
+    output.result(&serde_json::json!({ "report": path }), || path.display().to_string())
+}
