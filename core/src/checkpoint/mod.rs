@@ -1,1 +1,14 @@
-//! Checkpoints: whole files or none, our own format and the Python program's.
+//! Files a model is kept in: written whole or not at all, and read without trusting them.
+//!
+//! - [`files`]: writing so that a reader never meets half a file.
+//! - [`tensors`]: safetensors, the program's own format.
+//! - [`pt`]: PyTorch's `.pt`, read through [`pickle`] without executing anything.
+//! - [`python`]: checkpoints of the Python AstroPT, by their names and configuration.
+
+pub mod files;
+mod numbers;
+pub mod pickle;
+pub mod pt;
+pub mod python;
+pub mod tensors;
+mod value;

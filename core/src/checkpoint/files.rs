@@ -1,0 +1,206 @@
+//! Files that appear whole or not at all: written beside their place under a hidden name,
+//! flushed to the disk, then renamed. Whatever goes wrong before the rename leaves the old
+//! file as it was and nothing new behind.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Buffer between the writer and the disk, in bytes.
+const BUFFER: usize = 1 << 20;
+
+/// Writes the file `path` with what `fill` writes, replacing an older one in one step. The
+/// file's mode is what any new file of this user gets (0644 under the usual umask).
+///
+/// # Errors
+/// What `fill` answers, or the operating system's refusal with the path; `path` is then
+/// as it was.
+pub fn write_atomic(
+    path: impl AsRef<Path>,
+    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let failed = |what: &'static str| move |e: std::io::Error| Error::io(what, path, &e);
+    let folder = folder_of(path);
+    let file = builder(path, 0o666)?.tempfile_in(&folder).map_err(failed("write"))?;
+    let mut writer = BufWriter::with_capacity(BUFFER, file);
+    fill(&mut writer)?;
+    let file = writer.into_inner().map_err(|e| Error::io("write", path, e.error()))?;
+    file.as_file().sync_all().map_err(failed("write"))?;
+    file.persist(path).map_err(|e| Error::io("put in place", path, &e.error))?;
+    sync_folder(&folder).map_err(failed("flush the folder of"))
+}
+
+/// Fills the folder `path`: `fill` writes into a hidden folder beside it, which then takes
+/// its place. An older folder of that name is replaced.
+///
+/// # Errors
+/// What `fill` answers, or the operating system's refusal with the path; `path` is then
+/// as it was.
+pub fn write_folder_atomic(
+    path: impl AsRef<Path>,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let failed = |what: &'static str| move |e: std::io::Error| Error::io(what, path, &e);
+    let parent = folder_of(path);
+    let filled = builder(path, 0o777)?.tempdir_in(&parent).map_err(failed("create"))?;
+    fill(filled.path())?;
+    sync_tree(filled.path()).map_err(failed("write"))?;
+    put_folder(filled, path, &parent).map_err(failed("put in place"))?;
+    sync_folder(&parent).map_err(failed("flush the folder of"))
+}
+
+/// Renames `filled` to `path`. A folder cannot be renamed onto a filled one, so an older
+/// one steps aside first and comes back should the rename fail.
+fn put_folder(filled: tempfile::TempDir, path: &Path, parent: &Path) -> std::io::Result<()> {
+    if !path.try_exists()? {
+        fs::rename(filled.path(), path)?;
+        let _ = filled.keep(); // it is no longer where the guard would look for it
+        return Ok(());
+    }
+    let aside = tempfile::Builder::new().prefix(".replaced.").tempdir_in(parent)?;
+    let older = aside.path().join("older");
+    fs::rename(path, &older)?;
+    if let Err(error) = fs::rename(filled.path(), path) {
+        if fs::rename(&older, path).is_err() {
+            let _ = aside.keep(); // better a hidden copy than none
+        }
+        return Err(error);
+    }
+    let _ = filled.keep();
+    Ok(())
+}
+
+/// Makes hidden siblings of `path`, created with `mode` less the umask.
+fn builder(path: &Path, mode: u32) -> Result<tempfile::Builder<'static, 'static>> {
+    if path.file_name().is_none() {
+        return Err(Error::file(path, "is no name for a file; add one"));
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial.");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(mode));
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
+    Ok(builder)
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes a rename in `folder` survive a power cut.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+fn sync_tree(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_folder(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("folder");
+        let mut names: Vec<_> =
+            entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn put(text: &'static str) -> impl FnOnce(&mut dyn Write) -> Result<()> {
+        move |file| file.write_all(text.as_bytes()).map_err(|e| Error::Failed(e.to_string()))
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_with_the_mode_of_any_new_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.json");
+        write_atomic(&path, put("old")).expect("written");
+        write_atomic(&path, put("new")).expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "new");
+        assert_eq!(names(folder.path()), ["a.json"]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let plain = folder.path().join("plain");
+            fs::write(&plain, "x").expect("written");
+            let mode = |p: &Path| fs::metadata(p).expect("metadata").permissions().mode();
+            assert_eq!(mode(&path), mode(&plain));
+        }
+    }
+
+    #[test]
+    fn a_failure_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.json");
+        write_atomic(&path, put("old")).expect("written");
+        let error = write_atomic(&path, |file| {
+            put("half")(file)?;
+            Err(Error::Failed("stop".into()))
+        });
+        assert_eq!(error.expect_err("stops").to_string(), "stop");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "old");
+        assert_eq!(names(folder.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().expect("folder");
+        let error = write_atomic(folder.path().join("no/a.json"), put("x")).expect_err("none");
+        assert!(error.to_string().contains("no/a.json"), "{error}");
+        assert!(error.to_string().contains("check the path"), "{error}");
+        assert!(write_atomic("/", put("x")).is_err());
+    }
+
+    #[test]
+    fn a_full_disk_is_said_and_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.json");
+        let error = write_atomic(&path, |_| {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            Err(Error::io("write", &path, &full))
+        });
+        assert!(error.expect_err("full").to_string().contains("free some space"));
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_folder_is_filled_or_not_there() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("step-1");
+        let write = |name: &'static str| {
+            move |tmp: &Path| {
+                fs::create_dir(tmp.join("in")).map_err(|e| Error::Failed(e.to_string()))?;
+                fs::write(tmp.join("in").join(name), name).map_err(|e| Error::Failed(e.to_string()))
+            }
+        };
+        write_folder_atomic(&path, write("a")).expect("written");
+        write_folder_atomic(&path, write("b")).expect("replaced");
+        assert_eq!(names(&path.join("in")), ["b"]);
+        let failing = write_folder_atomic(&path, |_| Err(Error::Failed("stop".into())));
+        assert!(failing.is_err());
+        assert_eq!(names(folder.path()), ["step-1"]);
+        assert_eq!(names(&path.join("in")), ["b"]);
+    }
+}
