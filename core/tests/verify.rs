@@ -1,6 +1,8 @@
 //! Agreement with the recorded answers of the Python AstroPT, on plain Burn operations.
 //! Without the recordings the tests say so and pass.
 
+#![allow(clippy::print_stdout)] // a test's output is where its figures go
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -157,8 +157,9 @@ impl Case {
     /// Marks the arrays that are inputs as looked at.
     pub(crate) fn take_inputs(&self, ledger: &mut Ledger<'_>) {
         for span in &self.spans {
-            ledger.take(&span.values);
-            span.positions.iter().for_each(|name| drop(ledger.take(name)));
+            for name in [&span.values].into_iter().chain(&span.positions) {
+                let _ = ledger.take(name);
+            }
         }
     }
 
