@@ -1,1 +1,51 @@
-//! Replays recorded answers of the Python program.
+//! Agreement with recorded answers of the Python AstroPT.
+//!
+//! A case is a folder: `case.json` (configuration and training schedule),
+//! `case.safetensors` (inputs and answers), and the initial weights as
+//! `weights.safetensors` or `ckpt.pt`. [`verify`] replays everything the case holds on any
+//! [`Session`] and compares; what it does not understand counts as a disagreement.
+
+mod case;
+mod compare;
+mod forward;
+mod training;
+
+use std::path::Path;
+
+pub use compare::Comparison;
+
+use crate::engine::Session;
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use case::{Case, Weights};
+use compare::Ledger;
+
+/// Replays the case in the folder `case`, starting from its own weights or those in the
+/// file `weights` (safetensors or `.pt`), on the session that `open` makes, and compares
+/// every recorded quantity. The case agrees when all comparisons are
+/// [ok](Comparison::ok).
+///
+/// From a `.pt` that carries one, the optimiser's state after the training is compared
+/// too; where the case has `weights.safetensors` as well, the two must be equal.
+///
+/// # Errors
+/// When a file is missing or broken, the model is not supported, the case holds nothing
+/// to compare, or the device fails. A disagreement is no error.
+pub fn verify(
+    case: &Path,
+    weights: Option<&Path>,
+    open: &dyn Fn(&ModelConfig) -> Result<Box<dyn Session>>,
+) -> Result<Vec<Comparison>> {
+    let case = Case::load(case)?;
+    let weights = Weights::load(&case, weights)?;
+    let mut ledger = Ledger::new(&case.name, &case.recorded);
+    weights.compare_sources(&case, &mut ledger);
+    let mut session = open(&case.model)?;
+    session.set_parameters(&weights.parameters)?;
+    forward::replay(&case, session.as_mut(), &mut ledger)?;
+    training::replay(&case, &weights, session.as_mut(), &mut ledger)?;
+    if !ledger.compared_any() {
+        return Err(Error::file(&case.folder, "holds nothing that could be compared"));
+    }
+    Ok(ledger.finish())
+}
