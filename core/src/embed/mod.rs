@@ -1,1 +1,15 @@
 //! Embeddings and the files they go to.
+//!
+//! The contract: an [`Embeddings`] table holds one row an object (id, split, labels and a
+//! vector of the same shape for all). [`ParquetSink`] streams rows to a Parquet file that
+//! appears whole or not at all; [`Embeddings::read_parquet`] reads it back, so that probing
+//! needs nothing of the run but this one file.
+
+mod place;
+mod read;
+mod sink;
+mod table;
+
+pub use place::write_whole;
+pub use sink::{ParquetSink, Rows};
+pub use table::{Description, Embeddings, LabelColumns, LabelKind, label_columns};

@@ -1,1 +1,24 @@
 //! Probes: what an embedding tells about labels.
+//!
+//! A linear model is fitted from frozen embeddings to one label on training objects and
+//! scored on held-out ones, by the paper's recipe (arXiv 2405.14930, section 4): unknown
+//! values dropped, outliers cut at three median absolute deviations, labels moved by their
+//! median and divided by their interquartile range. The same fit on the embeddings of an
+//! untrained model and on raw pixels says how much of the score is the pretraining's.
+//!
+//! Everything is deterministic: the bootstrap draws from counter-based streams, so scores
+//! and intervals do not depend on the number of threads.
+
+mod bootstrap;
+mod linear;
+mod score;
+mod settings;
+mod stats;
+mod table;
+mod target;
+
+pub use bootstrap::Interval;
+pub use score::{Difference, HeldOut, ProbeScore, difference, probe};
+pub use settings::{Alpha, Features, Method, ProbeSettings, Split, Statistics, ValidRange};
+pub use stats::{interquartile_range, median, pearson, quantile, r_squared, spearman};
+pub use table::{FeatureSet, Outcome, ProbeRow, ProbeTable, Skipped, Versus, probe_table};

@@ -1,0 +1,132 @@
+//! Percentile bootstrap over the held-out objects.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::stats::{median_in_place, quantile_of_sorted};
+
+/// A score with the interval its bootstrap replicates fall in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The score on the held-out objects as they are.
+    pub value: f64,
+    /// Lower end; `None` without resamples.
+    pub low: Option<f64>,
+    /// Upper end; `None` without resamples.
+    pub high: Option<f64>,
+}
+
+impl Interval {
+    /// `value` with the central `confidence` of the finite `replicates`.
+    pub(super) fn percentile(value: f64, replicates: &[f64], confidence: f64) -> Self {
+        let mut sorted: Vec<f64> = replicates.iter().copied().filter(|x| x.is_finite()).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let tail = (1.0 - confidence) / 2.0;
+        Self {
+            value,
+            low: quantile_of_sorted(&sorted, tail),
+            high: quantile_of_sorted(&sorted, 1.0 - tail),
+        }
+    }
+
+    /// The interval in units of which one is `scale` of the old.
+    pub fn times(self, scale: f64) -> Self {
+        let scaled = |x: f64| x * scale;
+        Self {
+            value: scaled(self.value),
+            low: self.low.map(scaled),
+            high: self.high.map(scaled),
+        }
+    }
+
+    /// Whether the interval lies above zero.
+    pub fn above_zero(&self) -> bool {
+        self.low.is_some_and(|low| low > 0.0)
+    }
+
+    /// Whether the interval lies below zero.
+    pub fn below_zero(&self) -> bool {
+        self.high.is_some_and(|high| high < 0.0)
+    }
+}
+
+/// Scores of every resample. Resample `k` draws the same objects whatever is scored, so
+/// two sets of replicates over the same objects are paired.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Replicates {
+    pub(super) r2: Vec<f64>,
+    pub(super) error: Vec<f64>,
+}
+
+/// `count` resamples of the predictions `p` of `y`: R^2 (NaN where the resampled truth does
+/// not vary) and the median absolute error.
+pub(super) fn replicates(y: &[f64], p: &[f64], count: usize, seed: u64) -> Replicates {
+    let n = y.len();
+    let mean = y.iter().sum::<f64>() / n as f64;
+    let pairs: Vec<(f64, f64)> =
+        y.iter().zip(p).map(|(y, p)| (y - mean, (y - p).abs())).collect();
+    let mut scores = vec![(0.0, 0.0); count];
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
+    let share = count.div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        for (part, scores) in scores.chunks_mut(share).enumerate() {
+            let pairs = &pairs;
+            scope.spawn(move || {
+                let mut errors = vec![0.0; n];
+                for (i, score) in scores.iter_mut().enumerate() {
+                    *score = resample(pairs, seed, (part * share + i) as u64, &mut errors);
+                }
+            });
+        }
+    });
+    let (r2, error) = scores.into_iter().unzip();
+    Replicates { r2, error }
+}
+
+/// R^2 and median absolute error of one resample of (centred truth, absolute error).
+fn resample(pairs: &[(f64, f64)], seed: u64, index: u64, errors: &mut [f64]) -> (f64, f64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(index);
+    let n = pairs.len();
+    let (mut sum, mut squares, mut residual) = (0.0, 0.0, 0.0);
+    for error in errors.iter_mut() {
+        let (y, e) = pairs[rng.random_range(0..n as u64) as usize];
+        sum += y;
+        squares += y * y;
+        residual += e * e;
+        *error = e;
+    }
+    let total = squares - sum * sum / n as f64;
+    // Rounding leaves a trace of variance where every draw is the same object.
+    let r2 = if total > squares * 1e-12 { 1.0 - residual / total } else { f64::NAN };
+    (r2, median_in_place(errors).unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_cover_and_repeat() {
+        let y: Vec<f64> = (0..400).map(|i| f64::from(i) / 40.0).collect();
+        let p: Vec<f64> = y.iter().enumerate().map(|(i, y)| y + (i as f64 * 2.4).sin()).collect();
+        let a = replicates(&y, &p, 1000, 3);
+        assert_eq!(a, replicates(&y, &p, 1000, 3));
+        assert_ne!(a, replicates(&y, &p, 1000, 4));
+        let value = crate::probe::r_squared(&y, &p).unwrap();
+        let interval = Interval::percentile(value, &a.r2, 0.95);
+        assert!(interval.low.unwrap() < value && value < interval.high.unwrap());
+        // The standard deviation of the error is 1/sqrt(2), of the truth 10/sqrt(12).
+        assert!((value - (1.0 - 0.5 / (100.0 / 12.0))).abs() < 0.01, "{value}");
+        assert!(interval.high.unwrap() - interval.low.unwrap() < 0.03);
+    }
+
+    #[test]
+    fn no_resamples_no_interval() {
+        let none = replicates(&[1.0, 2.0], &[1.0, 2.0], 0, 0);
+        let interval = Interval::percentile(1.0, &none.r2, 0.95);
+        assert_eq!(interval, Interval { value: 1.0, low: None, high: None });
+        assert!(!interval.above_zero() && !interval.below_zero());
+    }
+}

@@ -1,0 +1,242 @@
+//! What a probe is given: features, settings, and which objects train and which are held out.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Numbers that describe objects, row-major `[n, width]`: embeddings or pixels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Features {
+    /// Number of objects.
+    pub n: usize,
+    /// Numbers an object.
+    pub width: usize,
+    /// `n * width` numbers.
+    pub data: Vec<f32>,
+}
+
+impl Features {
+    /// Features of `width` numbers an object.
+    ///
+    /// # Errors
+    /// When `data` is not a whole number of rows.
+    pub fn new(width: usize, data: Vec<f32>) -> Result<Self> {
+        if width == 0 || !data.len().is_multiple_of(width) {
+            return Err(Error::Failed(format!(
+                "{} numbers are no whole number of rows of {width}",
+                data.len()
+            )));
+        }
+        Ok(Self { n: data.len() / width, width, data })
+    }
+
+    /// The features of one object.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.data[index * self.width..(index + 1) * self.width]
+    }
+}
+
+/// How the linear model is fitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Ordinary least squares with an intercept, as the paper; the solution of least norm
+    /// (in standardised features) where there is more than one.
+    #[default]
+    Ols,
+    /// Least squares with a penalty `alpha * |w|^2` on the weights of the standardised
+    /// features; the intercept is free.
+    Ridge,
+}
+
+/// The penalty of [`Method::Ridge`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Alpha {
+    /// Chosen on the training objects alone, by the least leave-one-out error over a
+    /// logarithmic grid of `n * 10^-6 ... n * 10^3`, four steps a decade.
+    #[default]
+    Auto,
+    /// This one, in scikit-learn's units: the squared error is summed over objects and the
+    /// features have unit variance.
+    Fixed(f64),
+}
+
+/// How [`Alpha`] is written in a recipe: `"auto"` or a number.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected \"auto\" or a number of at least 0")]
+enum AlphaWritten {
+    Number(f64),
+    Word(AlphaWord),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AlphaWord {
+    Auto,
+}
+
+impl Serialize for Alpha {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => AlphaWritten::Word(AlphaWord::Auto).serialize(serializer),
+            Self::Fixed(alpha) => AlphaWritten::Number(*alpha).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Alpha {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match AlphaWritten::deserialize(deserializer)? {
+            AlphaWritten::Word(AlphaWord::Auto) => Ok(Self::Auto),
+            AlphaWritten::Number(alpha) if alpha.is_finite() && alpha >= 0.0 => {
+                Ok(Self::Fixed(alpha))
+            }
+            AlphaWritten::Number(alpha) => Err(serde::de::Error::custom(format!(
+                "alpha is {alpha}; it must be \"auto\" or a number of at least 0"
+            ))),
+        }
+    }
+}
+
+/// Which objects the median, the median absolute deviation and the interquartile range of a
+/// label are taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Statistics {
+    /// Training and held-out objects together, as the paper's program: the label is cleaned
+    /// before it is divided.
+    #[default]
+    All,
+    /// Training objects alone: nothing of the held-out labels is looked at before scoring.
+    Train,
+}
+
+/// Which values of a label are known; values outside mean "unknown", such as the -99 of many
+/// catalogues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidRange {
+    /// Least known value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Largest known value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+impl ValidRange {
+    /// Whether `value` is finite and within the range.
+    pub fn knows(&self, value: f64) -> bool {
+        value.is_finite()
+            && self.min.is_none_or(|min| value >= min)
+            && self.max.is_none_or(|max| value <= max)
+    }
+}
+
+/// How a label is prepared, fitted and scored. The default is the paper's protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProbeSettings {
+    /// How the linear model is fitted.
+    pub method: Method,
+    /// Penalty of ridge; not used by least squares.
+    pub alpha: Alpha,
+    /// Keep only labels with |y - median| < 3 median|y - median|; a deviation of 0 keeps all.
+    pub cut: bool,
+    /// Fit (y - median) / IQR instead of y.
+    pub scale: bool,
+    /// Objects that medians and ranges are taken over.
+    pub statistics: Statistics,
+    /// Known range by label.
+    pub valid: BTreeMap<String, ValidRange>,
+    /// Resamples of the held-out objects behind each interval; 0 gives none.
+    pub bootstrap: usize,
+    /// Coverage of the intervals.
+    pub confidence: f64,
+    /// Seed of the resamples.
+    pub seed: u64,
+}
+
+impl Default for ProbeSettings {
+    fn default() -> Self {
+        Self {
+            method: Method::Ols,
+            alpha: Alpha::Auto,
+            cut: true,
+            scale: true,
+            statistics: Statistics::All,
+            valid: BTreeMap::new(),
+            bootstrap: 1000,
+            confidence: 0.95,
+            seed: 0,
+        }
+    }
+}
+
+/// Row numbers of the objects that train a probe and of those it is scored on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// Rows the linear model is fitted on.
+    pub train: Vec<usize>,
+    /// Rows it is scored on.
+    pub test: Vec<usize>,
+}
+
+impl Split {
+    /// Objects whose split is one of `train` fit; those in one of `test` are held out. The
+    /// paper's word: fit on `validation`, score on `test`.
+    pub fn named(splits: &[String], train: &[&str], test: &[&str]) -> Self {
+        let rows = |names: &[&str]| -> Vec<usize> {
+            let named = |&i: &usize| names.contains(&splits[i].as_str());
+            (0..splits.len()).filter(named).collect()
+        };
+        Self { train: rows(train), test: rows(test) }
+    }
+
+    /// Objects whose split is one of `names`, put together and halved in an order drawn from
+    /// `seed`: what the paper's program did with `validation` and `test`.
+    pub fn halved(splits: &[String], names: &[&str], seed: u64) -> Self {
+        let mut rows = Self::named(splits, names, &[]).train;
+        rows.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let mut test = rows.split_off(rows.len().div_ceil(2));
+        rows.sort_unstable();
+        test.sort_unstable();
+        Self { train: rows, test }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_read_as_a_recipe_writes_them() {
+        let text = "method = 'ridge'\nalpha = 3.5\ncut = false\nvalid.z = { min = 0.0 }";
+        let settings: ProbeSettings = toml::from_str(text).unwrap();
+        assert_eq!(settings.alpha, Alpha::Fixed(3.5));
+        assert!(!settings.valid["z"].knows(-99.0) && settings.valid["z"].knows(0.0));
+        let auto: ProbeSettings = toml::from_str("alpha = 'auto'").unwrap();
+        assert_eq!(auto, ProbeSettings::default());
+        assert!(toml::from_str::<ProbeSettings>("alpha = -1.0").is_err());
+        assert!(toml::from_str::<ProbeSettings>("alpha = 'best'").is_err());
+        let json = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<ProbeSettings>(&json).unwrap(), settings);
+    }
+
+    #[test]
+    fn halves_are_disjoint_and_repeatable() {
+        let splits: Vec<String> =
+            (0..101).map(|i| ["train", "test", "validation"][i % 3].to_owned()).collect();
+        let split = Split::halved(&splits, &["test", "validation"], 1);
+        assert_eq!((split.train.len(), split.test.len()), (34, 33));
+        assert!(split.train.iter().all(|i| !split.test.contains(i) && splits[*i] != "train"));
+        assert_eq!(split, Split::halved(&splits, &["test", "validation"], 1));
+        assert_ne!(split, Split::halved(&splits, &["test", "validation"], 2));
+        assert_eq!(Split::named(&splits, &["train"], &["test"]).train.len(), 34);
+    }
+}

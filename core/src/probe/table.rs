@@ -1,0 +1,266 @@
+//! A table of probes: labels by sets of features.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::score::{Difference, ProbeScore, difference, probe};
+use super::settings::{Features, ProbeSettings, Split};
+use crate::embed::{Embeddings, LabelKind, write_whole};
+use crate::error::{Error, Result};
+
+/// A set of features under the name a table shows: `embedding`, `random-init`, `raw pixels`.
+#[derive(Clone, Copy, Debug)]
+pub struct FeatureSet<'a> {
+    /// Name of the set.
+    pub name: &'a str,
+    /// Features of the table's objects, in its order.
+    pub features: &'a Features,
+}
+
+/// Probes of every label from every set of features.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProbeTable {
+    /// How they were made.
+    pub settings: ProbeSettings,
+    /// Names of the sets of features, the model's first.
+    pub sets: Vec<String>,
+    /// One row a label and set, labels in alphabetical order.
+    pub rows: Vec<ProbeRow>,
+    /// Labels that were not probed.
+    pub skipped: Vec<Skipped>,
+}
+
+/// One label from one set of features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRow {
+    /// The label.
+    pub label: String,
+    /// The set of features.
+    pub features: String,
+    /// The score or why there is none.
+    pub outcome: Outcome,
+    /// In rows of the first set: how much better it does than each other set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versus: Vec<Versus>,
+}
+
+/// What came of a probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was fitted and scored.
+    Scored(Box<ProbeScore>),
+    /// It could not be, for this reason.
+    Failed(String),
+}
+
+/// A difference to another set of features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Versus {
+    /// Name of the other set.
+    pub baseline: String,
+    /// The difference.
+    pub difference: Difference,
+}
+
+/// A label that was not probed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The label.
+    pub label: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl ProbeRow {
+    /// The score, if there is one.
+    pub fn score(&self) -> Option<&ProbeScore> {
+        match &self.outcome {
+            Outcome::Scored(score) => Some(score),
+            Outcome::Failed(_) => None,
+        }
+    }
+
+    /// The difference to the set `baseline`, if there is one.
+    pub fn versus(&self, baseline: &str) -> Option<&Difference> {
+        self.versus.iter().find(|v| v.baseline == baseline).map(|v| &v.difference)
+    }
+}
+
+impl ProbeTable {
+    /// The row of `label` and the set `features`.
+    pub fn row(&self, label: &str, features: &str) -> Option<&ProbeRow> {
+        self.rows.iter().find(|row| row.label == label && row.features == features)
+    }
+
+    /// Labels that have rows, in the table's order.
+    pub fn labels(&self) -> Vec<&str> {
+        let mut labels: Vec<&str> = self.rows.iter().map(|row| row.label.as_str()).collect();
+        labels.dedup();
+        labels
+    }
+
+    /// Writes the table as JSON (`probes.json`).
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_json(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let mut text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::file(path, format!("cannot write the probes: {e}")))?;
+        text.push('\n');
+        write_whole(path, text.as_bytes())
+    }
+
+    /// Reads a table that [`write_json`](Self::write_json) wrote; the held-out predictions
+    /// are not in it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no such table.
+    pub fn read_json(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::io("read it", path, &e))?;
+        serde_json::from_str(&text)
+            .map_err(|e| Error::file(path, format!("is not a table of probes: {e}")))
+    }
+}
+
+/// Probes the labels of `table` from every one of `sets`, the model's first. `labels` names
+/// the labels to probe; none probes all. A label that cannot be probed has its reason in the
+/// table; columns of texts are skipped, because a linear probe fits numbers.
+///
+/// # Errors
+/// When `sets` is empty, a set does not have one row an object of `table`, or a label asked
+/// for is in no object.
+pub fn probe_table(
+    table: &Embeddings,
+    sets: &[FeatureSet<'_>],
+    labels: &[String],
+    split: &Split,
+    settings: &ProbeSettings,
+) -> Result<ProbeTable> {
+    if let Some(set) = sets.iter().find(|set| set.features.n != table.len()) {
+        return Err(Error::Failed(format!(
+            "the features {:?} are of {} objects and the table of {}",
+            set.name,
+            set.features.n,
+            table.len()
+        )));
+    }
+    let columns = table.columns();
+    let known = || columns.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    if let Some(name) = labels.iter().find(|name| !columns.contains_key(*name)) {
+        return Err(Error::Misuse(format!(
+            "no object has a label {name:?}; the labels are {}",
+            known()
+        )));
+    }
+    let mut out = ProbeTable {
+        settings: settings.clone(),
+        sets: sets.iter().map(|set| set.name.to_owned()).collect(),
+        ..ProbeTable::default()
+    };
+    for (label, kind) in &columns {
+        if !labels.is_empty() && !labels.contains(label) {
+            continue;
+        }
+        if *kind == LabelKind::Text {
+            let reason = "its values are texts; a linear probe fits numbers".to_owned();
+            out.skipped.push(Skipped { label: label.clone(), reason });
+            continue;
+        }
+        out.rows.extend(probe_label(label, &table.numbers(label), sets, split, settings));
+    }
+    Ok(out)
+}
+
+/// The rows of one label.
+fn probe_label(
+    label: &str,
+    y: &[Option<f64>],
+    sets: &[FeatureSet<'_>],
+    split: &Split,
+    settings: &ProbeSettings,
+) -> Vec<ProbeRow> {
+    let valid = settings.valid.get(label).copied().unwrap_or_default();
+    let mut rows: Vec<ProbeRow> = Vec::with_capacity(sets.len());
+    for set in sets {
+        let outcome = match probe(set.features, y, &split.train, &split.test, settings, valid) {
+            Ok(score) => Outcome::Scored(Box::new(score)),
+            Err(reason) => Outcome::Failed(reason.to_string()),
+        };
+        let features = set.name.to_owned();
+        rows.push(ProbeRow { label: label.to_owned(), features, outcome, versus: vec![] });
+    }
+    if let Some((model, baselines)) = rows.split_first_mut() {
+        for row in baselines {
+            let (Some(a), Some(b)) = (model.score(), row.score()) else { continue };
+            if let Ok(difference) = difference(a, b, settings) {
+                model.versus.push(Versus { baseline: row.features.clone(), difference });
+            }
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embed::Description;
+    use crate::observation::{Label, Labels};
+
+    #[test]
+    fn a_table_of_labels_and_baselines() {
+        let mut table = Embeddings::new(&[2], Description::new());
+        let mut random = vec![];
+        for i in 0..200u32 {
+            let x = [f64::from(i % 17), f64::from(i % 23)];
+            let mut labels = Labels::from([
+                ("sum".into(), Label::Number(x[0] + 2.0 * x[1])),
+                ("class".into(), Label::Text("spiral".into())),
+            ]);
+            if i < 5 {
+                labels.insert("rare".into(), Label::Number(1.0));
+            }
+            let split = if i % 2 == 0 { "validation" } else { "test" };
+            table.push(&i.to_string(), split, labels, &x.map(|x| x as f32)).unwrap();
+            random.push((f64::from(i) * 1.7).sin() as f32);
+        }
+        let split = Split::named(&table.splits, &["validation"], &["test"]);
+        let model = Features::new(2, table.vectors.clone()).unwrap();
+        let random = Features::new(1, random).unwrap();
+        let sets = [
+            FeatureSet { name: "embedding", features: &model },
+            FeatureSet { name: "random-init", features: &random },
+        ];
+        let settings = ProbeSettings::default();
+        let probes = probe_table(&table, &sets, &[], &split, &settings).unwrap();
+        assert_eq!(probes.labels(), ["rare", "sum"]);
+        assert_eq!(probes.skipped[0].label, "class");
+        let Outcome::Failed(reason) = &probes.row("rare", "embedding").unwrap().outcome else {
+            panic!("five objects cannot be probed")
+        };
+        assert!(reason.contains("only"), "{reason}");
+        let row = probes.row("sum", "embedding").unwrap();
+        assert!(row.score().unwrap().r2.value > 0.999);
+        assert!(row.versus("random-init").unwrap().r2.above_zero());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("probes.json");
+        probes.write_json(&path).unwrap();
+        let mut back = ProbeTable::read_json(&path).unwrap();
+        for (back, row) in back.rows.iter_mut().zip(&probes.rows) {
+            if let (Outcome::Scored(back), Some(score)) = (&mut back.outcome, row.score()) {
+                back.held_out = score.held_out.clone();
+            }
+        }
+        assert_eq!(back, probes);
+        assert!(probe_table(&table, &sets, &["z".into()], &split, &settings).is_err());
+        let short = Features::new(1, vec![0.0; 3]).unwrap();
+        let sets = [FeatureSet { name: "short", features: &short }];
+        assert!(probe_table(&table, &sets, &[], &split, &settings).is_err());
+    }
+}
