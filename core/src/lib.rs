@@ -9,6 +9,7 @@
 //! Core names no plugin: sources, modalities and backends are found through [`seam`].
 
 pub mod checkpoint;
+pub mod cli;
 pub mod data;
 pub mod embed;
 pub mod engine;

@@ -70,7 +70,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let mut session = chosen.backend.open(chosen.index, &model)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     let layer = Layer::Block(model.layers - 1);
-    let mut step = |session: &mut dyn Session| -> Result<f64> {
+    let step = |session: &mut dyn Session| -> Result<f64> {
         let start = Instant::now();
         if job == "train" {
             session.accumulate(&batch, 1.0)?;
@@ -144,7 +144,9 @@ fn random_batch(model: &ModelConfig, args: &BenchModelArgs, purpose: Purpose) ->
             }
         }
         match spec.positions {
-            Positions::Index { max } => tokens.indices = (0..len).map(|k| (k % max) as u32).collect(),
+            Positions::Index { max } => {
+                tokens.indices = (0..len).map(|k| (k % max) as u32).collect()
+            }
             Positions::Continuous { width } => tokens.positions = floats(len * width),
         }
         tokens

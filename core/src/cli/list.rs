@@ -27,9 +27,8 @@ pub(super) fn plugins(output: Output) -> Result<()> {
         .flat_map(|(seam, infos)| infos.into_iter().map(move |info| Listed { seam, info }))
         .collect();
     output.result(&listed, || {
-        let row = |p: &Listed| {
-            vec![p.seam.to_owned(), p.info.kind.to_owned(), p.info.summary.to_owned()]
-        };
+        let row =
+            |p: &Listed| vec![p.seam.to_owned(), p.info.kind.to_owned(), p.info.summary.to_owned()];
         columns(&listed.iter().map(row).collect::<Vec<_>>())
     })
 }
@@ -42,7 +41,11 @@ pub(super) fn recipes(args: &RecipesArgs, output: Output) -> Result<()> {
             let rows: Vec<_> = all
                 .iter()
                 .map(|r| {
-                    vec![r.name.clone(), r.summary.clone(), format!("scales: {}", r.scales.join(" "))]
+                    vec![
+                        r.name.clone(),
+                        r.summary.clone(),
+                        format!("scales: {}", r.scales.join(" ")),
+                    ]
                 })
                 .collect();
             columns(&rows)

@@ -6,6 +6,7 @@ mod bench;
 mod data;
 mod list;
 mod output;
+mod report;
 mod run;
 mod stages;
 mod tokenise;

@@ -15,7 +15,11 @@ pub(crate) struct Output {
 
 impl Output {
     /// A result: `value` as a line of JSON, or `text` for a person.
-    pub(crate) fn result(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+    pub(crate) fn result(
+        self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
         let line = if self.json {
             serde_json::to_string(value)
                 .map_err(|e| Error::Failed(format!("cannot write the result as JSON: {e}")))?

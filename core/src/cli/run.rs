@@ -12,7 +12,7 @@ use crate::data::Dataset;
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::progress::{self, duration, quantity};
-use crate::recipe::{Plan, Request, resolve};
+use crate::recipe::{Plan, amend, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{Summary, Trainer};
 
@@ -71,9 +71,9 @@ impl<'a> RunResult<'a> {
 
 fn describe(summary: &Summary) -> String {
     let loss = summary.validation_loss.map_or("none".into(), |loss| format!("{loss:.5}"));
-    let best = summary.best.map_or(String::new(), |(step, loss)| {
-        format!(" (best {loss:.5} after step {step})")
-    });
+    let best = summary
+        .best
+        .map_or(String::new(), |(step, loss)| format!(" (best {loss:.5} after step {step})"));
     format!(
         "{} steps, {} tokens, validation loss {loss}{best}",
         summary.steps,
@@ -101,7 +101,7 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         let (folder, old) = RunFolder::open(&out)?;
         (folder, Manifest { plan, ..old })
     } else {
-        let manifest = Manifest::new(plan, model.parameter_count());
+        let manifest = Manifest::new(plan, model.parameter_count(), &data.splits);
         (RunFolder::create(&out, &manifest, args.overwrite)?, manifest)
     };
     Ok(OpenRun { folder, manifest, data, session, chosen })
@@ -128,28 +128,16 @@ fn resumed(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
             return Err(Error::Misuse("--resume needs --out DIR, the run to go on with".into()));
         }
     };
-    let (folder, manifest) = RunFolder::open(&out)?;
-    for argument in &args.choice.set {
-        if !RESUMABLE.iter().any(|key| argument.trim().starts_with(key)) {
-            return Err(Error::Misuse(format!(
-                "--set {argument}: a run that goes on keeps this key; start a new run with --out"
-            )));
-        }
-    }
-    let plan = resolve(&Request {
-        recipe: folder.file("recipe.toml").display().to_string(),
-        data: args.choice.data.clone(),
-        set: args.choice.set.clone(),
-        ..Request::default()
-    })?;
-    Ok((Plan { scale: manifest.plan.scale, ..plan }, out))
+    let (_, manifest) = RunFolder::open(&out)?;
+    let data = args.choice.data.as_deref();
+    let plan = amend(&manifest.plan, &RESUMABLE, &args.choice.set, data)?;
+    Ok((plan, out))
 }
 
 fn train(open: &mut OpenRun, resume: bool) -> Result<Summary> {
     let stage = Stage::start("pretrain");
     let data = open.data.clone();
-    let trainer =
-        Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), resume)?;
+    let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), resume)?;
     let trained = trainer.run();
     let facts = match &trained {
         Ok(summary) => BTreeMap::from([

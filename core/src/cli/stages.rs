@@ -15,8 +15,8 @@ use crate::embed::{Embeddings, embed as embed_all, raw_features};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
-use crate::probe::{FeatureSet, Features, ProbeTable, Split, probe_table};
-use crate::recipe::{Plan, ProbeConfig, ProbeProtocol, overlay_section};
+use crate::probe::{FeatureSet, Features, Interval, ProbeTable, Split, probe_table};
+use crate::recipe::{Plan, ProbeConfig, ProbeProtocol, amend};
 use crate::run::{Manifest, RunFolder, StageRecord, load_model};
 
 const EMBEDDINGS: &str = "embeddings.parquet";
@@ -56,7 +56,7 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     let (folder, mut manifest) = RunFolder::open(&args.run)?;
     let saved = folder.checkpoint(&args.checkpoint)?;
     let (plan, parameters, step) = load_model(&saved.path)?;
-    let plan = reread(plan, &args.set, args.data.as_deref())?;
+    let plan = amend(&plan, &["embed."], &args.set, args.data.as_deref())?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let mut session = chosen.backend.open(chosen.index, data.model())?;
@@ -76,11 +76,6 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     output.result(&written, || {
         format!("{} embeddings: {}", table.len(), out.join(EMBEDDINGS).display())
     })
-}
-
-/// The plan of a checkpoint with `[embed]` and the place of the data changed.
-fn reread(plan: Plan, set: &[String], data: Option<&Path>) -> Result<Plan> {
-    overlay_section(&plan, "embed", set, data)
 }
 
 fn record(
@@ -123,7 +118,7 @@ fn write_embeddings(
 /// `astropt probe`.
 pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
     let (_, manifest) = RunFolder::open(&args.run)?;
-    let plan = overlay_section(&manifest.plan, "probe", &args.set, None)?;
+    let plan = amend(&manifest.plan, &["probe."], &args.set, None)?;
     let table = write_probes(&args.run, &plan.probe)?;
     output.result(&table, || describe(&table))
 }
@@ -174,9 +169,7 @@ fn describe(table: &ProbeTable) -> String {
         let mut row = vec![label.to_owned()];
         for set in &table.sets {
             let score = table.row(label, set).and_then(|row| row.score());
-            row.push(score.map_or("-".into(), |s| {
-                format!("{:.3} [{:.3}, {:.3}]", s.r2.value, s.r2.low, s.r2.high)
-            }));
+            row.push(score.map_or("-".into(), |s| interval(&s.r2)));
         }
         let score = table.sets.first().and_then(|set| table.row(label, set)?.score());
         let error = score.and_then(|s| s.error);
@@ -188,6 +181,14 @@ fn describe(table: &ProbeTable) -> String {
         text.push_str(&format!("\n{}: not probed, {}", skipped.label, skipped.reason));
     }
     text
+}
+
+/// A value with its interval, where there is one.
+fn interval(of: &Interval) -> String {
+    match (of.low, of.high) {
+        (Some(low), Some(high)) => format!("{:.3} [{low:.3}, {high:.3}]", of.value),
+        _ => format!("{:.3}", of.value),
+    }
 }
 
 /// `astropt report`.

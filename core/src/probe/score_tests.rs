@@ -133,8 +133,7 @@ struct GoldenScore {
 
 #[test]
 fn scikit_learn_gets_the_same_numbers() {
-    let golden: Golden =
-        serde_json::from_str(include_str!("testdata/scikit_learn.json")).unwrap();
+    let golden: Golden = serde_json::from_str(include_str!("testdata/scikit_learn.json")).unwrap();
     let features = Features::new(golden.width, golden.features).unwrap();
     let y: Vec<_> = golden.labels.iter().map(|&y| Some(y)).collect();
     let rows: Vec<usize> = (0..features.n).collect();

@@ -121,8 +121,7 @@ impl ProbeTable {
     /// When the file cannot be read or is no such table.
     pub fn read_json(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Error::io("read it", path, &e))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read it", path, &e))?;
         serde_json::from_str(&text)
             .map_err(|e| Error::file(path, format!("is not a table of probes: {e}")))
     }

@@ -104,6 +104,28 @@ pub fn resolve(request: &Request) -> Result<Plan> {
     plan::build(&tree, scale)
 }
 
+/// `plan` with `--set` and `--data` laid over it, of which only keys that start with one of
+/// `allowed` may change.
+///
+/// # Errors
+/// When a key may not change, or as [`resolve`].
+pub fn amend(plan: &Plan, allowed: &[&str], set: &[String], data: Option<&Path>) -> Result<Plan> {
+    let mut tree = Tree::parse("the run's recipe", &plan.recipe)?;
+    for argument in set {
+        if !allowed.iter().any(|key| argument.trim().starts_with(key)) {
+            return Err(Error::Misuse(format!(
+                "--set {argument}: this may change only {}; anything else takes a new run",
+                allowed.join(", ")
+            )));
+        }
+        tree.overlay(Tree::assignment(argument)?);
+    }
+    if let Some(data) = data {
+        apply_data(&mut tree, data)?;
+    }
+    plan::build(&tree, plan.scale.clone())
+}
+
 /// Reads the recipe `name` and what it extends, which `seen` guards against circles.
 fn load(name: &str, seen: &mut Vec<String>) -> Result<Tree> {
     let (label, text, folder) = read(name)?;

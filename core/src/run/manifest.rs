@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::{Split, Splits};
 use crate::recipe::Plan;
 
 /// Version of the run folder's format.
@@ -19,8 +20,12 @@ pub struct Manifest {
     pub program: String,
     /// When the run was created, UTC, RFC 3339.
     pub created: String,
+    /// The command that created the run.
+    pub command: String,
     /// The experiment.
     pub plan: Plan,
+    /// Number of objects by split.
+    pub objects: BTreeMap<String, u64>,
     /// Number of parameters, position tables not counted.
     pub parameters: usize,
     /// What was done, in order.
@@ -46,11 +51,15 @@ pub struct StageRecord {
 
 impl Manifest {
     /// The manifest of a new run of `plan`.
-    pub fn new(plan: Plan, parameters: usize) -> Self {
+    pub fn new(plan: Plan, parameters: usize, splits: &Splits) -> Self {
+        let objects = [Split::Train, Split::Validation, Split::Test]
+            .map(|split| (split.name().to_owned(), splits.get(split).len() as u64));
         Self {
             format: FORMAT,
             program: format!("astropt {}", env!("CARGO_PKG_VERSION")),
             created: now(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            objects: BTreeMap::from(objects),
             plan,
             parameters,
             stages: Vec::new(),

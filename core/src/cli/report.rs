@@ -1,0 +1,138 @@
+//! From a run's folder to its `report.html`.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::write_bytes;
+use crate::embed::Embeddings;
+use crate::error::{Error, Result};
+use crate::probe::ProbeTable;
+use crate::report::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts, render};
+use crate::run::{Manifest, RunFolder};
+use crate::train::{METRICS, Metric, TIMINGS, Timing, read_lines};
+
+/// Rejected objects shown by name.
+const EXAMPLES: usize = 10;
+
+/// Writes the report of `folder` from what its files hold.
+pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
+    let metrics: Vec<Metric> = read_lines(&folder.file(METRICS))?;
+    let timings: Vec<Timing> = read_lines(&folder.file(TIMINGS))?;
+    let plan = &manifest.plan;
+    let probes = folder.file("probes.json");
+    let embeddings = folder.file("embeddings.parquet");
+    let input = ReportInput {
+        title: match &plan.scale {
+            Some(scale) => format!("{} {scale}", plan.name),
+            None => plan.name.clone(),
+        },
+        subtitle: plan.summary.clone(),
+        loss_name: "Huber".into(),
+        zero_loss: metrics.iter().rev().find_map(zero_loss),
+        run: facts(manifest, &metrics),
+        curve: curve(&metrics, &timings),
+        previews: previews(folder)?,
+        probes: if probes.exists() { Some(ProbeTable::read_json(&probes)?) } else { None },
+        embeddings: if embeddings.exists() {
+            Embeddings::read_parquet(&embeddings)?.description
+        } else {
+            BTreeMap::new()
+        },
+        rejected: rejected(folder)?,
+        choices: plan
+            .notes
+            .iter()
+            .map(|(name, choice)| Choice {
+                name: name.clone(),
+                choice: choice.clone(),
+                meaning: String::new(),
+            })
+            .collect(),
+        recipe_resolved: plan.recipe.clone(),
+        ..ReportInput::default()
+    };
+    write_bytes(folder.file("report.html"), render(&input).as_bytes())
+}
+
+fn zero_loss(metric: &Metric) -> Option<f64> {
+    match metric {
+        Metric::Validation { zero_loss, .. } => Some(*zero_loss),
+        Metric::Train { .. } => None,
+    }
+}
+
+fn facts(manifest: &Manifest, metrics: &[Metric]) -> RunFacts {
+    let plan = &manifest.plan;
+    let trained: Vec<_> = manifest.stages.iter().filter(|s| s.stage == "pretrain").collect();
+    let last = trained.last();
+    let (mut steps, mut tokens, mut validated) = (0, 0, 0);
+    for metric in metrics {
+        match metric {
+            Metric::Train { step, tokens: read, .. } => (steps, tokens) = (*step, *read),
+            Metric::Validation { objects, .. } => validated = *objects,
+        }
+    }
+    let mut more = vec![("seed".to_owned(), plan.train.seed.to_string())];
+    let stages = manifest
+        .stages
+        .iter()
+        .map(|stage| (format!("{} took", stage.stage), crate::progress::duration(stage.seconds)));
+    more.extend(stages);
+    RunFacts {
+        program: manifest.program.clone(),
+        command: manifest.command.clone(),
+        backend: last.map_or(String::new(), |s| s.backend.clone()),
+        device: last.map_or(String::new(), |s| s.device.clone()),
+        precision: "f32".into(),
+        host: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        started: manifest.created.clone(),
+        seconds: trained.iter().map(|s| s.seconds).sum(),
+        steps,
+        objects_train: manifest.objects.get("train").copied().unwrap_or(0),
+        objects_validation: validated,
+        objects_seen: steps * plan.train.batch as u64,
+        tokens,
+        parameters: manifest.parameters as u64,
+        flops: 6.0 * manifest.parameters as f64 * tokens as f64,
+        more,
+        ..RunFacts::default()
+    }
+}
+
+/// Training, validation and timing lines merged by step.
+fn curve(metrics: &[Metric], timings: &[Timing]) -> Vec<CurvePoint> {
+    let mut points: BTreeMap<u64, CurvePoint> = BTreeMap::new();
+    for metric in metrics {
+        let point = points.entry(metric.step()).or_default();
+        match metric {
+            Metric::Train { loss, lr, grad_norm, .. } => {
+                (point.train, point.lr, point.grad_norm) =
+                    (Some(*loss), Some(*lr), Some(*grad_norm));
+            }
+            Metric::Validation { loss, .. } => point.validation = Some(*loss),
+        }
+    }
+    for timing in timings {
+        points.entry(timing.step).or_default().tokens_per_second = Some(timing.tokens_per_second);
+    }
+    points.into_iter().map(|(step, point)| CurvePoint { step, ..point }).collect()
+}
+
+fn previews(folder: &RunFolder) -> Result<Vec<Preview>> {
+    let read = |(step, path): (u64, std::path::PathBuf)| {
+        let png = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+        Ok(Preview { step, png, caption: String::new() })
+    };
+    folder.previews()?.into_iter().map(read).collect()
+}
+
+fn rejected(folder: &RunFolder) -> Result<Rejected> {
+    let path = folder.file("rejected.csv");
+    if !path.exists() {
+        return Ok(Rejected::default());
+    }
+    let broken = |e: csv::Error| Error::file(&path, format!("is not a table of ids: {e}"));
+    let mut table = csv::Reader::from_path(&path).map_err(broken)?;
+    let rows: Vec<(String, String)> =
+        table.deserialize().collect::<std::result::Result<_, _>>().map_err(broken)?;
+    Ok(Rejected { count: rows.len() as u64, examples: rows.into_iter().take(EXAMPLES).collect() })
+}
