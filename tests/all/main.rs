@@ -1,1 +1,13 @@
-//! One integration binary.
+//! Tests that cross crates, in one binary: the program as a user runs it, and all plugins
+//! under the conformance kit.
+
+use astropt_cpu as _;
+use astropt_modalities as _;
+
+mod bad_input;
+mod cli;
+mod conformance;
+mod resume;
+mod run;
+mod tidy;
+mod verify;

@@ -1,0 +1,96 @@
+//! The command line: help, misuse, listings.
+
+use std::path::Path;
+
+use astropt_tests::{fails, succeeds, workspace};
+
+const COMMANDS: [&str; 10] = [
+    "run", "pretrain", "embed", "probe", "report", "verify", "bench", "tokenise", "plugins",
+    "recipes",
+];
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let help = succeeds(workspace(), &["--help"]);
+    for command in COMMANDS {
+        assert!(help.contains(command), "{command} is missing in --help");
+        let help = succeeds(workspace(), &[command, "--help"]);
+        assert!(help.contains("Example"), "{command} --help has no example");
+    }
+}
+
+/// Every example of `--help` parses: it names no option that is not there.
+#[test]
+fn examples_in_help_parse() {
+    for command in COMMANDS {
+        let help = succeeds(workspace(), &[command, "--help"]);
+        let examples = help.split_once("Example").expect("an example").1;
+        let lines: Vec<_> =
+            examples.lines().filter_map(|l| l.trim().split_once("astropt ")).map(|l| l.1).collect();
+        assert!(!lines.is_empty(), "{command}");
+        for line in lines {
+            let mut words: Vec<&str> = line.split_whitespace().collect();
+            words.push("--no-such-option");
+            let output = astropt_tests::astropt(workspace(), &words);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
+            assert!(stderr.contains("'--no-such-option'"), "{line}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn plugins_and_recipes_are_listed_as_text_and_json() {
+    let text = succeeds(workspace(), &["plugins"]);
+    for name in ["galaxy-image", "image-folder", "synthetic", "cpu"] {
+        assert!(text.contains(name), "{text}");
+    }
+    let json = succeeds(workspace(), &["plugins", "--json"]);
+    let plugins: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert!(plugins.as_array().is_some_and(|p| p.len() >= 4));
+    assert!(succeeds(workspace(), &["recipes"]).contains("galaxy-grz"));
+}
+
+/// The paper's table, through the recipe.
+#[test]
+fn the_recipes_scales_have_the_papers_parameter_counts() {
+    for (scale, parameters) in [
+        ("1M", 1_067_520),
+        ("5M", 5_444_864),
+        ("12M", 11_951_616),
+        ("21M", 20_981_504),
+        ("89M", 89_087_232),
+        ("309M", 308_861_696),
+        ("830M", 829_502_208),
+        ("2.1B", 2_081_572_608u64),
+    ] {
+        let text = succeeds(workspace(), &["recipes", "galaxy-grz", "--scale", scale]);
+        assert!(text.starts_with(&format!("# {parameters} parameters\n")), "{scale}: {text}");
+    }
+}
+
+#[test]
+fn misuse_is_told_with_the_way_out() {
+    let here = Path::new(".");
+    for (arguments, expected) in [
+        (&["run", "galaxy-gzr", "--demo"][..], "did you mean \"galaxy-grz\"?"),
+        (&["run", "galaxy-grz"], "--data PATH"),
+        (&["run", "galaxy-grz", "--scale", "90M"], "did you mean \"89M\"?"),
+        (&["run", "galaxy-grz", "--demo", "--set", "train.step=1"], "did you mean \"steps\"?"),
+        (&["run", "galaxy-grz", "--demo", "--set", "train.steps"], "--set train.steps"),
+        (&["run", "galaxy-grz", "--demo", "--set", "train.steps=many"], "train.steps"),
+        (&["run", "galaxy-grz", "--demo", "--set", "model.heads=5"], "model.heads = 5"),
+        (&["run", "galaxy-grz", "--demo", "--set", "source.kind=synthetc"], "synthetic"),
+        (&["run", "galaxy-grz", "--demo", "--set", "embed.layer=lats"], "embed.layer"),
+        (&["run", "galaxy-grz", "--demo", "--data", "x"], "reads no files"),
+        (&["run", "galaxy-grz", "--demo", "--backend", "gpu"], "backend"),
+        (&["run", "galaxy-grz", "--demo", "--backend", "cpu:7"], "cpu"),
+        (&["run", "--resume"], "--out DIR"),
+        (&["run", "--resume", "--out", "no-such-run"], "holds no run"),
+        (&["probe", "no-such-run"], "holds no run"),
+        (&["bench", "train", "--steps", "0"], "at least 1"),
+    ] {
+        let error = fails(here, arguments, 2);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+}

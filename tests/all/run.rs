@@ -1,0 +1,112 @@
+//! Whole runs, small.
+
+use std::path::Path;
+
+use astropt_tests::{astropt, fails, succeeds};
+
+/// A demo that takes seconds.
+pub(crate) const SMALL: [&str; 14] = [
+    "--demo",
+    "--quiet",
+    "--set",
+    "source.objects=200",
+    "--set",
+    "train.steps=6",
+    "--set",
+    "train.decay_steps=6",
+    "--set",
+    "train.warmup_steps=2",
+    "--set",
+    "train.eval_every=3",
+    "--set",
+    "train.batch=32",
+];
+
+pub(crate) fn small<'a>(command: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec![command, "galaxy-grz", "--out", out];
+    arguments.extend(SMALL);
+    arguments.extend(more);
+    arguments
+}
+
+fn whole(folder: &Path, name: &str) -> Vec<u8> {
+    std::fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+#[test]
+fn a_run_leaves_what_the_readme_promises() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = succeeds(folder.path(), &small("run", "r", &["--json"]));
+    let result: serde_json::Value = serde_json::from_str(json.trim()).expect("JSON");
+    assert_eq!(result["steps"], 6);
+    let run = folder.path().join("r");
+    for name in [
+        "recipe.toml",
+        "manifest.json",
+        "metrics.jsonl",
+        "timings.jsonl",
+        "rejected.csv",
+        "checkpoints/step-000000/model.safetensors",
+        "checkpoints/step-000006/optimizer.safetensors",
+        "checkpoints/step-000006/state.json",
+        "checkpoints/best/model.safetensors",
+        "previews/step-000006.png",
+        "embeddings.parquet",
+        "embeddings.npy",
+        "probes.json",
+        "report.html",
+    ] {
+        assert!(run.join(name).exists(), "{name} is missing");
+    }
+    let events = std::fs::read_dir(&run).expect("readable").flatten();
+    assert!(events.into_iter().any(|e| e.file_name().to_string_lossy().contains("tfevents")));
+    let report = String::from_utf8(whole(&run, "report.html")).expect("UTF-8");
+    assert!(report.contains("<svg") && report.contains("data:image/png;base64,"));
+    assert!(!report.contains("src=\"http"), "the report asks for nothing from outside");
+
+    let error = fails(folder.path(), &small("run", "r", &[]), 2);
+    assert!(error.contains("--resume") && error.contains("--overwrite"), "{error}");
+    stages_run_alone(folder.path());
+}
+
+/// Embedding, probing and reporting again, by themselves, with other choices.
+fn stages_run_alone(folder: &Path) {
+    let before = whole(&folder.join("r"), "embeddings.npy");
+    succeeds(folder, &["embed", "r", "--quiet"]);
+    assert_eq!(before, whole(&folder.join("r"), "embeddings.npy"), "the same embeddings again");
+    let middle = ["embed", "r", "-q", "--set", "embed.layer=middle", "--checkpoint", "best"];
+    succeeds(folder, &[&middle[..], &["--out", "middle"]].concat());
+    assert_ne!(before, whole(&folder.join("middle"), "embeddings.npy"));
+    let table = succeeds(folder, &["probe", "r", "--set", "probe.fit.method=ridge"]);
+    assert!(table.contains("random-init") && table.contains("raw pixels"), "{table}");
+    succeeds(folder, &["report", "r"]);
+    let error = fails(folder, &["embed", "r", "--set", "train.steps=3"], 2);
+    assert!(error.contains("embed."), "{error}");
+    let error = fails(folder, &["embed", "r", "--checkpoint", "5"], 2);
+    assert!(error.contains("0, 6"), "{error}");
+}
+
+/// The same recipe gives the same bytes, whatever the number of workers.
+#[test]
+fn runs_are_reproducible() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (out, workers) in [("a", "train.workers=1"), ("b", "train.workers=3")] {
+        succeeds(folder.path(), &small("pretrain", out, &["--set", workers]));
+    }
+    let [a, b] = ["a", "b"].map(|out| folder.path().join(out));
+    for name in ["metrics.jsonl", "checkpoints/step-000006/optimizer.safetensors"] {
+        assert_eq!(whole(&a, name), whole(&b, name), "{name}");
+    }
+}
+
+#[test]
+fn overwriting_keeps_what_is_not_ours() {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(folder.path(), &small("pretrain", "r", &["--set", "train.steps=1"]));
+    let note = folder.path().join("r/notes.txt");
+    std::fs::write(&note, "mine").expect("writable");
+    let output = astropt(folder.path(), &small("pretrain", "r", &["--overwrite"]));
+    assert!(output.status.success());
+    assert!(note.exists() && folder.path().join("r/checkpoints/step-000006").exists());
+    assert!(!folder.path().join("r/checkpoints/step-000001").exists());
+}
