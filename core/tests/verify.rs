@@ -276,6 +276,13 @@ fn damaged_checkpoints_are_errors_and_never_panics() {
         refused += usize::from(python::import(&path).is_err());
     }
     println!("{refused} of 1500 damaged checkpoints refused");
+    #[cfg(target_os = "linux")]
+    {
+        let status = fs::read_to_string("/proc/self/status").expect("status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("peak");
+        let kilobytes: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+        assert!(kilobytes < 1 << 20, "{kilobytes} kB at most in use");
+    }
     assert!(refused > 700);
 }
 

@@ -6,6 +6,7 @@
 //! - [`python`]: checkpoints of the Python AstroPT, by their names and configuration.
 
 pub mod files;
+mod graph;
 mod numbers;
 pub mod pickle;
 pub mod pt;

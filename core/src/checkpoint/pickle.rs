@@ -6,14 +6,11 @@
 //! [`MAX_DEPTH`].
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use super::graph::{Graph, Id, Node, Record, Step};
+pub use super::graph::{MAX_DEPTH, MAX_VALUES};
 pub use super::value::{Object, Value};
 
-/// Most values one pickle may build.
-pub const MAX_VALUES: usize = 1_000_000;
-/// Deepest nesting of values.
-pub const MAX_DEPTH: usize = 100;
 /// Longest name of a class, in bytes.
 const MAX_NAME: usize = 1000;
 
@@ -38,50 +35,16 @@ pub fn read_pickle(bytes: &[u8]) -> Result<Value, PickleError> {
         let offset = machine.at;
         let error = |message| PickleError { offset, message };
         if let Some(root) = machine.instruction().map_err(error)? {
-            return machine.convert(root).map_err(error);
+            return machine.graph.value(root).map_err(error);
         }
     }
-}
-
-type Id = usize;
-type Step<T> = std::result::Result<T, String>;
-
-/// A value under construction. Containers refer to others by number, because a pickle
-/// fills a container after handing out references to it.
-#[derive(Clone, Debug)]
-enum Node {
-    Leaf(Value),
-    List(Vec<Id>),
-    Tuple(Vec<Id>),
-    Set(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Object(Box<Record>),
-    Persistent(Id),
-}
-
-#[derive(Clone, Debug)]
-struct Record {
-    class: Id,
-    args: Id,
-    named: Option<Id>,
-    state: Option<Id>,
-    entries: Vec<(Id, Id)>,
-    elements: Vec<Id>,
-}
-
-/// A node's finished value and how deeply it nests, or that it is being finished.
-#[derive(Clone, Debug)]
-enum Finished {
-    Not,
-    Begun,
-    Done(Value, usize),
 }
 
 #[derive(Debug, Default)]
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    nodes: Vec<Node>,
+    graph: Graph,
     stack: Vec<Id>,
     /// Heights of the stack at the open marks.
     marks: Vec<usize>,
@@ -126,16 +89,8 @@ impl<'a> Machine<'a> {
         text(&rest[..end])
     }
 
-    fn node(&mut self, node: Node) -> Step<Id> {
-        if self.nodes.len() >= MAX_VALUES {
-            return Err(format!("more than {MAX_VALUES} values"));
-        }
-        self.nodes.push(node);
-        Ok(self.nodes.len() - 1)
-    }
-
     fn push(&mut self, node: Node) -> Step<()> {
-        let id = self.node(node)?;
+        let id = self.graph.add(node)?;
         self.stack.push(id);
         Ok(())
     }
@@ -356,7 +311,7 @@ impl<'a> Machine<'a> {
 
     fn extend(&mut self, new: Vec<Id>) -> Step<()> {
         let target = self.top()?;
-        match &mut self.nodes[target] {
+        match &mut self.graph.nodes[target] {
             Node::List(elements) | Node::Set(elements) => elements.extend(new),
             Node::Object(record) => record.elements.extend(new),
             _ => return Err("elements are added to a value that is no list".into()),
@@ -366,7 +321,7 @@ impl<'a> Machine<'a> {
 
     fn set_entries(&mut self, new: Vec<(Id, Id)>) -> Step<()> {
         let target = self.top()?;
-        match &mut self.nodes[target] {
+        match &mut self.graph.nodes[target] {
             Node::Dict(entries) => entries.extend(new),
             Node::Object(record) => record.entries.extend(new),
             _ => return Err("entries are set on a value that is no dictionary".into()),
@@ -382,7 +337,7 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let text = |id: Id| match &self.nodes[id] {
+                let text = |id: Id| match &self.graph.nodes[id] {
                     Node::Leaf(Value::Str(text)) => Ok(text.clone()),
                     _ => Err("a class whose name is no text".to_owned()),
                 };
@@ -400,7 +355,7 @@ impl<'a> Machine<'a> {
             b'b' => {
                 let state = self.pop()?;
                 let target = self.top()?;
-                let Node::Object(record) = &mut self.nodes[target] else {
+                let Node::Object(record) = &mut self.graph.nodes[target] else {
                     return Err("a state is given to a value that is no object".into());
                 };
                 record.state = Some(state);
@@ -430,66 +385,6 @@ impl<'a> Machine<'a> {
         let record = Record { class, args, named, state: None, entries, elements };
         self.push(Node::Object(Box::new(record)))
     }
-
-    /// The value of `root`.
-    fn convert(&self, root: Id) -> Step<Value> {
-        let mut finished = vec![Finished::Not; self.nodes.len()];
-        Ok(self.finish(root, 0, &mut finished)?.0)
-    }
-
-    /// The value of node `id` and its height. Shared nodes are finished once, so the work
-    /// is linear however often they are referred to; heights keep sharing from building
-    /// nests that are deeper than any one path from the root.
-    fn finish(&self, id: Id, depth: usize, all: &mut [Finished]) -> Step<(Value, usize)> {
-        match &all[id] {
-            Finished::Done(value, height) => return Ok((value.clone(), *height)),
-            Finished::Begun => return Err("a value that contains itself".into()),
-            Finished::Not if depth > MAX_DEPTH => return Err(too_deep()),
-            Finished::Not => all[id] = Finished::Begun,
-        }
-        let mut height = 0;
-        let mut one = |id: Id| -> Step<Value> {
-            let (value, below) = self.finish(id, depth + 1, all)?;
-            height = height.max(below + 1);
-            Ok(value)
-        };
-        let value = match &self.nodes[id] {
-            Node::Leaf(value) => value.clone(),
-            Node::List(ids) => Value::List(many(ids, &mut one)?.into()),
-            Node::Tuple(ids) => Value::Tuple(many(ids, &mut one)?.into()),
-            Node::Set(ids) => Value::Set(many(ids, &mut one)?.into()),
-            Node::Dict(entries) => Value::Dict(pairs(entries, &mut one)?.into()),
-            Node::Persistent(id) => Value::Persistent(Arc::new(one(*id)?)),
-            Node::Object(record) => Value::Object(Arc::new(Object {
-                class: one(record.class)?,
-                args: one(record.args)?,
-                named: record.named.map(&mut one).transpose()?,
-                state: record.state.map(&mut one).transpose()?,
-                entries: pairs(&record.entries, &mut one)?,
-                elements: many(&record.elements, &mut one)?,
-            })),
-        };
-        if height > MAX_DEPTH {
-            return Err(too_deep());
-        }
-        all[id] = Finished::Done(value.clone(), height);
-        Ok((value, height))
-    }
-}
-
-fn too_deep() -> String {
-    format!("values nested more than {MAX_DEPTH} deep")
-}
-
-fn many(ids: &[Id], one: &mut impl FnMut(Id) -> Step<Value>) -> Step<Vec<Value>> {
-    ids.iter().map(|&id| one(id)).collect()
-}
-
-fn pairs(
-    entries: &[(Id, Id)],
-    one: &mut impl FnMut(Id) -> Step<Value>,
-) -> Step<Vec<(Value, Value)>> {
-    entries.iter().map(|&(key, value)| Ok((one(key)?, one(value)?))).collect()
 }
 
 fn text(bytes: &[u8]) -> Step<&str> {
@@ -547,7 +442,7 @@ mod tests {
     #[test]
     fn containers_filled_after_they_were_remembered_are_shared() {
         // a = [1]; (a, a)
-        let value = read(b"\x80\x02]q\x00h\x00\x86q\x01h\x000K\x01a0h\x01.".as_slice());
+        let value = read(b"\x80\x02]q\x00h\x00\x86q\x01h\x00K\x01a0h\x01.");
         assert_eq!(value.elements().len(), 2);
     }
 
