@@ -1,1 +1,13 @@
-//! Placeholder
+//! AstroPT's own modalities and sources.
+//!
+//! | kind | seam | module |
+//! |---|---|---|
+//! | `galaxy-image` | modality | [`galaxy_image`]: pixels -> standardised patches in spiral order |
+//! | `image-folder` | source | [`sources::image_folder`]: JPEG, PNG and TIFF files with a table of labels |
+//! | `synthetic` | source | [`sources::synthetic`]: a survey of simulated galaxies, no file needed |
+//!
+//! Each registers itself with the seams of `astropt_core`; a program that links this crate
+//! (`use astropt_modalities as _;`) can name them in its recipes.
+
+pub mod galaxy_image;
+pub mod sources;

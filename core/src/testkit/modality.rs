@@ -1,0 +1,279 @@
+//! What holds for every modality.
+
+use super::{Check, calm, config, ensure, on_threads};
+use crate::observation::{Array, Data, Field, Observation};
+use crate::seam::{self, Modality, ModalityPlugin};
+use crate::tokens::{Positions, TokenSpec, Tokens, Values};
+
+/// Data to try a modality on.
+#[derive(Clone, Debug)]
+pub struct Sample<'a> {
+    /// The modality's table, without `kind`.
+    pub config: &'a str,
+    /// An object that has the modality.
+    pub observation: Observation,
+    /// The array of it that the modality reads first; checks damage this one.
+    pub field: &'a str,
+    /// How far `detokenise(tokenise(x))` may be from the array, in its own units; `None`
+    /// when the tokens are not meant to give it back.
+    pub inverse_within: Option<f64>,
+}
+
+/// Checks what can be checked without data.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_plugin(plugin: &ModalityPlugin) -> Check {
+    let check = || {
+        let config = config::check(&plugin.info, plugin.parse)?;
+        let modality = calm("build", || config.build())?
+            .map_err(|e| format!("its example does not build: {e}"))?;
+        check_spec(&modality.spec())?;
+        check_absent(&*modality, &Observation { id: "nothing".into(), ..Observation::default() })?;
+        check_foreign_tokens(&*modality, &Tokens::default())
+    };
+    check().map_err(|message| format!("modality {:?}: {message}", plugin.info.kind))
+}
+
+/// Runs the whole suite on the modality `kind`.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(kind: &str, sample: &Sample<'_>) -> Check {
+    let plugin = seam::find_modality(kind).map_err(|e| e.to_string())?;
+    check_plugin(plugin)?;
+    let check = || {
+        let config = config::parse_text(sample.config, plugin.parse)?;
+        let modality =
+            calm("build", || config.build())?.map_err(|e| format!("it does not build: {e}"))?;
+        check_modality(&*modality, sample)
+    };
+    check().map_err(|message| format!("modality {kind:?}: {message}"))
+}
+
+/// Runs the suite on a modality that is built already.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_modality(modality: &dyn Modality, sample: &Sample<'_>) -> Check {
+    let spec = modality.spec();
+    check_spec(&spec)?;
+    ensure(modality.spec() == spec, || "spec() changes from call to call".to_owned())?;
+    let observation = &sample.observation;
+    let tokens = tokenise(modality, observation)?
+        .map_err(|e| format!("tokenise refuses the sample: {e}"))?
+        .ok_or("tokenise finds nothing in the sample")?;
+    tokens.check(&spec).map_err(|e| format!("the sample's tokens are not as spec() says: {e}"))?;
+    check_determinism(modality, observation, &tokens)?;
+    check_inverse(modality, sample, &tokens)?;
+    check_preview(modality, &tokens)?;
+    check_features(modality, observation)?;
+    check_absent(modality, &Observation { fields: Default::default(), ..observation.clone() })?;
+    check_damaged(modality, sample)?;
+    check_foreign_tokens(modality, &tokens)
+}
+
+type Tokenised = crate::Result<Option<Tokens>>;
+
+fn tokenise(modality: &dyn Modality, observation: &Observation) -> Result<Tokenised, String> {
+    calm("tokenise", || modality.tokenise(observation))
+}
+
+fn check_spec(spec: &TokenSpec) -> Check {
+    let values = match spec.values {
+        Values::Continuous { width } => width,
+        Values::Codes { vocabulary } => vocabulary,
+    };
+    let positions = match spec.positions {
+        Positions::Index { max } => max,
+        Positions::Continuous { width } => width,
+    };
+    ensure(values > 0 && positions > 0 && spec.max_tokens > 0, || {
+        format!("its spec has a size of zero: {spec:?}")
+    })?;
+    ensure(spec.loss_weight.is_finite() && spec.loss_weight >= 0.0, || {
+        format!("its loss weight is {}", spec.loss_weight)
+    })?;
+    match spec.positions {
+        Positions::Index { max } => ensure(max >= spec.max_tokens, || {
+            format!("a table of {max} positions is too small for {} tokens", spec.max_tokens)
+        }),
+        Positions::Continuous { .. } => Ok(()),
+    }
+}
+
+/// The numbers of tokens, bit by bit.
+fn bits(tokens: &Tokens) -> Vec<u32> {
+    let floats =
+        tokens.values.iter().chain(&tokens.positions).chain(tokens.affine.iter().flatten());
+    let whole = tokens.codes.iter().chain(&tokens.indices).copied();
+    [tokens.len as u32].into_iter().chain(whole).chain(floats.map(|x| x.to_bits())).collect()
+}
+
+fn check_determinism(modality: &dyn Modality, observation: &Observation, tokens: &Tokens) -> Check {
+    let expected = bits(tokens);
+    let mut answers = vec![tokenise(modality, observation)];
+    answers.extend(on_threads(|| tokenise(modality, observation))?);
+    for answer in answers {
+        let same = answer?.ok().flatten().is_some_and(|again| bits(&again) == expected);
+        ensure(same, || "the same object gives other tokens the next time".to_owned())?;
+    }
+    Ok(())
+}
+
+fn check_inverse(modality: &dyn Modality, sample: &Sample<'_>, tokens: &Tokens) -> Check {
+    let found = calm("detokenise", || modality.detokenise(tokens))?;
+    let Some(within) = sample.inverse_within else {
+        return Ok(());
+    };
+    let found = found.map_err(|e| format!("detokenise refuses the sample's tokens: {e}"))?;
+    let field = sample.observation.field(sample.field).map_err(|e| e.to_string())?;
+    let expected = &field.array;
+    ensure(found.shape == expected.shape, || {
+        format!("detokenise gives the shape {:?}, not {:?}", found.shape, expected.shape)
+    })?;
+    let (found, expected) = (found.data.to_f32(), expected.data.to_f32());
+    let differences = found.iter().zip(&*expected).map(|(a, b)| f64::from((a - b).abs()));
+    let (place, largest) =
+        differences.enumerate().fold((0, 0.0), |max, new| if new.1 > max.1 { new } else { max });
+    ensure(found.len() == expected.len() && largest <= within, || {
+        format!(
+            "detokenise(tokenise(x)) differs from x by {largest}, at number {place}: {} and \
+             not {}; {within} is allowed",
+            found[place], expected[place]
+        )
+    })
+}
+
+fn check_preview(modality: &dyn Modality, tokens: &Tokens) -> Check {
+    let preview = calm("preview", || modality.preview(tokens))?
+        .map_err(|e| format!("preview refuses the sample's tokens: {e}"))?;
+    let Some(preview) = preview else {
+        return Ok(());
+    };
+    ensure(preview.rgb.len() == preview.width * preview.height * 3, || {
+        format!(
+            "a preview of {} x {} holds {} bytes",
+            preview.height,
+            preview.width,
+            preview.rgb.len()
+        )
+    })
+}
+
+fn check_features(modality: &dyn Modality, observation: &Observation) -> Check {
+    let features = || {
+        calm("raw_features", || modality.raw_features(observation))?
+            .map_err(|e| format!("raw_features refuses the sample: {e}"))
+    };
+    let first = features()?;
+    ensure(first == features()?, || "raw_features differ from call to call".to_owned())?;
+    ensure(first.iter().flatten().all(|x| x.is_finite()), || {
+        "raw_features holds a number that is not finite".to_owned()
+    })
+}
+
+fn check_absent(modality: &dyn Modality, observation: &Observation) -> Check {
+    match tokenise(modality, observation)? {
+        Ok(None) => {}
+        Ok(Some(_)) => return Err("it makes tokens of an object without any array".to_owned()),
+        Err(e) => {
+            return Err(format!("an object that lacks the modality gives None, not an error: {e}"));
+        }
+    }
+    match calm("raw_features", || modality.raw_features(observation))? {
+        Ok(None) => Ok(()),
+        _ => Err("raw_features of an object that lacks the modality must be None".to_owned()),
+    }
+}
+
+/// Damages the sample's array in every way a file can be damaged.
+fn check_damaged(modality: &dyn Modality, sample: &Sample<'_>) -> Check {
+    let array = &sample.observation.field(sample.field).map_err(|e| e.to_string())?.array;
+    for (what, damaged, usable) in damaged(array) {
+        let mut observation = sample.observation.clone();
+        let field = Field { array: damaged, unit: None };
+        observation.fields.insert(sample.field.to_owned(), field);
+        let context = |message: String| format!("with {what} in {:?}, {message}", sample.field);
+        let tokens = tokenise(modality, &observation).map_err(context)?;
+        calm("raw_features", || modality.raw_features(&observation)).map_err(context)?.ok();
+        match tokens {
+            Ok(Some(tokens)) if usable => {
+                let checked = tokens.check(&modality.spec());
+                checked.map_err(|e| context(format!("it makes tokens that are not sound: {e}")))?;
+            }
+            Ok(Some(_)) => return Err(context("it makes tokens; an error is asked for".into())),
+            Ok(None) => {}
+            Err(error) => {
+                let text = error.to_string();
+                ensure(text.contains(&observation.id), || {
+                    context(format!("its error does not name the object: {text}"))
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The array damaged, in words and in fact, and whether a modality may still read it.
+fn damaged(array: &Array) -> Vec<(&'static str, Array, bool)> {
+    let numbers = array.data.to_f32();
+    let floats = |change: &dyn Fn(&mut Vec<f32>)| {
+        let mut numbers = numbers.to_vec();
+        change(&mut numbers);
+        Data::F32(numbers)
+    };
+    let shape = array.shape.clone();
+    let with = |data| Array { shape: shape.clone(), data };
+    let nowhere = vec![0; shape.len()];
+    let huge = vec![usize::MAX; shape.len().max(1)];
+    let deeper: Vec<_> = [1].into_iter().chain(shape.iter().copied()).collect();
+    let wide = numbers.iter().map(|&x| f64::from(x)).collect();
+    let whole = numbers.iter().map(|&x| x as i64).collect();
+    vec![
+        ("a NaN", with(floats(&|v| v[0] = f32::NAN)), true),
+        ("infinities", with(floats(&|v| v.fill(f32::INFINITY))), true),
+        ("numbers near the largest", with(floats(&|v| v.fill(f32::MAX))), true),
+        ("numbers of both signs near the largest", with(floats(&|v| alternate(v))), true),
+        ("zeros", with(floats(&|v| v.fill(0.0))), true),
+        ("64-bit numbers", with(Data::F64(wide)), true),
+        ("64-bit numbers beyond 32", with(Data::F64(vec![1e300; numbers.len()])), true),
+        ("integers", with(Data::I64(whole)), true),
+        ("fewer numbers than its shape says", with(floats(&|v| v.truncate(v.len() - 1))), false),
+        ("more numbers than its shape says", with(floats(&|v| v.push(0.0))), false),
+        ("no numbers", Array { shape: nowhere, data: Data::F32(vec![]) }, false),
+        ("a shape beyond memory", Array { shape: huge, data: Data::F32(vec![]) }, false),
+        ("an axis too many", Array { shape: deeper, data: array.data.clone() }, false),
+        ("no axis", Array { shape: vec![], data: Data::F32(vec![1.0]) }, false),
+    ]
+}
+
+fn alternate(numbers: &mut [f32]) {
+    for (i, number) in numbers.iter_mut().enumerate() {
+        *number = if i % 2 == 0 { f32::MAX } else { f32::MIN };
+    }
+}
+
+/// Tokens that the modality did not make: cut short, emptied, or not finite.
+fn check_foreign_tokens(modality: &dyn Modality, tokens: &Tokens) -> Check {
+    let mut foreign = vec![Tokens::default()];
+    let mut change = |f: &dyn Fn(&mut Tokens)| {
+        let mut tokens = tokens.clone();
+        f(&mut tokens);
+        foreign.push(tokens);
+    };
+    change(&|t| t.len = usize::MAX / 4096);
+    change(&|t| t.values.truncate(t.values.len() / 2));
+    change(&|t| t.codes.fill(u32::MAX));
+    change(&|t| t.values.fill(f32::NAN));
+    // Sound, but without what standardisation took out: what a model generates.
+    change(&|t| t.affine.clear());
+    change(&|t| t.affine.fill([f32::NAN, f32::INFINITY]));
+    for tokens in &foreign {
+        calm("detokenise", || modality.detokenise(tokens))?.ok();
+        calm("preview", || modality.preview(tokens))?.ok();
+    }
+    ensure(modality.detokenise(&foreign[0]).is_err(), || {
+        "detokenise makes something of no tokens; an error is asked for".to_owned()
+    })
+}

@@ -1,0 +1,219 @@
+//! The modality `galaxy-image`: an image becomes square patches, read from the centre out.
+//!
+//! ```text
+//! image [H, W, bands] -> crop -> stretch -> axes -> patches [p, p, bands] -> standardise
+//!                     -> tokens [T, p * p * bands] in spiral or raster order
+//! ```
+//!
+//! A token is a patch laid out as (row, column, band), band fastest. The mean and scale
+//! that standardisation takes out of it stay beside it in `Tokens::affine`, so that
+//! [`Modality::detokenise`] returns the pixels within rounding.
+
+mod config;
+mod preview;
+mod spiral;
+mod tokenise;
+
+pub use config::{
+    Axes, Crop, GalaxyImageConfig, Order, Orientation, PreviewStyle, Standardise, Stretch,
+};
+pub use spiral::spiral;
+
+use astropt_core::observation::{Array, Data, Observation};
+use astropt_core::seam::{Modality, Preview};
+use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
+use astropt_core::{Error, Result};
+
+use tokenise::Layout;
+
+/// The tokeniser that [`GalaxyImageConfig`] builds.
+#[derive(Debug)]
+pub struct GalaxyImage {
+    config: GalaxyImageConfig,
+    layout: Layout,
+    spec: TokenSpec,
+}
+
+/// An image checked against the configuration, and where its window starts.
+struct Window<'a> {
+    image: &'a Array,
+    /// Pixels in a row of the image.
+    width: usize,
+    top: usize,
+    left: usize,
+}
+
+impl GalaxyImage {
+    /// The tokeniser of a configuration that [`GalaxyImageConfig`] has checked.
+    fn new(config: GalaxyImageConfig) -> Self {
+        let side = config.size / config.patch;
+        let order = match config.order {
+            Order::Raster => (0..side * side).collect(),
+            Order::Spiral => spiral(side, config.orientation.unwrap_or_default()),
+        };
+        let spec = TokenSpec {
+            values: Values::Continuous { width: config.patch * config.patch * config.bands },
+            positions: Positions::Index { max: config.positions.unwrap_or(order.len()) },
+            loss_weight: config.loss_weight,
+            max_tokens: order.len(),
+        };
+        let layout = Layout {
+            patch: config.patch,
+            side,
+            bands: config.bands,
+            transpose: config.axes == Axes::Hub,
+            order,
+        };
+        Self { config, layout, spec }
+    }
+
+    /// The image of `observation`, checked; `None` when it has none.
+    fn window<'a>(&self, observation: &'a Observation) -> Result<Option<Window<'a>>> {
+        let Some(field) = observation.fields.get(&self.config.field) else {
+            return Ok(None);
+        };
+        let refuse = |message: String| {
+            Err(Error::object(&observation.id, format!("field {:?} {message}", self.config.field)))
+        };
+        let image = &field.array;
+        let [height, width, bands] = image.shape[..] else {
+            return refuse(format!(
+                "has shape {:?}; an image is [height, width, bands]",
+                image.shape
+            ));
+        };
+        let count = height.checked_mul(width).and_then(|n| n.checked_mul(bands));
+        if count != Some(image.data.len()) {
+            return refuse(format!(
+                "says {height} x {width} x {bands} but holds {} numbers",
+                image.data.len()
+            ));
+        }
+        if bands != self.config.bands {
+            return refuse(format!(
+                "has {bands} bands, not {}; set `bands` to what the images have",
+                self.config.bands
+            ));
+        }
+        let size = self.config.size;
+        if height.min(width) < size {
+            return refuse(format!(
+                "is {height} x {width} pixels, smaller than the {size} x {size} of the recipe; \
+                 lower `size` or leave small images out"
+            ));
+        }
+        if self.config.crop == Crop::Refuse && (height, width) != (size, size) {
+            return refuse(format!(
+                "is {height} x {width} pixels, not {size} x {size}; `crop = \"centre\"` would \
+                 take the middle of it"
+            ));
+        }
+        let used = self.layout.pixels();
+        Ok(Some(Window { image, width, top: (height - used) / 2, left: (width - used) / 2 }))
+    }
+
+    /// Where the first pixel that is not a finite number is.
+    fn bad_pixel(&self, observation: &Observation, window: &Window<'_>) -> Error {
+        let numbers = window.image.data.to_f32();
+        let bad = numbers.iter().filter(|v| !v.is_finite()).count();
+        let first = numbers.iter().position(|v| !v.is_finite()).unwrap_or(0);
+        let (pixel, band) = (first / self.config.bands, first % self.config.bands);
+        Error::object(
+            &observation.id,
+            format!(
+                "field {:?} has {bad} values that are NaN or too large, the first at row {}, \
+                 column {}, band {band}; mask them or leave the object out",
+                self.config.field,
+                pixel / window.width,
+                pixel % window.width
+            ),
+        )
+    }
+
+    /// The image's numbers as `f32` after the stretch, whole.
+    fn stretched(&self, data: &Data) -> Vec<f32> {
+        data.to_f32().iter().map(|&flux| self.config.stretch.apply(flux)).collect()
+    }
+}
+
+impl Modality for GalaxyImage {
+    fn spec(&self) -> TokenSpec {
+        self.spec.clone()
+    }
+
+    fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
+        let Some(window) = self.window(observation)? else {
+            return Ok(None);
+        };
+        let standardise = self.config.standardise == Standardise::Patch;
+        let (width, corner) = (window.width, (window.top, window.left));
+        let tokens = match (&window.image.data, self.config.stretch) {
+            (Data::U8(pixels), Stretch::None) => {
+                self.layout.tokens(pixels, width, corner, standardise)
+            }
+            (Data::U16(pixels), Stretch::None) => {
+                self.layout.tokens(pixels, width, corner, standardise)
+            }
+            (data, Stretch::None) => self.layout.tokens(&data.to_f32(), width, corner, standardise),
+            (data, Stretch::Arcsinh(_)) => {
+                self.layout.tokens(&self.stretched(data), width, corner, standardise)
+            }
+        };
+        tokens.map(Some).ok_or_else(|| self.bad_pixel(observation, &window))
+    }
+
+    fn detokenise(&self, tokens: &Tokens) -> Result<Array> {
+        tokens.check(&self.spec)?;
+        if tokens.len != self.spec.max_tokens {
+            return Err(Error::Failed(format!(
+                "{} tokens do not make an image; {} do",
+                tokens.len, self.spec.max_tokens
+            )));
+        }
+        let mut pixels = self.layout.pixels_of(tokens);
+        // Without the removed mean and scale the numbers are not in stretched units.
+        if self.config.standardise == Standardise::None || !tokens.affine.is_empty() {
+            for pixel in &mut pixels {
+                *pixel = self.config.stretch.undo(*pixel);
+            }
+        }
+        let side = self.layout.pixels();
+        Array::new(vec![side, side, self.config.bands], Data::F32(pixels))
+    }
+
+    fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {
+        let image = self.detokenise(tokens)?;
+        let in_units = self.config.standardise == Standardise::None || !tokens.affine.is_empty();
+        let scaling = match self.config.preview {
+            PreviewStyle::Bytes if in_units => preview::Scaling::Bytes,
+            PreviewStyle::Bytes => preview::Scaling::Linear,
+            PreviewStyle::Asinh => preview::Scaling::Asinh,
+        };
+        Ok(Some(preview::picture(
+            &image.data.to_f32(),
+            self.layout.pixels(),
+            self.config.bands,
+            self.config.rgb_bands(),
+            scaling,
+        )))
+    }
+
+    /// The window averaged over equal areas to a grid of 16 x 16 cells, or of as many as
+    /// there are patches when those are fewer, in stretched units: `[cells, cells, bands]`.
+    fn raw_features(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
+        let Some(window) = self.window(observation)? else {
+            return Ok(None);
+        };
+        let numbers = self.stretched(&window.image.data);
+        let features = preview::average(
+            &numbers,
+            (window.width, self.config.bands),
+            (window.top, window.left, self.layout.pixels()),
+            self.layout.side.min(16),
+        );
+        if features.iter().any(|v| !v.is_finite()) {
+            return Err(self.bad_pixel(observation, &window));
+        }
+        Ok(Some(features))
+    }
+}

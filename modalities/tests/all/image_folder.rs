@@ -1,0 +1,235 @@
+//! The source `image-folder` on files as people have them.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{Float64Array, Int64Array, RecordBatch, StringArray};
+use astropt_core::Error;
+use astropt_core::observation::{Data, Label};
+use astropt_modalities::sources::decode::decode;
+use image::{ExtendedColorType, ImageFormat};
+use tempfile::TempDir;
+
+use crate::fixtures::{bytes, open, shared};
+
+/// A folder with small PNG files of these names.
+fn folder(names: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in names {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        let pixels = bytes(4 * 4 * 3);
+        let format = ImageFormat::Png;
+        image::save_buffer_with_format(path, &pixels, 4, 4, ExtendedColorType::Rgb8, format)
+            .expect("written");
+    }
+    folder
+}
+
+fn refusal(table: &str, root: &Path) -> String {
+    open("image-folder", table, root).map(drop).expect_err(table).to_string()
+}
+
+#[test]
+fn objects_come_in_the_order_of_their_paths() {
+    let folder = folder(&["b/x.png", "a/y.PNG", "c.png", ".hidden.png"]);
+    fs::write(folder.path().join("notes.txt"), "no image").expect("written");
+    let source = open("image-folder", "path = ''", folder.path()).expect("opens");
+    let ids: Vec<_> = (0..source.len()).map(|i| source.id(i)).collect();
+    assert_eq!(ids, ["y", "x", "c"]);
+    let object = source.read(1).expect("readable");
+    assert_eq!(object.fields["image"].array.shape, [4, 4, 3]);
+    assert_eq!(object.fields["image"].array.data, Data::U8(bytes(48)));
+}
+
+#[test]
+fn ids_grow_until_they_are_unique() {
+    for (names, ids) in [
+        (["a/1.png", "b/1.png"], ["a/1", "b/1"]),
+        (["1.png", "1.tif.png"], ["1", "1.tif"]),
+        (["1.jpg", "1.png"], ["1.jpg", "1.png"]),
+    ] {
+        let folder = folder(&names);
+        let source = open("image-folder", "path = '.'", folder.path()).expect("opens");
+        assert_eq!([source.id(0), source.id(1)], ids);
+    }
+}
+
+#[test]
+fn labels_are_found_by_whatever_column_names_the_images() {
+    let folder = folder(&["img/a.png", "img/b.png", "img/587722981741363294.png"]);
+    let csv = "note,file,mag,class\n\
+               a,img/a.png,17.5,E\n\
+               x,img/b.png,nan,\n\
+               ,587722981741363294,-1,S\n\
+               ,absent,3,S\n\
+               ,img/a.png,99,late row\n";
+    fs::write(folder.path().join("labels.csv"), csv).expect("written");
+    let source = open("image-folder", "path = ''", folder.path()).expect("opens");
+    let labels: Vec<_> = (0..3).map(|i| source.labels(i)).collect();
+    assert_eq!(labels[1]["mag"], Label::Number(17.5));
+    assert_eq!(labels[1]["class"], Label::Text("E".into()));
+    assert_eq!(labels[2].keys().collect::<Vec<_>>(), ["note"]);
+    assert_eq!(labels[0]["mag"], Label::Number(-1.0));
+    assert_eq!(source.read(1).expect("readable").labels, labels[1]);
+}
+
+#[test]
+fn labels_may_be_a_parquet_table() {
+    let folder = folder(&["11.png", "12.png"]);
+    let batch = RecordBatch::try_from_iter([
+        ("objid", Arc::new(Int64Array::from(vec![12, 11])) as arrow_array::ArrayRef),
+        ("z", Arc::new(Float64Array::from(vec![Some(0.1), None])) as _),
+        ("type", Arc::new(StringArray::from(vec!["GALAXY", "7"])) as _),
+    ])
+    .expect("a table");
+    let file = File::create(folder.path().join("table.parquet")).expect("a file");
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("written");
+    let source = open("image-folder", "path = ''\nlabels = 'table.parquet'", folder.path());
+    let source = source.expect("opens");
+    assert_eq!(source.labels(1)["z"], Label::Number(0.1));
+    assert!(!source.labels(0).contains_key("z"));
+    assert_eq!(source.labels(0)["type"], Label::Text("7".into()));
+}
+
+#[test]
+fn a_list_file_names_images_in_its_own_order() {
+    let folder = folder(&["img/a.png", "img/b.png"]);
+    let list = folder.path().join("some.txt");
+    fs::write(&list, "# two\nimg/b.png\n\n  img/a.png\n").expect("written");
+    let source = open("image-folder", "path = 'some.txt'", folder.path()).expect("opens");
+    assert_eq!([source.id(0), source.id(1)], ["b", "a"]);
+    for (text, words) in [
+        ("img/a.png\nimg/c.png\n", "1 of 2 listed files do not exist"),
+        ("img/a.png\nimg/a.png\n", "line 2"),
+        ("img/a.gif\n", "line 1"),
+        ("# none\n", "empty"),
+    ] {
+        fs::write(&list, text).expect("written");
+        let error = refusal("path = 'some.txt'", folder.path());
+        assert!(error.contains(words) && error.contains("some.txt"), "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_says_why_and_what_to_do() {
+    let folder = folder(&["a.png"]);
+    let root = folder.path();
+    fs::create_dir(root.join("empty")).expect("a folder");
+    fs::write(root.join("other.csv"), "name,x\nzz.jpg,1\n").expect("written");
+    fs::write(root.join("torn.csv"), "name,x\na.png,1,2\n").expect("written");
+    for (table, words) in [
+        ("path = 'nowhere'", "check the path"),
+        ("path = 'empty'", "no image in this folder"),
+        ("path = 'other.csv'", "give the folder"),
+        ("path = ''\nlabels = 'absent.csv'", "no such table"),
+        ("path = ''\nlabels = 'other.csv'", "\"zz.jpg\" and the first image is \"a.png\""),
+        ("path = ''\nlabels = 'other.csv'\nname_column = 'y'", "it has name, x"),
+        ("path = ''\nlabels = 'torn.csv'", "line: 2"),
+        ("path = ''\nname_column = 'y'", "`labels`"),
+    ] {
+        let error = refusal(table, root);
+        assert!(error.contains(words), "{table}: {error}");
+    }
+}
+
+#[test]
+fn pictures_of_every_kind_keep_their_numbers() {
+    use ExtendedColorType::{L8, L16, La8, Rgb16, Rgba8};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.png");
+    let mut opaque = bytes(3 * 2 * 4);
+    opaque.iter_mut().skip(3).step_by(4).for_each(|alpha| *alpha = 255);
+    for (kind, channels, width, expected) in [
+        (L8, 1, 1, Ok([2, 3, 1])),
+        (L16, 1, 2, Ok([2, 3, 1])),
+        (Rgb16, 3, 2, Ok([2, 3, 3])),
+        (Rgba8, 4, 1, Ok([2, 3, 3])),
+        (La8, 2, 1, Err("transparent")),
+    ] {
+        let pixels = if kind == Rgba8 { opaque.clone() } else { bytes(6 * channels * width) };
+        image::save_buffer_with_format(&path, &pixels, 3, 2, kind, ImageFormat::Png)
+            .expect("written");
+        let picture = decode(&fs::read(&path).expect("readable"));
+        match expected {
+            Ok(shape) => assert_eq!(picture.expect("a picture").shape, shape),
+            Err(words) => assert!(picture.expect_err("refused").contains(words)),
+        }
+    }
+}
+
+#[test]
+fn floating_point_tiff_keeps_its_fluxes() {
+    use tiff::encoder::{TiffEncoder, colortype};
+    let flux: Vec<f32> = (0..4 * 5 * 3).map(|x| x as f32 * 0.1 - 2.0).collect();
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).expect("an encoder");
+    encoder.write_image::<colortype::RGB32Float>(5, 4, &flux).expect("written");
+    let picture = decode(file.get_ref()).expect("a picture");
+    assert_eq!((picture.shape, picture.data), (vec![4, 5, 3], Data::F32(flux)));
+    let cut = decode(&file.get_ref()[..60]).expect_err("cut short");
+    assert!(cut.contains("cut short"), "{cut}");
+}
+
+#[test]
+fn damaged_pictures_are_errors_that_name_the_file() {
+    let folder = folder(&["good.png"]);
+    let good = fs::read(folder.path().join("good.png")).expect("readable");
+    for (content, words) in [
+        (&b""[..], "empty"),
+        (b"<html>not found</html>", "not a JPEG, PNG or TIFF"),
+        (&good[..good.len() - 30], "cut short"),
+    ] {
+        fs::write(folder.path().join("bad.png"), content).expect("written");
+        let source = open("image-folder", "path = ''", folder.path()).expect("opens");
+        let error = source.read(0).expect_err("damaged");
+        assert!(matches!(error, Error::File { .. }));
+        let text = error.to_string();
+        assert!(text.contains("bad.png") && text.contains(words), "{text}");
+        assert!(source.read(1).is_ok());
+    }
+}
+
+#[test]
+fn a_picture_that_claims_to_be_huge_is_refused() {
+    // A PNG header of 100,000 x 100,000 pixels and nothing behind it.
+    let mut header =
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x02\0\0\0".to_vec();
+    header.extend(0xfe6c_7c3bu32.to_be_bytes());
+    assert!(decode(&header).is_err());
+}
+
+#[test]
+fn a_jpeg_cut_anywhere_is_an_error() {
+    let Some(root) = shared("data/galaxies/efigi_trainval_88px/images") else { return };
+    let jpeg = fs::read(root.join("PGC0000212.jpg")).expect("readable");
+    assert_eq!(decode(&jpeg).expect("whole").shape, [88, 88, 3]);
+    for cut in (1..jpeg.len() - 2).step_by(7).chain([jpeg.len() - 40, jpeg.len() - 10]) {
+        assert!(decode(&jpeg[..cut]).is_err(), "cut at {cut} of {}", jpeg.len());
+    }
+    // Bytes changed at random give an error or a picture, never a panic.
+    for seed in 0..300usize {
+        let mut broken = jpeg.clone();
+        for k in 0..3 {
+            let place = (seed * 7919 + k * 104_729) % broken.len();
+            broken[place] ^= 1 << (seed % 8);
+        }
+        let _ = decode(&broken);
+    }
+}
+
+#[test]
+fn real_galaxies_have_their_labels() {
+    let Some(root) = shared("data/galaxies") else { return };
+    let source = open("image-folder", "path = 'efigi_trainval_88px'", &root).expect("opens");
+    assert_eq!(source.len(), 3570);
+    assert_eq!(source.id(0), "PGC0000212");
+    let labels = source.labels(0);
+    assert_eq!(labels["T"], Label::Number(1.0));
+    assert_eq!(labels["split"], Label::Text("train".into()));
+    assert!(!labels.contains_key("rc3_ra"));
+}

@@ -1,0 +1,7 @@
+//! One binary for all tests that cross modules.
+
+mod conformance;
+mod fixtures;
+mod golden;
+mod image_folder;
+mod round_trip;
