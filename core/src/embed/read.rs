@@ -116,7 +116,12 @@ impl Embeddings {
 fn texts(column: &ArrayRef, name: &str) -> Result<Vec<String>, String> {
     // Whole numbers stay exact: survey ids pass 2^53, where an `f64` would merge neighbours.
     if column.data_type() == &DataType::Int64 && column.null_count() == 0 {
-        return Ok(column.as_primitive::<Int64Type>().values().iter().map(i64::to_string).collect());
+        return Ok(column
+            .as_primitive::<Int64Type>()
+            .values()
+            .iter()
+            .map(i64::to_string)
+            .collect());
     }
     labels(column, name)?
         .into_iter()
@@ -198,6 +203,7 @@ fn labels(column: &ArrayRef, name: &str) -> Result<Vec<Option<Label>>, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::Arc;
 

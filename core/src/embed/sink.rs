@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, Float64Array, RecordBatch};
 use arrow_array::StringArray;
+use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, Float64Array, RecordBatch};
 use arrow_schema::{DataType, Field, FieldRef, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -122,8 +122,7 @@ impl ParquetSink {
             Arc::new(embedding),
         ];
         arrays.extend(self.columns.iter().map(|(name, kind)| label_array(rows, name, *kind)));
-        let batch =
-            RecordBatch::try_new(self.schema.clone(), arrays).map_err(|e| failed(&e))?;
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays).map_err(|e| failed(&e))?;
         if let Err(e) = self.writer.write(&batch) {
             return Err(failed(&e));
         }
@@ -175,9 +174,9 @@ fn item() -> FieldRef {
 fn label_array(rows: &Rows<'_>, name: &str, kind: LabelKind) -> ArrayRef {
     let labels = rows.labels.iter().map(|labels| labels.get(name));
     match kind {
-        LabelKind::Number => Arc::new(
-            labels.map(|label| label.and_then(Label::number)).collect::<Float64Array>(),
-        ),
+        LabelKind::Number => {
+            Arc::new(labels.map(|label| label.and_then(Label::number)).collect::<Float64Array>())
+        }
         LabelKind::Text => Arc::new(
             labels
                 .map(|label| {
@@ -195,9 +194,11 @@ fn properties(shape: &[usize], width: usize, description: &Description) -> Write
     // Row groups of about 64 MiB bound the memory a writer and a reader need.
     let rows = (16 * 1024 * 1024 / width).clamp(1024, 1024 * 1024);
     let mut metadata = vec![KeyValue::new(SHAPE_KEY.to_owned(), format!("{shape:?}"))];
-    metadata.extend(description.iter().map(|(name, value)| {
-        KeyValue::new(format!("{DESCRIPTION_PREFIX}{name}"), value.clone())
-    }));
+    metadata.extend(
+        description.iter().map(|(name, value)| {
+            KeyValue::new(format!("{DESCRIPTION_PREFIX}{name}"), value.clone())
+        }),
+    );
     // Embeddings hardly repeat: a dictionary would only be tried and dropped.
     let embedding = ColumnPath::new(["embedding", "list", "item"].map(String::from).to_vec());
     WriterProperties::builder()

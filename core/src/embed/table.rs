@@ -90,11 +90,7 @@ impl Embeddings {
         if vector.len() != self.width() {
             return Err(Error::object(
                 id,
-                format!(
-                    "an embedding of {} numbers does not fit {:?}",
-                    vector.len(),
-                    self.shape
-                ),
+                format!("an embedding of {} numbers does not fit {:?}", vector.len(), self.shape),
             ));
         }
         self.ids.push(id.to_owned());
@@ -191,6 +187,7 @@ impl Embeddings {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -207,7 +204,9 @@ mod tests {
                 labels.insert("class".into(), Label::Number(0.5));
             }
             let vector: Vec<f32> = (0..6).map(|j| i as f32 + j as f32 / 10.0).collect();
-            table.push(&format!("o{i}"), ["train", "test"][i as usize % 2], labels, &vector).unwrap();
+            table
+                .push(&format!("o{i}"), ["train", "test"][i as usize % 2], labels, &vector)
+                .unwrap();
         }
         table
     }

@@ -33,11 +33,7 @@ impl Interval {
     /// The interval in units of which one is `scale` of the old.
     pub fn times(self, scale: f64) -> Self {
         let scaled = |x: f64| x * scale;
-        Self {
-            value: scaled(self.value),
-            low: self.low.map(scaled),
-            high: self.high.map(scaled),
-        }
+        Self { value: scaled(self.value), low: self.low.map(scaled), high: self.high.map(scaled) }
     }
 
     /// Whether the interval lies above zero.
@@ -64,8 +60,7 @@ pub(super) struct Replicates {
 pub(super) fn replicates(y: &[f64], p: &[f64], count: usize, seed: u64) -> Replicates {
     let n = y.len();
     let mean = y.iter().sum::<f64>() / n as f64;
-    let pairs: Vec<(f64, f64)> =
-        y.iter().zip(p).map(|(y, p)| (y - mean, (y - p).abs())).collect();
+    let pairs: Vec<(f64, f64)> = y.iter().zip(p).map(|(y, p)| (y - mean, (y - p).abs())).collect();
     let mut scores = vec![(0.0, 0.0); count];
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
     let share = count.div_ceil(threads).max(1);
@@ -104,6 +99,7 @@ fn resample(pairs: &[(f64, f64)], seed: u64, index: u64, errors: &mut [f64]) -> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -59,11 +59,8 @@ pub(super) fn fit(
         (Method::Ridge, Alpha::Auto) => spectrum.best_alpha(&y),
     };
     let weights = spectrum.solve(&y, penalty);
-    let weights: Vec<f64> = weights
-        .iter()
-        .zip(&deviation)
-        .map(|(w, &s)| if s > 0.0 { w / s } else { 0.0 })
-        .collect();
+    let weights: Vec<f64> =
+        weights.iter().zip(&deviation).map(|(w, &s)| if s > 0.0 { w / s } else { 0.0 }).collect();
     let offset: f64 = weights.iter().zip(&mean).map(|(w, m)| w * m).sum();
     Ok(Fit {
         intercept: y_mean - offset,
@@ -170,9 +167,8 @@ impl Spectrum {
         let c = self.project(y);
         let root = |j: usize| self.values[j].sqrt();
         // Columns: the hat matrix's weights, and the fitted values' coefficients.
-        let hat = Mat::from_fn(rank, grid.len(), |j, k| {
-            self.values[j] / (self.values[j] + grid[k])
-        });
+        let hat =
+            Mat::from_fn(rank, grid.len(), |j, k| self.values[j] / (self.values[j] + grid[k]));
         let fitted = Mat::from_fn(rank, grid.len(), |j, k| hat[(j, k)] * c[j] / root(j));
         let mut press = vec![0.0; grid.len()];
         for start in (0..n).step_by(CHUNK) {

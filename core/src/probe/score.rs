@@ -98,14 +98,18 @@ pub fn probe(
     if predicted.iter().any(|p| !p.is_finite()) {
         return Err(Error::Failed("the features hold numbers that are not finite".into()));
     }
-    let replicates =
-        replicates(&target.y_test, &predicted, settings.bootstrap, settings.seed);
+    let replicates = replicates(&target.y_test, &predicted, settings.bootstrap, settings.seed);
     let r2 = r_squared(&target.y_test, &predicted).unwrap_or(f64::NAN);
     let errors: Vec<f64> =
         target.y_test.iter().zip(&predicted).map(|(y, p)| (y - p).abs()).collect();
     let error = median(&errors).unwrap_or(f64::NAN);
-    let error_label = Interval::percentile(error, &replicates.error, settings.confidence)
-        .times(target.scale);
+    if !r2.is_finite() || !error.is_finite() {
+        return Err(Error::Failed(
+            "the label's values are too large or too close together to be scored".into(),
+        ));
+    }
+    let error_label =
+        Interval::percentile(error, &replicates.error, settings.confidence).times(target.scale);
     let truth: Vec<f64> = target.y_test.iter().map(unscale).collect();
     let predicted: Vec<f64> = predicted.iter().map(unscale).collect();
     let step = truth.len().div_ceil(PAIRS);
@@ -169,11 +173,11 @@ fn note(fit: &Fit, width: usize, n: usize, method: Method) -> Option<String> {
             width + 1
         ));
     }
-    (fit.rank < width).then(|| {
-        format!("{} of {width} features are independent: the fit of least norm", fit.rank)
-    })
+    (fit.rank < width)
+        .then(|| format!("{} of {width} features are independent: the fit of least norm", fit.rank))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "score_tests.rs"]
 mod tests;

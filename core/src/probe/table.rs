@@ -1,6 +1,5 @@
 //! A table of probes: labels by sets of features.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -121,8 +120,7 @@ impl ProbeTable {
     /// When the file cannot be read or is no such table.
     pub fn read_json(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Error::io("read it", path, &e))?;
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read it", path, &e))?;
         serde_json::from_str(&text)
             .map_err(|e| Error::file(path, format!("is not a table of probes: {e}")))
     }
@@ -207,6 +205,7 @@ fn probe_label(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::embed::Description;

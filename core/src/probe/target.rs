@@ -36,7 +36,8 @@ impl Target {
         settings: &ProbeSettings,
     ) -> Result<Self> {
         let known = |rows: &[usize]| -> Vec<(usize, f64)> {
-            let value = |&row: &usize| Some((row, y.get(row).copied()?.filter(|&v| valid.knows(v))?));
+            let value =
+                |&row: &usize| Some((row, y.get(row).copied()?.filter(|&v| valid.knows(v))?));
             rows.iter().filter_map(value).collect()
         };
         let (mut fit, mut held) = (known(train), known(test));
@@ -98,6 +99,7 @@ fn keep_near_median(pool: &[f64], rows: [&mut Vec<(usize, f64)>; 2]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -130,7 +132,8 @@ mod tests {
 
     #[test]
     fn a_deviation_of_zero_keeps_everything() {
-        let y: Vec<f64> = (0..60).map(|i| if i % 10 == 0 { f64::from(i + 1) } else { 0.0 }).collect();
+        let y: Vec<f64> =
+            (0..60).map(|i| if i % 10 == 0 { f64::from(i + 1) } else { 0.0 }).collect();
         let target = prepare(&y, &ProbeSettings::default(), ValidRange::default()).unwrap();
         assert_eq!((target.cut, target.iqr, target.scale), (0, None, 1.0));
         assert_eq!(target.train.len() + target.test.len(), 60);
