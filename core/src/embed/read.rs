@@ -203,6 +203,7 @@ fn labels(column: &ArrayRef, name: &str) -> Result<Vec<Option<Label>>, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::Arc;
 

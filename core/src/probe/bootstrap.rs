@@ -99,6 +99,7 @@ fn resample(pairs: &[(f64, f64)], seed: u64, index: u64, errors: &mut [f64]) -> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -103,6 +103,11 @@ pub fn probe(
     let errors: Vec<f64> =
         target.y_test.iter().zip(&predicted).map(|(y, p)| (y - p).abs()).collect();
     let error = median(&errors).unwrap_or(f64::NAN);
+    if !r2.is_finite() || !error.is_finite() {
+        return Err(Error::Failed(
+            "the label's values are too large or too close together to be scored".into(),
+        ));
+    }
     let error_label =
         Interval::percentile(error, &replicates.error, settings.confidence).times(target.scale);
     let truth: Vec<f64> = target.y_test.iter().map(unscale).collect();
@@ -173,5 +178,6 @@ fn note(fit: &Fit, width: usize, n: usize, method: Method) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "score_tests.rs"]
 mod tests;

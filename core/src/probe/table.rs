@@ -1,6 +1,5 @@
 //! A table of probes: labels by sets of features.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -206,6 +205,7 @@ fn probe_label(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::embed::Description;

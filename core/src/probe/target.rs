@@ -99,6 +99,7 @@ fn keep_near_median(pool: &[f64], rows: [&mut Vec<(usize, f64)>; 2]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

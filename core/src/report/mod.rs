@@ -1,7 +1,22 @@
-//! The report of a run.
+//! The report of a run: one HTML file that needs nothing beside itself.
+//!
+//! [`render`] is a pure function of [`ReportInput`]: no clock, no files, no network. The page
+//! makes no request (styles, charts and images are inside it) and runs no script; it follows
+//! the reader's light or dark setting and fits a phone. Parts whose input is empty are left
+//! out, so a report can be drawn while a run is still young.
+
+mod curves;
+mod forest;
+mod format;
 mod input;
+mod line;
+mod page;
+mod probes;
+mod scale;
+mod summary;
+
 pub use input::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts};
-/// tmp
-pub fn render(_input: &ReportInput) -> String {
-    String::new()
-}
+pub use page::render;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! What linear probes read from the embeddings.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::forest::{class, forest, scatter};
+use super::format::{count, fixed, signed, significant};
+use super::input::ReportInput;
+use crate::probe::{Difference, Interval, Method, Outcome, ProbeRow, ProbeTable};
+
+pub(super) fn section(input: &ReportInput) -> Option<Markup> {
+    let table = input.probes.as_ref().filter(|table| !table.rows.is_empty())?;
+    let any = table.rows.iter().any(|row| row.score().is_some());
+    Some(html! {
+        (introduction(table))
+        @if any {
+            figure {
+                figcaption.legend {
+                    @for (i, set) in table.sets.iter().enumerate() {
+                        span class={ "key " (class(i)) } { (set) }
+                    }
+                }
+                (PreEscaped(forest(table, 720.0, "wide") + &forest(table, 350.0, "narrow")))
+            }
+            (scores(table, input))
+            (scatters(table, input))
+        }
+        (without_score(table))
+        (how(table, input))
+    })
+}
+
+fn introduction(table: &ProbeTable) -> Markup {
+    let percent = significant(100.0 * table.settings.confidence, 3);
+    html! {
+        p {
+            "A linear model reads each property from the frozen embeddings; it is fitted on some "
+            "objects and scored on others. "
+            strong { "R²" } " is the share of the property's variance it explains: 1 is perfect, 0 "
+            "is no better than the mean. "
+            @if table.settings.bootstrap > 0 {
+                "Bars are " (percent) "% intervals over resampled held-out objects."
+            }
+        }
+        @if table.sets.len() > 1 {
+            p {
+                "The other rows are yardsticks: "
+                (table.sets[1..].join(" and "))
+                " go through the same fit. What the embeddings score beyond them is what "
+                "pretraining added."
+            }
+        }
+    }
+}
+
+fn scores(table: &ProbeTable, input: &ReportInput) -> Markup {
+    let baselines = table.sets.get(1..).unwrap_or_default();
+    let model = table.sets.first().map(String::as_str).unwrap_or_default();
+    html! {
+        div.scroll tabindex="0" role="group" aria-label="Table of probes" { table.scores {
+            thead { tr {
+                th { "Property" }
+                th.n { "R²" }
+                @for set in baselines { th.n { "gain over " (set) } }
+                th.n { "median error" }
+                th.n { "in IQR" }
+                th.n { "fitted / scored" }
+            } }
+            tbody {
+                @for row in table.rows.iter().filter(|row| row.features == model) {
+                    @if let Some(score) = row.score() {
+                        tr {
+                            th scope="row" { (row.label) }
+                            td.n { (interval(&score.r2, 3)) }
+                            @for set in baselines { (gain(row.versus(set))) }
+                            td.n { (in_unit(&score.error_label, input.units.get(&row.label))) }
+                            td.n { @match &score.error {
+                                Some(error) => (fixed(error.value, 3)),
+                                None => "–",
+                            } }
+                            td.n { (count(score.n_train as u64)) " / " (count(score.n_test as u64)) }
+                        }
+                    }
+                }
+            }
+        } }
+        p.explain {
+            span.better { "▲" } " better and " span.worse { "▼" } " worse: the whole interval of "
+            "the paired difference in R² lies on that side of zero; " span.same { "≈" }
+            " the held-out objects cannot tell. The median error is half of all absolute errors' "
+            "upper end, in the property's unit and in its interquartile range (IQR), the paper's "
+            "score: smaller is better."
+        }
+    }
+}
+
+fn interval(interval: &Interval, decimals: usize) -> Markup {
+    html! {
+        (fixed(interval.value, decimals))
+        @if let (Some(low), Some(high)) = (interval.low, interval.high) {
+            small { (fixed(low, decimals)) " to " (fixed(high, decimals)) }
+        }
+    }
+}
+
+fn in_unit(interval: &Interval, unit: Option<&String>) -> Markup {
+    html! {
+        (significant(interval.value, 3))
+        @if let Some(unit) = unit { " " (unit) }
+    }
+}
+
+fn gain(difference: Option<&Difference>) -> Markup {
+    let Some(Difference { r2, .. }) = difference else { return html! { td.n { "–" } } };
+    let (class, mark, meaning) = if r2.above_zero() {
+        ("better", "▲", "better")
+    } else if r2.below_zero() {
+        ("worse", "▼", "worse")
+    } else {
+        ("same", "≈", "not told apart")
+    };
+    html! {
+        td.n {
+            span class=(class) title=(meaning) { (mark) } " " (signed(r2.value, 3))
+            @if let (Some(low), Some(high)) = (r2.low, r2.high) {
+                small { (signed(low, 3)) " to " (signed(high, 3)) }
+            }
+        }
+    }
+}
+
+/// Predictions against labels, for the model's own features.
+fn scatters(table: &ProbeTable, input: &ReportInput) -> Markup {
+    let model = table.sets.first().map(String::as_str).unwrap_or_default();
+    let rows: Vec<&ProbeRow> = table.rows.iter().filter(|row| row.features == model).collect();
+    html! {
+        h3 { "Predicted against known" }
+        div.scatters {
+            @for row in rows {
+                @if let Some(score) = row.score() {
+                    @let unit = input.units.get(&row.label).map(String::as_str).unwrap_or_default();
+                    figure {
+                        (PreEscaped(scatter(&score.pairs, &row.label, unit)))
+                        figcaption { strong { (row.label) } " R² " (fixed(score.r2.value, 2)) }
+                    }
+                }
+            }
+        }
+        p.explain {
+            "Held-out objects only, at most 400 each; on the dashed line prediction and "
+            "catalogue agree."
+        }
+    }
+}
+
+/// Labels without a score, and fits that need a word.
+fn without_score(table: &ProbeTable) -> Markup {
+    let failed = table.rows.iter().filter_map(|row| match &row.outcome {
+        Outcome::Failed(reason) => Some((format!("{}, {}", row.label, row.features), reason)),
+        Outcome::Scored(score) => {
+            let note = score.note.as_ref()?;
+            Some((format!("{}, {}", row.label, row.features), note))
+        }
+    });
+    let skipped = table.skipped.iter().map(|s| (s.label.clone(), &s.reason));
+    let notes: Vec<_> = failed.chain(skipped).collect();
+    html! {
+        @if !notes.is_empty() {
+            details open[notes.len() <= 6] {
+                summary { "Properties without a score, and fits to read with care" }
+                dl.facts { @for (name, text) in notes { div { dt { (name) } dd { (text) } } } }
+            }
+        }
+    }
+}
+
+fn how(table: &ProbeTable, input: &ReportInput) -> Markup {
+    let settings = &table.settings;
+    let method = match settings.method {
+        Method::Ols => "ordinary least squares with an intercept".to_owned(),
+        Method::Ridge => match settings.alpha {
+            crate::probe::Alpha::Auto => {
+                "ridge regression, its penalty chosen on the training objects alone".to_owned()
+            }
+            crate::probe::Alpha::Fixed(alpha) => format!("ridge regression, penalty {alpha}"),
+        },
+    };
+    html! {
+        p.explain {
+            "Fit: " (method) ". "
+            @if settings.cut { "Labels further than 3 median absolute deviations from their median are left out. " }
+            @if settings.scale { "Labels are moved by their median and divided by their IQR. " }
+            @if settings.bootstrap > 0 {
+                (count(settings.bootstrap as u64)) " resamples, seed " (settings.seed) ". "
+            }
+            @for (i, (name, value)) in input.embeddings.iter().enumerate() {
+                @if i == 0 { "Embeddings: " } @else { ", " }
+                (name) " " (value)
+            }
+            @if !input.embeddings.is_empty() { "." }
+        }
+    }
+}
