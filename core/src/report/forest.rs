@@ -51,6 +51,14 @@ pub(super) fn forest(table: &ProbeTable, width: f64, class_name: &str) -> String
     );
     for (i, label) in labels.iter().enumerate() {
         let top = 6.0 + i as f64 * (band + gap);
+        if i > 0 {
+            let _ = write!(
+                out,
+                r#"<line class="grid" x1="0" x2="{width}" y1="{:.1}" y2="{:.1}"/>"#,
+                top + 1.0,
+                top + 1.0
+            );
+        }
         let (tx, ty, anchor) = if narrow {
             (left, top + 12.0, "start")
         } else {

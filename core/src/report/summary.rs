@@ -68,7 +68,7 @@ fn loss_sentence(input: &ReportInput) -> Option<String> {
     if let Some(zero) = input.zero_loss.filter(|zero| *zero > 0.0) {
         let removed = 100.0 * (1.0 - losses.last / zero);
         text += &format!(
-            "; always predicting zero, the mean of every patch, scores {}, so the model {}",
+            "; always predicting zero scores {}, so the model {}",
             significant(zero, 4),
             if removed > 0.0 {
                 format!("has learned to remove {}% of that loss", fixed(removed, 1))
