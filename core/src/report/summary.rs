@@ -18,7 +18,7 @@ impl Losses {
         let measured = || input.curve.iter().filter_map(|p| Some((p.step, p.validation?)));
         let finite = || measured().filter(|(_, loss)| loss.is_finite());
         let (best_step, best) = finite().min_by(|a, b| a.1.total_cmp(&b.1))?;
-        Some(Self { last: finite().last()?.1, best, best_step })
+        Some(Self { last: finite().next_back()?.1, best, best_step })
     }
 }
 
