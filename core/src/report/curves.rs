@@ -4,7 +4,7 @@ use base64::Engine;
 use maud::{Markup, PreEscaped, html};
 
 use super::format::count;
-use super::input::{CurvePoint, ReportInput};
+use super::input::{CurvePoint, Preview, ReportInput};
 use super::line::{LineChart, Look, Series};
 use super::page::or;
 
@@ -18,8 +18,9 @@ pub(super) fn loss(input: &ReportInput) -> Option<Markup> {
     Some(html! {
         p {
             "The " (name) " loss measures how far predictions of the next token are from what the "
-            "telescope saw, in units of each patch's own standard deviation: lower is better. The "
-            "validation " (or(&input.objects, "objects")) " were never trained on."
+            "telescope saw" @if !input.loss_meaning.is_empty() { ", " (input.loss_meaning) }
+            ": lower is better. The validation " (or(&input.objects, "objects"))
+            " were never trained on."
         }
         div.tabs {
             input type="radio" name="axis" id="axis-linear" checked;
@@ -53,8 +54,8 @@ fn loss_chart(input: &ReportInput, name: &str, log_x: bool) -> LineChart {
         log_x,
         log_y: false,
         series: vec![
-            series(input, "training", "c1", Look::Noisy, |p| p.train),
-            series(input, "validation", "c2", Look::Dots, |p| p.validation),
+            series(input, "c1", Look::Noisy, |p| p.train),
+            series(input, "c2", Look::Dots, |p| p.validation),
         ],
         level: input.zero_loss.map(|zero| ("predicting zero".to_owned(), zero)),
     }
@@ -62,13 +63,12 @@ fn loss_chart(input: &ReportInput, name: &str, log_x: bool) -> LineChart {
 
 fn series(
     input: &ReportInput,
-    name: &str,
     class: &'static str,
     look: Look,
     of: impl Fn(&CurvePoint) -> Option<f64>,
 ) -> Series {
     let points = input.curve.iter().filter_map(|p| Some((p.step as f64, of(p)?)));
-    Series { name: name.to_owned(), class, points: points.collect(), look }
+    Series { class, points: points.collect(), look }
 }
 
 /// Learning rate, gradient norm and speed.
@@ -106,10 +106,10 @@ fn small_charts(input: &ReportInput) -> Markup {
                     y_title: title.into(),
                     log_x: false,
                     log_y,
-                    series: vec![series(input, title, "c3", look, of)],
+                    series: vec![series(input, "c3", look, of)],
                     level: None,
                 };
-                @let svg = chart.svg(350.0, 210.0, "");
+                @let svg = chart.svg(290.0, 200.0, "");
                 @if !svg.is_empty() {
                     figure { (PreEscaped(svg)) figcaption.explain { (meaning) } }
                 }
@@ -126,24 +126,26 @@ pub(super) fn previews(input: &ReportInput) -> Option<Markup> {
             "Each patch is predicted from the patches before it in the stream, on "
             (or(&input.objects, "objects")) " the model never trained on."
         }
-        (image(latest, "now"))
+        (image(latest, "now", LEFT_RIGHT))
         @if previews.len() > 1 {
             h3 { "How the predictions changed" }
             div.strip tabindex="0" role="group" aria-label="Previews through training" {
-                @for preview in &previews { (image(preview, "")) }
+                @for preview in &previews { (image(preview, "", "")) }
             }
             p.explain { "Scroll sideways: from the first preview to the last." }
         }
     })
 }
 
-fn image(preview: &super::Preview, class: &str) -> Markup {
+const LEFT_RIGHT: &str = "target on the left, prediction on the right";
+
+fn image(preview: &Preview, class: &str, otherwise: &str) -> Markup {
     let data = base64::engine::general_purpose::STANDARD.encode(&preview.png);
-    let caption = or(&preview.caption, "target on the left, prediction on the right");
+    let caption = or(&preview.caption, otherwise);
     html! {
         figure class=(class) {
             img src=(format!("data:image/png;base64,{data}"))
-                alt=(format!("step {}: {caption}", preview.step));
+                alt=(format!("step {}: {}", preview.step, or(&preview.caption, LEFT_RIGHT)));
             figcaption { strong { "Step " (count(preview.step)) } " " span { (caption) } }
         }
     }

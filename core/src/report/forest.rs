@@ -34,23 +34,17 @@ pub(super) fn forest(table: &ProbeTable, width: f64, class_name: &str) -> String
         r#"<svg class="chart {class_name}" viewBox="0 0 {width} {height}" role="img" aria-label="R squared of every probe with its interval">"#
     );
     let bottom = height - 40.0;
-    for (value, text) in x.ticks(if narrow { 4 } else { 8 }) {
-        let place = x.at(value);
-        let style = if value == 0.0 { "axis" } else { "grid" };
-        let _ = write!(
-            out,
-            r#"<line class="{style}" x1="{place:.1}" x2="{place:.1}" y1="4" y2="{bottom}"/><text x="{place:.1}" y="{}" text-anchor="middle">{text}</text>"#,
-            bottom + 16.0
-        );
-    }
-    let _ = write!(
-        out,
-        r#"<text class="title" x="{:.1}" y="{}" text-anchor="middle">R² on held-out objects (1 is perfect)</text>"#,
-        f64::midpoint(x.from, x.to),
-        bottom + 33.0
-    );
+    grid(&mut out, &x, bottom, if narrow { 4 } else { 8 });
     for (i, label) in labels.iter().enumerate() {
         let top = 6.0 + i as f64 * (band + gap);
+        if i > 0 {
+            let _ = write!(
+                out,
+                r#"<line class="grid" x1="0" x2="{width}" y1="{:.1}" y2="{:.1}"/>"#,
+                top + 1.0,
+                top + 1.0
+            );
+        }
         let (tx, ty, anchor) = if narrow {
             (left, top + 12.0, "start")
         } else {
@@ -68,6 +62,25 @@ pub(super) fn forest(table: &ProbeTable, width: f64, class_name: &str) -> String
     }
     out.push_str("</svg>");
     out
+}
+
+/// The grid of scores, their axis and its title.
+fn grid(out: &mut String, x: &Scale, bottom: f64, ticks: usize) {
+    for (value, text) in x.ticks(ticks) {
+        let place = x.at(value);
+        let style = if value == 0.0 { "axis" } else { "grid" };
+        let _ = write!(
+            out,
+            r#"<line class="{style}" x1="{place:.1}" x2="{place:.1}" y1="4" y2="{bottom}"/><text x="{place:.1}" y="{}" text-anchor="middle">{text}</text>"#,
+            bottom + 16.0
+        );
+    }
+    let _ = write!(
+        out,
+        r#"<text class="title" x="{:.1}" y="{}" text-anchor="middle">R² on held-out objects (1 is perfect)</text>"#,
+        f64::midpoint(x.from, x.to),
+        bottom + 33.0
+    );
 }
 
 /// One score and its interval at height `y`.
@@ -120,7 +133,7 @@ pub(super) fn scatter(pairs: &[[f32; 2]], title: &str, unit: &str) -> String {
     );
     let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
     let name = if title.chars().count() > 16 { "known value" } else { title };
-    frame(&mut out, &x, &y, (&format!("{name}{unit}"), "predicted"), 3);
+    frame(&mut out, &x, &y, (&format!("{name}{unit}"), "predicted"), 4);
     let _ = write!(
         out,
         r#"<line class="level" x1="{:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}"/>"#,

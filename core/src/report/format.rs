@@ -17,10 +17,10 @@ pub(super) fn count(n: u64) -> String {
 pub(super) fn short(n: u64) -> String {
     let x = n as f64;
     let (scaled, word) = match n {
-        ..10_000 => return count(n),
-        ..1_000_000 => (x / 1e3, "thousand"),
-        ..1_000_000_000 => (x / 1e6, "million"),
-        ..1_000_000_000_000 => (x / 1e9, "billion"),
+        0..10_000 => return count(n),
+        10_000..1_000_000 => (x / 1e3, "thousand"),
+        1_000_000..1_000_000_000 => (x / 1e6, "million"),
+        1_000_000_000..1_000_000_000_000 => (x / 1e9, "billion"),
         _ => (x / 1e12, "trillion"),
     };
     format!("{} {word}", significant(scaled, 3))

@@ -18,6 +18,9 @@ pub struct ReportInput {
     pub run: RunFacts,
     /// Name of the loss, such as `Huber`.
     pub loss_name: String,
+    /// What the loss is measured in, as the end of a sentence: `in units of each patch's own
+    /// standard deviation`.
+    pub loss_meaning: String,
     /// The loss of predicting zero everywhere, on the validation objects.
     pub zero_loss: Option<f64>,
     /// The course of the training, in order of step.

@@ -6,8 +6,6 @@ use super::scale::{Scale, escape, frame};
 
 /// A line of a chart.
 pub(super) struct Series {
-    /// Name in the legend.
-    pub(super) name: String,
     /// Style: `c1` to `c4`.
     pub(super) class: &'static str,
     /// Places, in order of x.
@@ -127,9 +125,10 @@ impl Series {
             return thin(points().collect(), 400);
         }
         let stretch = (x.to - x.from) / STRETCHES as f64;
-        let mut line: Vec<(i64, f64, f64, f64)> = vec![];
+        let mut line: Vec<(usize, f64, f64, f64)> = vec![];
         for (px, py) in points() {
-            let index = ((x.at(px) - x.from) / stretch) as i64;
+            // The last point would begin a stretch of its own.
+            let index = (((x.at(px) - x.from) / stretch) as usize).min(STRETCHES - 1);
             match line.last_mut() {
                 Some(last) if last.0 == index => {
                     last.1 += px;

@@ -98,8 +98,8 @@ fn rejected(input: &ReportInput) -> Option<Markup> {
                 } }
                 @if rejected.count > rejected.examples.len() as u64 {
                     p.explain {
-                        "The first " (rejected.examples.len()) " of "
-                        (super::format::count(rejected.count)) "."
+                        (rejected.examples.len()) " of "
+                        (super::format::count(rejected.count)) " shown."
                     }
                 }
             }

@@ -30,7 +30,7 @@ pub(super) fn section(input: &ReportInput) -> Option<Markup> {
 }
 
 fn introduction(table: &ProbeTable) -> Markup {
-    let percent = significant(100.0 * table.settings.confidence, 3);
+    let percent = percent(table.settings.confidence);
     html! {
         p {
             "A linear model reads each property from the frozen embeddings; it is fitted on some "
@@ -50,6 +50,12 @@ fn introduction(table: &ProbeTable) -> Markup {
             }
         }
     }
+}
+
+/// `95`, `99.7`.
+fn percent(share: f64) -> String {
+    let text = format!("{:.1}", 100.0 * share);
+    text.trim_end_matches(".0").to_owned()
 }
 
 fn scores(table: &ProbeTable, input: &ReportInput) -> Markup {
@@ -86,9 +92,9 @@ fn scores(table: &ProbeTable, input: &ReportInput) -> Markup {
         p.explain {
             span.better { "▲" } " better and " span.worse { "▼" } " worse: the whole interval of "
             "the paired difference in R² lies on that side of zero; " span.same { "≈" }
-            " the held-out objects cannot tell. The median error is half of all absolute errors' "
-            "upper end, in the property's unit and in its interquartile range (IQR), the paper's "
-            "score: smaller is better."
+            " the held-out objects cannot tell. Half of the held-out objects are predicted to "
+            "within the median error, given in the property's unit and as a share of its "
+            "interquartile range (IQR), the paper's score: smaller is better."
         }
     }
 }
@@ -154,15 +160,25 @@ fn scatters(table: &ProbeTable, input: &ReportInput) -> Markup {
 
 /// Labels without a score, and fits that need a word.
 fn without_score(table: &ProbeTable) -> Markup {
-    let failed = table.rows.iter().filter_map(|row| match &row.outcome {
-        Outcome::Failed(reason) => Some((format!("{}, {}", row.label, row.features), reason)),
-        Outcome::Scored(score) => {
-            let note = score.note.as_ref()?;
-            Some((format!("{}, {}", row.label, row.features), note))
+    let of_row = |row: &'_ ProbeRow| match &row.outcome {
+        Outcome::Failed(reason) => Some(reason.clone()),
+        Outcome::Scored(score) => score.note.clone(),
+    };
+    let mut notes: Vec<(String, String)> = vec![];
+    for row in &table.rows {
+        let Some(text) = of_row(row) else { continue };
+        let alike = |r: &&ProbeRow| r.label == row.label && of_row(r).as_ref() == Some(&text);
+        // What holds for every set of features is said once.
+        let name = if table.rows.iter().filter(alike).count() == table.sets.len() {
+            row.label.clone()
+        } else {
+            format!("{}, {}", row.label, row.features)
+        };
+        if !notes.contains(&(name.clone(), text.clone())) {
+            notes.push((name, text));
         }
-    });
-    let skipped = table.skipped.iter().map(|s| (s.label.clone(), &s.reason));
-    let notes: Vec<_> = failed.chain(skipped).collect();
+    }
+    notes.extend(table.skipped.iter().map(|s| (s.label.clone(), s.reason.clone())));
     html! {
         @if !notes.is_empty() {
             details open[notes.len() <= 6] {

@@ -18,7 +18,7 @@ impl Losses {
         let measured = || input.curve.iter().filter_map(|p| Some((p.step, p.validation?)));
         let finite = || measured().filter(|(_, loss)| loss.is_finite());
         let (best_step, best) = finite().min_by(|a, b| a.1.total_cmp(&b.1))?;
-        Some(Self { last: finite().last()?.1, best, best_step })
+        Some(Self { last: finite().next_back()?.1, best, best_step })
     }
 }
 
@@ -68,7 +68,7 @@ fn loss_sentence(input: &ReportInput) -> Option<String> {
     if let Some(zero) = input.zero_loss.filter(|zero| *zero > 0.0) {
         let removed = 100.0 * (1.0 - losses.last / zero);
         text += &format!(
-            "; always predicting zero, the mean of every patch, scores {}, so the model {}",
+            "; always predicting zero scores {}, so the model {}",
             significant(zero, 4),
             if removed > 0.0 {
                 format!("has learned to remove {}% of that loss", fixed(removed, 1))

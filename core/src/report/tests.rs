@@ -127,6 +127,7 @@ fn full() -> ReportInput {
         objects: "galaxies".into(),
         run: facts(),
         loss_name: "Huber".into(),
+        loss_meaning: "in units of each patch's own standard deviation".into(),
         zero_loss: Some(0.4246),
         curve: curve(2000),
         previews: (0..=5).map(preview).collect(),
@@ -156,12 +157,22 @@ fn full() -> ReportInput {
     }
 }
 
+/// The page without its images, in whose base64 any word may stand.
+fn without_images(page: &str) -> String {
+    let mut parts = page.split("base64,");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |out, part| out + part.split_once('"').map_or("", |(_, rest)| rest))
+}
+
 #[test]
 fn a_full_report_stands_alone() {
     let page = render(&full());
+    assert!(page.matches("data:image/png").count() == 7);
+    assert!(page.len() < 1_500_000, "{}", page.len());
     if let Ok(path) = std::env::var("ASTROPT_REPORT_SAMPLE") {
         std::fs::write(path, &page).unwrap();
     }
+    let page = without_images(&page);
     for outside in ["http:", "https:", "<script", "<link", "url(h", "@import"] {
         assert!(!page.contains(outside), "{outside}");
     }
@@ -172,8 +183,6 @@ fn a_full_report_stands_alone() {
         assert!(page.contains(text), "{text}");
     }
     assert!(page.contains("only 3 objects"), "reasons are shown");
-    assert!(page.matches("data:image/png").count() == 7);
-    assert!(page.len() < 1_500_000, "{}", page.len());
 }
 
 #[test]
@@ -187,13 +196,13 @@ fn a_young_run_and_odd_numbers_are_drawn() {
     let mut input = full();
     for keep in [1, 2] {
         input.curve = curve(20)[..keep].to_vec();
-        assert!(!render(&input).contains("NaN"));
+        assert!(!without_images(&render(&input)).contains("NaN"));
     }
     input.curve = curve(100);
     input.curve[3].train = Some(f64::NAN);
     input.curve[4].grad_norm = Some(0.0);
     input.curve[5].validation = Some(f64::INFINITY);
-    let page = render(&input);
+    let page = without_images(&render(&input));
     assert!(!page.contains("NaN") && !page.contains("inf\""));
 }
 
