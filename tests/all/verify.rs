@@ -26,8 +26,7 @@ fn recorded_cases_agree() {
     for case in cases() {
         let case = case.to_str().expect("UTF-8");
         for weights in ["weights.safetensors", "ckpt.pt"] {
-            let lines =
-                succeeds(workspace(), &["verify", case, "--weights", weights, "--json"]);
+            let lines = succeeds(workspace(), &["verify", case, "--weights", weights, "--json"]);
             let mut quantities = 0;
             for line in lines.lines() {
                 let line: serde_json::Value = serde_json::from_str(line).expect("JSON");

@@ -27,7 +27,7 @@ pub fn program() -> &'static Path {
             .split("\"executable\":\"")
             .skip(1)
             .filter_map(|rest| rest.split('"').next())
-            .next_back()
+            .last()
             .expect("cargo names the executable");
         PathBuf::from(executable)
     })

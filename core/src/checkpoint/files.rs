@@ -11,8 +11,52 @@ use crate::error::{Error, Result};
 /// Buffer between the writer and the disk, in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// Writes the file `path` with what `fill` writes, replacing an older one in one step. The
-/// file's mode is what any new file of this user gets (0644 under the usual umask).
+/// A file being written, which appears at its path when [committed](Self::commit) and
+/// leaves nothing behind when dropped before.
+pub struct AtomicFile {
+    file: BufWriter<tempfile::NamedTempFile>,
+    path: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts the file `path`. Its mode is what any new file of this user gets (0644 under
+    /// the usual umask).
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let file = builder(&path, 0o666)?
+            .tempfile_in(folder_of(&path))
+            .map_err(|e| Error::io("write", &path, &e))?;
+        Ok(Self { file: BufWriter::with_capacity(BUFFER, file), path })
+    }
+
+    /// Flushes the file to the disk and puts it in place, replacing an older one.
+    ///
+    /// # Errors
+    /// The operating system's refusal; what was at the path is then as it was.
+    pub fn commit(self) -> Result<()> {
+        let path = &self.path;
+        let failed = |what: &'static str| move |e: std::io::Error| Error::io(what, path, &e);
+        let file = self.file.into_inner().map_err(|e| Error::io("write", path, e.error()))?;
+        file.as_file().sync_all().map_err(failed("write"))?;
+        file.persist(path).map_err(|e| Error::io("put in place", path, &e.error))?;
+        sync_folder(&folder_of(path)).map_err(failed("flush the folder of"))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes the file `path` with what `fill` writes, replacing an older one in one step.
 ///
 /// # Errors
 /// What `fill` answers, or the operating system's refusal with the path; `path` is then
@@ -21,16 +65,9 @@ pub fn write_atomic(
     path: impl AsRef<Path>,
     fill: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
-    let path = path.as_ref();
-    let failed = |what: &'static str| move |e: std::io::Error| Error::io(what, path, &e);
-    let folder = folder_of(path);
-    let file = builder(path, 0o666)?.tempfile_in(&folder).map_err(failed("write"))?;
-    let mut writer = BufWriter::with_capacity(BUFFER, file);
-    fill(&mut writer)?;
-    let file = writer.into_inner().map_err(|e| Error::io("write", path, e.error()))?;
-    file.as_file().sync_all().map_err(failed("write"))?;
-    file.persist(path).map_err(|e| Error::io("put in place", path, &e.error))?;
-    sync_folder(&folder).map_err(failed("flush the folder of"))
+    let mut file = AtomicFile::create(path)?;
+    fill(&mut file)?;
+    file.commit()
 }
 
 /// Writes the file `path` with `bytes`; see [`write_atomic`].

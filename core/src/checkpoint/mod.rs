@@ -14,5 +14,5 @@ pub mod python;
 pub mod tensors;
 mod value;
 
-pub use files::{write_atomic, write_bytes, write_folder_atomic};
+pub use files::{AtomicFile, write_atomic, write_bytes, write_folder_atomic};
 pub use tensors::{load_tensors, save_tensors};

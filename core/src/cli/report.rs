@@ -27,6 +27,8 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         },
         subtitle: plan.summary.clone(),
         loss_name: "Huber".into(),
+        loss_meaning: "of standardised tokens, in units of each token's own standard deviation"
+            .into(),
         zero_loss: metrics.iter().rev().find_map(zero_loss),
         run: facts(manifest, &metrics),
         curve: curve(&metrics, &timings),

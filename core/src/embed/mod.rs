@@ -6,12 +6,10 @@
 //! needs nothing of the run but this one file.
 
 mod pass;
-mod place;
 mod read;
 mod sink;
 mod table;
 
 pub use pass::{embed, raw_features};
-pub use place::write_whole;
 pub use sink::{ParquetSink, Rows};
 pub use table::{Description, Embeddings, LabelColumns, LabelKind, label_columns};

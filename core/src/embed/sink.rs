@@ -11,9 +11,9 @@ use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
-use tempfile::NamedTempFile;
 
-use super::{Description, LabelColumns, LabelKind, place};
+use super::{Description, LabelColumns, LabelKind};
+use crate::checkpoint::AtomicFile;
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 
@@ -40,7 +40,7 @@ pub struct Rows<'a> {
 /// A Parquet file of embeddings being written. It appears at its path when
 /// [finished](Self::finish); dropped before, it leaves nothing behind.
 pub struct ParquetSink {
-    writer: ArrowWriter<NamedTempFile>,
+    writer: ArrowWriter<AtomicFile>,
     path: PathBuf,
     schema: Arc<Schema>,
     columns: LabelColumns,
@@ -82,7 +82,7 @@ impl ParquetSink {
         }));
         let schema = Arc::new(Schema::new(fields));
         let properties = properties(shape, width, description);
-        let file = place::begin(&path)?;
+        let file = AtomicFile::create(&path)?;
         let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))
             .map_err(|e| Error::file(&path, format!("cannot start the table: {e}")))?;
         Ok(Self { writer, path, schema, columns, width, rows: 0 })
@@ -139,7 +139,7 @@ impl ParquetSink {
             .writer
             .into_inner()
             .map_err(|e| Error::file(&self.path, format!("cannot end the table: {e}")))?;
-        place::commit(file, &self.path)?;
+        file.commit()?;
         Ok(self.rows)
     }
 

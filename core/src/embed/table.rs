@@ -6,7 +6,8 @@ use std::path::Path;
 
 use npyz::WriterBuilder;
 
-use super::{ParquetSink, Rows, place};
+use super::{ParquetSink, Rows};
+use crate::checkpoint::{AtomicFile, write_bytes};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 
@@ -149,7 +150,7 @@ impl Embeddings {
             ));
         }
         let io = |e: std::io::Error| Error::io("write it", path, &e);
-        let mut file = place::begin(path)?;
+        let mut file = AtomicFile::create(path)?;
         let shape: Vec<u64> =
             std::iter::once(self.len()).chain(self.shape.clone()).map(|n| n as u64).collect();
         let mut out = BufWriter::new(&mut file);
@@ -164,8 +165,8 @@ impl Embeddings {
         out.flush().map_err(io)?;
         drop(out);
         let ids: String = self.ids.iter().flat_map(|id| [id.as_str(), "\n"]).collect();
-        place::write_whole(path.with_extension("ids.txt"), ids.as_bytes())?;
-        place::commit(file, path)
+        write_bytes(path.with_extension("ids.txt"), ids.as_bytes())?;
+        file.commit()
     }
 
     /// Refuses a table whose parts are not of one length.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::score::{Difference, ProbeScore, difference, probe};
 use super::settings::{Features, ProbeSettings, Split};
-use crate::embed::{Embeddings, LabelKind, write_whole};
+use crate::checkpoint::write_bytes;
+use crate::embed::{Embeddings, LabelKind};
 use crate::error::{Error, Result};
 
 /// A set of features under the name a table shows: `embedding`, `random-init`, `raw pixels`.
@@ -110,7 +111,7 @@ impl ProbeTable {
         let mut text = serde_json::to_string_pretty(self)
             .map_err(|e| Error::file(path, format!("cannot write the probes: {e}")))?;
         text.push('\n');
-        write_whole(path, text.as_bytes())
+        write_bytes(path, text.as_bytes())
     }
 
     /// Reads a table that [`write_json`](Self::write_json) wrote; the held-out predictions
