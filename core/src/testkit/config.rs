@@ -14,9 +14,10 @@ type Parse<C> = fn(toml::Table) -> Result<Box<C>, ConfigError>;
 
 /// Checks the example, an unknown key and the round trip through JSON; hands back what the
 /// example configures.
-pub(super) fn check<C: ?Sized>(info: &PluginInfo, parse: Parse<C>) -> Result<Box<C>, String>
+pub(super) fn check<C>(info: &PluginInfo, parse: Parse<C>) -> Result<Box<C>, String>
 where
-    Box<C>: Serialize + DeserializeOwned,
+    C: ?Sized + Serialize,
+    Box<C>: DeserializeOwned,
 {
     ensure(!info.summary.is_empty() && !info.summary.contains('\n'), || {
         "its summary must be one line".to_owned()
@@ -28,7 +29,7 @@ where
     })?;
     check_unknown_key(&table, parse)?;
     let config = parse_table(table, parse).map_err(|e| format!("its example is refused: {e}"))?;
-    check_round_trip(info, &config, parse)?;
+    check_round_trip(info, &*config, parse)?;
     Ok(config)
 }
 
@@ -56,9 +57,10 @@ fn check_unknown_key<C: ?Sized>(table: &toml::Table, parse: Parse<C>) -> Check {
 
 /// Config -> JSON -> config, by typetag, as manifests and checkpoints keep it; and the same
 /// JSON as a recipe's table.
-fn check_round_trip<C: ?Sized>(info: &PluginInfo, config: &Box<C>, parse: Parse<C>) -> Check
+fn check_round_trip<C>(info: &PluginInfo, config: &C, parse: Parse<C>) -> Check
 where
-    Box<C>: Serialize + DeserializeOwned,
+    C: ?Sized + Serialize,
+    Box<C>: DeserializeOwned,
 {
     let fail = |error: serde_json::Error| format!("it does not survive JSON: {error}");
     let json = serde_json::to_value(config).map_err(fail)?;

@@ -35,8 +35,8 @@ pub(super) trait Pixel: Copy + Default {
     /// Mean and unbiased standard deviation of at least two numbers.
     fn moments(patch: &[Self]) -> (f64, f64);
 
-    /// Writes `(x - mean) / scale` for every number of the patch.
-    fn standardise(patch: &[Self], mean: f64, scale: f64, out: &mut [f32]);
+    /// Appends `(x - mean) / scale` for every number of the patch.
+    fn standardise(patch: &[Self], mean: f64, scale: f64, out: &mut Vec<f32>);
 }
 
 macro_rules! integer_pixel {
@@ -49,7 +49,7 @@ macro_rules! integer_pixel {
             }
 
             fn moments(patch: &[Self]) -> (f64, f64) {
-                let (mut sum, mut squares) = (0u128, 0u128);
+                let (mut sum, mut squares) = (0i128, 0i128);
                 // Short chunks fit the narrow sums that vectorise.
                 for chunk in patch.chunks(4096) {
                     let (mut s, mut q): ($chunk_sum, $chunk_sum) = (0, 0);
@@ -58,26 +58,24 @@ macro_rules! integer_pixel {
                         s += x;
                         q += x * x;
                     }
-                    sum += u128::from(s);
-                    squares += u128::from(q);
+                    sum += i128::from(s);
+                    squares += i128::from(q);
                 }
-                let n = patch.len() as u128;
+                let n = patch.len() as i128;
                 let variance = (n * squares - sum * sum) as f64 / (n * (n - 1)) as f64;
                 (sum as f64 / n as f64, variance.sqrt())
             }
 
-            fn standardise(patch: &[Self], mean: f64, scale: f64, out: &mut [f32]) {
+            fn standardise(patch: &[Self], mean: f64, scale: f64, out: &mut Vec<f32>) {
                 let (mean, inverse) = (mean as f32, (1.0 / scale) as f32);
-                for (out, &x) in out.iter_mut().zip(patch) {
-                    *out = (f32::from(x) - mean) * inverse;
-                }
+                out.extend(patch.iter().map(|&x| (f32::from(x) - mean) * inverse));
             }
         }
     };
 }
 
-integer_pixel!(u8, u32);
-integer_pixel!(u16, u64);
+integer_pixel!(u8, i32);
+integer_pixel!(u16, i64);
 
 impl Pixel for f32 {
     const FLOAT: bool = true;
@@ -93,10 +91,9 @@ impl Pixel for f32 {
         (mean, variance.sqrt())
     }
 
-    fn standardise(patch: &[Self], mean: f64, scale: f64, out: &mut [f32]) {
-        for (out, &x) in out.iter_mut().zip(patch) {
-            *out = ((f64::from(x) - mean) / scale) as f32;
-        }
+    fn standardise(patch: &[Self], mean: f64, scale: f64, out: &mut Vec<f32>) {
+        let inverse = 1.0 / scale;
+        out.extend(patch.iter().map(|&x| ((f64::from(x) - mean) * inverse) as f32));
     }
 }
 
@@ -129,23 +126,22 @@ impl Layout {
     ) -> Option<Tokens> {
         let numbers = self.patch * self.patch * self.bands;
         let mut patch = vec![T::default(); numbers];
-        let mut values = vec![0.0; self.order.len() * numbers];
+        let mut values = Vec::with_capacity(self.order.len() * numbers);
         let mut affine = Vec::with_capacity(if standardise { self.order.len() } else { 0 });
-        for (out, &place) in values.chunks_exact_mut(numbers).zip(&self.order) {
+        for &place in &self.order {
             let (row, column) = self.file_place(place);
             let corner = (top + row * self.patch, left + column * self.patch);
             self.gather(image, width, corner, &mut patch);
             if standardise {
                 let (mean, deviation) = T::moments(&patch);
                 let scale = deviation + EPSILON;
-                T::standardise(&patch, mean, scale, out);
+                T::standardise(&patch, mean, scale, &mut values);
                 affine.push([mean as f32, scale as f32]);
             } else {
-                for (out, x) in out.iter_mut().zip(&patch) {
-                    *out = x.value();
-                }
+                values.extend(patch.iter().map(|x| x.value()));
             }
-            if T::FLOAT && out.iter().any(|v| !v.is_finite()) {
+            let token = &values[values.len() - numbers..];
+            if T::FLOAT && token.iter().any(|v| !v.is_finite()) {
                 return None;
             }
         }
@@ -239,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_even_patch_becomes_zeros() {
-        let mut out = [1.0; 4];
+        let mut out = Vec::new();
         let (mean, deviation) = f32::moments(&[0.1; 4]);
         f32::standardise(&[0.1; 4], mean, deviation + EPSILON, &mut out);
         assert_eq!(out, [0.0; 4]);

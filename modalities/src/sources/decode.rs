@@ -73,6 +73,9 @@ fn array(height: usize, width: usize, bands: usize, data: Data) -> Result<Array,
 
 fn jpeg(bytes: &[u8]) -> Result<Array, String> {
     let fail = |error| damaged("JPEG", error);
+    if !jpeg_ends(bytes) {
+        return Err(damaged("JPEG", "its end is missing"));
+    }
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(MAX_SIDE)
@@ -91,6 +94,17 @@ fn jpeg(bytes: &[u8]) -> Result<Array, String> {
     decoder.set_options(options.jpeg_set_out_colorspace(space));
     let pixels = decoder.decode().map_err(fail)?;
     array(height, width, bands, Data::U8(pixels))
+}
+
+/// Whether a JPEG has its end-of-image marker. The decoder's strict mode misses a file that
+/// lacks only the last few bytes.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    const END: [u8; 2] = [0xff, 0xd9];
+    const SCAN: [u8; 2] = [0xff, 0xda];
+    // Neither marker can occur in the pixels' code. An end that a scan follows is that of a
+    // thumbnail in the header.
+    let end = bytes.windows(2).rposition(|marker| marker == END);
+    end.is_some_and(|end| !bytes[end..].windows(2).any(|marker| marker == SCAN))
 }
 
 fn png(bytes: &[u8]) -> Result<Array, String> {

