@@ -45,20 +45,6 @@ pub trait Source: Send + Sync {
     /// When this one object cannot be read ([`crate::Error::Object`] or
     /// [`crate::Error::File`] naming it): it is counted and skipped.
     fn read(&self, index: usize) -> Result<Observation>;
-
-    /// Which objects are cheap to read together; decides how the core shuffles.
-    fn locality(&self) -> Locality {
-        Locality::Random
-    }
-}
-
-/// Which objects of a source are cheap to read one after the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Locality {
-    /// Any order costs the same.
-    Random,
-    /// Contiguous groups of these lengths (row groups, shards): read a group whole.
-    Groups(Vec<usize>),
 }
 
 /// A registered source.

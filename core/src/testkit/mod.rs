@@ -11,6 +11,7 @@
 //! testkit::source::check("image-folder", "path = \"galaxies\"", folder)?;
 //! ```
 
+pub mod backend;
 mod config;
 pub mod modality;
 pub mod source;
@@ -22,10 +23,10 @@ use crate::seam;
 /// Nothing, or what is wrong.
 pub type Check = Result<(), String>;
 
-/// Checks every linked modality and source as far as that goes without data: names are
-/// unique; the example parses, refuses an unknown key by name, survives a round trip
-/// through JSON, and builds; what is built describes itself and answers an object that
-/// lacks the modality, or a folder that is empty, without a panic.
+/// Checks every linked backend whole, and every modality and source as far as that goes
+/// without data: names are unique; the example parses, refuses an unknown key by name,
+/// survives a round trip through JSON, and builds; what is built describes itself and
+/// answers an object that lacks the modality, or a folder that is empty, without a panic.
 ///
 /// # Errors
 /// All that is wrong, one plugin per line.
@@ -33,7 +34,9 @@ pub fn check_registered() -> Check {
     seam::check_registry().map_err(|error| error.to_string())?;
     let modalities = seam::modalities().into_iter().map(modality::check_plugin);
     let sources = seam::sources().into_iter().map(source::check_plugin);
-    let wrong: Vec<_> = modalities.chain(sources).filter_map(Result::err).collect();
+    let backends = seam::backends().into_iter().map(backend::check_plugin);
+    let checks = modalities.chain(sources).chain(backends);
+    let wrong: Vec<_> = checks.filter_map(Result::err).collect();
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 

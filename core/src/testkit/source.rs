@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Check, calm, config, ensure, on_threads};
 use crate::observation::Observation;
-use crate::seam::{self, Locality, Source, SourcePlugin};
+use crate::seam::{self, Source, SourcePlugin};
 
 /// How many objects of a source are read by a check.
 const READ: usize = 24;
@@ -65,12 +65,6 @@ pub fn check_source(source: &dyn Source) -> Check {
         let id = source.id(index);
         ensure(!id.is_empty(), || format!("object {index} has no id"))?;
         ensure(ids.insert(id.clone()), || format!("the id {id:?} occurs twice"))?;
-    }
-    if let Locality::Groups(lengths) = source.locality() {
-        let total: usize = lengths.iter().sum();
-        ensure(total == source.len(), || {
-            format!("its groups hold {total} objects, but there are {}", source.len())
-        })?;
     }
     check_reading(source)?;
     let beyond = calm("read beyond the end", || source.read(source.len()))?;

@@ -26,6 +26,11 @@ enum Naming {
     Path,
 }
 
+/// Whether `path` is called like an image.
+pub(super) fn is_image(path: &Path) -> bool {
+    has_extension(path, &EXTENSIONS)
+}
+
 impl Naming {
     fn id(self, path: &str) -> &str {
         match self {
@@ -37,7 +42,7 @@ impl Naming {
 }
 
 impl Listing {
-    /// Lists the images of a folder, or those that a list file names.
+    /// Lists the images of a folder, those that a list file names, or the one image given.
     ///
     /// # Errors
     /// When there is no such folder or file, when it has no image, or when a listed file is
@@ -51,10 +56,13 @@ impl Listing {
             let base = path.parent().unwrap_or(Path::new("")).to_owned();
             let paths = read_list(path, &base)?;
             (base, paths)
+        } else if let (true, Some(name)) = (is_image(path), path.file_name()) {
+            let base = path.parent().unwrap_or(Path::new("")).to_owned();
+            (base, vec![name.to_string_lossy().into()])
         } else {
             return Err(Error::file(
                 path,
-                "neither a folder of images nor a .txt list of them; give the folder",
+                "neither an image, a folder of images nor a .txt list of them; give the folder",
             ));
         };
         let unique = |naming: &Naming| {
@@ -154,7 +162,7 @@ fn walk(folder: &Path) -> Result<Vec<Box<str>>> {
             let place = error.path().unwrap_or(folder).to_owned();
             Error::file(place, format!("cannot be listed: {error}; check its permissions"))
         })?;
-        if !entry.file_type().is_file() || !has_extension(entry.path(), &EXTENSIONS) {
+        if !entry.file_type().is_file() || !is_image(entry.path()) {
             continue;
         }
         let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());

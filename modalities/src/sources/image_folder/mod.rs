@@ -38,7 +38,7 @@ pub struct ImageFolderConfig {
     /// A folder, searched with all folders in it for `.jpg`, `.jpeg`, `.png`, `.tif` and
     /// `.tiff` files (names that start with a dot are passed over); or a `.txt` file with
     /// one path per line, relative to that file (empty lines and lines that start with `#`
-    /// are passed over).
+    /// are passed over); or one image.
     pub path: PathBuf,
     /// A `.csv` or `.parquet` table of labels, relative to `path` or to where `path` starts
     /// from. By default `labels.csv` or `labels.parquet` in the folder, if there is one.
@@ -63,6 +63,7 @@ impl SourceConfig for ImageFolderConfig {
         let listing = Listing::open(&root.join(&self.path))?;
         let table = match &self.labels {
             Some(path) => Some(find_table(path, listing.base(), root)?),
+            None if listing::is_image(&self.path) => None, // a table beside it is about others
             None => ["labels.csv", "labels.parquet"]
                 .map(|name| listing.base().join(name))
                 .into_iter()

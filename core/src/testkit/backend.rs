@@ -1,0 +1,198 @@
+//! The behaviour suite of backends: a small model is opened, moved in and out, evaluated,
+//! differentiated and stepped, and every answer is held against another.
+
+use std::collections::BTreeMap;
+
+use super::{Check, calm, ensure};
+use crate::data::{Batch, Purpose, Row};
+use crate::engine::{Layer, Session, StateDict, StepSettings};
+use crate::model::{ModelConfig, Tokeniser, initial_parameters};
+use crate::seam::{Backend, BackendPlugin};
+use crate::tokens::{Positions, TokenSpec, Tokens, Values};
+
+/// Step of the difference quotient along a random direction of unit length.
+const NUDGE: f32 = 1e-2;
+/// Largest disagreement between gradient and difference quotient, relative to the former:
+/// the loss is in single precision.
+const SLOPE_TOLERANCE: f32 = 2e-2;
+
+/// Checks a backend whole. One that finds no device must say why; the rest is then left
+/// out.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_plugin(plugin: &BackendPlugin) -> Check {
+    let name = plugin.info.kind;
+    let backend = calm(name, plugin.build)?;
+    match calm(name, || backend.devices())? {
+        Err(error) => {
+            ensure(!error.to_string().is_empty(), || format!("{name}: no device and no reason"))
+        }
+        Ok(devices) => {
+            ensure(!devices.is_empty(), || format!("{name}: no device must be an error"))?;
+            for tokeniser in [Tokeniser::Paper, Tokeniser::Aim, Tokeniser::Affine] {
+                check_model(backend.as_ref(), &model(tokeniser))
+                    .map_err(|wrong| format!("{name}, {tokeniser:?}: {wrong}"))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Two modalities, continuous values and codes, so that spans are gathered.
+fn model(tokeniser: Tokeniser) -> ModelConfig {
+    let spec = |values, positions| TokenSpec { values, positions, loss_weight: 0.7, max_tokens: 9 };
+    let image = spec(Values::Continuous { width: 6 }, Positions::Index { max: 9 });
+    let codes = spec(Values::Codes { vocabulary: 5 }, Positions::Continuous { width: 2 });
+    ModelConfig {
+        layers: 2,
+        heads: 2,
+        width: 16,
+        tokeniser,
+        modalities: BTreeMap::from([("codes".into(), codes), ("image".into(), image)]),
+    }
+}
+
+/// Rows of unequal length; the second lacks a modality.
+fn batch(model: &ModelConfig) -> Result<Batch, String> {
+    let noise = |n: usize, at: f32| (0..n).map(|k| (at + 1.7 * k as f32).sin()).collect();
+    let image = |len: usize| Tokens {
+        len,
+        values: noise(6 * len, 0.3),
+        indices: (0..len as u32).collect(),
+        ..Tokens::default()
+    };
+    let codes =
+        Tokens { len: 3, codes: vec![4, 0, 2], positions: noise(6, 0.9), ..Tokens::default() };
+    let rows: [(String, Row); 2] = [
+        ("both".into(), vec![("image".into(), image(9)), ("codes".into(), codes)]),
+        ("image only".into(), vec![("image".into(), image(5))]),
+    ];
+    Batch::assemble(&rows, &model.modalities, Purpose::Predict).map_err(|e| e.to_string())
+}
+
+fn check_model(backend: &dyn Backend, model: &ModelConfig) -> Check {
+    let open = || backend.open(0, model).map_err(|e| e.to_string());
+    let mut session = open()?;
+    let batch = batch(model)?;
+    let start = initial_parameters(model, 1);
+    check_parameters(session.as_mut(), &start)?;
+    check_gradient(session.as_mut(), &batch, &start)?;
+    check_states(session.as_mut(), &batch)?;
+    let once = check_steps(session.as_mut(), &batch)?;
+
+    let mut other = open()?;
+    other.set_parameters(&start).map_err(|e| e.to_string())?;
+    let again = check_steps(other.as_mut(), &batch)?;
+    ensure(once == again, || "the same steps give other parameters the second time".into())
+}
+
+/// Parameters go in and come out unchanged; what does not fit is refused and changes nothing.
+fn check_parameters(session: &mut dyn Session, start: &StateDict) -> Check {
+    session.set_parameters(start).map_err(|e| e.to_string())?;
+    let mut missing = start.clone();
+    let (name, tensor) = missing.pop_first().ok_or("a model without parameters")?;
+    let mut unknown = start.clone();
+    unknown.insert("no such parameter".into(), tensor.clone());
+    let mut reshaped = start.clone();
+    reshaped.entry(name).and_modify(|t| t.shape.push(1));
+    for (what, wrong) in [("missing", missing), ("unknown", unknown), ("reshaped", reshaped)] {
+        let refused = session.set_parameters(&wrong).is_err();
+        ensure(refused, || format!("a {what} parameter is not refused"))?;
+    }
+    let back = session.parameters().map_err(|e| e.to_string())?;
+    ensure(&back == start, || "parameters do not come out as they went in".into())
+}
+
+/// The gradient agrees with a difference quotient of the loss; two halves make a whole.
+fn check_gradient(session: &mut dyn Session, batch: &Batch, start: &StateDict) -> Check {
+    let text = |e: crate::Error| e.to_string();
+    ensure(session.step(&settings(0.0)).is_err(), || "a step without a gradient is taken".into())?;
+    let loss = session.evaluate(batch).map_err(text)?;
+    session.accumulate(batch, 0.5).map_err(text)?;
+    session.accumulate(batch, 0.5).map_err(text)?;
+    let gradient = session.gradients().map_err(text)?;
+    let norm = gradient.values().flat_map(|t| &t.data).map(|g| g * g).sum::<f32>().sqrt();
+
+    // Along the gradient itself the slope is its norm.
+    let mut losses = [0.0; 2];
+    for (side, sign) in [(0, -1.0), (1, 1.0)] {
+        let mut moved = start.clone();
+        for (name, tensor) in &mut moved {
+            for (value, g) in tensor.data.iter_mut().zip(&gradient[name].data) {
+                *value += sign * NUDGE * g / norm;
+            }
+        }
+        session.set_parameters(&moved).map_err(text)?;
+        losses[side] = session.evaluate(batch).map_err(text)?.total;
+    }
+    let slope = (losses[1] - losses[0]) / (2.0 * NUDGE);
+    ensure((slope - norm).abs() <= SLOPE_TOLERANCE * norm, || {
+        format!("the loss rises by {slope} along a gradient of norm {norm}")
+    })?;
+
+    session.set_parameters(start).map_err(text)?;
+    let report = session.step(&settings(0.0)).map_err(text)?;
+    let close = (report.grad_norm - norm).abs() <= 1e-4 * norm;
+    ensure(close, || format!("a step reports a norm of {}, not {norm}", report.grad_norm))?;
+    let same = report.losses.iter().all(|l| (l.total - loss.total).abs() <= 1e-5 * loss.total);
+    ensure(report.losses.len() == 2 && same, || {
+        format!("training reports {:?}, evaluation {loss:?}", report.losses)
+    })?;
+    let unmoved = session.parameters().map_err(text)? == *start;
+    ensure(unmoved, || "a learning rate of zero moves the parameters".into())?;
+    let fresh = crate::engine::OptimiserState::default();
+    session.set_optimiser(&fresh).map_err(text)
+}
+
+/// Hidden states and predictions have the shapes they promise.
+fn check_states(session: &mut dyn Session, batch: &Batch) -> Check {
+    let text = |e: crate::Error| e.to_string();
+    let width = session.model().width;
+    let states = |session: &mut dyn Session, layer| session.hidden(batch, layer).map_err(text);
+    let middle = states(session, Layer::Block(0))?;
+    let last = states(session, Layer::Block(1))?;
+    let normal = states(session, Layer::Final)?;
+    for found in [&middle, &last, &normal] {
+        let right = found.shape == [batch.rows, batch.len, width]
+            && found.data.len() == batch.rows * batch.len * width;
+        ensure(right, || format!("hidden states of shape {:?}", found.shape))?;
+    }
+    ensure(middle != last && last != normal, || "layers do not differ".into())?;
+    let outputs = session.predict(batch).map_err(text)?;
+    for (name, part) in &batch.parts {
+        let rows = outputs.get(name).and_then(|y| y.shape.first().copied());
+        ensure(rows == Some(part.targets), || format!("{rows:?} predictions of {name}"))?;
+    }
+    Ok(())
+}
+
+/// Steps lower the loss, and go on alike from a state that was taken out and put back.
+fn check_steps(session: &mut dyn Session, batch: &Batch) -> Result<StateDict, String> {
+    let text = |e: crate::Error| e.to_string();
+    let before = session.evaluate(batch).map_err(text)?.total;
+    let step = |session: &mut dyn Session| -> Check {
+        session.accumulate(batch, 1.0).map_err(text)?;
+        session.step(&settings(1e-3)).map(drop).map_err(text)
+    };
+    for _ in 0..5 {
+        step(session)?;
+    }
+    let (parameters, optimiser) =
+        (session.parameters().map_err(text)?, session.optimiser().map_err(text)?);
+    ensure(optimiser.steps == 5, || format!("{} steps counted of 5", optimiser.steps))?;
+    step(session)?;
+    let after = session.parameters().map_err(text)?;
+    session.set_parameters(&parameters).map_err(text)?;
+    session.set_optimiser(&optimiser).map_err(text)?;
+    step(session)?;
+    let resumed = session.parameters().map_err(text)? == after;
+    ensure(resumed, || "a state put back does not go on alike".into())?;
+    let loss = session.evaluate(batch).map_err(text)?.total;
+    ensure(loss < before, || format!("six steps take the loss from {before} to {loss}"))?;
+    Ok(after)
+}
+
+fn settings(lr: f64) -> StepSettings {
+    StepSettings { lr, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip: 1.0 }
+}
