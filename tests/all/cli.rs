@@ -75,7 +75,7 @@ fn misuse_is_told_with_the_way_out() {
     for (arguments, expected) in [
         (&["run", "galaxy-gzr", "--demo"][..], "did you mean \"galaxy-grz\"?"),
         (&["run", "galaxy-grz"], "--data PATH"),
-        (&["run", "galaxy-grz", "--scale", "90M"], "did you mean \"89M\"?"),
+        (&["run", "galaxy-grz", "--scale", "89"], "did you mean \"89M\"?"),
         (&["run", "galaxy-grz", "--demo", "--set", "train.step=1"], "did you mean \"steps\"?"),
         (&["run", "galaxy-grz", "--demo", "--set", "train.steps"], "--set train.steps"),
         (&["run", "galaxy-grz", "--demo", "--set", "train.steps=many"], "train.steps"),

@@ -216,7 +216,7 @@ mod tests {
     fn parquet_comes_back_as_it_went() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/embeddings.parquet");
+        let path = folder.path().join("embeddings.parquet");
         let mut table = table();
         table.write_parquet(&path).unwrap();
         // A number in a column of texts comes back as a text.
