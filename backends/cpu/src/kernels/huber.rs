@@ -35,7 +35,7 @@ impl Task for Huber<'_> {
                 #[inline(always)]
                 |y, [target]| {
                     let error = simd.sub(y, target);
-                    let clipped = simd.min(simd.max(error, simd.splat(-1.0)), simd.splat(1.0));
+                    let clipped = simd.min(simd.splat(1.0), simd.max(simd.splat(-1.0), error));
                     let rest = simd.fma(clipped, simd.splat(-0.5), error);
                     sum.set(simd.fma(clipped, rest, sum.get()));
                     simd.mul(clipped, simd.splat(self.scale))

@@ -118,9 +118,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// a · b + c.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The smaller of each pair.
+    /// The smaller of each pair; b where one is no number.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The larger of each pair.
+    /// The larger of each pair; b where one is no number.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// √a.
     fn sqrt(self, a: Self::V) -> Self::V;
@@ -136,10 +136,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// As there.
     unsafe fn product(self, product: &Product);
 
-    /// 2^x to 3e-7 of itself; below -125 as at -125, above 127 as at 127.
+    /// 2^x to 3e-7 of itself; below -125 as at -125, above 127 as at 127;
+    /// what is no number stays none.
     #[inline(always)]
     fn exp2(self, x: Self::V) -> Self::V {
-        let x = self.min(self.max(x, self.splat(-125.0)), self.splat(127.0));
+        let x = self.min(self.splat(127.0), self.max(self.splat(-125.0), x));
         let n = self.round(x);
         let r = self.sub(x, n);
         let mut y = self.splat(EXP2[5]);
