@@ -56,19 +56,35 @@ impl Task for Update<'_> {
         let scale = simd.splat(factors.grad_scale);
         let (beta1, rest1) = (simd.splat(factors.beta1), simd.splat(1.0 - factors.beta1));
         let (beta2, rest2) = (simd.splat(factors.beta2), simd.splat(1.0 - factors.beta2));
-        simd::update(simd, piece.moment1, [piece.grad], |moment, [grad]| {
-            simd.fma(simd.mul(grad, scale), rest1, simd.mul(moment, beta1))
-        });
-        simd::update(simd, piece.moment2, [piece.grad], |moment, [grad]| {
-            let grad = simd.mul(grad, scale);
-            simd.fma(simd.mul(grad, grad), rest2, simd.mul(moment, beta2))
-        });
+        simd::update(
+            simd,
+            piece.moment1,
+            [piece.grad],
+            #[inline(always)]
+            |moment, [grad]| simd.fma(simd.mul(grad, scale), rest1, simd.mul(moment, beta1)),
+        );
+        simd::update(
+            simd,
+            piece.moment2,
+            [piece.grad],
+            #[inline(always)]
+            |moment, [grad]| {
+                let grad = simd.mul(grad, scale);
+                simd.fma(simd.mul(grad, grad), rest2, simd.mul(moment, beta2))
+            },
+        );
         let (root_scale, eps) = (simd.splat(factors.root_scale), simd.splat(factors.eps));
         let (keep, rate) = (simd.splat(piece.keep), simd.splat(factors.rate));
-        simd::update(simd, piece.value, [piece.moment1, piece.moment2], |value, [m, v]| {
-            let denominator = simd.fma(simd.sqrt(v), root_scale, eps);
-            simd.fma(simd.div(m, denominator), rate, simd.mul(value, keep))
-        });
+        simd::update(
+            simd,
+            piece.value,
+            [piece.moment1, piece.moment2],
+            #[inline(always)]
+            |value, [m, v]| {
+                let denominator = simd.fma(simd.sqrt(v), root_scale, eps);
+                simd.fma(simd.div(m, denominator), rate, simd.mul(value, keep))
+            },
+        );
     }
 }
 

@@ -33,7 +33,13 @@ impl Task for Forward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        simd::map(simd, [self.x], self.y, |[x]| simd.mul(x, sigmoid(simd, x).0));
+        simd::map(
+            simd,
+            [self.x],
+            self.y,
+            #[inline(always)]
+            |[x]| simd.mul(x, sigmoid(simd, x).0),
+        );
     }
 }
 
@@ -50,16 +56,22 @@ impl Task for Backward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let one = simd.splat(1.0);
-        simd::update(simd, self.dy, [self.x], |dy, [x]| {
-            let (sigma, x2) = sigmoid(simd, x);
-            let twice_du = simd.fma(
-                x2,
-                simd.splat(6.0 * GELU_CUBIC * GELU_SCALE),
-                simd.splat(2.0 * GELU_SCALE),
-            );
-            let slope = simd.mul(simd.mul(x, simd.sub(one, sigma)), twice_du);
-            simd.mul(dy, simd.fma(sigma, slope, sigma))
-        });
+        simd::update(
+            simd,
+            self.dy,
+            [self.x],
+            #[inline(always)]
+            |dy, [x]| {
+                let (sigma, x2) = sigmoid(simd, x);
+                let twice_du = simd.fma(
+                    x2,
+                    simd.splat(6.0 * GELU_CUBIC * GELU_SCALE),
+                    simd.splat(2.0 * GELU_SCALE),
+                );
+                let slope = simd.mul(simd.mul(x, simd.sub(one, sigma)), twice_du);
+                simd.mul(dy, simd.fma(sigma, slope, sigma))
+            },
+        );
     }
 }
 

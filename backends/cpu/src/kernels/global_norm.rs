@@ -21,7 +21,14 @@ impl Task for Squares<'_> {
         let mut total = 0.0;
         for run in self.0.chunks(RUN) {
             let zeros = [simd.splat(0.0)];
-            let [sum] = simd::fold(simd, [run], 0.0, zeros, |[sum], [x]| [simd.fma(x, x, sum)]);
+            let [sum] = simd::fold(
+                simd,
+                [run],
+                0.0,
+                zeros,
+                #[inline(always)]
+                |[sum], [x]| [simd.fma(x, x, sum)],
+            );
             total += f64::from(simd.sum(sum));
         }
         total

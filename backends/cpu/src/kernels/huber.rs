@@ -28,13 +28,19 @@ impl Task for Huber<'_> {
         let mut total = 0.0;
         for (y, target) in self.y.chunks_mut(RUN).zip(self.target.chunks(RUN)) {
             let sum = std::cell::Cell::new(simd.splat(0.0));
-            simd::update(simd, y, [target], |y, [target]| {
-                let error = simd.sub(y, target);
-                let clipped = simd.min(simd.max(error, simd.splat(-1.0)), simd.splat(1.0));
-                let rest = simd.fma(clipped, simd.splat(-0.5), error);
-                sum.set(simd.fma(clipped, rest, sum.get()));
-                simd.mul(clipped, simd.splat(self.scale))
-            });
+            simd::update(
+                simd,
+                y,
+                [target],
+                #[inline(always)]
+                |y, [target]| {
+                    let error = simd.sub(y, target);
+                    let clipped = simd.min(simd.splat(1.0), simd.max(simd.splat(-1.0), error));
+                    let rest = simd.fma(clipped, simd.splat(-0.5), error);
+                    sum.set(simd.fma(clipped, rest, sum.get()));
+                    simd.mul(clipped, simd.splat(self.scale))
+                },
+            );
             total += f64::from(simd.sum(sum.get()));
         }
         total

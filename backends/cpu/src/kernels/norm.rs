@@ -33,20 +33,43 @@ impl Task for Forward<'_> {
         let moments = self.mean.iter_mut().zip(self.rstd);
         for ((x, y), (mean, rstd)) in rows.zip(moments) {
             let zero = [simd.splat(0.0)];
-            let [sum] = simd::fold(simd, [x], 0.0, zero, |[sum], [x]| [simd.add(sum, x)]);
+            let [sum] = simd::fold(
+                simd,
+                [x],
+                0.0,
+                zero,
+                #[inline(always)]
+                |[sum], [x]| [simd.add(sum, x)],
+            );
             *mean = simd.sum(sum) / d as f32;
             let mean_v = simd.splat(*mean);
-            let [squares] = simd::fold(simd, [x], *mean, zero, |[sum], [x]| {
-                let centred = simd.sub(x, mean_v);
-                [simd.fma(centred, centred, sum)]
-            });
+            let [squares] = simd::fold(
+                simd,
+                [x],
+                *mean,
+                zero,
+                #[inline(always)]
+                |[sum], [x]| {
+                    let centred = simd.sub(x, mean_v);
+                    [simd.fma(centred, centred, sum)]
+                },
+            );
             *rstd = 1.0 / (simd.sum(squares) / d as f32 + self.eps).sqrt();
             let rstd_v = simd.splat(*rstd);
-            simd::map(simd, [x, self.gain], y, |[x, gain]| {
-                simd.mul(simd.mul(simd.sub(x, mean_v), rstd_v), gain)
-            });
+            simd::map(
+                simd,
+                [x, self.gain],
+                y,
+                #[inline(always)]
+                |[x, gain]| simd.mul(simd.mul(simd.sub(x, mean_v), rstd_v), gain),
+            );
         }
     }
+}
+
+#[inline(always)]
+fn normal<S: Simd>(simd: S, x: S::V, mean: S::V, rstd: S::V) -> S::V {
+    simd.mul(simd.sub(x, mean), rstd)
 }
 
 struct Backward<'a> {
@@ -71,22 +94,37 @@ impl Task for Backward<'_> {
         let rows = self.x.chunks_exact(d).zip(self.dy.chunks_exact_mut(d));
         for ((x, dy), (mean, rstd)) in rows.zip(self.mean.iter().zip(self.rstd)) {
             let (mean, rstd) = (simd.splat(*mean), simd.splat(*rstd));
-            let normal = |x| simd.mul(simd.sub(x, mean), rstd);
-            simd::update(simd, self.dgain, [x, dy], |dgain, [x, dy]| {
-                simd.fma(dy, normal(x), dgain)
-            });
+            simd::update(
+                simd,
+                self.dgain,
+                [x, dy],
+                #[inline(always)]
+                |dgain, [x, dy]| simd.fma(dy, normal(simd, x, mean, rstd), dgain),
+            );
             let zeros = [simd.splat(0.0); 2];
-            let sums =
-                simd::fold(simd, [x, dy, self.gain], 0.0, zeros, |[g, gz], [x, dy, gain]| {
+            let sums = simd::fold(
+                simd,
+                [x, dy, self.gain],
+                0.0,
+                zeros,
+                #[inline(always)]
+                |[g, gz], [x, dy, gain]| {
                     let term = simd.mul(dy, gain);
-                    [simd.add(g, term), simd.fma(term, normal(x), gz)]
-                });
+                    [simd.add(g, term), simd.fma(term, normal(simd, x, mean, rstd), gz)]
+                },
+            );
             let [mean_g, mean_gz] = sums.map(|sum| simd.splat(simd.sum(sum) / d as f32));
-            simd::update(simd, dy, [x, self.gain], |dy, [x, gain]| {
-                let centred = simd.sub(simd.mul(dy, gain), mean_g);
-                let slant = simd.mul(normal(x), mean_gz);
-                simd.mul(simd.sub(centred, slant), rstd)
-            });
+            simd::update(
+                simd,
+                dy,
+                [x, self.gain],
+                #[inline(always)]
+                |dy, [x, gain]| {
+                    let centred = simd.sub(simd.mul(dy, gain), mean_g);
+                    let slant = simd.mul(normal(simd, x, mean, rstd), mean_gz);
+                    simd.mul(simd.sub(centred, slant), rstd)
+                },
+            );
         }
     }
 }

@@ -184,7 +184,7 @@ mod tests {
     fn classes_lose_an_eighth_at_most() {
         for bytes in [1, 63, 64, 40_000, 1 << 20, (1 << 20) + 1, 123_456_789] {
             let size = class(bytes);
-            assert!(size >= bytes && size % ALIGN == 0, "{bytes} {size}");
+            assert!(size >= bytes && size.is_multiple_of(ALIGN), "{bytes} {size}");
             assert!(bytes < SMALLEST || size - bytes <= bytes / 8, "{bytes} {size}");
         }
     }

@@ -18,7 +18,13 @@ impl Task for AddRows<'_> {
     fn run<S: Simd>(self, simd: S) {
         self.sum.fill(0.0);
         for row in self.rows.chunks_exact(self.sum.len()) {
-            simd::update(simd, self.sum, [row], |sum, [x]| simd.add(sum, x));
+            simd::update(
+                simd,
+                self.sum,
+                [row],
+                #[inline(always)]
+                |sum, [x]| simd.add(sum, x),
+            );
         }
     }
 }

@@ -248,6 +248,24 @@ fn views_are_read_as_they_look() {
     }
 }
 
+/// A number that went wrong must show, not be clipped into one that looks right.
+#[test]
+fn what_is_no_number_stays_none() {
+    at_every_level(|level| {
+        let nan = |shape: [usize; 2]| Tensor::<Flex, 2>::full(shape, f32::NAN, &FlexDevice);
+        let all_nan = |x: Vec<f32>| assert!(x.iter().all(|x| x.is_nan()), "{x:?} with {level}");
+        let ones = |shape: [usize; 2]| Tensor::<Flex, 2>::ones(shape, &FlexDevice);
+        all_nan(numbers(&CpuKernels::gelu(nan([3, 7]))));
+        all_nan(numbers(&CpuKernels::gelu_backward(nan([3, 7]), ones([3, 7]))));
+        let (loss, dy) = CpuKernels::huber(nan([3, 7]), ones([3, 7]));
+        all_nan(numbers(&loss));
+        all_nan(numbers(&dy));
+        let queries = Tensor::cat(vec![nan([20, 4]), ones([20, 8])], 1).unsqueeze();
+        let attended = CpuKernels::attention(queries, 1, &AttentionMask::causal());
+        all_nan(numbers(&attended.out_btd));
+    });
+}
+
 /// The bytes of the results of all kernels on tensors large enough to be cut into pieces.
 fn everything() -> Vec<Vec<f32>> {
     let mut draw = Numbers(11);

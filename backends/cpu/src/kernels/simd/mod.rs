@@ -49,8 +49,8 @@ impl fmt::Display for Level {
 }
 
 /// Work to be compiled for every vector width. Implementations mark [`run`](Self::run)
-/// and all it calls `#[inline(always)]`: only then do the vector instructions of the level
-/// apply to them.
+/// and all it calls, closures too, `#[inline(always)]`: only then do the vector
+/// instructions of the level apply to them.
 pub(crate) trait Task {
     /// What it returns.
     type Output;
@@ -118,9 +118,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// a · b + c.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The smaller of each pair.
+    /// The smaller of each pair; b where one is no number.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The larger of each pair.
+    /// The larger of each pair; b where one is no number.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// √a.
     fn sqrt(self, a: Self::V) -> Self::V;
@@ -136,10 +136,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// As there.
     unsafe fn product(self, product: &Product);
 
-    /// 2^x to 3e-7 of itself; below -125 as at -125, above 127 as at 127.
+    /// 2^x to 3e-7 of itself; below -125 as at -125, above 127 as at 127;
+    /// what is no number stays none.
     #[inline(always)]
     fn exp2(self, x: Self::V) -> Self::V {
-        let x = self.min(self.max(x, self.splat(-125.0)), self.splat(127.0));
+        let x = self.min(self.splat(127.0), self.max(self.splat(-125.0), x));
         let n = self.round(x);
         let r = self.sub(x, n);
         let mut y = self.splat(EXP2[5]);
@@ -168,6 +169,35 @@ pub(crate) trait Simd: Copy + Send + Sync {
     }
 }
 
+/// A vector of each input, from `i` on.
+///
+/// # Safety
+/// A whole vector is left in every input.
+#[inline(always)]
+unsafe fn load_all<S: Simd, const N: usize>(simd: S, inputs: [&[f32]; N], i: usize) -> [S::V; N] {
+    let mut vectors = [simd.splat(0.0); N];
+    for (vector, input) in vectors.iter_mut().zip(inputs) {
+        // SAFETY: as the caller promises.
+        *vector = unsafe { simd.load(input.as_ptr().add(i)) };
+    }
+    vectors
+}
+
+/// What is left of each input from `i` on, less than a vector.
+#[inline(always)]
+fn load_parts<S: Simd, const N: usize>(
+    simd: S,
+    inputs: [&[f32]; N],
+    i: usize,
+    fill: f32,
+) -> [S::V; N] {
+    let mut vectors = [simd.splat(0.0); N];
+    for (vector, input) in vectors.iter_mut().zip(inputs) {
+        *vector = simd.load_part(&input[i..], fill);
+    }
+    vectors
+}
+
 /// `out[i] = f(inputs[..][i])`, all slices of one length.
 #[inline(always)]
 pub(crate) fn map<S: Simd, const N: usize>(
@@ -181,13 +211,13 @@ pub(crate) fn map<S: Simd, const N: usize>(
     while i + S::LANES <= out.len() {
         // SAFETY: a whole vector is left in every slice.
         unsafe {
-            let v = f(inputs.map(|input| simd.load(input.as_ptr().add(i))));
+            let v = f(load_all(simd, inputs, i));
             simd.store(out.as_mut_ptr().add(i), v);
         }
         i += S::LANES;
     }
     if i < out.len() {
-        let v = f(inputs.map(|input| simd.load_part(&input[i..], 0.0)));
+        let v = f(load_parts(simd, inputs, i, 0.0));
         simd.store_part(&mut out[i..], v);
     }
 }
@@ -206,14 +236,14 @@ pub(crate) fn update<S: Simd, const N: usize>(
         // SAFETY: a whole vector is left in every slice.
         unsafe {
             let at = inout.as_mut_ptr().add(i);
-            let v = f(simd.load(at), inputs.map(|input| simd.load(input.as_ptr().add(i))));
+            let v = f(simd.load(at), load_all(simd, inputs, i));
             simd.store(at, v);
         }
         i += S::LANES;
     }
     if i < inout.len() {
         let old = simd.load_part(&inout[i..], 0.0);
-        let v = f(old, inputs.map(|input| simd.load_part(&input[i..], 0.0)));
+        let v = f(old, load_parts(simd, inputs, i, 0.0));
         simd.store_part(&mut inout[i..], v);
     }
 }
@@ -233,11 +263,11 @@ pub(crate) fn fold<S: Simd, const N: usize, const M: usize>(
     let mut i = 0;
     while i + S::LANES <= len {
         // SAFETY: a whole vector is left in every slice.
-        sums = unsafe { f(sums, inputs.map(|input| simd.load(input.as_ptr().add(i)))) };
+        sums = unsafe { f(sums, load_all(simd, inputs, i)) };
         i += S::LANES;
     }
     if i < len {
-        sums = f(sums, inputs.map(|input| simd.load_part(&input[i..], fill)));
+        sums = f(sums, load_parts(simd, inputs, i, fill));
     }
     sums
 }
@@ -280,7 +310,13 @@ mod tests {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) {
-            map(simd, [self.0], self.1, |[x]| simd.exp2(x));
+            map(
+                simd,
+                [self.0],
+                self.1,
+                #[inline(always)]
+                |[x]| simd.exp2(x),
+            );
         }
     }
 
