@@ -67,7 +67,10 @@ impl Error {
             Kind::ReadOnlyFilesystem => "; choose another folder with --out",
             _ => "",
         };
-        Self::file(path, format!("cannot {what}: {error}{advice}"))
+        // Temporary files wrap the cause to add their own path, which no user has chosen.
+        let cause = error.get_ref().and_then(std::error::Error::source);
+        let cause = cause.map_or_else(|| error.to_string(), ToString::to_string);
+        Self::file(path, format!("cannot {what}: {cause}{advice}"))
     }
 
     /// Exit code of the process that ends with this error: 2 for misuse, 1 otherwise.

@@ -118,7 +118,10 @@ fn a_recipes_error_has_its_line_and_column() {
     for (text, expected) in [
         (format!("{head}  stpes = 3\n"), "mine.toml:3:3: train.stpes"),
         (format!("{head}steps = 'many'\n"), "mine.toml:3:1: train.steps"),
-        (format!("{head}[scale.demo.train]\nmicro_batch = 7\n"), "mine.toml:4:1: train.micro_batch"),
+        (
+            format!("{head}[scale.demo.train]\nmicro_batch = 7\n"),
+            "mine.toml:4:1: train.micro_batch",
+        ),
         ("extends = 'galaxy-grz'\n[modality.images]\norder = 'spirl'\n".into(), "mine.toml:3:1"),
         ("extends = 'galaxy-grz'\n[modality.images]\nkind = 'galaxy'\n".into(), "mine.toml:3:1"),
         ("extends = 'galaxy-gz'\n".into(), "did you mean \"galaxy-grz\"?"),

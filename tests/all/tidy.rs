@@ -52,7 +52,8 @@ fn core_names_no_plugin_crate() {
 fn unsafe_code_is_in_kernels_only() {
     for (path, text) in sources() {
         let kernels = path.components().any(|c| c.as_os_str() == "kernels");
-        let uses = text.contains(concat!("uns", "afe {")) || text.contains(concat!("uns", "afe fn"));
+        let uses =
+            text.contains(concat!("uns", "afe {")) || text.contains(concat!("uns", "afe fn"));
         assert!(kernels || !uses, "{}: unsafe outside kernels", path.display());
     }
 }

@@ -3,7 +3,7 @@
 //! file as it was and nothing new behind.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -32,6 +32,11 @@ impl AtomicFile {
         Ok(Self { file: BufWriter::with_capacity(BUFFER, file), path })
     }
 
+    /// Where the file will appear.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Flushes the file to the disk and puts it in place, replacing an older one.
     ///
     /// # Errors
@@ -53,6 +58,12 @@ impl Write for AtomicFile {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

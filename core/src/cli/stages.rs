@@ -11,7 +11,7 @@ use super::output::{Output, columns};
 use super::run::{OpenRun, Stage};
 use super::{Chosen, choose, data};
 use crate::data::Dataset;
-use crate::embed::{Embeddings, embed as embed_all, raw_features};
+use crate::embed::{Description, Embeddings, Target, Written, embed as embed_all, raw_features};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
@@ -37,6 +37,7 @@ pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
     let out = open.folder.path().to_owned();
     let step = open.folder.checkpoint("last")?.step;
     write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
+    open.folder.write_rejected(&open.data.rejected())?;
     open.manifest.stages.push(stage.end(&open.chosen, step_fact(step)));
     let stage = Stage::start("probe");
     let table = write_probes(&out, &open.manifest.plan.probe)?;
@@ -66,16 +67,16 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
     let stage = Stage::start("embed");
-    let table = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
+    let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
     if args.out.is_none() {
+        folder.write_rejected(&data.rejected())?;
         record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
     }
-    let written = serde_json::json!({
-        "embeddings": out.join(EMBEDDINGS), "objects": table.len(), "shape": table.shape,
+    let path = out.join(EMBEDDINGS);
+    let result = serde_json::json!({
+        "embeddings": path, "objects": written.objects, "shape": written.shape,
     });
-    output.result(&written, || {
-        format!("{} embeddings: {}", table.len(), out.join(EMBEDDINGS).display())
-    })
+    output.result(&result, || format!("{} embeddings: {}", written.objects, path.display()))
 }
 
 fn record(
@@ -97,22 +98,23 @@ fn write_embeddings(
     session: &mut dyn Session,
     step: u64,
     out: &Path,
-) -> Result<Embeddings> {
+) -> Result<Written> {
     let workers = plan.train.workers;
-    let mut table = embed_all("embed", data, session, &plan.embed, workers)?;
-    table.description.insert("checkpoint".into(), format!("step {step}"));
-    table.write_parquet(out.join(EMBEDDINGS))?;
-    table.write_npy(out.join(EMBEDDINGS_NPY))?;
+    let target = |file: &str, npy: Option<&str>, key: &str, value: String| Target {
+        parquet: out.join(file),
+        npy: npy.map(|npy| out.join(npy)),
+        description: Description::from([(key.to_owned(), value)]),
+    };
+    let trained = target(EMBEDDINGS, Some(EMBEDDINGS_NPY), "checkpoint", format!("step {step}"));
+    let written = embed_all("embed", data, session, &plan.embed, workers, &trained)?;
 
     session.set_parameters(&initial_parameters(session.model(), plan.train.seed))?;
-    let mut random = embed_all("embed untrained", data, session, &plan.embed, workers)?;
-    random.description.insert("checkpoint".into(), "random init".into());
-    random.write_parquet(out.join(RANDOM_INIT))?;
+    let random = target(RANDOM_INIT, None, "checkpoint", "random init".into());
+    embed_all("embed untrained", data, session, &plan.embed, workers, &random)?;
 
-    if let Some(raw) = raw_features(data, &plan.embed, workers)? {
-        raw.write_parquet(out.join(RAW))?;
-    }
-    Ok(table)
+    let raw = target(RAW, None, "features", "raw".into());
+    raw_features(data, &plan.embed, workers, &raw)?;
+    Ok(written)
 }
 
 /// `astropt probe`.

@@ -5,11 +5,13 @@
 //! appears whole or not at all; [`Embeddings::read_parquet`] reads it back, so that probing
 //! needs nothing of the run but this one file.
 
+mod npy;
 mod pass;
 mod read;
 mod sink;
 mod table;
 
-pub use pass::{embed, raw_features};
+pub use npy::NpySink;
+pub use pass::{Target, Written, embed, raw_features};
 pub use sink::{ParquetSink, Rows};
 pub use table::{Description, Embeddings, LabelColumns, LabelKind, label_columns};

@@ -1,57 +1,71 @@
-//! Objects to embeddings: every object of the data through the model once.
+//! Objects to embeddings: every object of the data through the model once, to disk.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Description, Embeddings};
+use super::npy::NpySink;
+use super::{Description, ParquetSink, Rows, label_columns};
 use crate::data::{Dataset, Loaded, Loader, Purpose, Split};
-use crate::engine::{HostTensor, Layer, Session};
+use crate::engine::{HostTensor, Session};
 use crate::error::{Error, Result};
+use crate::observation::Labels;
 use crate::progress::Progress;
 use crate::recipe::{EmbedConfig, Pooling};
 
-/// Where hidden states are read and how they become one vector an object.
-#[derive(Clone, Copy, Debug)]
-struct Reading {
-    layer: Layer,
-    tokens: Option<usize>,
-    pooling: Pooling,
+/// Where embeddings go.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The Parquet file.
+    pub parquet: PathBuf,
+    /// The `.npy` file, if one is wanted.
+    pub npy: Option<PathBuf>,
+    /// What the file says of itself.
+    pub description: Description,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Written {
+    /// Number of objects.
+    pub objects: usize,
+    /// Shape of each object's embedding.
+    pub shape: Vec<usize>,
 }
 
 /// Embeds every usable object of `data` with the parameters that `session` holds: training
-/// objects first, then validation, then test. `label` names the work in the progress.
+/// objects first, then validation, then test. Rows go to disk as they are made. `label`
+/// names the work in the progress.
 ///
 /// # Errors
-/// When the data or the device fail, or when all tokens are asked for and objects have
-/// different numbers of them.
+/// When the data, the device or the disk fail, or when all tokens are asked for and objects
+/// have different numbers of them.
 pub fn embed(
     label: &'static str,
     data: &Arc<Dataset>,
     session: &mut dyn Session,
     config: &EmbedConfig,
     workers: usize,
-) -> Result<Embeddings> {
-    let reading = Reading {
-        layer: config.layer(session.model().layers)?,
-        tokens: config.tokens()?,
-        pooling: config.pooling,
-    };
-    let mut table = Embeddings::default();
-    each_batch(label, data, config.batch, workers, reading.tokens, |loaded, split| {
-        let states = session.hidden(&loaded.batch, reading.layer)?;
+    target: &Target,
+) -> Result<Written> {
+    let layer = config.layer(session.model().layers)?;
+    let mut description = describe(config);
+    description.extend(target.description.clone());
+    let mut output = Output::new(data, Target { description, ..target.clone() });
+    let pass = Pass { label, data, config, workers };
+    pass.each_batch(|loaded, split| {
+        let states = session.hidden(&loaded.batch, layer)?;
         for (row, (id, spans)) in loaded.rows.iter().enumerate() {
             let len = spans.iter().map(|(_, tokens)| tokens.len).sum();
-            let (shape, vector) = pool(&states, row, len, reading.pooling);
-            let labels = loaded.observations[row].labels.clone();
-            push(&mut table, id, split, labels, shape, &vector)?;
+            let (shape, vector) = pool(&states, row, len, config.pooling);
+            output.push(id, split, &loaded.observations[row].labels, shape, &vector)?;
         }
-        Ok(())
+        output.flush()
     })?;
-    table.description = describe(config);
-    Ok(table)
+    output.finish()?.ok_or_else(|| Error::Failed("no object could be embedded".into()))
 }
 
-/// The plain features of every usable object: what a probe on the embedding has to beat.
-/// `None` when no modality has any.
+/// Writes the plain features of every usable object: what a probe on the embedding has to
+/// beat. `None`, and no file, when no modality has any.
 ///
 /// # Errors
 /// As [`embed`].
@@ -59,59 +73,155 @@ pub fn raw_features(
     data: &Arc<Dataset>,
     config: &EmbedConfig,
     workers: usize,
-) -> Result<Option<Embeddings>> {
-    let mut table = Embeddings::default();
-    let limit = config.tokens()?;
-    each_batch("raw features", data, config.batch, workers, limit, |loaded, split| {
+    target: &Target,
+) -> Result<Option<Written>> {
+    let mut output = Output::new(data, target.clone());
+    let pass = Pass { label: "raw features", data, config, workers };
+    pass.each_batch(|loaded, split| {
         for observation in &loaded.observations {
             let mut vector = Vec::new();
             for modality in data.modalities().values() {
                 vector.extend(modality.raw_features(observation)?.into_iter().flatten());
             }
             if !vector.is_empty() {
-                let (id, labels) = (&observation.id, observation.labels.clone());
-                push(&mut table, id, split, labels, vec![vector.len()], &vector)?;
+                let shape = vec![vector.len()];
+                output.push(&observation.id, split, &observation.labels, shape, &vector)?;
             }
         }
-        Ok(())
+        output.flush()
     })?;
-    table.description = Description::from([("features".into(), "raw".into())]);
-    Ok((!table.is_empty()).then_some(table))
+    output.finish()
 }
 
-/// Calls `take` with every usable object of every split, a batch at a time.
-fn each_batch(
+/// One reading of all objects.
+struct Pass<'a> {
     label: &'static str,
-    data: &Arc<Dataset>,
-    size: usize,
+    data: &'a Arc<Dataset>,
+    config: &'a EmbedConfig,
     workers: usize,
-    limit: Option<usize>,
-    mut take: impl FnMut(&Loaded, Split) -> Result<()>,
-) -> Result<()> {
-    let mut batches = Vec::new();
-    for split in [Split::Train, Split::Validation, Split::Test] {
-        let chunks = data.splits.get(split).chunks(size.max(1));
-        batches.extend(chunks.map(|chunk| (split, chunk.to_vec())));
-    }
-    let mut progress = Progress::new(label, data.len() as u64, 0);
-    let mut done = 0;
-    let splits: Vec<_> = batches.iter().map(|(split, chunk)| (*split, chunk.len())).collect();
-    let reader = data.clone();
-    let loader = Loader::start(workers, batches.len() as u64, move |k| {
-        reader.batch(&batches[k as usize].1, Purpose::Read, limit)
-    });
-    for (loaded, (split, count)) in loader.zip(splits) {
-        if let Some(loaded) = loaded? {
-            take(&loaded, split)?;
+}
+
+impl Pass<'_> {
+    /// Calls `take` with every usable object of every split, a batch at a time.
+    fn each_batch(&self, mut take: impl FnMut(&Loaded, Split) -> Result<()>) -> Result<()> {
+        let limit = self.config.tokens()?;
+        let mut batches = Vec::new();
+        for split in [Split::Train, Split::Validation, Split::Test] {
+            let chunks = self.data.splits.get(split).chunks(self.config.batch.max(1));
+            batches.extend(chunks.map(|chunk| (split, chunk.to_vec())));
         }
-        done += count as u64;
-        progress.update(done, "objects");
-        if crate::stop::asked() {
-            return Err(Error::Interrupted(format!("{label} stopped; nothing was written")));
+        let splits: Vec<_> = batches.iter().map(|(split, chunk)| (*split, chunk.len())).collect();
+        let reader = self.data.clone();
+        let loader = Loader::start(self.workers, batches.len() as u64, move |k| {
+            reader.batch(&batches[k as usize].1, Purpose::Read, limit)
+        });
+        let mut progress = Progress::new(self.label, self.data.len() as u64, 0);
+        let mut done = 0;
+        for (loaded, (split, count)) in loader.zip(splits) {
+            if let Some(loaded) = loaded? {
+                take(&loaded, split)?;
+            }
+            done += count as u64;
+            progress.update(done, "objects");
+            if crate::stop::asked() {
+                let message = format!("{} stopped; its files were not written", self.label);
+                return Err(Error::Interrupted(message));
+            }
+        }
+        progress.finish(&format!("{}: {done} objects", self.label));
+        Ok(())
+    }
+}
+
+/// The files being written, opened at the first row, which says their shape.
+struct Output {
+    target: Target,
+    columns: super::LabelColumns,
+    open: Option<Open>,
+    ids: Vec<String>,
+    splits: Vec<String>,
+    labels: Vec<Labels>,
+    vectors: Vec<f32>,
+}
+
+struct Open {
+    shape: Vec<usize>,
+    parquet: ParquetSink,
+    npy: Option<NpySink>,
+}
+
+impl Output {
+    fn new(data: &Dataset, target: Target) -> Self {
+        let all: Vec<Labels> = (0..data.len()).map(|k| data.labels(k as u32)).collect();
+        Self {
+            target,
+            columns: label_columns(&all),
+            open: None,
+            ids: Vec::new(),
+            splits: Vec::new(),
+            labels: Vec::new(),
+            vectors: Vec::new(),
         }
     }
-    progress.finish(&format!("{label}: {done} objects"));
-    Ok(())
+
+    fn push(
+        &mut self,
+        id: &str,
+        split: Split,
+        labels: &Labels,
+        shape: Vec<usize>,
+        vector: &[f32],
+    ) -> Result<()> {
+        match &self.open {
+            None => {
+                let Target { parquet, npy, description } = &self.target;
+                let columns = self.columns.clone();
+                let npy = npy.as_ref().map(|path| NpySink::create(path, &shape)).transpose()?;
+                let parquet = ParquetSink::create(parquet, &shape, columns, description)?;
+                self.open = Some(Open { shape, parquet, npy });
+            }
+            Some(open) if open.shape != shape => {
+                return Err(Error::object(
+                    id,
+                    format!(
+                        "its features have the shape {shape:?} and those before it {:?}; pool \
+                         them with embed.pooling = \"mean\"",
+                        open.shape
+                    ),
+                ));
+            }
+            Some(_) => {}
+        }
+        self.ids.push(id.to_owned());
+        self.splits.push(split.name().to_owned());
+        self.labels.push(labels.clone());
+        self.vectors.extend_from_slice(vector);
+        Ok(())
+    }
+
+    /// Hands the rows pushed so far to the files.
+    fn flush(&mut self) -> Result<()> {
+        if let Some(open) = &mut self.open {
+            let Self { ids, splits, labels, vectors, .. } = self;
+            open.parquet.write(&Rows { ids, splits, labels, vectors })?;
+            if let Some(npy) = &mut open.npy {
+                npy.write(ids, vectors)?;
+            }
+        }
+        self.ids.clear();
+        self.splits.clear();
+        self.labels.clear();
+        self.vectors.clear();
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Option<Written>> {
+        let Some(open) = self.open else { return Ok(None) };
+        if let Some(npy) = open.npy {
+            npy.finish()?;
+        }
+        Ok(Some(Written { objects: open.parquet.finish()?, shape: open.shape }))
+    }
 }
 
 /// The embedding of row `row`, which has `len` tokens, with its shape.
@@ -129,29 +239,6 @@ fn pool(states: &HostTensor, row: usize, len: usize, pooling: Pooling) -> (Vec<u
             (vec![d], sum.iter().map(|sum| (sum / len as f64) as f32).collect())
         }
     }
-}
-
-fn push(
-    table: &mut Embeddings,
-    id: &str,
-    split: Split,
-    labels: crate::observation::Labels,
-    shape: Vec<usize>,
-    vector: &[f32],
-) -> Result<()> {
-    if table.is_empty() {
-        table.shape = shape;
-    } else if table.shape != shape {
-        return Err(Error::object(
-            id,
-            format!(
-                "its features have the shape {shape:?} and those before it {:?}; pool them with \
-                 embed.pooling = \"mean\"",
-                table.shape
-            ),
-        ));
-    }
-    table.push(id, split.name(), labels, vector)
 }
 
 fn describe(config: &EmbedConfig) -> Description {

@@ -1,13 +1,10 @@
 //! The table of embeddings in memory.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+
 use std::path::Path;
 
-use npyz::WriterBuilder;
-
 use super::{ParquetSink, Rows};
-use crate::checkpoint::{AtomicFile, write_bytes};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 
@@ -135,40 +132,6 @@ impl Embeddings {
         Ok(())
     }
 
-    /// Writes the vectors as NumPy's `.npy`, `f32` of shape `[objects, shape...]`, and the
-    /// ids, one a line in the same order, to the file beside it that ends in `.ids.txt`.
-    ///
-    /// # Errors
-    /// When an id holds a line break or a file cannot be written.
-    pub fn write_npy(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        self.check()?;
-        if let Some(id) = self.ids.iter().find(|id| id.contains(['\n', '\r'])) {
-            return Err(Error::object(
-                format!("{id:?}"),
-                "an id with a line break does not fit a list of lines; write Parquet instead",
-            ));
-        }
-        let io = |e: std::io::Error| Error::io("write it", path, &e);
-        let mut file = AtomicFile::create(path)?;
-        let shape: Vec<u64> =
-            std::iter::once(self.len()).chain(self.shape.clone()).map(|n| n as u64).collect();
-        let mut out = BufWriter::new(&mut file);
-        let mut npy = npyz::WriteOptions::new()
-            .default_dtype()
-            .shape(&shape)
-            .writer(&mut out)
-            .begin_nd()
-            .map_err(io)?;
-        npy.extend(self.vectors.iter().copied()).map_err(io)?;
-        npy.finish().map_err(io)?;
-        out.flush().map_err(io)?;
-        drop(out);
-        let ids: String = self.ids.iter().flat_map(|id| [id.as_str(), "\n"]).collect();
-        write_bytes(path.with_extension("ids.txt"), ids.as_bytes())?;
-        file.commit()
-    }
-
     /// Refuses a table whose parts are not of one length.
     fn check(&self) -> Result<()> {
         let n = self.len();
@@ -237,19 +200,6 @@ mod tests {
     }
 
     #[test]
-    fn npy_has_the_shape_and_the_ids_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("embeddings.npy");
-        let table = table();
-        table.write_npy(&path).unwrap();
-        let npy = npyz::NpyFile::new(std::fs::File::open(&path).unwrap()).unwrap();
-        assert_eq!(npy.shape(), [2500, 2, 3]);
-        assert_eq!(npy.into_vec::<f32>().unwrap(), table.vectors);
-        let ids = std::fs::read_to_string(folder.path().join("embeddings.ids.txt")).unwrap();
-        assert!(ids.lines().eq(table.ids.iter().map(String::as_str)));
-    }
-
-    #[test]
     fn what_does_not_fit_is_refused_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("e.parquet");
@@ -257,9 +207,6 @@ mod tests {
         assert!(table.push("x", "train", Labels::new(), &[0.0]).is_err());
         table.splits.pop();
         assert!(table.write_parquet(&path).is_err());
-        table.splits.push("a\nb".into());
-        table.ids[0] = "a\nb".into();
-        assert!(table.write_npy(folder.path().join("e.npy")).is_err());
         let sink = ParquetSink::create(&path, &[2], LabelColumns::new(), &table.description);
         let mut sink = sink.unwrap();
         let labels = Labels::from([("z".into(), Label::Number(1.0))]);
