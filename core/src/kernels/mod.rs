@@ -175,6 +175,11 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + 'static {
         reference::huber(y_nf, target_nf)
     }
 
+    /// `x_nf` times the one number of `by`.
+    fn scale(x_nf: Tensor<B, 2>, by: Tensor<B, 1>) -> Tensor<B, 2> {
+        reference::scale(x_nf, by)
+    }
+
     /// Euclidean norm of all gradients taken together, `[1]`.
     fn global_norm(grads: &[Tensor<B, 1>]) -> Tensor<B, 1> {
         reference::global_norm(grads)

@@ -217,8 +217,8 @@ impl<P: Platform> Backward<P::Backend, 1> for HuberOp<P> {
         let dloss: Tensor<P::Backend, 1> = typed(grads.consume::<P::Backend>(&ops.node));
         let [y_node] = ops.parents;
         if let Some(node) = y_node {
-            let dy_nf: Tensor<P::Backend, 2> = typed(ops.state);
-            grads.register::<P::Backend>(node.id, primitive(dy_nf * dloss.unsqueeze()));
+            let dy_nf = P::Kernels::scale(typed(ops.state), dloss);
+            grads.register::<P::Backend>(node.id, primitive(dy_nf));
         }
     }
 }

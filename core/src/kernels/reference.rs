@@ -187,6 +187,11 @@ pub fn huber<B: Backend>(
     (loss_nf.mean(), clipped_nf.div_scalar((n * f) as f32))
 }
 
+/// See [`Kernels::scale`](super::Kernels::scale).
+pub fn scale<B: Backend>(x_nf: Tensor<B, 2>, by: Tensor<B, 1>) -> Tensor<B, 2> {
+    x_nf * by.unsqueeze()
+}
+
 /// See [`Kernels::global_norm`](super::Kernels::global_norm).
 pub fn global_norm<B: Backend>(grads: &[Tensor<B, 1>]) -> Tensor<B, 1> {
     let squares = grads.iter().map(|g| (g.clone() * g.clone()).sum());

@@ -9,6 +9,7 @@ mod linear;
 mod norm;
 mod pool;
 mod product;
+mod scale;
 pub mod simd;
 mod sums;
 mod tensors;
@@ -89,6 +90,10 @@ impl Kernels<Flex> for CpuKernels {
         target_nf: Tensor<Flex, 2>,
     ) -> (Tensor<Flex, 1>, Tensor<Flex, 2>) {
         huber::huber(y_nf, target_nf)
+    }
+
+    fn scale(x_nf: Tensor<Flex, 2>, by: Tensor<Flex, 1>) -> Tensor<Flex, 2> {
+        scale::scale(x_nf, by)
     }
 
     fn global_norm(grads: &[Tensor<Flex, 1>]) -> Tensor<Flex, 1> {

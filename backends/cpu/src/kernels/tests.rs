@@ -97,6 +97,11 @@ fn check_huber(n: usize, f: usize, seed: u64) {
     let truth = Reference::huber(y, target);
     assert_close("loss", &ours.0, &truth.0);
     assert_close("dy", &ours.1, &truth.1);
+    for factor in [1.0, -0.3] {
+        let by = Tensor::full([1], factor, &FlexDevice);
+        let ours = CpuKernels::scale(truth.1.clone(), by.clone());
+        assert_close("scaled", &ours, &Reference::scale(truth.1.clone(), by));
+    }
 }
 
 fn slots(lengths: &[usize], draw: &mut Numbers) -> Vec<Slot<Flex>> {
