@@ -117,7 +117,7 @@ fn a_recipes_error_has_its_line_and_column() {
     let head = "extends = 'galaxy-grz'\n[train]\n";
     for (text, expected) in [
         (format!("{head}  stpes = 3\n"), "mine.toml:3:3: train.stpes"),
-        (format!("{head}steps = 'many'\n"), "mine.toml:3:1: train.steps"),
+        (format!("{head}clip = 'many'\n"), "mine.toml:3:1: train.clip"),
         (
             format!("{head}[scale.demo.train]\nmicro_batch = 7\n"),
             "mine.toml:4:1: train.micro_batch",
