@@ -5,10 +5,14 @@ use astropt_core::kernels::LinearGradients;
 use burn_flex::Flex;
 use burn_tensor::Tensor;
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 use super::pool::Buffer;
 use super::sums;
 use super::tensors::{Dense, tensor};
+
+/// Rows per task.
+const ROWS: usize = 512;
 
 /// A matrix as its first number and the distances between columns and rows.
 #[derive(Clone, Copy)]
@@ -30,7 +34,14 @@ impl<'a> Matrix<'a> {
 }
 
 /// `out[m, n] = a[m, k]·b[k, n]`, plus what is in `out` when `add`.
-fn product([m, k, n]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], add: bool) {
+fn product(
+    [m, k, n]: [usize; 3],
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    out: &mut [f32],
+    add: bool,
+    parallelism: Parallelism,
+) {
     assert_eq!([a.data.len(), b.data.len(), out.len()], [m * k, k * n, m * n]);
     // SAFETY: the three matrices have these shapes, just checked, and strides that only
     // order their elements; `out` is exclusively borrowed.
@@ -54,9 +65,22 @@ fn product([m, k, n]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32],
             false,
             false,
             false,
-            Parallelism::Rayon(0),
+            parallelism,
         );
     }
+}
+
+/// [`product`] with a row-major `a` of many rows, a block of them per task: what `gemm` makes
+/// of a block stays in the second cache, and tasks never wait for each other.
+fn product_by_rows([m, k, n]: [usize; 3], a: &[f32], b: Matrix<'_>, out: &mut [f32], add: bool) {
+    if m < 2 * ROWS {
+        return product([m, k, n], Matrix::rows(a, k), b, out, add, Parallelism::Rayon(0));
+    }
+    let blocks = a.par_chunks(ROWS * k.max(1)).zip(out.par_chunks_mut(ROWS * n.max(1)));
+    blocks.for_each(|(a, out)| {
+        let shape = [out.len() / n, k, n];
+        product(shape, Matrix::rows(a, k), b, out, add, Parallelism::None);
+    });
 }
 
 /// See [`Kernels::linear`](astropt_core::kernels::Kernels::linear).
@@ -73,7 +97,7 @@ pub(super) fn forward(
         let b = Dense::new(b_o);
         y.chunks_exact_mut(o.max(1)).for_each(|row| row.copy_from_slice(&b));
     }
-    product([n, i, o], Matrix::rows(&x, i), Matrix::rows(&w, i).transposed(), &mut y, add);
+    product_by_rows([n, i, o], &x, Matrix::rows(&w, i).transposed(), &mut y, add);
     tensor(y, [n, o])
 }
 
@@ -87,14 +111,14 @@ pub(super) fn backward(
 ) -> LinearGradients<Flex> {
     let ([n, i], [o, _]) = (x_ni.dims(), w_oi.dims());
     let (x, w, dy) = (Dense::new(x_ni), Dense::new(w_oi), Dense::new(dy_no));
-    let dy_rows = Matrix::rows(&dy, o);
     let dx_ni = input.then(|| {
         let mut dx = Buffer::new(n * i);
-        product([n, o, i], dy_rows, Matrix::rows(&w, i), &mut dx, false);
+        product_by_rows([n, o, i], &dy, Matrix::rows(&w, i), &mut dx, false);
         tensor(dx, [n, i])
     });
     let mut dw = Buffer::new(o * i);
-    product([o, n, i], dy_rows.transposed(), Matrix::rows(&x, i), &mut dw, false);
+    let (dy_on, x_rows) = (Matrix::rows(&dy, o).transposed(), Matrix::rows(&x, i));
+    product([o, n, i], dy_on, x_rows, &mut dw, false, Parallelism::Rayon(0));
     LinearGradients {
         dx_ni,
         dw_oi: tensor(dw, [o, i]),

@@ -240,6 +240,12 @@ fn long_rows_of_small_heads() {
     AttentionCase { b, t, heads, size, causal: true, document: 300, scale, seed }.check();
 }
 
+/// More rows than one task takes, and a rest.
+#[test]
+fn linear_of_many_rows() {
+    check_linear(1500, 40, 30, true, 1);
+}
+
 /// Views whose numbers lie apart or start late are read as what they show.
 #[test]
 fn views_are_read_as_they_look() {
