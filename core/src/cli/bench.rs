@@ -69,6 +69,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let chosen = choose(&args.device)?;
     let mut session = chosen.backend.open(chosen.index, &model)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
+    session.set_recompute(plan.train.recompute);
     let layer = Layer::Block(model.layers - 1);
     let step = |session: &mut dyn Session| -> Result<f64> {
         let start = Instant::now();

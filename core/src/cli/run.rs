@@ -17,9 +17,10 @@ use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{Summary, Trainer};
 
 /// What a resumed run may change; everything else would make it another run.
-const RESUMABLE: [&str; 9] = [
+const RESUMABLE: [&str; 10] = [
     "train.steps",
     "train.workers",
+    "train.recompute",
     "train.eval_every",
     "train.eval_batches",
     "train.previews",

@@ -4,6 +4,7 @@
 //! and plain outside: host arrays in, host arrays out. Training, embedding, probing and
 //! verifying are written once against [`Session`] and know no backend.
 
+mod gradient;
 mod session;
 
 use std::collections::BTreeMap;
@@ -116,6 +117,11 @@ pub trait Session: Send {
     /// # Errors
     /// When the batch does not fit the model or the device fails.
     fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<()>;
+
+    /// Whether [`accumulate`](Self::accumulate) runs each block a second time in backward
+    /// rather than keep its activations: the same gradients with less memory, for about a
+    /// third more arithmetic. Off at first.
+    fn set_recompute(&mut self, recompute: bool);
 
     /// The gradients accumulated since the last step, before clipping.
     ///

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn_backend::tensor::Device;
 use burn_tensor::{Tensor, TensorData, backend::Backend};
 
+use super::gradient::{self, Differentiation};
 use super::{
     HostTensor, Layer, Losses, OptimiserState, Session, StateDict, StepReport, StepSettings,
 };
@@ -33,6 +34,7 @@ pub fn open<P: Platform>(
         device,
         steps: 0,
         losses: Vec::new(),
+        recompute: false,
     }))
 }
 
@@ -42,6 +44,7 @@ struct DeviceSession<P: Platform> {
     parameters: Vec<Parameter<P::Backend>>,
     steps: u64,
     losses: Vec<PendingLosses<P::Backend>>,
+    recompute: bool,
 }
 
 /// A parameter and what training knows of it, flattened.
@@ -237,28 +240,26 @@ impl<P: Platform> Session for DeviceSession<P> {
         self.check(batch)?;
         let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
         let weights = self.weights(true);
-        let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
-        let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
-        drop(states_nd);
-        let (total, modalities) = model::losses(outputs, &device_batch, &self.model);
-        self.losses.push(PendingLosses {
-            total: total.clone().inner(),
-            modalities: modalities.into_iter().map(|(name, loss)| (name, loss.inner())).collect(),
-        });
-        let mut grads = total.mul_scalar(scale).backward();
+        let found = if self.recompute {
+            let frozen = self.weights(false);
+            gradient::by_block(&device_batch, &self.model, &weights, &frozen, scale)
+        } else {
+            gradient::whole(&device_batch, &self.model, &weights, scale)
+        };
+        let Differentiation { total, modalities, mut gradients } = found;
+        self.losses.push(PendingLosses { total, modalities });
         for parameter in &mut self.parameters {
-            let name = &parameter.spec.name;
-            let n = parameter.spec.elements();
-            let grad = match weights.matrices.get(name) {
-                Some(matrix) => matrix.grad_remove(&mut grads).map(|g| g.reshape([n])),
-                None => weights.vectors[name].grad_remove(&mut grads),
-            };
+            let grad = gradients.remove(&parameter.spec.name);
             parameter.grad = match (parameter.grad.take(), grad) {
                 (Some(sum), Some(grad)) => Some(sum + grad),
                 (sum, grad) => sum.or(grad),
             };
         }
         Ok(())
+    }
+
+    fn set_recompute(&mut self, recompute: bool) {
+        self.recompute = recompute;
     }
 
     fn gradients(&self) -> Result<StateDict> {

@@ -199,7 +199,7 @@ fn embed_part<P: Platform>(
 
 /// The residual stream at the entrance of the first block, `[b·t, d]`; zero in slots that
 /// no token fills.
-fn embed<P: Platform>(
+pub(crate) fn embed<P: Platform>(
     batch: &DeviceBatch<P>,
     model: &ModelConfig,
     weights: &Weights<P>,
@@ -226,7 +226,8 @@ fn embed<P: Platform>(
     Tensor::cat(parts, 0).select(0, integers::<P>(&sources, &device))
 }
 
-fn block<P: Platform>(
+/// Block `index` of the residual stream.
+pub(crate) fn block<P: Platform>(
     x_nd: Float<P, 2>,
     index: usize,
     batch: &DeviceBatch<P>,
@@ -265,10 +266,13 @@ pub(crate) fn states<P: Platform>(
     }
     match layer {
         Layer::Block(_) => x_nd,
-        Layer::Final => {
-            ops::layer_norm::<P>(x_nd, weights.vector("transformer.ln_f.weight"), NORM_EPS)
-        }
+        Layer::Final => final_norm(x_nd, weights),
     }
+}
+
+/// The norm after the last block.
+pub(crate) fn final_norm<P: Platform>(x_nd: Float<P, 2>, weights: &Weights<P>) -> Float<P, 2> {
+    ops::layer_norm::<P>(x_nd, weights.vector("transformer.ln_f.weight"), NORM_EPS)
 }
 
 /// For each modality with targets, the decoder's outputs `[targets, width]` from the final

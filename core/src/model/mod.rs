@@ -10,5 +10,5 @@ mod forward;
 mod init;
 
 pub use config::{Init, ModelConfig, ParameterSpec, Tokeniser};
-pub(crate) use forward::{DeviceBatch, Weights, decode, losses, states};
+pub(crate) use forward::{DeviceBatch, Weights, block, decode, embed, final_norm, losses, states};
 pub use init::initial_parameters;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Check, calm, ensure};
 use crate::data::{Batch, Purpose, Row};
-use crate::engine::{Layer, Session, StateDict, StepSettings};
+use crate::engine::{HostTensor, Layer, Session, StateDict, StepSettings};
 use crate::model::{ModelConfig, Tokeniser, initial_parameters};
 use crate::seam::{Backend, BackendPlugin};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
@@ -112,6 +112,7 @@ fn check_gradient(session: &mut dyn Session, batch: &Batch, start: &StateDict) -
     session.accumulate(batch, 0.5).map_err(text)?;
     session.accumulate(batch, 0.5).map_err(text)?;
     let gradient = session.gradients().map_err(text)?;
+    check_recompute(session, batch, &gradient)?;
     let norm = gradient.values().flat_map(|t| &t.data).map(|g| g * g).sum::<f32>().sqrt();
 
     // Along the gradient itself the slope is its norm.
@@ -136,13 +137,32 @@ fn check_gradient(session: &mut dyn Session, batch: &Batch, start: &StateDict) -
     let close = (report.grad_norm - norm).abs() <= 1e-4 * norm;
     ensure(close, || format!("a step reports a norm of {}, not {norm}", report.grad_norm))?;
     let same = report.losses.iter().all(|l| (l.total - loss.total).abs() <= 1e-5 * loss.total);
-    ensure(report.losses.len() == 2 && same, || {
+    ensure(report.losses.len() == 4 && same, || {
         format!("training reports {:?}, evaluation {loss:?}", report.losses)
     })?;
     let unmoved = session.parameters().map_err(text)? == *start;
     ensure(unmoved, || "a learning rate of zero moves the parameters".into())?;
     let fresh = crate::engine::OptimiserState::default();
     session.set_optimiser(&fresh).map_err(text)
+}
+
+/// Running blocks again in backward changes no gradient beyond rounding. Leaves the session
+/// with the gradient it came with.
+fn check_recompute(session: &mut dyn Session, batch: &Batch, gradient: &StateDict) -> Check {
+    let text = |e: crate::Error| e.to_string();
+    session.set_recompute(true);
+    session.accumulate(batch, -1.0).map_err(text)?;
+    let left = session.gradients().map_err(text)?;
+    session.set_recompute(false);
+    session.accumulate(batch, 1.0).map_err(text)?;
+    let largest = |t: &HostTensor| t.data.iter().fold(0.0f32, |most, g| most.max(g.abs()));
+    for (name, rest) in &left {
+        let (rest, whole) = (largest(rest), largest(&gradient[name]));
+        ensure(rest <= 1e-5 * whole.max(1e-6), || {
+            format!("recomputing moves the gradient of {name} by {rest} of {whole}")
+        })?;
+    }
+    Ok(())
 }
 
 /// Hidden states and predictions have the shapes they promise.

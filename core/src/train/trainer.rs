@@ -65,6 +65,7 @@ impl<'a> Trainer<'a> {
                 TrainState { step: 0, tokens: 0, best_loss: None, best_step: None }
             }
         };
+        session.set_recompute(manifest.plan.train.recompute);
         let shown = data.sample(Split::Validation, manifest.plan.train.previews);
         Ok(Self {
             previews: PreviewSet::new(&data, &shown)?,
