@@ -154,4 +154,21 @@ pub trait Session: Send {
     /// # Errors
     /// When the batch does not fit the model or the device fails.
     fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor>;
+
+    /// Reads tokens: the first call starts rows, later ones go on where they ended, at the
+    /// cost of the new tokens alone. Every row must have the same number of tokens.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model or the rows being read, or the device fails.
+    fn read(&mut self, batch: &Batch) -> Result<()>;
+
+    /// The next token of every row being read, as `modality`'s decoder predicts it:
+    /// `[rows, width]`, logits for codes.
+    ///
+    /// # Errors
+    /// When nothing was read, the model has no such modality, or the device fails.
+    fn predict_next(&mut self, modality: &str) -> Result<HostTensor>;
+
+    /// Forgets the rows being read.
+    fn forget(&mut self);
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::kernels::{AdamW, Kernels, Platform, Slot};
-use crate::model::{self, DeviceBatch, ModelConfig, ParameterSpec, Weights};
+use crate::model::{self, Cache, DeviceBatch, ModelConfig, ParameterSpec, Weights};
 use crate::tokens::Values;
 
 /// A model of the shape `model` with all parameters zero on `device`.
@@ -35,6 +35,7 @@ pub fn open<P: Platform>(
         steps: 0,
         losses: Vec::new(),
         recompute: false,
+        cache: Cache::new(),
     }))
 }
 
@@ -45,6 +46,7 @@ struct DeviceSession<P: Platform> {
     steps: u64,
     losses: Vec<PendingLosses<P::Backend>>,
     recompute: bool,
+    cache: Cache<P>,
 }
 
 /// A parameter and what training knows of it, flattened.
@@ -321,5 +323,37 @@ impl<P: Platform> Session for DeviceSession<P> {
         let states_nd = model::states(&device_batch, &self.model, &weights, layer);
         let shape = vec![batch.rows, batch.len, self.model.width];
         Ok(HostTensor { shape, data: to_host(states_nd.inner())?.data })
+    }
+
+    fn read(&mut self, batch: &Batch) -> Result<()> {
+        self.check(batch)?;
+        let filled: usize = batch.parts.values().map(|part| part.inputs.len).sum();
+        let rows = self.cache.rows();
+        if filled != batch.slots() || filled == 0 {
+            return Err(Error::Failed("rows that are read need equal numbers of tokens".into()));
+        }
+        if rows != 0 && rows != batch.rows {
+            let message = format!("{} rows cannot go on where {rows} ended", batch.rows);
+            return Err(Error::Failed(message));
+        }
+        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let weights = self.weights(false);
+        self.cache.read(&device_batch, &self.model, &weights);
+        Ok(())
+    }
+
+    fn predict_next(&mut self, modality: &str) -> Result<HostTensor> {
+        if !self.model.modalities.contains_key(modality) {
+            return Err(Error::Failed(format!("the model has no modality {modality:?}")));
+        }
+        let weights = self.weights(false);
+        match self.cache.predict_next(modality, &self.model, &weights) {
+            Some(next) => to_host(next.inner()),
+            None => Err(Error::Failed("nothing was read that a token could follow".into())),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.cache = Cache::new();
     }
 }

@@ -15,7 +15,7 @@ use crate::tokens::{Positions, Values};
 /// Epsilon of every layer norm.
 const NORM_EPS: f32 = 1e-5;
 
-type Float<P, const D: usize> = Tensor<Differentiated<P>, D>;
+pub(super) type Float<P, const D: usize> = Tensor<Differentiated<P>, D>;
 type Plain<P, const D: usize> = Tensor<<P as Platform>::Backend, D>;
 
 /// The parameters of one forward pass, by name, as leaves of the graph.
@@ -36,7 +36,7 @@ impl<P: Platform> Weights<P> {
 
 /// A batch on the device.
 pub(crate) struct DeviceBatch<P: Platform> {
-    rows: usize,
+    pub(super) rows: usize,
     len: usize,
     mask: AttentionMask<P::Backend>,
     parts: BTreeMap<String, DevicePart<P>>,
@@ -234,13 +234,25 @@ pub(crate) fn block<P: Platform>(
     model: &ModelConfig,
     weights: &Weights<P>,
 ) -> Float<P, 2> {
+    let attend = |qkv_bte| ops::attention::<P>(qkv_bte, model.heads, &batch.mask);
+    block_with(x_nd, index, batch.rows, weights, attend)
+}
+
+/// Block `index`, with `attend` to make `[b, t, d]` of the queries, keys and values
+/// `[b, t, 3 d]`.
+pub(super) fn block_with<P: Platform>(
+    x_nd: Float<P, 2>,
+    index: usize,
+    rows: usize,
+    weights: &Weights<P>,
+    attend: impl FnOnce(Float<P, 3>) -> Float<P, 3>,
+) -> Float<P, 2> {
     let name = |part: &str| format!("transformer.h.{index}.{part}.weight");
-    let (b, t, d) = (batch.rows, batch.len, model.width);
+    let [n, d] = x_nd.dims();
 
     let normal_nd = ops::layer_norm::<P>(x_nd.clone(), weights.vector(&name("ln_1")), NORM_EPS);
     let qkv_ne = ops::linear::<P>(normal_nd, weights.matrix(&name("attn.c_attn")), None);
-    let out_btd = ops::attention::<P>(qkv_ne.reshape([b, t, 3 * d]), model.heads, &batch.mask);
-    let out_nd = out_btd.reshape([b * t, d]);
+    let out_nd = attend(qkv_ne.reshape([rows, n / rows, 3 * d])).reshape([n, d]);
     let x_nd = x_nd + ops::linear::<P>(out_nd, weights.matrix(&name("attn.c_proj")), None);
 
     let normal_nd = ops::layer_norm::<P>(x_nd.clone(), weights.vector(&name("ln_2")), NORM_EPS);
@@ -289,13 +301,23 @@ pub(crate) fn decode<P: Platform>(
             None => states_nd.clone(),
             Some(slots) => states_nd.clone().select(0, slots.clone()),
         };
-        let decoder = match model.modalities[name].values {
-            Values::Continuous { width } => model.tokeniser.decoder(width, model.width),
-            Values::Codes { vocabulary } => Tokeniser::Affine.decoder(vocabulary, model.width),
-        };
-        (name.clone(), layers(hidden_kd, &decoder, &format!("decoders.{name}"), weights))
+        (name.clone(), decode_as(name, hidden_kd, model, weights))
     });
     outputs.collect()
+}
+
+/// Final states through the decoder of the modality `name`.
+pub(super) fn decode_as<P: Platform>(
+    name: &str,
+    states_kd: Float<P, 2>,
+    model: &ModelConfig,
+    weights: &Weights<P>,
+) -> Float<P, 2> {
+    let decoder = match model.modalities[name].values {
+        Values::Continuous { width } => model.tokeniser.decoder(width, model.width),
+        Values::Codes { vocabulary } => Tokeniser::Affine.decoder(vocabulary, model.width),
+    };
+    layers(states_kd, &decoder, &format!("decoders.{name}"), weights)
 }
 
 /// The unweighted loss of each modality, `[1]`, and their weighted mean.

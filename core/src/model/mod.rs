@@ -5,10 +5,12 @@
 //! (eps 1e-5); linear layers of the blocks have no bias; the MLP is four times as wide
 //! with a tanh-GELU.
 
+mod cache;
 mod config;
 mod forward;
 mod init;
 
+pub(crate) use cache::Cache;
 pub use config::{Init, ModelConfig, ParameterSpec, Tokeniser};
 pub(crate) use forward::{DeviceBatch, Weights, block, decode, embed, final_norm, losses, states};
 pub use init::initial_parameters;

@@ -79,6 +79,7 @@ fn check_model(backend: &dyn Backend, model: &ModelConfig) -> Check {
     check_parameters(session.as_mut(), &start)?;
     check_gradient(session.as_mut(), &batch, &start)?;
     check_states(session.as_mut(), &batch)?;
+    check_reading(session.as_mut(), model)?;
     let once = check_steps(session.as_mut(), &batch)?;
 
     let mut other = open()?;
@@ -184,6 +185,38 @@ fn check_states(session: &mut dyn Session, batch: &Batch) -> Check {
         let rows = outputs.get(name).and_then(|y| y.shape.first().copied());
         ensure(rows == Some(part.targets), || format!("{rows:?} predictions of {name}"))?;
     }
+    Ok(())
+}
+
+/// Rows read piece by piece predict what they predict when read whole.
+fn check_reading(session: &mut dyn Session, model: &ModelConfig) -> Check {
+    let text = |e: crate::Error| e.to_string();
+    const LEN: usize = 8;
+    let span = |from: usize, to: usize| Tokens {
+        len: to - from,
+        values: (6 * from..6 * to).map(|k| (0.4 + 1.3 * k as f32).cos()).collect(),
+        indices: (from as u32..to as u32).collect(),
+        ..Tokens::default()
+    };
+    let batch = |tokens: Tokens, purpose| {
+        let rows: [(String, Row); 1] = [("row".into(), vec![("image".into(), tokens)])];
+        Batch::assemble(&rows, &model.modalities, purpose).map_err(text)
+    };
+    let whole = session.predict(&batch(span(0, LEN), Purpose::Predict)?).map_err(text)?;
+    let whole = whole.get("image").ok_or("no prediction")?;
+    let largest = whole.data.iter().fold(0.0f32, |most, y| most.max(y.abs()));
+    session.forget();
+    ensure(session.predict_next("image").is_err(), || "nothing read, yet a prediction".into())?;
+    for (from, to) in [(0, 3), (3, 4), (4, 6), (6, 7)] {
+        session.read(&batch(span(from, to), Purpose::Read)?).map_err(text)?;
+        let next = session.predict_next("image").map_err(text)?.data;
+        let expected = &whole.data[6 * (to - 1)..6 * to];
+        let off = next.iter().zip(expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        ensure(off <= 1e-5 * largest, || {
+            format!("after {to} tokens, read piece by piece, the prediction is off by {off}")
+        })?;
+    }
+    session.forget();
     Ok(())
 }
 

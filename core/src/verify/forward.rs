@@ -5,7 +5,7 @@ use super::compare::Ledger;
 use crate::data::{Batch, Purpose};
 use crate::engine::{HostTensor, Layer, Session};
 use crate::error::Result;
-use crate::tokens::{Positions, Values};
+use crate::tokens::{Positions, Tokens, Values};
 
 /// What all but final weights may differ by, in units of the largest magnitude.
 pub(crate) const TOLERANCE: f64 = 1e-5;
@@ -164,22 +164,19 @@ fn generated(case: &Case, session: &mut dyn Session, ledger: &mut Ledger<'_>) ->
         return Ok(());
     }
     let mut rows = case.rows(0, PROMPT)?;
+    session.forget();
+    session.read(&Batch::assemble(&rows, specs, Purpose::Read)?)?;
     for n in PROMPT..length {
-        // A token to predict, of which nothing is read.
-        for (_, spans) in &mut rows {
-            let tokens = &mut spans[0].1;
-            tokens.values.resize((n + 1) * width, 0.0);
-            tokens.indices.push(n as u32);
-            tokens.len = n + 1;
+        let predicted = session.predict_next(modality)?.data;
+        let mut next = rows.clone();
+        for (b, (_, spans)) in next.iter_mut().enumerate() {
+            let values = predicted[b * width..(b + 1) * width].to_vec();
+            rows[b].1[0].1.values.extend(&values);
+            spans[0].1 = Tokens { len: 1, values, indices: vec![n as u32], ..Tokens::default() };
         }
-        let batch = Batch::assemble(&rows, specs, Purpose::Predict)?;
-        let predicted = &session.predict(&batch)?[modality];
-        for (b, (_, spans)) in rows.iter_mut().enumerate() {
-            let last = ((b + 1) * n - 1) * width;
-            let token = &predicted.data[last..last + width];
-            spans[0].1.values[n * width..].copy_from_slice(token);
-        }
+        session.read(&Batch::assemble(&next, specs, Purpose::Read)?)?;
     }
+    session.forget();
     let data = rows.iter().flat_map(|(_, spans)| spans[0].1.values.iter().copied()).collect();
     let ours = HostTensor { shape: vec![rows.len(), length, width], data };
     if ours.shape != theirs.shape {

@@ -1,0 +1,83 @@
+"""The jobs of compare.sh, run turn about; prints a Markdown table."""
+
+import glob
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+from PIL import Image
+
+OURS, PEER, STAMPS, WORK, ROUNDS = sys.argv[1:5] + [int(sys.argv[5])]
+
+# Job, arguments of this program, arguments of the Python script, what is compared.
+AIM = ["--set", "model.tokeniser=aim"]
+
+
+def model(job, scale, rows):
+    return ["bench", job, "--scale", scale, "--micro-batch", str(rows), "--json", *AIM]
+
+
+JOBS = [
+    ("train 1M, 8 x 1024", model("train", "1M", 8), ["train", "1M", "8", "1024"]),
+    ("the same, torch.compile", model("train", "1M", 8), ["train", "1M", "8", "1024", "--compile"]),
+    ("train 21M, 2 x 1024", model("train", "21M", 2), ["train", "21M", "2", "1024"]),
+    ("train 89M, 1 x 1024", model("train", "89M", 1), ["train", "89M", "1", "1024"]),
+    ("embed 21M, 4 x 1024", model("embed", "21M", 4), ["embed", "21M", "4", "1024"]),
+    ("JPEG 512 x 512 to tokens, one core", ["bench", "data", f"{WORK}/stamps", "--json"],
+     ["data", f"{WORK}/stamps"]),
+]
+
+
+def run(command):
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"compare.sh: {' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def rate(answer):
+    return answer.get("tokens_per_second") or answer["images_per_second_per_core"]
+
+
+def make_stamps():
+    os.makedirs(f"{WORK}/stamps")
+    for k, path in enumerate(sorted(glob.glob(f"{STAMPS}/**/*.jp*g", recursive=True))[:64]):
+        Image.open(path).convert("RGB").resize((512, 512)).save(f"{WORK}/stamps/{k}.jpg", quality=92)
+
+
+def cpu():
+    with open("/proc/cpuinfo") as lines:
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def main():
+    make_stamps()
+    print(f"{cpu()}, {ROUNDS} rounds, medians\n")
+    print("| job | this program | Python | ratio | peak memory, this / Python |")
+    print("|---|---|---|---|---|")
+    for name, ours, peer in JOBS:
+        pairs = [(run([OURS, *ours]), run([sys.executable, PEER, *peer])) for _ in range(ROUNDS)]
+        median = lambda f: statistics.median(f(a, b) for a, b in pairs)
+        unit = "tokens/s" if "tokens_per_second" in pairs[0][0] else "images/s"
+        print(
+            f"| {name} | {median(lambda a, b: rate(a)):.0f} {unit} "
+            f"| {median(lambda a, b: rate(b)):.0f} {unit} "
+            f"| {median(lambda a, b: rate(a) / rate(b)):.2f} "
+            f"| {median(lambda a, b: a['peak_rss_bytes'] / b['peak_rss_bytes']):.2f} |",
+            flush=True,
+        )
+    times = []
+    for _ in range(21):
+        start = time.perf_counter()
+        subprocess.run([OURS, "--help"], stdout=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - start)
+    print(f"| `astropt --help`, whole process | {1e3 * statistics.median(times):.1f} ms | - | - | - |")
+
+
+main()
