@@ -64,12 +64,17 @@ impl Error {
             Kind::StorageFull | Kind::QuotaExceeded => {
                 "; free some space or choose another folder with --out"
             }
+            Kind::NotADirectory | Kind::AlreadyExists => {
+                "; a file stands where a folder is wanted, choose another folder with --out"
+            }
             Kind::ReadOnlyFilesystem => "; choose another folder with --out",
             _ => "",
         };
         // Temporary files wrap the cause to add their own path, which no user has chosen.
-        let cause = error.get_ref().and_then(std::error::Error::source);
-        let cause = cause.map_or_else(|| error.to_string(), ToString::to_string);
+        let cause = match error.raw_os_error() {
+            None if error.get_ref().is_some() => error.kind().to_string(),
+            _ => error.to_string(),
+        };
         Self::file(path, format!("cannot {what}: {cause}{advice}"))
     }
 

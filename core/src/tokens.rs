@@ -52,6 +52,26 @@ pub enum Positions {
     },
 }
 
+impl Values {
+    /// Numbers of a token, or codes of the vocabulary.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Continuous { width } => width,
+            Self::Codes { vocabulary } => vocabulary,
+        }
+    }
+}
+
+impl Positions {
+    /// Rows of the table, or numbers of a position.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Index { max } => max,
+            Self::Continuous { width } => width,
+        }
+    }
+}
+
 /// The tokens of one object in one modality: a span, in the order the model reads it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tokens {

@@ -39,6 +39,22 @@ fn examples_in_help_parse() {
     }
 }
 
+/// Every `--set` that help mentions names a key of the recipe.
+#[test]
+fn keys_named_in_help_are_keys_of_the_recipe() {
+    let mut seen = 0;
+    for command in COMMANDS {
+        let help = succeeds(workspace(), &[command, "--help"]);
+        let words = help.split_whitespace().map(|w| w.trim_matches([';', ',']));
+        let keys = ["train.", "embed.", "probe.", "model.", "source.", "modality."];
+        for word in words.filter(|w| w.contains('=') && keys.iter().any(|k| w.starts_with(k))) {
+            succeeds(workspace(), &["recipes", "galaxy-grz", "--set", word]);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "only {seen}");
+}
+
 #[test]
 fn plugins_and_recipes_are_listed_as_text_and_json() {
     let text = succeeds(workspace(), &["plugins"]);
@@ -89,6 +105,16 @@ fn misuse_is_told_with_the_way_out() {
         (&["run", "--resume", "--out", "no-such-run"], "holds no run"),
         (&["probe", "no-such-run"], "holds no run"),
         (&["bench", "train", "--steps", "0"], "at least 1"),
+        (&["bench", "train", "--set", "model.width=1000000000000"], "model.width"),
+        (&["bench", "train", "--set", "model.layers=100000"], "GB"),
+        (&["run", "galaxy-grz", "--demo", "--set", "source.objects=0"], "`objects`"),
+        (&["run", "galaxy-grz", "--demo", "--set", "source.objects=99999999999999"], "`objects`"),
+        (&["run", "galaxy-grz", "--demo", "--set", "train.workers=100000000"], "train.workers"),
+        (&["run", "galaxy-grz", "--demo", "--set", "embed.batch=0"], "embed.batch"),
+        (
+            &["run", "galaxy-grz", "--demo", "--set", "train.checkpoints.log=1000000000000"],
+            "train.checkpoints",
+        ),
     ] {
         let error = fails(here, arguments, 2);
         assert!(error.contains(expected), "{arguments:?}: {error}");

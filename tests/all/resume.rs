@@ -59,6 +59,25 @@ fn a_resumed_run_keeps_its_model() {
     assert!(folder.path().join("r/checkpoints/step-000008").exists());
 }
 
+#[test]
+fn a_run_goes_on_with_its_own_data_and_recipe_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(folder.path(), &small("pretrain", "r", &[]));
+    let resume = ["pretrain", "--resume", "--out", "r"];
+    let error = fails(folder.path(), &[&resume[..], &["efigi"]].concat(), 2);
+    assert!(error.contains("galaxy-grz"), "{error}");
+    let error = fails(folder.path(), &[&resume[..], &["--set", "train.steps=3"]].concat(), 2);
+    assert!(error.contains("6 steps already"), "{error}");
+    // Other objects under the same recipe.
+    let manifest = folder.path().join("r/manifest.json");
+    let text = std::fs::read_to_string(&manifest).expect("readable");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    json["data_digest"] = "0".into();
+    std::fs::write(&manifest, json.to_string()).expect("writable");
+    let error = fails(folder.path(), &resume, 1);
+    assert!(error.contains("other objects"), "{error}");
+}
+
 /// An interrupt finishes the step, saves, and says how to go on.
 #[cfg(unix)]
 #[test]

@@ -77,9 +77,13 @@ fn stages_run_alone(folder: &Path) {
     let middle = ["embed", "r", "-q", "--set", "embed.layer=middle", "--checkpoint", "best"];
     succeeds(folder, &[&middle[..], &["--out", "middle"]].concat());
     assert_ne!(before, whole(&folder.join("middle"), "embeddings.npy"));
+    assert!(!folder.join("r/probes.json").exists(), "probes of older embeddings are gone");
     let table = succeeds(folder, &["probe", "r", "--set", "probe.fit.method=ridge"]);
     assert!(table.contains("random-init") && table.contains("raw pixels"), "{table}");
+    succeeds(folder, &["probe", "r", "--embeddings", "middle"]);
     succeeds(folder, &["report", "r"]);
+    let report = String::from_utf8(whole(&folder.join("r"), "report.html")).expect("UTF-8");
+    assert!(report.contains("method = &quot;ridge&quot;"), "the report has the recipe probed with");
     let error = fails(folder, &["embed", "r", "--set", "train.steps=3"], 2);
     assert!(error.contains("embed."), "{error}");
     let error = fails(folder, &["embed", "r", "--checkpoint", "5"], 2);

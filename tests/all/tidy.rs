@@ -36,6 +36,30 @@ fn no_file_passes_500_lines() {
     }
 }
 
+/// A function ends where a line closes its indentation.
+#[test]
+fn no_function_passes_60_lines() {
+    for (path, text) in sources() {
+        let mut open: Option<(usize, usize, &str)> = None;
+        for (number, line) in text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let code =
+                line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+            if open.is_none() && code.starts_with("fn ") && !line.trim_end().ends_with(';') {
+                open = Some((number, indent, line.trim()));
+            }
+            if let Some((start, at, name)) = open
+                && indent == at
+                && line.trim_end() == format!("{}}}", " ".repeat(at))
+            {
+                let lines = number + 1 - start;
+                assert!(lines <= 60, "{}:{}: {lines} lines: {name}", path.display(), start + 1);
+                open = None;
+            }
+        }
+    }
+}
+
 #[test]
 fn core_names_no_plugin_crate() {
     let mut manifest = workspace().join("core");

@@ -47,8 +47,32 @@ impl Backend for Cpu {
                 "there is no device cpu:{index}; all processors together are cpu:0"
             )));
         }
+        check_memory(model)?;
         engine::open::<CpuPlatform>(FlexDevice, model)
     }
+}
+
+/// Refuses a model whose parameters, gradients and moments alone exceed what is free.
+fn check_memory(model: &ModelConfig) -> Result<()> {
+    let parameters: f64 = model.parameters().iter().map(|p| p.elements() as f64).sum();
+    let needed = 16.0 * parameters; // four numbers of four bytes each
+    match free_memory() {
+        Some(free) if needed > free => Err(Error::Misuse(format!(
+            "a model of {parameters:.2e} parameters needs {:.0} GB for weights, gradients and \
+             AdamW's moments; {:.0} GB are free. Choose a smaller model.width or model.layers",
+            needed / 1e9,
+            free / 1e9
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that could be had, where the system tells it.
+fn free_memory() -> Option<f64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(1024.0 * kilobytes)
 }
 
 /// The processor's name where the system tells it, else its architecture.

@@ -104,10 +104,21 @@ pub fn write_folder_atomic(
     let failed = |what: &'static str| move |e: std::io::Error| Error::io(what, path, &e);
     let parent = folder_of(path);
     let filled = builder(path, 0o777)?.tempdir_in(&parent).map_err(failed("create"))?;
-    fill(filled.path())?;
+    fill(filled.path()).map_err(|error| as_if_in(path, filled.path(), error))?;
     sync_tree(filled.path()).map_err(failed("write"))?;
     put_folder(filled, path, &parent).map_err(failed("put in place"))?;
     sync_folder(&parent).map_err(failed("flush the folder of"))
+}
+
+/// An error about a file in the hidden folder, told as if it were in its place.
+fn as_if_in(place: &Path, hidden: &Path, error: Error) -> Error {
+    match error {
+        Error::File { path, message } => match path.strip_prefix(hidden) {
+            Ok(inside) => Error::File { path: place.join(inside), message },
+            Err(_) => Error::File { path, message },
+        },
+        other => other,
+    }
 }
 
 /// Renames `filled` to `path`. A folder cannot be renamed onto a filled one, so an older

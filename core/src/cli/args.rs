@@ -40,7 +40,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example: astropt embed runs/efigi --set embed.layer=middle")]
     Embed(EmbedArgs),
     /// Ask a run's embeddings for the objects' labels
-    #[command(after_help = "Example: astropt probe runs/efigi --set probe.method=ols")]
+    #[command(after_help = "Example: astropt probe runs/efigi --set probe.fit.method=ols")]
     Probe(ProbeArgs),
     /// Write a run's report.html
     #[command(after_help = "Example: astropt report runs/efigi")]
@@ -130,9 +130,12 @@ pub(crate) struct EmbedArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ProbeArgs {
-    /// Folder of the run, or one that holds embeddings.parquet
+    /// Folder of the run
     pub(crate) run: PathBuf,
-    /// Change a key of [probe], such as probe.method=ridge; may be repeated
+    /// Folder that `astropt embed --out` wrote [default: the run's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) embeddings: Option<PathBuf>,
+    /// Change a key of [probe], such as probe.fit.method=ridge; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }

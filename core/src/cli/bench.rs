@@ -15,7 +15,7 @@ use crate::data::{Batch, Purpose, Row};
 use crate::engine::{Layer, Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
-use crate::recipe::{Request, resolve};
+use crate::recipe::{Request, TrainConfig, resolve};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
 /// Steps before the clock starts: caches and thread pools warm up.
@@ -61,8 +61,9 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
         data: None,
     })?;
     let model = plan.model_config()?;
-    if args.steps == 0 || args.micro_batch == 0 {
-        return Err(Error::Misuse("--steps and --micro-batch must be at least 1".into()));
+    if args.steps == 0 || args.micro_batch == 0 || args.tokens == Some(0) {
+        let message = "--steps, --micro-batch and --tokens must be at least 1";
+        return Err(Error::Misuse(message.into()));
     }
     let purpose = if job == "train" { Purpose::Predict } else { Purpose::Read };
     let batch = random_batch(&model, args, purpose)?;
@@ -70,28 +71,16 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let mut session = chosen.backend.open(chosen.index, &model)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     session.set_recompute(plan.train.recompute);
-    let layer = Layer::Block(model.layers - 1);
-    let step = |session: &mut dyn Session| -> Result<f64> {
-        let start = Instant::now();
-        if job == "train" {
-            session.accumulate(&batch, 1.0)?;
-            session.step(&StepSettings {
-                lr: plan.train.final_lr,
-                betas: plan.train.betas,
-                eps: plan.train.eps,
-                weight_decay: plan.train.weight_decay,
-                clip: plan.train.clip,
-            })?;
-        } else {
-            session.hidden(&batch, layer)?;
-        }
-        Ok(start.elapsed().as_secs_f64())
+    let mut step = || match job {
+        "train" => train_step(session.as_mut(), &batch, &plan.train),
+        _ => session.hidden(&batch, Layer::Block(model.layers - 1)).map(drop),
     };
-    for _ in 0..WARM_UP {
-        step(session.as_mut())?;
-    }
-    let step_seconds =
-        (0..args.steps).map(|_| step(session.as_mut())).collect::<Result<Vec<_>>>()?;
+    (0..WARM_UP).try_for_each(|_| step())?;
+    let timed = |_| {
+        let start = Instant::now();
+        step().map(|()| start.elapsed().as_secs_f64())
+    };
+    let step_seconds = (0..args.steps).map(timed).collect::<Result<Vec<_>>>()?;
     let tokens = batch.rows * batch.len;
     let times = ModelTimes {
         job,
@@ -117,6 +106,12 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
             times.peak_rss_bytes as f64 / 1e6
         )
     })
+}
+
+fn train_step(session: &mut dyn Session, batch: &Batch, train: &TrainConfig) -> Result<()> {
+    session.accumulate(batch, 1.0)?;
+    let TrainConfig { final_lr: lr, betas, eps, weight_decay, clip, .. } = *train;
+    session.step(&StepSettings { lr, betas, eps, weight_decay, clip }).map(drop)
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -168,6 +163,9 @@ fn data(args: &BenchDataArgs, output: Output) -> Result<()> {
         set: args.set.clone(),
         ..Request::default()
     })?;
+    if args.objects == 0 {
+        return Err(Error::Misuse("--objects must be at least 1".into()));
+    }
     let source = plan.source.open(Path::new("."))?;
     let modalities = plan.build_modalities()?;
     let one = |index: usize| -> Result<()> {

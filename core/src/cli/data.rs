@@ -20,6 +20,11 @@ impl RecipeArgs {
             dataless: false,
         }
     }
+
+    /// The same, with data that will not be opened and nothing changed by `--set`.
+    pub(super) fn request_dataless(&self, name: &str) -> Request {
+        Request { data: None, set: Vec::new(), dataless: true, ..self.request(name) }
+    }
 }
 
 /// Opens the data of `plan`; relative paths start at the working folder.

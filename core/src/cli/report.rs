@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::checkpoint::write_bytes;
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
-use crate::probe::ProbeTable;
+use crate::probe::{ProbeTable, Statistics};
+use crate::recipe::{Plan, Pooling, ProbeProtocol};
 use crate::report::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts, render};
 use crate::run::{Manifest, RunFolder};
 use crate::train::{METRICS, Metric, TIMINGS, Timing, read_lines};
@@ -40,19 +41,53 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
             BTreeMap::new()
         },
         rejected: rejected(folder)?,
-        choices: plan
-            .notes
-            .iter()
-            .map(|(name, choice)| Choice {
-                name: name.clone(),
-                choice: choice.clone(),
-                meaning: String::new(),
-            })
-            .collect(),
+        choices: choices(plan)?,
         recipe_resolved: plan.recipe.clone(),
         ..ReportInput::default()
     };
     write_bytes(folder.file("report.html"), render(&input).as_bytes())
+}
+
+/// What the run chose where there is more than one tradition, read off its plan.
+fn choices(plan: &Plan) -> Result<Vec<Choice>> {
+    let mut out = Vec::new();
+    let mut add = |name: String, choice: String| {
+        out.push(Choice { name, choice, meaning: String::new() });
+    };
+    for (modality, built) in plan.build_modalities()? {
+        for (name, choice) in built.choices() {
+            add(format!("{name} ({modality})"), choice);
+        }
+    }
+    let embed = &plan.embed;
+    let (layer, tokens) = (embed.layer.to_string(), embed.tokens.to_string());
+    let pooling = match embed.pooling {
+        Pooling::Mean => "the mean over them",
+        Pooling::Last => "the last of them",
+        Pooling::None => "each of them",
+    };
+    add("Embedding".into(), format!("layer {layer}, tokens {tokens}, {pooling}").replace('"', ""));
+    let protocol = match plan.probe.protocol {
+        ProbeProtocol::TrainValidation => "fitted on training objects, scored on validation",
+        ProbeProtocol::ValidationTest => "fitted on validation objects, scored on test",
+        ProbeProtocol::Halves => {
+            "validation and test together, halved, as the paper's program did; the paper says \
+             fitted on validation, scored on test"
+        }
+    };
+    add("Probe objects".into(), protocol.into());
+    let fit = &plan.probe.fit;
+    let over = match fit.statistics {
+        Statistics::All => "over fitted and scored objects together",
+        Statistics::Train => "over fitted objects alone",
+    };
+    let cut = if fit.cut {
+        format!("labels beyond three median absolute deviations are dropped, {over}")
+    } else {
+        "none: every known label counts".into()
+    };
+    add("Outlier cut".into(), cut);
+    Ok(out)
 }
 
 fn zero_loss(metric: &Metric) -> Option<f64> {
@@ -128,13 +163,6 @@ fn previews(folder: &RunFolder) -> Result<Vec<Preview>> {
 }
 
 fn rejected(folder: &RunFolder) -> Result<Rejected> {
-    let path = folder.file("rejected.csv");
-    if !path.exists() {
-        return Ok(Rejected::default());
-    }
-    let broken = |e: csv::Error| Error::file(&path, format!("is not a table of ids: {e}"));
-    let mut table = csv::Reader::from_path(&path).map_err(broken)?;
-    let rows: Vec<(String, String)> =
-        table.deserialize().collect::<std::result::Result<_, _>>().map_err(broken)?;
-    Ok(Rejected { count: rows.len() as u64, examples: rows.into_iter().take(EXAMPLES).collect() })
+    let all = folder.read_rejected()?;
+    Ok(Rejected { count: all.len() as u64, examples: all.into_iter().take(EXAMPLES).collect() })
 }

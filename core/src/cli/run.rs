@@ -90,19 +90,30 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
     let data = data::open(&plan)?;
     let model = data.model().clone();
     progress::say(&format!(
-        "{}: {} parameters, {} objects ({} to train on), {}",
+        "{}: {} parameters, {} objects ({} to train on, {} with labels), {}",
         out.display(),
         quantity(model.parameter_count() as f64),
         data.len(),
         data.splits.train.len(),
+        data.labelled(),
         chosen.device
     ));
     let session = chosen.backend.open(chosen.index, &model)?;
     let (folder, manifest) = if args.resume {
         let (folder, old) = RunFolder::open(&out)?;
+        if old.data_digest != data.digest() {
+            return Err(Error::Failed(format!(
+                "{} was started on other objects: {} to train on then, {} now, or other ids or \
+                 splits; give the same data, or start a new run",
+                out.display(),
+                old.objects.get("train").copied().unwrap_or(0),
+                data.splits.train.len()
+            )));
+        }
+        data.resume_rejected(folder.read_rejected()?);
         (folder, Manifest { plan, ..old })
     } else {
-        let manifest = Manifest::new(plan, model.parameter_count(), &data.splits);
+        let manifest = Manifest::new(plan, &data);
         (RunFolder::create(&out, &manifest, args.overwrite)?, manifest)
     };
     Ok(OpenRun { folder, manifest, data, session, chosen })
@@ -129,9 +140,26 @@ fn resumed(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
             return Err(Error::Misuse("--resume needs --out DIR, the run to go on with".into()));
         }
     };
-    let (_, manifest) = RunFolder::open(&out)?;
+    let (folder, manifest) = RunFolder::open(&out)?;
+    if let Some(recipe) = &args.recipe
+        && resolve(&args.choice.request_dataless(recipe))?.name != manifest.plan.name
+    {
+        return Err(Error::Misuse(format!(
+            "{} is a run of the recipe {:?}, not of {recipe:?}",
+            out.display(),
+            manifest.plan.name
+        )));
+    }
+    let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
     let data = args.choice.data.as_deref();
     let plan = amend(&manifest.plan, &RESUMABLE, &args.choice.set, data)?;
+    if plan.train.steps < taken {
+        return Err(Error::Misuse(format!(
+            "{} has taken {taken} steps already, more than train.steps = {}",
+            out.display(),
+            plan.train.steps
+        )));
+    }
     Ok((plan, out))
 }
 

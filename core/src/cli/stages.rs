@@ -26,6 +26,7 @@ const RANDOM_INIT: &str = "embeddings-random-init.parquet";
 /// Plain features of the objects themselves.
 const RAW: &str = "embeddings-raw.parquet";
 const PROBES: &str = "probes.json";
+const REPORT: &str = "report.html";
 
 /// Names of the feature sets in the probe's table.
 const SETS: [(&str, &str); 3] =
@@ -55,6 +56,11 @@ fn step_fact(step: u64) -> BTreeMap<String, String> {
 pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     super::listen()?;
     let (folder, mut manifest) = RunFolder::open(&args.run)?;
+    if args.data.is_some() && args.out.is_none() {
+        return Err(Error::Misuse(
+            "--data needs --out DIR: the run's own embeddings are of its own objects".into(),
+        ));
+    }
     let saved = folder.checkpoint(&args.checkpoint)?;
     let (plan, parameters, step) = load_model(&saved.path)?;
     let plan = amend(&plan, &["embed."], &args.set, args.data.as_deref())?;
@@ -70,6 +76,7 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
     if args.out.is_none() {
         folder.write_rejected(&data.rejected())?;
+        manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
         record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
     }
     let path = out.join(EMBEDDINGS);
@@ -99,6 +106,13 @@ fn write_embeddings(
     step: u64,
     out: &Path,
 ) -> Result<Written> {
+    // What was made of older embeddings is stale the moment these are written.
+    for stale in [PROBES, REPORT] {
+        let path = out.join(stale);
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
+        }
+    }
     let workers = plan.train.workers;
     let target = |file: &str, npy: Option<&str>, key: &str, value: String| Target {
         parquet: out.join(file),
@@ -119,15 +133,24 @@ fn write_embeddings(
 
 /// `astropt probe`.
 pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
-    let (_, manifest) = RunFolder::open(&args.run)?;
+    let (folder, mut manifest) = RunFolder::open(&args.run)?;
     let plan = amend(&manifest.plan, &["probe."], &args.set, None)?;
-    let table = write_probes(&args.run, &plan.probe)?;
+    let from = args.embeddings.as_deref().unwrap_or(folder.path());
+    let table = write_probes(from, &plan.probe)?;
+    if args.embeddings.is_none() {
+        manifest.plan = plan;
+        folder.write_manifest(&manifest)?;
+    }
     output.result(&table, || describe(&table))
 }
 
 /// Probes the embeddings in `folder` and writes the table beside them.
 fn write_probes(folder: &Path, config: &ProbeConfig) -> Result<ProbeTable> {
-    let table = Embeddings::read_parquet(folder.join(EMBEDDINGS))?;
+    let path = folder.join(EMBEDDINGS);
+    if !path.exists() {
+        return Err(Error::file(&path, "is not there; `astropt embed` writes it"));
+    }
+    let table = Embeddings::read_parquet(path)?;
     let mut features = Vec::new();
     for (name, file) in SETS {
         let path = folder.join(file);
@@ -142,7 +165,7 @@ fn write_probes(folder: &Path, config: &ProbeConfig) -> Result<ProbeTable> {
         ProbeProtocol::TrainValidation => Split::named(&table.splits, &["train"], &["validation"]),
         ProbeProtocol::ValidationTest => Split::named(&table.splits, &["validation"], &["test"]),
         ProbeProtocol::Halves => {
-            Split::halved(&table.splits, &["validation", "test"], config.fit.seed)
+            Split::halved(&table.ids, &table.splits, &["validation", "test"], config.fit.seed)
         }
     };
     let probes = probe_table(&table, &sets, &config.labels, &split, &config.fit)?;

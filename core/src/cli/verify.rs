@@ -15,7 +15,14 @@ pub(super) fn verify(args: &VerifyArgs, output: Output) -> Result<ExitCode> {
     for folder in &args.cases {
         let weights = args.weights.as_ref().map(|file| folder.join(file));
         let open = |model: &_| chosen.backend.open(chosen.index, model);
-        let comparisons = crate::verify::verify(folder, weights.as_deref(), &open)?;
+        let comparisons = match crate::verify::verify(folder, weights.as_deref(), &open) {
+            Ok(comparisons) => comparisons,
+            Err(error) => {
+                agreed = false;
+                output.error(&error);
+                continue;
+            }
+        };
         agreed &= comparisons.iter().all(|c| c.ok);
         if output.json {
             for comparison in &comparisons {

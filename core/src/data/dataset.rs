@@ -90,6 +90,31 @@ impl Dataset {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes over the unusable objects that an earlier part of the run met.
+    pub fn resume_rejected(&self, earlier: Rejected) {
+        self.lock().extend(earlier);
+    }
+
+    /// A digest of all objects' ids, their order and their splits: it changes when the
+    /// data are not the same.
+    pub fn digest(&self) -> String {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        for split in [Split::Train, Split::Validation, Split::Test] {
+            hash.update(split.name().as_bytes());
+            for &index in self.splits.get(split) {
+                hash.update(&index.to_le_bytes());
+                hash.update(self.id(index).as_bytes());
+                hash.update(&[0]);
+            }
+        }
+        format!("{:032x}", hash.digest128())
+    }
+
+    /// Number of objects that have labels.
+    pub fn labelled(&self) -> usize {
+        (0..self.len()).filter(|&k| !self.labels(k as u32).is_empty()).count()
+    }
+
     /// Reads object `index`. An object that cannot be read or tokenised is `None`, and
     /// counted.
     ///
@@ -133,7 +158,8 @@ impl Dataset {
         if rejected.len() > self.budget {
             return Err(Error::Failed(format!(
                 "{} of {} objects cannot be used, more than train.max_rejected allows; the last: \
-                 {error}. Mend the data, or raise it with --set train.max_rejected=0.1",
+                 {error}. If all are like this the recipe's modality does not fit the data; else \
+                 mend the data, or allow more with --set train.max_rejected=0.1",
                 rejected.len(),
                 self.len()
             )));

@@ -51,7 +51,14 @@ impl Splits {
     /// when nothing is left to train on.
     pub fn of(source: &dyn Source, config: &SplitConfig) -> Result<Self> {
         let mut splits = Self::default();
+        if source.len() > u32::MAX as usize {
+            let message = format!("{} objects are more than one run can hold", source.len());
+            return Err(Error::Failed(message));
+        }
         for index in 0..source.len() {
+            if crate::stop::asked() {
+                return Err(Error::Interrupted("stopped before training began".into()));
+            }
             let id = source.id(index);
             let split = match &config.column {
                 Some(column) => by_label(&id, &source.labels(index), column, config)?,

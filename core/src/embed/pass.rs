@@ -107,7 +107,7 @@ impl Pass<'_> {
         let limit = self.config.tokens()?;
         let mut batches = Vec::new();
         for split in [Split::Train, Split::Validation, Split::Test] {
-            let chunks = self.data.splits.get(split).chunks(self.config.batch.max(1));
+            let chunks = self.data.splits.get(split).chunks(self.config.batch);
             batches.extend(chunks.map(|chunk| (split, chunk.to_vec())));
         }
         let splits: Vec<_> = batches.iter().map(|(split, chunk)| (*split, chunk.len())).collect();

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::tokens::{Positions, TokenSpec, Values};
 
+/// Largest number of layers, heads or width: far above any model trained so far.
+const MAX_SIZE: usize = 1 << 17;
+/// Largest token, vocabulary or position table.
+const MAX_TOKEN_SIZE: usize = 1 << 26;
+
 /// Everything that decides which parameters a model has and how they are used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +68,7 @@ pub struct ParameterSpec {
 impl ParameterSpec {
     /// Number of elements.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |n, &axis| n.saturating_mul(axis))
     }
 
     /// Whether it is a position table, which the paper's parameter counts leave out.
@@ -138,8 +143,10 @@ impl ModelConfig {
     pub fn check(&self) -> Result<()> {
         let positive = [("layers", self.layers), ("heads", self.heads), ("width", self.width)];
         for (name, value) in positive {
-            if value == 0 {
-                return Err(Error::Misuse(format!("model.{name} is 0; it must be at least 1")));
+            if value == 0 || value > MAX_SIZE {
+                return Err(Error::Misuse(format!(
+                    "model.{name} is {value}; it must lie between 1 and {MAX_SIZE}"
+                )));
             }
         }
         if !self.width.is_multiple_of(self.heads) {
@@ -152,6 +159,15 @@ impl ModelConfig {
             return Err(Error::Misuse(
                 "the model has no modality; add a [modality.NAME] table".into(),
             ));
+        }
+        for (name, spec) in &self.modalities {
+            let sizes = [spec.values.size(), spec.positions.size(), spec.max_tokens];
+            if let Some(size) = sizes.iter().find(|&&size| size > MAX_TOKEN_SIZE) {
+                return Err(Error::Misuse(format!(
+                    "modality.{name} asks for a table or token of {size} rows or numbers; at most \
+                     {MAX_TOKEN_SIZE}"
+                )));
+            }
         }
         Ok(())
     }
@@ -231,7 +247,7 @@ impl ModelConfig {
     /// Number of parameters without position tables: what the paper counts, N.
     pub fn parameter_count(&self) -> usize {
         let counted = self.parameters().into_iter().filter(|p| !p.is_position_table());
-        counted.map(|p| p.elements()).sum()
+        counted.fold(0, |n, p| n.saturating_add(p.elements()))
     }
 
     /// Floating-point operations of one training step per token, 6 N: the paper's measure,

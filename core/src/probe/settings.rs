@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -198,11 +195,15 @@ impl Split {
         Self { train: rows(train), test: rows(test) }
     }
 
-    /// Objects whose split is one of `names`, put together and halved in an order drawn from
-    /// `seed`: what the paper's program did with `validation` and `test`.
-    pub fn halved(splits: &[String], names: &[&str], seed: u64) -> Self {
+    /// Objects whose split is one of `names`, put together and halved by a hash of their
+    /// `ids` and `seed`, before any cut: what the paper's program did with `validation` and
+    /// `test`.
+    pub fn halved(ids: &[String], splits: &[String], names: &[&str], seed: u64) -> Self {
         let mut rows = Self::named(splits, names, &[]).train;
-        rows.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        rows.sort_by(|&a, &b| {
+            let hash = |row: usize| crate::data::unit_hash(&ids[row], seed);
+            hash(a).total_cmp(&hash(b)).then_with(|| ids[a].cmp(&ids[b]))
+        });
         let mut test = rows.split_off(rows.len().div_ceil(2));
         rows.sort_unstable();
         test.sort_unstable();
@@ -233,11 +234,12 @@ mod tests {
     fn halves_are_disjoint_and_repeatable() {
         let splits: Vec<String> =
             (0..101).map(|i| ["train", "test", "validation"][i % 3].to_owned()).collect();
-        let split = Split::halved(&splits, &["test", "validation"], 1);
+        let ids: Vec<String> = (0..101).map(|i| format!("o{i}")).collect();
+        let split = Split::halved(&ids, &splits, &["test", "validation"], 1);
         assert_eq!((split.train.len(), split.test.len()), (34, 33));
         assert!(split.train.iter().all(|i| !split.test.contains(i) && splits[*i] != "train"));
-        assert_eq!(split, Split::halved(&splits, &["test", "validation"], 1));
-        assert_ne!(split, Split::halved(&splits, &["test", "validation"], 2));
+        assert_eq!(split, Split::halved(&ids, &splits, &["test", "validation"], 1));
+        assert_ne!(split, Split::halved(&ids, &splits, &["test", "validation"], 2));
         assert_eq!(Split::named(&splits, &["train"], &["test"]).train.len(), 34);
     }
 }

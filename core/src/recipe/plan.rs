@@ -24,8 +24,6 @@ pub struct Plan {
     pub summary: String,
     /// The scale chosen, if the recipe has scales.
     pub scale: Option<String>,
-    /// Choices the recipe makes out loud, for the report.
-    pub notes: BTreeMap<String, String>,
     /// Where objects come from.
     pub source: Box<dyn SourceConfig>,
     /// What becomes tokens, by name.
@@ -81,8 +79,8 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 10] =
-    ["name", "summary", "notes", "source", "modality", "split", "model", "train", "embed", "probe"];
+const SECTIONS: [&str; 9] =
+    ["name", "summary", "source", "modality", "split", "model", "train", "embed", "probe"];
 
 /// Builds a plan from a merged recipe whose scale has been applied.
 pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
@@ -103,7 +101,6 @@ pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
     let plan = Plan {
         name: section(tree, "name")?,
         summary: optional(tree, "summary")?,
-        notes: optional(tree, "notes")?,
         source: source(tree)?,
         modalities: modalities(tree)?,
         split: optional(tree, "split")?,
@@ -126,8 +123,10 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
             tree.error(&[section, key], format!("{section}.{key} {message}"))
         }
     };
+    plan.source.check().map_err(|e| tree.error(&["source"], format!("source: {e}")))?;
     plan.split.check().map_err(at("split"))?;
     plan.train.check().map_err(at("train"))?;
+    plan.embed.check().map_err(at("embed"))?;
     let model = |error: Error| tree.error(&["model"], error.to_string());
     for (name, config) in &plan.modalities {
         let modality = config.build().map_err(|error| {
@@ -139,6 +138,7 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
         }
     }
     plan.model_config().map_err(model)?;
+    plan.train.checkpoints.check().map_err(at("train"))?;
     let embed = |key: &str, error: Error| tree.error(&["embed", key], error.to_string());
     plan.embed.layer(plan.model.layers).map_err(|e| embed("layer", e))?;
     plan.embed.tokens().map_err(|e| embed("tokens", e))?;

@@ -56,6 +56,12 @@ pub struct ModelSection {
     pub tokeniser: Tokeniser,
 }
 
+/// Most checkpoints that a schedule may ask for.
+const MAX_SAVES: u64 = 1_000_000;
+
+/// Most threads that may read data: more than any machine has cores.
+const MAX_WORKERS: usize = 1024;
+
 /// `[train]`: the optimisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,6 +239,9 @@ impl TrainConfig {
                 return Err((key, "must be at least 1".into()));
             }
         }
+        if self.workers > MAX_WORKERS {
+            return Err(("workers", format!("is {}; at most {MAX_WORKERS}", self.workers)));
+        }
         if !self.batch.is_multiple_of(self.micro_batch) {
             let message = format!("{} does not divide batch = {}", self.micro_batch, self.batch);
             return Err(("micro_batch", message));
@@ -259,9 +268,6 @@ impl TrainConfig {
             let message = format!("comes before warmup_steps = {}", self.warmup_steps);
             return Err(("decay_steps", message));
         }
-        if self.checkpoints.every == Some(0) {
-            return Err(("checkpoints", "every = 0; it must be at least 1".into()));
-        }
         Ok(())
     }
 }
@@ -284,6 +290,13 @@ impl SplitConfig {
 }
 
 impl EmbedConfig {
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.batch == 0 {
+            return Err(("batch", "must be at least 1".into()));
+        }
+        Ok(())
+    }
+
     /// The layer to read in a model of `layers` blocks.
     ///
     /// # Errors
@@ -332,6 +345,21 @@ impl std::fmt::Display for Choice {
 }
 
 impl CheckpointSchedule {
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        let counts = [
+            ("every", self.every, u64::MAX),
+            ("even", self.even, MAX_SAVES),
+            ("log", self.log, MAX_SAVES),
+        ];
+        for (key, count, most) in counts {
+            if count.is_some_and(|count| count == 0 || count > most) {
+                let message = format!("{key} must lie between 1 and {most}");
+                return Err(("checkpoints", message));
+            }
+        }
+        Ok(())
+    }
+
     /// The steps after which to save in a run of `steps`: sorted, without repeats, 0 and
     /// `steps` always among them.
     pub fn steps(&self, steps: u64) -> Vec<u64> {

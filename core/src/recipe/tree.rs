@@ -119,7 +119,7 @@ impl Tree {
         let dotted = path.join(".");
         Error::Recipe {
             place: self.place(&path),
-            message: format!("{dotted}: {}{}", error.message, suggestion(&error.message)),
+            message: format!("{dotted}: {}", readable(&error.message)),
         }
     }
 }
@@ -172,14 +172,20 @@ fn document_of(place: &str) -> String {
     place.rsplitn(3, ':').last().unwrap_or(place).to_owned()
 }
 
-/// serde's "unknown field `x`, expected one of `a`, `b`" names the candidates; this offers
-/// the nearest.
-fn suggestion(message: &str) -> String {
+/// serde's "unknown field `x`, expected one of `a`, `b`" becomes the nearest of the
+/// candidates, or all of them when none is near.
+fn readable(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     match quoted.next() {
-        Some(word) if unknown => nearest(word, &quoted.collect::<Vec<_>>()),
-        _ => String::new(),
+        Some(word) if unknown => match nearest(word, &quoted.collect::<Vec<_>>()) {
+            hint if hint.is_empty() => message.to_owned(),
+            hint => format!("unknown {word:?}{hint}"),
+        },
+        _ => message
+            .replace("expected u64", "expected a whole number of 0 or more")
+            .replace("expected usize", "expected a whole number of 0 or more")
+            .replace("expected f64", "expected a number"),
     }
 }
 

@@ -59,8 +59,6 @@ impl RunFolder {
             std::fs::create_dir_all(&folder)
                 .map_err(|e| Error::io("make the folder", &folder, &e))?;
         }
-        let text = &manifest.plan.recipe;
-        write_bytes(run.path.join(RECIPE), text.as_bytes())?;
         run.write_manifest(manifest)?;
         Ok(run)
     }
@@ -103,13 +101,14 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Writes the manifest.
+    /// Writes the manifest, and the recipe it resolves beside it.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let text = serde_json::to_string_pretty(manifest)
             .map_err(|e| Error::Failed(format!("cannot write the manifest: {e}")))?;
+        write_bytes(self.path.join(RECIPE), manifest.plan.recipe.as_bytes())?;
         write_bytes(self.path.join(MANIFEST), text.as_bytes())
     }
 
@@ -118,11 +117,8 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<Saved>> {
-        let folder = self.path.join(CHECKPOINTS);
-        let entries = std::fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, &e))?;
         let mut out = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|e| Error::io("read", &folder, &e))?;
+        for entry in entries(&self.path.join(CHECKPOINTS))? {
             let name = entry.file_name();
             let step = name.to_str().and_then(|n| n.strip_prefix("step-")?.parse().ok());
             if let Some(step) = step {
@@ -181,7 +177,9 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written.
     pub fn save_preview(&self, step: u64, png: &[u8]) -> Result<()> {
-        let path = self.path.join(PREVIEWS).join(format!("step-{step:06}.png"));
+        let folder = self.path.join(PREVIEWS);
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io("make the folder", &folder, &e))?;
+        let path = folder.join(format!("step-{step:06}.png"));
         write_bytes(&path, png)
     }
 
@@ -190,10 +188,8 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be read.
     pub fn previews(&self) -> Result<Vec<(u64, PathBuf)>> {
-        let folder = self.path.join(PREVIEWS);
-        let entries = std::fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, &e))?;
-        let mut out: Vec<_> = entries
-            .flatten()
+        let mut out: Vec<_> = entries(&self.path.join(PREVIEWS))?
+            .into_iter()
             .filter_map(|entry| {
                 let name = entry.file_name();
                 let step = name.to_str()?.strip_prefix("step-")?.strip_suffix(".png")?;
@@ -211,6 +207,20 @@ impl RunFolder {
     pub fn write_rejected(&self, rejected: &Rejected) -> Result<()> {
         let bytes = csv_bytes(rejected).map_err(|e| Error::Failed(e.to_string()))?;
         write_bytes(self.path.join(REJECTED), &bytes)
+    }
+
+    /// The unusable objects listed so far.
+    ///
+    /// # Errors
+    /// When `rejected.csv` is there but cannot be read.
+    pub fn read_rejected(&self) -> Result<Rejected> {
+        let path = self.path.join(REJECTED);
+        if !path.exists() {
+            return Ok(Rejected::new());
+        }
+        let broken = |e: csv::Error| Error::file(&path, format!("is not a table of ids: {e}"));
+        let mut table = csv::Reader::from_path(&path).map_err(broken)?;
+        table.deserialize().collect::<std::result::Result<_, _>>().map_err(broken)
     }
 
     /// Deletes what this program wrote, and nothing else.
@@ -232,6 +242,15 @@ impl RunFolder {
             gone.map_err(|e| Error::io("delete", &path, &e))?;
         }
         Ok(())
+    }
+}
+
+/// What a folder holds; nothing when it is not there.
+fn entries(folder: &Path) -> Result<Vec<std::fs::DirEntry>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.flatten().collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Error::io("read", folder, &e)),
     }
 }
 

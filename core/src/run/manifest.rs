@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Split, Splits};
+use crate::data::{Dataset, Split};
 use crate::recipe::Plan;
 
 /// Version of the run folder's format.
@@ -26,6 +26,8 @@ pub struct Manifest {
     pub plan: Plan,
     /// Number of objects by split.
     pub objects: BTreeMap<String, u64>,
+    /// Digest of the objects' ids, order and splits.
+    pub data_digest: String,
     /// Number of parameters, position tables not counted.
     pub parameters: usize,
     /// What was done, in order.
@@ -51,9 +53,9 @@ pub struct StageRecord {
 
 impl Manifest {
     /// The manifest of a new run of `plan`.
-    pub fn new(plan: Plan, parameters: usize, splits: &Splits) -> Self {
+    pub fn new(plan: Plan, data: &Dataset) -> Self {
         let objects = [Split::Train, Split::Validation, Split::Test]
-            .map(|split| (split.name().to_owned(), splits.get(split).len() as u64));
+            .map(|split| (split.name().to_owned(), data.splits.get(split).len() as u64));
         Self {
             format: FORMAT,
             program: format!("astropt {}", env!("CARGO_PKG_VERSION")),
@@ -61,7 +63,8 @@ impl Manifest {
             command: std::env::args().collect::<Vec<_>>().join(" "),
             objects: BTreeMap::from(objects),
             plan,
-            parameters,
+            data_digest: data.digest(),
+            parameters: data.model().parameter_count(),
             stages: Vec::new(),
         }
     }

@@ -50,6 +50,12 @@ pub trait Modality: Send + Sync {
         Ok(None)
     }
 
+    /// Choices made where there is more than one tradition, as name and what was chosen, for
+    /// the report.
+    fn choices(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Plain features of the observation itself, no model involved, that a probe on the
     /// embedding has to beat: for an image, its pixels averaged to a coarse grid. Always of
     /// the same length. `None`: the object lacks the modality, or there are none to give.

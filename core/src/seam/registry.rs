@@ -106,14 +106,14 @@ fn find<T>(
     })
 }
 
-/// `; did you mean "…"?` for the candidate nearest to `word`, or nothing.
+/// ` (did you mean "…"?)` for the candidate nearest to `word`, or nothing.
 pub(crate) fn nearest(word: &str, candidates: &[&str]) -> String {
     candidates
         .iter()
         .map(|c| (strsim::damerau_levenshtein(word, c), c))
         .min()
         .filter(|(distance, c)| *distance <= 1 + c.len().max(word.len()) / 3)
-        .map(|(_, c)| format!("; did you mean {c:?}?"))
+        .map(|(_, c)| format!(" (did you mean {c:?}?)"))
         .unwrap_or_default()
 }
 
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_offered_only_when_near() {
-        assert_eq!(nearest("spirl", &["raster", "spiral"]), "; did you mean \"spiral\"?");
+        assert_eq!(nearest("spirl", &["raster", "spiral"]), " (did you mean \"spiral\"?)");
         assert_eq!(nearest("zzzzzz", &["raster", "spiral"]), "");
     }
 }

@@ -14,6 +14,14 @@ use crate::observation::{Labels, Observation};
 /// [`register_source!`](crate::register_source).
 #[typetag::serde(tag = "kind")]
 pub trait SourceConfig: Debug + Send + Sync {
+    /// Checks what can be checked without touching the data.
+    ///
+    /// # Errors
+    /// When a value cannot be; names the key.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens the source: lists its objects without reading their data.
     /// `root` is the folder relative paths start from.
     ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::evaluate::evaluate;
-use super::metrics::{MeanLosses, Metric, MetricsWriter, Timing};
+use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_lines};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
 use crate::data::{Batch, Dataset, Loader, Split};
@@ -86,7 +86,7 @@ impl<'a> Trainer<'a> {
     pub fn run(mut self) -> Result<Summary> {
         let train = &self.manifest.plan.train;
         let saves = train.checkpoints.steps(train.steps);
-        let mut validation_loss = None;
+        let mut validation_loss = self.last_validation()?;
         let mut loader = self.loader();
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
         if self.state.step == 0 {
@@ -125,6 +125,15 @@ impl<'a> Trainer<'a> {
             self.run.path().display()
         ));
         Ok(summary)
+    }
+
+    /// Validation loss of the last evaluation before this part of the run.
+    fn last_validation(&self) -> Result<Option<f64>> {
+        let metrics: Vec<Metric> = read_lines(&self.run.file(METRICS))?;
+        Ok(metrics.iter().rev().find_map(|metric| match metric {
+            Metric::Validation { loss, .. } => Some(*loss),
+            Metric::Train { .. } => None,
+        }))
     }
 
     /// The micro-batches from the next step on.
@@ -201,8 +210,8 @@ impl<'a> Trainer<'a> {
         };
         Error::Failed(format!(
             "at step {} the loss is {loss} and the gradient's norm {grad_norm}, on objects {}{more}; \
-             lower train.peak_lr or look at these objects. The last checkpoint is whole: go on from \
-             it with --resume --out {}",
+             look at these objects, or start a new run with a lower train.peak_lr. The last \
+             checkpoint in {} is whole",
             self.state.step + 1,
             ids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "),
             self.run.path().display()

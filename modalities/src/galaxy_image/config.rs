@@ -252,11 +252,6 @@ impl GalaxyImageConfig {
         if !(self.loss_weight.is_finite() && self.loss_weight >= 0.0) {
             return Err(format!("`loss_weight` is {}; it must be 0 or more", self.loss_weight));
         }
-        if self.orientation.is_some() && self.order == Order::Raster {
-            return Err("`orientation` turns the spiral and means nothing to \
-                        `order = \"raster\"`; leave one of them out"
-                .to_owned());
-        }
         if let Some(band) = self.rgb.iter().flatten().find(|&&band| band >= self.bands) {
             return Err(format!("`rgb` names band {band}; bands run from 0 to {}", self.bands - 1));
         }
@@ -313,7 +308,6 @@ mod tests {
             ("size = 32\npositions = 3", "`positions`"),
             ("size = 32\nstretch = { arcsinh = 0 }", "`stretch.arcsinh`"),
             ("size = 32\nloss_weight = -1.0", "`loss_weight`"),
-            ("size = 32\norder = 'raster'\norientation = 'figure-1'", "`orientation`"),
             ("size = 32\nrgb = [0, 1, 3]", "`rgb`"),
         ] {
             let error = build(text).expect_err(text);

@@ -141,6 +141,32 @@ impl Modality for GalaxyImage {
         self.spec.clone()
     }
 
+    fn choices(&self) -> Vec<(String, String)> {
+        let config = &self.config;
+        let order = match (config.order, config.orientation.unwrap_or_default()) {
+            (Order::Raster, _) => "row by row from the top left",
+            (Order::Spiral, Orientation::Astropt) => {
+                "a spiral from the centre out as the paper's program has it; the paper's Figure 1 \
+                 shows it turned by 180 degrees"
+            }
+            (Order::Spiral, Orientation::Figure1) => {
+                "a spiral from the centre out as the paper's Figure 1 shows it; its program had it \
+                 turned by 180 degrees"
+            }
+        };
+        let axes = match config.axes {
+            Axes::File => "as in the file; the paper's program swapped x and y for hub images",
+            Axes::Hub => "x and y swapped, as the paper's program did for images from the hub",
+        };
+        let standardise = match config.standardise {
+            Standardise::Patch => "each patch to mean 0 and standard deviation 1",
+            Standardise::None => "none",
+        };
+        [("Patch order", order), ("Image axes", axes), ("Standardisation", standardise)]
+            .map(|(name, choice)| (name.to_owned(), choice.to_owned()))
+            .into()
+    }
+
     fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
         let Some(window) = self.window(observation)? else {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! Which files there are, in which order, and what their objects are called.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use astropt_core::{Error, Result};
@@ -15,30 +15,11 @@ pub(super) struct Listing {
     base: PathBuf,
     /// Relative paths with `/` between folders.
     paths: Vec<Box<str>>,
-    naming: Naming,
-}
-
-/// What of a path is the object's id: the first of these that is unique.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Naming {
-    Stem,
-    WithoutExtension,
-    Path,
 }
 
 /// Whether `path` is called like an image.
 pub(super) fn is_image(path: &Path) -> bool {
     has_extension(path, &EXTENSIONS)
-}
-
-impl Naming {
-    fn id(self, path: &str) -> &str {
-        match self {
-            Self::Stem => without_extension(file_name(path)),
-            Self::WithoutExtension => without_extension(path),
-            Self::Path => path,
-        }
-    }
 }
 
 impl Listing {
@@ -65,15 +46,19 @@ impl Listing {
                 "neither an image, a folder of images nor a .txt list of them; give the folder",
             ));
         };
-        let unique = |naming: &Naming| {
-            let mut seen = HashSet::with_capacity(paths.len());
-            paths.iter().all(|path| seen.insert(naming.id(path)))
-        };
-        let naming = [Naming::Stem, Naming::WithoutExtension]
-            .into_iter()
-            .find(unique)
-            .unwrap_or(Naming::Path);
-        Ok(Self { base, paths, naming })
+        let mut ids = HashMap::with_capacity(paths.len());
+        for path in &paths {
+            if let Some(other) = ids.insert(without_extension(path), path) {
+                return Err(Error::file(
+                    base.join(&**path),
+                    format!(
+                        "would be the same object as {other}: an object's id is the path without \
+                         its extension; remove one, or name the files wanted in a .txt list"
+                    ),
+                ));
+            }
+        }
+        Ok(Self { base, paths })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,7 +82,7 @@ impl Listing {
 
     /// Id of image `index`.
     pub(super) fn id(&self, index: usize) -> &str {
-        self.naming.id(&self.paths[index])
+        without_extension(&self.paths[index])
     }
 
     /// The images by every name a table may call them.
@@ -246,7 +231,7 @@ mod tests {
 
     fn listing(paths: &[&str]) -> Listing {
         let paths = paths.iter().map(|&p| p.into()).collect();
-        Listing { base: PathBuf::new(), paths, naming: Naming::Path }
+        Listing { base: PathBuf::new(), paths }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The source `image-folder`: JPEG, PNG and TIFF files, and a table of labels beside them.
 //!
 //! Objects are ordered by their path relative to the folder, or as the list file has them.
-//! An object's id is the file's stem when no two files of the folder share one, else its
-//! relative path without the extension, else the relative path. Its one field, `image`, is
-//! `[height, width, bands]` in the file's own type; see [`decode`](crate::sources::decode).
+//! An object's id is its path relative to the folder, without the extension: it does not
+//! change when other files come or go. Its one field, `image`, is `[height, width, bands]` in
+//! the file's own type; see [`decode`](crate::sources::decode).
 //!
 //! Labels come from a CSV or Parquet table that names a file, or its stem, in one of its
 //! columns. Rows that name no file and files that no row names are fine, as long as at least
-//! one pair is found; when several rows name one file, the first counts.
+//! one pair is found. Where several rows name one file, a label they disagree on is unknown;
+//! two columns that name equally many files, but different ones, are refused.
 
 mod labels;
 mod listing;
@@ -45,7 +46,8 @@ pub struct ImageFolderConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
     /// Column of the table that names the files: by stem, file name or relative path. By
-    /// default the column that names most of them.
+    /// default the column that names most of them; a column of numbers is looked at only
+    /// when it is called like a name (`id`, `file`, `image` and the like).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_column: Option<String>,
 }

@@ -33,6 +33,9 @@ const BANDS: usize = 3;
 /// Largest side of a stamp, in pixels.
 const MAX_SIZE: usize = 4096;
 
+/// Most galaxies: ten times the largest survey's.
+const MAX_OBJECTS: usize = 1_000_000_000;
+
 /// Configuration of the source `synthetic`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,9 +81,12 @@ struct Synthetic(SyntheticConfig);
 
 #[typetag::serde(name = "synthetic")]
 impl SourceConfig for SyntheticConfig {
-    fn open(&self, _root: &Path) -> Result<Box<dyn Source>> {
-        if self.objects == 0 {
-            return Err(Error::Misuse("`objects` is 0; ask for at least one galaxy".to_owned()));
+    fn check(&self) -> Result<()> {
+        if self.objects == 0 || self.objects > MAX_OBJECTS {
+            return Err(Error::Misuse(format!(
+                "`objects` is {}; it must lie between 1 and {MAX_OBJECTS}",
+                self.objects
+            )));
         }
         if self.size == 0 || self.size > MAX_SIZE {
             return Err(Error::Misuse(format!(
@@ -91,6 +97,11 @@ impl SourceConfig for SyntheticConfig {
         if !(self.noise.is_finite() && self.noise >= 0.0) {
             return Err(Error::Misuse(format!("`noise` is {}; it must be 0 or more", self.noise)));
         }
+        Ok(())
+    }
+
+    fn open(&self, _root: &Path) -> Result<Box<dyn Source>> {
+        self.check()?;
         Ok(Box::new(Synthetic(self.clone())))
     }
 }
