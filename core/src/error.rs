@@ -65,7 +65,7 @@ impl Error {
                 "; free some space or choose another folder with --out"
             }
             Kind::NotADirectory | Kind::AlreadyExists => {
-                "; a file stands where a folder is wanted, choose another folder with --out"
+                "; a file stands where a folder is wanted, or the other way round"
             }
             Kind::ReadOnlyFilesystem => "; choose another folder with --out",
             _ => "",
