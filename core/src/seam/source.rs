@@ -30,6 +30,15 @@ pub trait SourceConfig: Debug + Send + Sync {
     fn open(&self, root: &Path) -> Result<Box<dyn Source>>;
 }
 
+/// Runs of objects that are read together: row groups of Parquet, chunks of HDF5.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Index of the first object of each group: ascending, from 0, without repeats.
+    pub starts: Vec<u32>,
+    /// How many groups the source can hold at once, at least 1.
+    pub held: usize,
+}
+
 /// A reader of observations by index. The order is a property of the data (sorted paths,
 /// row numbers), the same at every opening; shuffling is the core's work.
 pub trait Source: Send + Sync {
@@ -46,6 +55,15 @@ pub trait Source: Send + Sync {
 
     /// Labels of object `index`, without reading its data.
     fn labels(&self, index: usize) -> Labels;
+
+    /// How objects lie in the data, where reading neighbours together is much cheaper than
+    /// reading any object at any time. `None`: every order costs the same.
+    ///
+    /// Training then reads a few groups at a time, in a shuffled order, and the source may
+    /// hold what it has read of that many groups.
+    fn groups(&self) -> Option<Groups> {
+        None
+    }
 
     /// Reads object `index`. Called from several threads at once; a pure function.
     ///
