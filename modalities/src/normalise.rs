@@ -144,7 +144,8 @@ pub(crate) fn robust(numbers: &[f64]) -> Affine {
     let offset = median(numbers);
     let deviations: Vec<f64> = numbers.iter().map(|x| (x - offset).abs()).collect();
     let scale = MAD_TO_SIGMA * median(&deviations);
-    if scale > EVEN * largest(numbers) {
+    let sizes: Vec<f64> = numbers.iter().map(|x| x.abs()).collect();
+    if scale > EVEN * median(&sizes) {
         Affine { offset, scale }
     } else {
         Affine { offset, ..moments(numbers) }

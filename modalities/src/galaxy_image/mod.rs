@@ -18,7 +18,7 @@ pub use crate::normalise::Stretch;
 pub use config::{Axes, Crop, GalaxyImageConfig, Order, Orientation, PreviewStyle, Standardise};
 pub use spiral::spiral;
 
-use astropt_core::observation::{Array, Data, Observation};
+use astropt_core::observation::{Array, Data, Field, Observation};
 use astropt_core::seam::{Modality, Preview};
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
@@ -205,6 +205,12 @@ impl Modality for GalaxyImage {
         }
         let side = self.layout.pixels();
         Array::new(vec![side, side, self.config.bands], Data::F32(pixels))
+    }
+
+    fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
+        let field = Field { array: self.detokenise(tokens)?, unit: None };
+        let fields = [(self.config.field.clone(), field)].into();
+        Ok(Some(Observation { fields, ..Observation::default() }))
     }
 
     fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {
