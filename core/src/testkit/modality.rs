@@ -21,8 +21,9 @@ pub struct Sample<'a> {
     pub observation: Observation,
     /// The array of it that the modality reads first; checks damage this one.
     pub field: &'a str,
-    /// How far `detokenise(tokenise(x))` may be from the array, in its own units; `None`
-    /// when the tokens are not meant to give it back.
+    /// How far `detokenise(tokenise(x))` may be from the array, in its own units; what
+    /// `reconstruct` gives, if anything, must then make the same tokens again. `None` when the
+    /// tokens are not meant to give the array back.
     pub inverse_within: Option<f64>,
 }
 

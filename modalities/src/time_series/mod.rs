@@ -142,9 +142,15 @@ impl Modality for TimeSeries {
         if self.config.standardise == Standardise::Series {
             tokens.affine = vec![affine.pair(); tokens.len];
         }
-        let numbers = tokens.values.iter().chain(&tokens.positions);
-        let sound = numbers.chain(tokens.affine.as_flattened()).all(|x| x.is_finite());
-        if sound { Ok(Some(tokens)) } else { Err(overflow(&observation.id, &self.config.value)) }
+        let finite = |numbers: &[f32]| numbers.iter().all(|x| x.is_finite());
+        let wrong = if !finite(&tokens.positions) {
+            &self.config.time
+        } else if !finite(&tokens.values) || !finite(tokens.affine.as_flattened()) {
+            &self.config.value
+        } else {
+            return Ok(Some(tokens));
+        };
+        Err(overflow(&observation.id, wrong))
     }
 
     /// Values `[samples]` in the file's unit, in order of time.
