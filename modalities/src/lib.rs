@@ -2,12 +2,23 @@
 //!
 //! | kind | seam | module |
 //! |---|---|---|
+//! | `codes` | modality | [`codes`]: integers of a declared vocabulary |
 //! | `galaxy-image` | modality | [`galaxy_image`]: pixels -> standardised patches in spiral order |
+//! | `scalar` | modality | [`scalar`]: numbers of a catalogue -> one token |
+//! | `spectrum` | modality | [`spectrum`]: flux -> windows of samples, placed by wavelength |
+//! | `time-series` | modality | [`time_series`]: irregular samples -> tokens, placed by time |
 //! | `image-folder` | source | [`sources::image_folder`]: JPEG, PNG and TIFF files with a table of labels |
 //! | `synthetic` | source | [`sources::synthetic`]: a survey of simulated galaxies, no file needed |
 //!
 //! Each registers itself with the seams of `astropt_core`; a program that links this crate
 //! (`use astropt_modalities as _;`) can name them in its recipes.
 
+pub mod codes;
+mod fields;
 pub mod galaxy_image;
+mod normalise;
+mod plot;
+pub mod scalar;
 pub mod sources;
+pub mod spectrum;
+pub mod time_series;
