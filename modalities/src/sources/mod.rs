@@ -4,6 +4,7 @@ pub mod axes;
 pub mod decode;
 pub mod fits;
 mod guard;
+pub mod hdf5;
 pub mod image_folder;
 mod labels;
 mod listing;

@@ -1,7 +1,9 @@
 //! One binary for all tests that cross modules.
 
 mod conformance;
+mod fits;
 mod fixtures;
 mod golden;
+mod hdf5;
 mod image_folder;
 mod round_trip;
