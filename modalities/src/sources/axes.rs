@@ -44,8 +44,12 @@ impl Axes {
 /// `[rows, columns]` -> `[columns, rows]`.
 pub(crate) fn transposed(data: &Data, rows: usize, columns: usize) -> Data {
     fn turn<T: Copy>(data: &[T], rows: usize, columns: usize) -> Vec<T> {
-        let column = |c: usize| data.iter().skip(c).step_by(columns.max(1)).take(rows).copied();
-        (0..columns).flat_map(column).collect()
+        let mut turned = data.to_vec();
+        for (r, row) in data.chunks_exact(columns.max(1)).enumerate() {
+            let places = turned.iter_mut().skip(r).step_by(rows.max(1));
+            places.zip(row).for_each(|(place, &number)| *place = number);
+        }
+        turned
     }
     match data {
         Data::U8(v) => Data::U8(turn(v, rows, columns)),

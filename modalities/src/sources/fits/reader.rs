@@ -93,6 +93,7 @@ impl Reader {
         if offset < self.start || end > self.start + self.window.len() as u64 {
             let wanted = (len as u64).max(AHEAD.min(self.len - offset));
             self.window.clear();
+            self.window.reserve_exact(wanted as usize);
             self.start = offset;
             file.seek(SeekFrom::Start(offset)).map_err(|e| format!("cannot seek: {e}"))?;
             file.take(wanted)
