@@ -3,7 +3,9 @@
 //! | kind | seam | module |
 //! |---|---|---|
 //! | `codes` | modality | [`codes`]: integers of a declared vocabulary |
+//! | `fits` | source | [`sources::fits`]: FITS images, cubes, spectra and light curves, by HDU and column |
 //! | `galaxy-image` | modality | [`galaxy_image`]: pixels -> standardised patches in spiral order |
+//! | `hdf5` | source | [`sources::hdf5`]: rows of datasets in HDF5 files |
 //! | `scalar` | modality | [`scalar`]: numbers of a catalogue -> one token |
 //! | `spectrum` | modality | [`spectrum`]: flux -> windows of samples, placed by wavelength |
 //! | `time-series` | modality | [`time_series`]: irregular samples -> tokens, placed by time |

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use astropt_core::observation::{Array, Data, Field, Observation};
 use astropt_core::seam::{Modality, Source, find_modality, find_source};
+use serde_json::Value;
 
 /// The modality `kind` with this table.
 pub(crate) fn modality(kind: &str, table: &str) -> Box<dyn Modality> {
@@ -67,4 +68,41 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
 /// A file kept with the tests.
 pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// A file or folder that a script beside it has made.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// Numbers against what another program answered: integers alike, floats to single precision,
+/// null for NaN.
+pub(crate) fn assert_numbers(data: &Data, answer: &Value, what: &str) {
+    let answer = answer.as_array().expect("numbers");
+    assert_eq!(data.len(), answer.len(), "{what}");
+    let integers: Option<Vec<i64>> = match data {
+        Data::U8(v) => Some(v.iter().map(|&x| x.into()).collect()),
+        Data::U16(v) => Some(v.iter().map(|&x| x.into()).collect()),
+        Data::I64(v) => Some(v.clone()),
+        Data::F32(_) | Data::F64(_) => None,
+    };
+    let floats: Vec<f64> = match data {
+        Data::F64(v) => v.clone(),
+        data => data.to_f32().iter().map(|&x| x.into()).collect(),
+    };
+    for (k, answer) in answer.iter().enumerate() {
+        if let Some(integers) = &integers {
+            let whole = answer.as_i64().or(answer.as_bool().map(i64::from));
+            assert_eq!(Some(integers[k]), whole, "{what}, number {k}");
+            continue;
+        }
+        match answer.as_f64() {
+            None => assert!(floats[k].is_nan(), "{what}, number {k}: {} is not NaN", floats[k]),
+            Some(answer) => {
+                let error = (floats[k] - answer).abs();
+                let near = error <= 1e-6 * answer.abs();
+                assert!(near, "{what}, number {k}: {} for {answer}", floats[k]);
+            }
+        }
+    }
 }

@@ -2,8 +2,10 @@
 
 mod conformance;
 mod faults;
+mod fits;
 mod fixtures;
 mod golden;
+mod hdf5;
 mod image_folder;
 mod round_trip;
 mod spectrum;

@@ -1,4 +1,4 @@
-//! A table on disk, CSV or Parquet, read row by row.
+//! A table on disk, CSV, Parquet or FITS, read row by row.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,11 @@ use astropt_core::observation::Label;
 use astropt_core::{Error, Result};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::fits;
+
 /// A table of labels.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     path: PathBuf,
     format: Format,
     columns: Vec<String>,
@@ -22,12 +24,13 @@ pub(super) struct Table {
 #[derive(Clone, Copy, Debug)]
 enum Format {
     Csv,
+    Fits,
     Parquet,
 }
 
 /// One cell of a table.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cell<'a> {
+pub(crate) enum Cell<'a> {
     /// As written in a CSV file, of whatever type.
     Written(&'a str),
     /// A text column's.
@@ -42,7 +45,7 @@ pub(super) enum Cell<'a> {
 
 impl Cell<'_> {
     /// Calls `f` with the text that could name a file.
-    pub(super) fn with_name<T>(self, f: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    pub(crate) fn with_name<T>(self, f: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         match self {
             Self::Written(text) | Self::Text(text) => f(text),
             Self::Integer(number) => f(&number.to_string()),
@@ -51,7 +54,7 @@ impl Cell<'_> {
     }
 
     /// The label it holds.
-    pub(super) fn label(self) -> Option<Label> {
+    pub(crate) fn label(self) -> Option<Label> {
         match self {
             Self::Written(text) => Label::parse(text),
             Self::Text(text) => (!text.is_empty()).then(|| Label::Text(text.to_owned())),
@@ -66,13 +69,17 @@ impl Table {
     /// Opens a table and reads the names of its columns.
     ///
     /// # Errors
-    /// When it cannot be read, is neither CSV nor Parquet, or names a column twice.
-    pub(super) fn open(path: PathBuf) -> Result<Self> {
+    /// When it cannot be read, is of none of the three kinds, or names a column twice.
+    pub(crate) fn open(path: PathBuf) -> Result<Self> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         let format = match extension.as_str() {
             "csv" => Format::Csv,
+            "fits" | "fit" => Format::Fits,
             "parquet" => Format::Parquet,
-            _ => return Err(Error::file(path, "a table of labels is a .csv or .parquet file")),
+            _ => {
+                let message = "a table of labels is a .csv, .parquet or .fits file";
+                return Err(Error::file(path, message));
+            }
         };
         let columns: Vec<String> = match format {
             Format::Csv => csv_reader(&path)?
@@ -81,6 +88,7 @@ impl Table {
                 .iter()
                 .map(|name| name.trim().to_owned())
                 .collect(),
+            Format::Fits => fits::label_columns(&path)?,
             Format::Parquet => {
                 let schema = parquet_builder(&path)?.schema().clone();
                 schema.fields().iter().map(|field| field.name().clone()).collect()
@@ -97,12 +105,12 @@ impl Table {
         Ok(Self { path, format, columns })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Names of the columns.
-    pub(super) fn columns(&self) -> &[String] {
+    pub(crate) fn columns(&self) -> &[String] {
         &self.columns
     }
 
@@ -110,9 +118,10 @@ impl Table {
     ///
     /// # Errors
     /// When the file is damaged; a CSV error names the line.
-    pub(super) fn for_each(&self, row: &mut dyn FnMut(&[Cell<'_>])) -> Result<()> {
+    pub(crate) fn for_each(&self, row: &mut dyn FnMut(&[Cell<'_>])) -> Result<()> {
         match self.format {
             Format::Csv => self.for_each_csv(row),
+            Format::Fits => fits::for_each_row(&self.path, row),
             Format::Parquet => self.for_each_parquet(row),
         }
     }
