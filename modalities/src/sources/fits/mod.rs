@@ -48,7 +48,7 @@ use self::index::Index;
 use self::reader::{KEPT, Reader, Unpacked};
 use super::labels::LabelTable;
 use super::listing::{FileKind, Names};
-use super::table::Cell;
+use super::tabular::Cell;
 
 pub use self::config::{Arms, FieldConfig, FitsConfig, Name, Objects, Transform};
 
