@@ -115,7 +115,11 @@ fn check_names<'a>(
 impl<P: Platform> DeviceSession<P> {
     /// The parameters as leaves; `track` asks for gradients.
     fn weights(&self, track: bool) -> Weights<P> {
-        let mut weights = Weights { vectors: BTreeMap::new(), matrices: BTreeMap::new() };
+        let mut weights = Weights {
+            vectors: BTreeMap::new(),
+            matrices: BTreeMap::new(),
+            recompute: self.recompute,
+        };
         for parameter in &self.parameters {
             let name = parameter.spec.name.clone();
             if let [rows, columns] = parameter.spec.shape[..] {
@@ -242,13 +246,8 @@ impl<P: Platform> Session for DeviceSession<P> {
         self.check(batch)?;
         let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
         let weights = self.weights(true);
-        let found = if self.recompute {
-            let frozen = self.weights(false);
-            gradient::by_block(&device_batch, &self.model, &weights, &frozen, scale)
-        } else {
-            gradient::whole(&device_batch, &self.model, &weights, scale)
-        };
-        let Differentiation { total, modalities, mut gradients } = found;
+        let Differentiation { total, modalities, mut gradients } =
+            gradient::differentiate(&device_batch, &self.model, &weights, scale);
         self.losses.push(PendingLosses { total, modalities });
         for parameter in &mut self.parameters {
             let grad = gradients.remove(&parameter.spec.name);
