@@ -244,7 +244,8 @@ fn candidates(table: &Table, name_column: Option<&str>) -> Result<Vec<usize>> {
         return Ok(vec![table.column(name, "name_column")?]);
     }
     // A count such as "1" may well be the stem of some file.
-    let mut may_name: Vec<bool> = table.columns().iter().map(|c| is_called_a_name(&c.name)).collect();
+    let mut may_name: Vec<bool> =
+        table.columns().iter().map(|c| is_called_a_name(&c.name)).collect();
     table.for_each(&mut |cells| {
         for (may, cell) in may_name.iter_mut().zip(cells) {
             *may |= matches!(cell.label(), Some(Label::Text(_)));

@@ -6,4 +6,8 @@ mod fixtures;
 mod golden;
 mod hdf5;
 mod image_folder;
+mod join;
+mod npz;
+mod real_sources;
 mod round_trip;
+mod table;

@@ -117,7 +117,7 @@ impl Source for Fits {
     }
 
     fn groups(&self) -> Option<Groups> {
-        self.index.packed().map(|starts| Groups { starts, held: KEPT })
+        self.index.packed().map(|starts| Groups { starts, held: KEPT, shards: vec![0] })
     }
 
     fn read(&self, index: usize) -> Result<Observation> {

@@ -204,7 +204,7 @@ impl Grouping {
     fn finish(self) -> Option<Groups> {
         let held = usize::try_from(KEPT / self.bytes.max(1)).unwrap_or(MAX_HELD);
         let held = held.clamp(1, MAX_HELD);
-        (self.longest > 1).then_some(Groups { starts: self.starts, held })
+        (self.longest > 1).then_some(Groups { starts: self.starts, held, shards: vec![0] })
     }
 }
 

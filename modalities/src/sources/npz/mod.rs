@@ -300,7 +300,13 @@ impl Reader {
             return Err(array.error(message));
         }
         let shape = own.to_vec();
-        Ok(Self { name: name.to_owned(), unit: config.unit.clone(), axes: config.axes, array, shape })
+        Ok(Self {
+            name: name.to_owned(),
+            unit: config.unit.clone(),
+            axes: config.axes,
+            array,
+            shape,
+        })
     }
 
     fn field(&self, index: usize) -> Result<Field> {

@@ -212,7 +212,8 @@ impl Room {
 
 impl TableSource {
     fn block(&self, number: usize, block: &Block) -> Result<Arc<Decoded>> {
-        let number = u32::try_from(number).map_err(|_| Error::file(self.table.path(), "too long"))?;
+        let number =
+            u32::try_from(number).map_err(|_| Error::file(self.table.path(), "too long"))?;
         self.held.get(number, || {
             let columns: Vec<usize> = self.specs.iter().map(|spec| spec.column).collect();
             let mut numbers: Vec<Data> = self.specs.iter().map(|s| s.empty(block.rows)).collect();

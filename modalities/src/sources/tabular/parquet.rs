@@ -37,7 +37,8 @@ fn damaged(path: &Path, error: impl std::fmt::Display) -> Error {
 impl ParquetFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = open(path)?;
-        let load = || ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| e.to_string());
+        let load =
+            || ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| e.to_string());
         let metadata = guarded(load).map_err(|e| damaged(path, e))?;
         Ok(Self { metadata })
     }
