@@ -116,6 +116,8 @@ const ARMS: &str = "objects = 'row'\nlabel_hdu = 'FIBERMAP'\nid = 'TARGETID'\n\
     fields.flux = { hdu = '{arm}_FLUX' }\nfields.mask = { hdu = '{arm}_MASK' }\n\
     fields.wavelength = { hdu = '{arm}_WAVELENGTH', shared = true }\n";
 
+const SORTED: &str = "arms = { names = ['B', 'R', 'Z'], along = 'wavelength' }";
+
 #[test]
 fn arms_are_sorted_or_cut_by_wavelength() {
     let wavelengths = |arms: &str| {
@@ -138,9 +140,8 @@ fn arms_are_sorted_or_cut_by_wavelength() {
 
 #[test]
 fn a_file_packed_as_a_whole_is_read_in_groups() {
-    let arms = "arms = { names = ['B', 'R', 'Z'], along = 'wavelength' }";
-    let packed = source(&format!("path = 'arms.fits.gz'\n{ARMS}{arms}"));
-    let plain = source(&format!("path = 'arms.fits'\n{ARMS}{arms}"));
+    let packed = source(&format!("path = 'arms.fits.gz'\n{ARMS}{SORTED}"));
+    let plain = source(&format!("path = 'arms.fits'\n{ARMS}{SORTED}"));
     assert_eq!(packed.groups().map(|groups| groups.starts), Some(vec![0]));
     assert!(plain.groups().is_none());
     assert_eq!(packed.read(1).expect("readable"), plain.read(1).expect("readable"));
@@ -206,8 +207,8 @@ fn fixtures() -> Vec<(Vec<u8>, String)> {
         (read("images.fits"), "objects = 'hdu'".to_owned()),
         (read("tiles.fits"), "objects = 'hdu'".to_owned()),
         (read("table.fits"), format!("objects = 'row'\nlabel_hdu = 1\n{columns}")),
-        (read("arms.fits"), format!("{ARMS}arms = {{ names = ['B', 'R'], along = 'wavelength' }}")),
-        (read("arms.fits.gz"), format!("{ARMS}arms = {{ names = ['B', 'R'] }}")),
+        (read("arms.fits"), format!("{ARMS}{SORTED}")),
+        (read("arms.fits.gz"), format!("{ARMS}{SORTED}")),
     ]
 }
 
@@ -382,4 +383,21 @@ fn fits_conforms() {
     ] {
         testkit::source::check("fits", table, Path::new(&root)).expect(table);
     }
+}
+
+/// A cube far larger than memory; the file has holes where nothing was written.
+#[test]
+fn one_row_of_a_huge_cube_is_read_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cube = fs::read(fixture("fits/cube.fits")).expect("there");
+    let objects = 40_000_000u64;
+    let header = with(&cube[..2880], 0, "NAXIS4", &objects.to_string());
+    let path = folder.path().join("cube.fits");
+    fs::write(&path, &header).expect("written");
+    let len = 2880 + (objects * 5 * 7 * 3 * 4).next_multiple_of(2880);
+    fs::File::options().write(true).open(&path).and_then(|f| f.set_len(len)).expect("a hole");
+    let source = open("fits", "path = 'cube.fits'\nobjects = 'row'", folder.path()).expect("opens");
+    assert_eq!(source.len() as u64, objects);
+    let image = &source.read(source.len() - 1).expect("readable").fields["image"].array;
+    assert_eq!((image.shape.as_slice(), image.data.len()), (&[5, 7, 3][..], 105));
 }

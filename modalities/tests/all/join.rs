@@ -119,7 +119,7 @@ fn what_cannot_be_joined_says_why() {
         (format!("{PARTS}prefix.star = 'x'"), "`prefix` names the part \"star\""),
         (PARTS.replace("strip_prefix = 'star-'", "strip_prefix = 'x'"), "no object has all parts"),
         (PARTS.replace("curves.csv", "absent.csv"), "absent.csv"),
-        ("path = ''\nparts.a = { kind = 'synthetic' }".to_owned(), "at least two"),
+        ("path = ''\nparts.a = { kind = 'synthetic', objects = 3 }".to_owned(), "at least two"),
     ] {
         let error = refusal("join", &table, folder.path());
         assert!(error.contains(words), "{table}: {error}");
@@ -140,7 +140,9 @@ fn an_error_in_a_part_names_its_key() {
         ("path = 'x'", "parts.b", "kind ="),
         ("kind = 'npz'", "parts.b", "path"),
     ] {
-        let text = format!("path = ''\nparts.a = {{ kind = 'synthetic' }}\nparts.b = {{ {part} }}");
+        let text = format!(
+            "path = ''\nparts.a = {{ kind = 'synthetic', objects = 3 }}\nparts.b = {{ {part} }}"
+        );
         let table: toml::Table = text.parse().expect("TOML");
         let plugin = astropt_core::seam::find_source("join").expect("linked");
         let error = (plugin.parse)(table).map(drop).expect_err(part);

@@ -182,6 +182,16 @@ fn misuse<T>(message: String) -> Result<T> {
 }
 
 impl FitsConfig {
+    /// The first field that is not shared by all objects, of its first arm and band.
+    pub(super) fn counted(&self) -> Result<FieldConfig> {
+        let field = self.fields.values().find(|field| !field.shared).ok_or_else(|| {
+            Error::Misuse("all `fields` are `shared`; one must differ between rows".to_owned())
+        })?;
+        let arm = self.arms.as_ref().and_then(|arms| arms.names.first());
+        let field = arm.map_or(field.clone(), |arm| field.with("{arm}", arm));
+        Ok(self.bands.first().map_or(field.clone(), |band| field.with("{band}", band)))
+    }
+
     /// Checks what contradicts itself.
     pub(super) fn check_keys(&self) -> Result<()> {
         if self.fields.is_empty() {

@@ -11,7 +11,7 @@ use super::reader::Reader;
 use crate::sources::guard::guarded;
 
 /// Bytes of a block; headers and data fill whole ones.
-const BLOCK: u64 = 2880;
+pub(super) const BLOCK: u64 = 2880;
 /// Longest header that is read, in blocks of 36 cards.
 const MAX_BLOCKS: u64 = 1000;
 /// Most axes of an array; the standard allows 999, nobody has more than these.

@@ -10,7 +10,7 @@ use astropt_core::{Error, Result};
 use super::FITS;
 use super::config::{FitsConfig, Objects};
 use super::fields::{Open, Place};
-use super::header::Hdu;
+use super::header::{BLOCK, Hdu};
 use super::reader::{Reader, Unpacked};
 use crate::sources::listing::Listing;
 
@@ -171,6 +171,13 @@ impl Index {
             starts.push(hdus.len() as u32);
             let fail = |message| Error::file(self.listing.path(file), message);
             let mut reader = Reader::open(&self.listing.path(file), Some(unpacked))?;
+            // Where objects are counted, a missing end would go unnoticed.
+            if reader.len() % BLOCK != 0 {
+                return Err(fail(format!(
+                    "it ends within a block of {BLOCK} bytes, so that HDUs may be missing; it is \
+                     cut short: fetch it again or remove it"
+                )));
+            }
             let (mut next, mut number) = (Some(0), 0);
             while let Some(offset) = next {
                 let hdu = Hdu::read(&mut reader, offset, number as usize).map_err(fail)?;
@@ -195,12 +202,7 @@ impl Index {
     }
 
     fn find_rows(&mut self, config: &FitsConfig, unpacked: &Unpacked) -> Result<()> {
-        let field = config.fields.values().find(|field| !field.shared).ok_or_else(|| {
-            Error::Misuse("all `fields` are `shared`; one must differ between rows".to_owned())
-        })?;
-        let arm = config.arms.as_ref().and_then(|arms| arms.names.first());
-        let field = arm.map_or(field.clone(), |arm| field.with("{arm}", arm));
-        let field = config.bands.first().map_or(field.clone(), |band| field.with("{band}", band));
+        let field = config.counted()?;
         let mut starts = vec![0u32];
         let mut total = 0usize;
         for file in 0..self.listing.len() {

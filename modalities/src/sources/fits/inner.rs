@@ -42,7 +42,8 @@ pub(super) fn labels(
     let mut parts = 0..;
     while let Some((path, objects)) = parts.next().and_then(|k| index.part(k)) {
         let read = || {
-            let mut open = Reader::open(&path, Some(unpacked)).map(Open::new)?;
+            let kept = (config.objects != Objects::File).then_some(unpacked);
+            let mut open = Reader::open(&path, kept).map(Open::new)?;
             inner.part(&mut open, objects).map_err(|message| Error::file(&path, message))
         };
         if let Err(error) = (read)() {
@@ -74,13 +75,11 @@ impl Inner<'_> {
         if self.config.keywords.is_empty() {
             return Ok(());
         }
+        let field = self.config.counted().map_err(|error| error.to_string())?;
         let primary = open.first(|hdu| hdu.number == 0)?;
         for object in objects {
             let place = self.index.place(object).map_or(Place::Whole, |(_, place)| place);
-            let own = match self.config.fields.values().next() {
-                Some(field) => Some(open.of_field(field, place)?),
-                None => None,
-            };
+            let own = Some(open.of_field(&field, place)?);
             for (k, key) in self.config.keywords.iter().enumerate() {
                 let label = |hdu: &Option<std::rc::Rc<super::header::Hdu>>| {
                     hdu.as_ref().and_then(|hdu| hdu.header.label(key))

@@ -332,7 +332,9 @@ impl Column {
 
     /// Whether a cell can be a label: one number, or a text.
     pub(super) fn is_label(&self) -> bool {
-        self.kind == Type::Ascii || (self.repeat == 1 && bitpix(self.kind).is_ok())
+        let single = self.repeat == 1 && bitpix(self.kind).is_ok();
+        // Texts of no length are no labels: a header can promise any number of them.
+        single || (self.kind == Type::Ascii && self.width > 0)
     }
 }
 

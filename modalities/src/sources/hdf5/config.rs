@@ -18,7 +18,7 @@ pub struct Hdf5Config {
     /// The arrays of an object by the names that modalities know them by.
     pub fields: BTreeMap<String, FieldConfig>,
     /// Datasets with one number or text per object that are labels, under their own names. By
-    /// default all of numbers beside the first field's dataset that are as long as it.
+    /// default all of numbers in the groups of the fields' datasets, as long as these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
     /// A dataset of integers or texts that are the objects' ids. By default an object is called

@@ -85,10 +85,18 @@ impl File {
             hdf5_reader::Hdf5File::from_storage_with_options(Arc::new(storage), options)
                 .map_err(|e| fail(&e))
         });
-        match (fast, other) {
-            (Err(error), Err(_)) => Err(error),
-            (fast, other) => Ok(Self { fast, other, len }),
+        let end = match (&fast, &other) {
+            (Ok(file), _) => file.superblock().eof_address,
+            (_, Ok(file)) => file.superblock().eof_address,
+            (Err(error), Err(_)) => return Err(error.clone()),
+        };
+        if end > len {
+            return Err(format!(
+                "the file ends at byte {len}, where its head promises {end}; it is cut short: \
+                 fetch it again or remove it"
+            ));
         }
+        Ok(Self { fast, other, len })
     }
 
     /// The dataset `name`, a path within the file.

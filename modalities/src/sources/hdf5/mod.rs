@@ -14,6 +14,7 @@
 mod bands;
 mod config;
 mod dataset;
+mod labels;
 mod lzf;
 mod numbers;
 
@@ -21,12 +22,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use astropt_core::observation::{Array, Data, Field, Label, Labels, Observation};
+use astropt_core::observation::{Array, Data, Field, Labels, Observation};
 use astropt_core::seam::{Groups, Source, SourceConfig};
 use astropt_core::{Error, Result};
 
 use self::bands::Bands;
 use self::dataset::{Dataset, File};
+use self::labels::Reading;
 use super::axes::Axes;
 use super::labels::LabelTable;
 use super::listing::{FileKind, Listing};
@@ -41,8 +43,6 @@ const OPEN_FILES: usize = 16;
 const KEPT: u64 = 512 << 20;
 /// Most groups that are kept, however small.
 const MAX_HELD: usize = 64;
-/// Rows of labels that are read at a time.
-const LABEL_ROWS: usize = 1 << 20;
 /// Largest array that all objects share, in bytes.
 const MAX_SHARED: u64 = 64 << 20;
 
@@ -97,7 +97,7 @@ impl SourceConfig for Hdf5Config {
         let counted = self.counted()?;
         let place = self.fields.values().position(|field| field == counted).unwrap_or(0);
         let listing = Listing::open(&root.join(&self.path), &HDF5)?;
-        let mut reading = Reading { config: self, names: None, parts: Vec::new(), ids: Vec::new() };
+        let mut reading = Reading::new(self);
         let (mut starts, mut total) = (vec![0u32], 0usize);
         let mut groups = Grouping::default();
         for k in 0..listing.len() {
@@ -120,8 +120,7 @@ impl SourceConfig for Hdf5Config {
         if let Some(ids) = &ids {
             check_unique(ids, &listing)?;
         }
-        let groups = groups.finish();
-        let chunked = groups.as_ref().map_or(1, |groups| groups.held) * self.fields.len();
+        let (groups, runs) = groups.finish();
         Ok(Box::new(Hdf5 {
             config: self.clone(),
             listing,
@@ -129,7 +128,7 @@ impl SourceConfig for Hdf5Config {
             labels,
             ids,
             groups,
-            bands: Bands::new(chunked),
+            bands: Bands::new(runs),
             open: Mutex::default(),
         }))
     }
@@ -186,6 +185,8 @@ struct Grouping {
     longest: usize,
     /// Bytes of a group.
     bytes: u64,
+    /// Runs of chunks in a group.
+    runs: usize,
 }
 
 impl Grouping {
@@ -196,145 +197,22 @@ impl Grouping {
         };
         let step = own().map(|dataset| dataset.chunk_rows).max().unwrap_or(1).max(1);
         let bytes = own().map(|d| d.row_bytes.saturating_mul(step as u64)).sum();
+        // Shorter chunks may lie across the ends of a group.
+        let runs = |d: &Dataset| step.div_ceil(d.chunk_rows) + usize::from(step % d.chunk_rows > 0);
+        self.runs = self.runs.max(own().filter(|d| d.chunk_rows > 1).map(runs).sum());
         self.longest = self.longest.max(step);
         self.bytes = self.bytes.max(bytes);
         self.starts.extend((0..rows).step_by(step).map(|row| (first + row) as u32));
     }
 
-    fn finish(self) -> Option<Groups> {
+    /// The groups, and how many runs of chunks are kept.
+    fn finish(self) -> (Option<Groups>, usize) {
         let held = usize::try_from(KEPT / self.bytes.max(1)).unwrap_or(MAX_HELD);
         let held = held.clamp(1, MAX_HELD);
-        (self.longest > 1).then_some(Groups { starts: self.starts, held, shards: vec![0] })
+        let groups =
+            (self.longest > 1).then_some(Groups { starts: self.starts, held, shards: vec![0] });
+        (groups, held * self.runs)
     }
-}
-
-/// Labels and ids on their way out of the files.
-struct Reading<'a> {
-    config: &'a Hdf5Config,
-    /// Datasets that are labels, with the names they get: those of the first file.
-    names: Option<Vec<(String, String)>>,
-    /// Number of rows and labels by name, of every file.
-    parts: Vec<(usize, Vec<Vec<Option<Label>>>)>,
-    ids: Vec<Box<str>>,
-}
-
-impl Reading<'_> {
-    fn read(&mut self, file: &File, rows: usize) -> std::result::Result<(), String> {
-        let names = match &self.names {
-            Some(names) => names.clone(),
-            None => self.find(file, rows)?,
-        };
-        let mut columns = Vec::with_capacity(names.len());
-        for (path, _) in &names {
-            columns.push(labels_of(&file.dataset(path)?, rows).map_err(|message| {
-                format!("dataset {path:?}: {message}; choose others with `labels`")
-            })?);
-        }
-        self.names = Some(names);
-        self.parts.push((rows, columns));
-        if let Some(path) = &self.config.id {
-            let dataset = file.dataset(path)?;
-            let ids = ids_of(&dataset, rows).map_err(|m| format!("`id` {path:?}: {m}"))?;
-            self.ids.extend(ids);
-        }
-        Ok(())
-    }
-
-    /// The datasets that are labels: path and name.
-    fn find(&self, file: &File, rows: usize) -> std::result::Result<Vec<(String, String)>, String> {
-        let named = |path: &String| {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            (path.clone(), name.to_owned())
-        };
-        if let Some(labels) = &self.config.labels {
-            return Ok(labels.iter().map(named).collect());
-        }
-        let counted = self.config.counted().map_err(|e| e.to_string())?;
-        let group = counted.dataset.rsplit_once('/').map_or("", |(group, _)| group);
-        let used = |path: &String| {
-            let same = |other: &String| other.trim_matches('/') == path.trim_matches('/');
-            self.config.fields.values().any(|field| same(&field.dataset))
-                || self.config.id.as_ref().is_some_and(same)
-        };
-        let paths = file.members(group).into_iter().map(|name| match group {
-            "" => name,
-            group => format!("{group}/{name}"),
-        });
-        let label = |path: &String| {
-            let dataset = file.dataset(path);
-            dataset.is_ok_and(|d| d.numbers && d.shape == [rows])
-        };
-        Ok(paths.filter(|path| !used(path)).filter(label).map(|path| named(&path)).collect())
-    }
-
-    fn finish(self, total: usize) -> (LabelTable, Option<Vec<Box<str>>>) {
-        let names = self.names.unwrap_or_default().into_iter().map(|(_, name)| name).collect();
-        let mut table = LabelTable::unknown(total, names);
-        let mut first = 0;
-        for (rows, columns) in self.parts {
-            for (k, column) in columns.into_iter().enumerate() {
-                for (row, label) in column.into_iter().enumerate() {
-                    table.set(first + row, k, label);
-                }
-            }
-            first += rows;
-        }
-        (table, self.config.id.is_some().then_some(self.ids))
-    }
-}
-
-/// Calls `each` with the runs of rows in which labels are read.
-fn runs(
-    dataset: &Dataset,
-    rows: usize,
-    mut each: impl FnMut(usize, usize) -> std::result::Result<(), String>,
-) -> std::result::Result<(), String> {
-    if dataset.shape != [rows] {
-        let shape = &dataset.shape;
-        return Err(format!("its shape is {shape:?}; one value per object ([{rows}]) is wanted"));
-    }
-    (0..rows).step_by(LABEL_ROWS).try_for_each(|first| each(first, LABEL_ROWS.min(rows - first)))
-}
-
-/// One label per row.
-fn labels_of(dataset: &Dataset, rows: usize) -> std::result::Result<Vec<Option<Label>>, String> {
-    let mut labels = Vec::new();
-    let number = |x: f64| x.is_finite().then_some(Label::Number(x));
-    runs(dataset, rows, |first, count| {
-        if !dataset.numbers {
-            let texts = dataset.texts(first, count)?.into_iter();
-            labels.extend(texts.map(|text| (!text.is_empty()).then_some(Label::Text(text))));
-            return Ok(());
-        }
-        match dataset.read(first, count)? {
-            Data::U8(v) => labels.extend(v.into_iter().map(|x| number(x.into()))),
-            Data::U16(v) => labels.extend(v.into_iter().map(|x| number(x.into()))),
-            Data::F32(v) => labels.extend(v.into_iter().map(|x| number(x.into()))),
-            Data::F64(v) => labels.extend(v.into_iter().map(number)),
-            Data::I64(v) => labels.extend(v.into_iter().map(|x| number(x as f64))),
-        }
-        Ok(())
-    })?;
-    Ok(labels)
-}
-
-/// One id per row, integers with all their digits.
-fn ids_of(dataset: &Dataset, rows: usize) -> std::result::Result<Vec<Box<str>>, String> {
-    let mut ids: Vec<Box<str>> = Vec::new();
-    runs(dataset, rows, |first, count| {
-        if !dataset.numbers {
-            ids.extend(dataset.texts(first, count)?.into_iter().map(Box::from));
-            return Ok(());
-        }
-        match dataset.read(first, count)? {
-            Data::U8(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
-            Data::U16(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
-            Data::I64(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
-            _ => return Err("its numbers are no integers".to_owned()),
-        }
-        Ok(())
-    })?;
-    Ok(ids)
 }
 
 impl Hdf5 {
