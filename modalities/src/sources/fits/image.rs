@@ -35,20 +35,21 @@ pub(super) fn read(reader: &mut Reader, hdu: &Hdu, row: Option<usize>) -> Result
     read().map_err(|message| format!("{}: {message}", hdu.title()))
 }
 
-/// Number of numbers along `axes`, whose `bytes` each fit in memory.
+/// How many numbers lie along `axes`: at least one, and no more than are read at once.
 fn numbers(axes: &[usize], bitpix: i64) -> Result<usize, String> {
+    if axes.is_empty() || axes.contains(&0) {
+        return Err("it holds no numbers".to_owned());
+    }
     let width = bitpix.unsigned_abs() / 8;
-    let count = axes.iter().try_fold(1u64, |n, &axis| n.checked_mul(axis as u64));
-    match count {
-        Some(0) => Err("it holds no numbers".to_owned()),
-        Some(n) if !axes.is_empty() && n.saturating_mul(width) <= MAX_BYTES => Ok(n as usize),
-        _ if axes.is_empty() => Err("it holds no numbers".to_owned()),
-        _ => Err(format!(
+    let bytes = axes.iter().fold(width, |n, &axis| n.saturating_mul(axis as u64));
+    if bytes > MAX_BYTES {
+        return Err(format!(
             "an array of shape {axes:?} is more than the {} GiB that are read for one object; \
              if its slowest axis counts objects, say `objects = \"row\"`",
             MAX_BYTES >> 30
-        )),
+        ));
     }
+    Ok((bytes / width) as usize)
 }
 
 fn scale(hdu: &Hdu, bitpix: i64) -> Scale {
@@ -69,6 +70,8 @@ fn plain(
 ) -> Result<Array, String> {
     let (shape, first) = match (row, axes) {
         (None, axes) => (axes, 0),
+        // One number per object is an array, too.
+        (Some(row), [rows]) if row < *rows => (&[1][..], row as u64),
         (Some(row), [rows, rest @ ..]) if row < *rows => (rest, row as u64),
         (Some(row), _) => {
             return Err(format!(
@@ -77,8 +80,6 @@ fn plain(
             ));
         }
     };
-    // One number per object is an array, too.
-    let shape = if shape.is_empty() { &[1] } else { shape };
     let count = numbers(shape, bitpix)?;
     let bytes = count * (bitpix.unsigned_abs() as usize / 8);
     // The header's check of the whole has shown that these fit.
@@ -93,7 +94,6 @@ fn tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> Result<
     if hdu.len > MAX_BYTES {
         return Err("its compressed data are more than 2 GiB; unpack it with funpack".to_owned());
     }
-
     check_tiles(reader, hdu, bitpix, axes)?;
     let cards = hdu.header.0.clone();
     let bytes = reader.at(hdu.data, hdu.len as usize)?;
@@ -152,6 +152,9 @@ fn check_tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> R
             'K' | 'D' => 8,
             _ => 1,
         };
+        if column.repeat == 0 {
+            return Err(format!("its column {} has no room for tiles", column.name));
+        }
         let start = hdu.data + (table.row * table.rows) as u64;
         for row in 0..table.rows {
             let at = hdu.data + (row * table.row + column.offset) as u64;

@@ -62,24 +62,23 @@ impl Scale {
     /// # Errors
     /// When an unsigned 64-bit integer passes 2^63 - 1.
     pub(super) fn apply(&self, raw: ImageData) -> Result<Data, String> {
-        if self.blank.is_none() && self.scale == 1.0 {
-            if let Some(data) = unscaled(&raw, self.zero)? {
-                return Ok(data);
-            }
-            if let (ImageData::F32(_) | ImageData::F64(_), 0.0) = (&raw, self.zero) {
-                return Ok(match raw {
-                    ImageData::F32(v) => Data::F32(v),
-                    ImageData::F64(v) => Data::F64(v),
-                    _ => return Err("numbers of an unknown type".to_owned()),
-                });
-            }
+        if self.blank.is_some() || self.scale != 1.0 {
+            return Ok(self.scaled(&raw));
         }
+        match unscaled(raw, self.zero)? {
+            Exact::Data(data) => Ok(data),
+            Exact::Not(raw) => Ok(self.scaled(&raw)),
+        }
+    }
+
+    /// Scaled numbers in the precision that is usual for what they are stored in.
+    fn scaled(&self, raw: &ImageData) -> Data {
         let narrow = matches!(raw, ImageData::U8(_) | ImageData::I16(_) | ImageData::F32(_));
-        Ok(if narrow && !self.double {
-            Data::F32(self.floats(&raw))
+        if narrow && !self.double {
+            Data::F32(self.floats(raw))
         } else {
-            Data::F64(self.floats(&raw))
-        })
+            Data::F64(self.floats(raw))
+        }
     }
 
     /// Scaled numbers, rounded once.
@@ -97,12 +96,18 @@ impl Scale {
     }
 }
 
-/// Integers under an offset that keeps them integers: 0, or the half range by which the
-/// standard stores the other signedness (section 5.2.5 of FITS 4.0).
-fn unscaled(raw: &ImageData, zero: f64) -> Result<Option<Data>, String> {
+/// Numbers that an offset leaves exact, or else the numbers as they were.
+enum Exact {
+    Data(Data),
+    Not(ImageData),
+}
+
+/// Numbers under an offset that keeps them exact: 0, or for integers the half range by which
+/// the standard stores the other signedness (section 5.2.5 of FITS 4.0).
+fn unscaled(raw: ImageData, zero: f64) -> Result<Exact, String> {
     const HALF_64: f64 = 9_223_372_036_854_775_808.0;
-    let data = match raw {
-        ImageData::U8(v) if zero == 0.0 => Data::U8(v.clone()),
+    Ok(Exact::Data(match raw {
+        ImageData::U8(v) if zero == 0.0 => Data::U8(v),
         ImageData::U8(v) if zero == -128.0 => {
             Data::I64(v.iter().map(|&x| i64::from(x) - 128).collect())
         }
@@ -114,7 +119,7 @@ fn unscaled(raw: &ImageData, zero: f64) -> Result<Option<Data>, String> {
         ImageData::I32(v) if zero == 2_147_483_648.0 => {
             Data::I64(v.iter().map(|&x| i64::from(x) + (1 << 31)).collect())
         }
-        ImageData::I64(v) if zero == 0.0 => Data::I64(v.clone()),
+        ImageData::I64(v) if zero == 0.0 => Data::I64(v),
         ImageData::I64(v) if zero == HALF_64 => {
             let signed = |&x: &i64| i64::try_from((x as u64) ^ (1 << 63));
             let all: Result<Vec<i64>, _> = v.iter().map(signed).collect();
@@ -124,9 +129,10 @@ fn unscaled(raw: &ImageData, zero: f64) -> Result<Option<Data>, String> {
                     .to_owned()
             })?)
         }
-        _ => return Ok(None),
-    };
-    Ok(Some(data))
+        ImageData::F32(v) if zero == 0.0 => Data::F32(v),
+        ImageData::F64(v) if zero == 0.0 => Data::F64(v),
+        raw => return Ok(Exact::Not(raw)),
+    }))
 }
 
 #[cfg(test)]

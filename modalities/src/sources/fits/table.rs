@@ -200,6 +200,7 @@ impl Table {
         row: usize,
     ) -> Result<(Vec<u8>, i64), String> {
         let (wide, element) = match column.kind {
+            _ if column.repeat == 0 => return Err("it is empty".to_owned()),
             Type::VarArrayP(element) => (false, element),
             Type::VarArrayQ(element) => (true, element),
             _ => return Err("its rows are all of one length".to_owned()),

@@ -119,7 +119,7 @@ impl File {
             (Err(error), Err(_)) => Err(error),
         };
         let dataset = dataset.map_err(fail)?;
-        let rows = dataset.shape.first().copied().unwrap_or(0) as u64;
+        let rows = dataset.rows() as u64;
         let most = self.len.saturating_mul(MAX_RATIO).saturating_add(1 << 20);
         if rows.saturating_mul(dataset.row_bytes) > most {
             return Err(fail(format!(
@@ -179,13 +179,22 @@ fn lengths(shape: &[u64]) -> Result<Vec<usize>, String> {
     lengths.map_err(|_| format!("its shape {shape:?} is too large for this machine"))
 }
 
+fn rows(shape: &[usize]) -> usize {
+    shape.first().copied().unwrap_or(0)
+}
+
 fn row_bytes(shape: &[usize], size: u64) -> u64 {
     shape.iter().skip(1).fold(size, |n, &axis| n.saturating_mul(axis as u64))
 }
 
-/// How many rows a chunk has; 1 also where a chunk is but a part of a row.
-fn chunk_rows(chunk: Option<Vec<u64>>, rows: usize, size: u64) -> Result<usize, String> {
+/// How many rows a chunk has; 1 where there are no chunks.
+fn chunk_rows(chunk: Option<Vec<u64>>, shape: &[usize], size: u64) -> Result<usize, String> {
     let Some(chunk) = chunk else { return Ok(1) };
+    if chunk.len() != shape.len() || chunk.contains(&0) {
+        return Err(format!(
+            "its chunks of {chunk:?} do not fit to its shape {shape:?}; the file is damaged"
+        ));
+    }
     let bytes = chunk.iter().fold(size, |n, &axis| n.saturating_mul(axis));
     if bytes > MAX_BYTES {
         return Err(format!(
@@ -196,7 +205,7 @@ fn chunk_rows(chunk: Option<Vec<u64>>, rows: usize, size: u64) -> Result<usize, 
         ));
     }
     let first = chunk.first().copied().unwrap_or(1);
-    Ok(usize::try_from(first).unwrap_or(usize::MAX).clamp(1, rows.max(1)))
+    Ok(usize::try_from(first).unwrap_or(usize::MAX).clamp(1, rows(shape).max(1)))
 }
 
 /// Opens a dataset with the fast library; refuses what it would fail to read later.
@@ -222,7 +231,7 @@ fn fast(file: &hdf5_pure::File, name: &str) -> Result<Dataset, String> {
         }
     });
     Ok(Dataset {
-        chunk_rows: chunk_rows(dataset.chunk_shape().map_err(fail)?, shape[0], size)?,
+        chunk_rows: chunk_rows(dataset.chunk_shape().map_err(fail)?, &shape, size)?,
         row_bytes: row_bytes(&shape, size),
         numbers: element.is_some_and(|element| element.kind != Kind::Text),
         units: tidy(units),
@@ -280,7 +289,7 @@ fn other(file: &hdf5_reader::Hdf5File, name: &str) -> Result<Dataset, String> {
     let units = ["units", "unit"].iter().find_map(|name| dataset.attribute(name).ok());
     let chunk = dataset.chunks().map(|chunk| chunk.into_iter().map(u64::from).collect());
     Ok(Dataset {
-        chunk_rows: chunk_rows(chunk, shape[0], size)?,
+        chunk_rows: chunk_rows(chunk, &shape, size)?,
         row_bytes: row_bytes(&shape, size),
         numbers: element.is_some_and(|element| element.kind != Kind::Text),
         units: tidy(units.and_then(|attribute| attribute.read_string().ok())),
@@ -307,7 +316,7 @@ fn other_element(datatype: &OtherType) -> Option<Element> {
 impl Dataset {
     /// Number of rows.
     pub(super) fn rows(&self) -> usize {
-        self.shape.first().copied().unwrap_or(0)
+        rows(&self.shape)
     }
 
     /// The numbers of `count` rows from `first`, which the dataset has.
