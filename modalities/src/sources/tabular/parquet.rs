@@ -133,7 +133,7 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn unit(field: &Field) -> Option<String> {
-    let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(*key))?;
+    let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(key))?;
     Some(found.trim()).filter(|unit| !unit.is_empty()).map(str::to_owned)
 }
 
