@@ -11,9 +11,9 @@
 //! One pass when opening reads the `object` column and keeps, per object, its id and where its
 //! rows are. Samples are read in blocks (8192 lines of CSV; a row group of Parquet, at most
 //! 2^20 rows of it), of which as many are kept as fit in `memory_mib`, one at least. A table
-//! sorted by object can be of any size. Where the rows of an object lie apart, as in a table sorted by time, the
-//! samples must fit in `memory_mib` together, 16 bytes per run of rows included; the error says
-//! so when they do not.
+//! sorted by object can be of any size. Where the rows of an object lie apart, as in a table
+//! sorted by time, the samples must fit in `memory_mib` together, 16 bytes per run of rows
+//! included; the error says so when they do not.
 //!
 //! # Missing and bad cells
 //! An empty cell, `nan`, `na`, `n/a`, `null` or `none` is NaN in a field of fractions. Among
