@@ -10,7 +10,10 @@
 //! | `spectrum` | modality | [`spectrum`]: flux -> windows of samples, placed by wavelength |
 //! | `time-series` | modality | [`time_series`]: irregular samples -> tokens, placed by time |
 //! | `image-folder` | source | [`sources::image_folder`]: JPEG, PNG and TIFF files with a table of labels |
+//! | `join` | source | [`sources::join`]: several sources, their objects matched by id |
+//! | `npz` | source | [`sources::npz`]: NumPy arrays whose first axis is the object |
 //! | `synthetic` | source | [`sources::synthetic`]: a survey of simulated galaxies, no file needed |
+//! | `table` | source | [`sources::table`]: CSV or Parquet with a row per sample or per object |
 //!
 //! Each registers itself with the seams of `astropt_core`; a program that links this crate
 //! (`use astropt_modalities as _;`) can name them in its recipes.

@@ -1,4 +1,9 @@
 //! Labels of objects, matched to a table's rows by name or row by row.
+//!
+//! A table names an object in one of its columns. Rows that name no object and objects that no
+//! row names are fine, as long as at least one pair is found. Where several rows name one
+//! object, a label they disagree on is unknown; two columns that name equally many objects, but
+//! different ones, are refused.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,10 +12,7 @@ use astropt_core::observation::{Label, Labels};
 use astropt_core::{Error, Result};
 
 use super::listing::Names;
-use super::table::{Cell, Table};
-
-/// How many column names an error lists before it stops.
-const LISTED: usize = 12;
+use super::tabular::{Cell, Row, Table, list};
 
 /// Which table of labels a recipe asks for.
 pub(crate) struct LabelFile<'a> {
@@ -58,7 +60,10 @@ impl LabelFile<'_> {
 }
 
 /// The table `path`, beside the data or relative to `root`.
-fn find_table(path: &Path, base: &Path, root: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it is in neither place.
+pub(crate) fn find_table(path: &Path, base: &Path, root: &Path) -> Result<PathBuf> {
     let places = [base.join(path), root.join(path)];
     places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
         Error::file(
@@ -73,7 +78,7 @@ fn find_table(path: &Path, base: &Path, root: &Path) -> Result<PathBuf> {
 }
 
 /// The labels of every object, column by column.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LabelTable {
     columns: Vec<(String, Column)>,
 }
@@ -81,6 +86,8 @@ pub(crate) struct LabelTable {
 /// One label for every object, in the least space its cells allow.
 #[derive(Debug)]
 enum Column {
+    /// For so many objects, none known.
+    Unknown(usize),
     /// NaN where unknown.
     Numbers(Vec<f64>),
     Labels(Vec<Option<Label>>),
@@ -88,8 +95,11 @@ enum Column {
 
 impl Column {
     fn set(&mut self, index: usize, label: Option<Label>) {
+        if let (Self::Unknown(len), Some(_)) = (&*self, &label) {
+            *self = Self::Numbers(vec![f64::NAN; *len]);
+        }
         match (&mut *self, label) {
-            (_, None) => {}
+            (_, None) | (Self::Unknown(_), _) => {}
             (Self::Numbers(numbers), Some(Label::Number(number))) => numbers[index] = number,
             (Self::Numbers(numbers), label) => {
                 let known = |&x: &f64| (!x.is_nan()).then_some(Label::Number(x));
@@ -104,6 +114,7 @@ impl Column {
     /// Makes the label of object `index` unknown.
     fn clear(&mut self, index: usize) {
         match self {
+            Self::Unknown(_) => {}
             Self::Numbers(numbers) => numbers[index] = f64::NAN,
             Self::Labels(labels) => labels[index] = None,
         }
@@ -111,6 +122,7 @@ impl Column {
 
     fn get(&self, index: usize) -> Option<Label> {
         match self {
+            Self::Unknown(_) => None,
             Self::Numbers(numbers) => {
                 let number = *numbers.get(index)?;
                 (!number.is_nan()).then_some(Label::Number(number))
@@ -133,7 +145,8 @@ impl LabelTable {
     ) -> Result<Self> {
         let candidates = candidates(table, name_column)?;
         let key = choose(table, names, &candidates)?;
-        let mut labels = Self::unknown(names.len(), table.columns().to_vec());
+        let headings = table.columns().iter().map(|column| column.name.clone()).collect();
+        let mut labels = Self::unknown(names.len(), headings);
         let columns = &mut labels.columns;
         let mut named = vec![false; names.len()];
         let mut disputed = HashSet::new();
@@ -158,8 +171,7 @@ impl LabelTable {
 
     /// Labels of `len` objects under `names`, none of them known.
     pub(crate) fn unknown(len: usize, names: Vec<String>) -> Self {
-        let column = || Column::Numbers(vec![f64::NAN; len]);
-        Self { columns: names.into_iter().map(|name| (name, column())).collect() }
+        Self { columns: names.into_iter().map(|name| (name, Column::Unknown(len))).collect() }
     }
 
     /// Sets label `name`, numbered in the order of the names, of object `index`.
@@ -167,6 +179,50 @@ impl LabelTable {
         if let Some((_, column)) = self.columns.get_mut(name) {
             column.set(index, label);
         }
+    }
+
+    /// Keeps `columns` of a table whose row k is about object k, of `len` objects.
+    ///
+    /// # Errors
+    /// When the table cannot be read or has another number of rows.
+    pub(crate) fn in_order(table: &Table, len: usize, columns: &[usize]) -> Result<Self> {
+        let name = |&column: &usize| Some(table.columns().get(column)?.name.clone());
+        let mut labels = Self::unknown(len, columns.iter().filter_map(name).collect());
+        let mut rows = 0;
+        table.scan(columns, &mut |row: Row<'_>| {
+            for (name, cell) in row.cells.iter().enumerate().filter(|_| rows < len) {
+                labels.set(rows, name, cell.label());
+            }
+            rows += 1;
+            Ok(())
+        })?;
+        if rows != len {
+            let message = format!("{rows} rows for {len} objects; they must be as many");
+            return Err(Error::file(table.path(), message));
+        }
+        Ok(labels)
+    }
+
+    /// Adds the label `name` with its values, one for every object.
+    ///
+    /// # Errors
+    /// When there is such a label already.
+    pub(crate) fn add(&mut self, name: &str, values: Vec<Option<Label>>) -> Result<(), String> {
+        if self.columns.iter().any(|(known, _)| known == name) {
+            return Err(format!("two labels are called {name:?}"));
+        }
+        let mut column = Column::Unknown(values.len());
+        for (index, value) in values.into_iter().enumerate() {
+            column.set(index, value);
+        }
+        self.columns.push((name.to_owned(), column));
+        Ok(())
+    }
+
+    /// Names of the labels that are numbers wherever they are known.
+    pub(crate) fn numeric(&self) -> impl Iterator<Item = &str> {
+        let columns = self.columns.iter().filter(|(_, c)| matches!(c, Column::Numbers(_)));
+        columns.map(|(name, _)| name.as_str())
     }
 
     /// Labels of object `index`.
@@ -185,16 +241,11 @@ fn find(names: &Names<'_>, cells: &[Cell<'_>], column: usize) -> Option<usize> {
 /// The columns that may name the objects.
 fn candidates(table: &Table, name_column: Option<&str>) -> Result<Vec<usize>> {
     if let Some(name) = name_column {
-        let found = table.columns().iter().position(|column| column == name);
-        return found.map(|column| vec![column]).ok_or_else(|| {
-            Error::file(
-                table.path(),
-                format!("no column {name:?} (`name_column`); it has {}", list(table.columns())),
-            )
-        });
+        return Ok(vec![table.column(name, "name_column")?]);
     }
     // A count such as "1" may well be the stem of some file.
-    let mut may_name: Vec<bool> = table.columns().iter().map(|c| is_called_a_name(c)).collect();
+    let mut may_name: Vec<bool> =
+        table.columns().iter().map(|c| is_called_a_name(&c.name)).collect();
     table.for_each(&mut |cells| {
         for (may, cell) in may_name.iter_mut().zip(cells) {
             *may |= matches!(cell.label(), Some(Label::Text(_)));
@@ -234,12 +285,12 @@ fn choose(table: &Table, names: &Names<'_>, candidates: &[usize]) -> Result<usiz
     })?;
     let most = matches.iter().max().copied().unwrap_or(0);
     if most == 0 {
-        let looked: Vec<_> = candidates.iter().map(|&c| table.columns()[c].clone()).collect();
+        let looked: Vec<_> = candidates.iter().map(|&c| &table.columns()[c].name).collect();
         return Err(none_named(table, names, rows, &looked, example));
     }
     let best: Vec<usize> = (0..candidates.len()).filter(|&k| matches[k] == most).collect();
     if let Some(&rival) = best[1..].iter().find(|&&k| disagree[best[0]][k]) {
-        let [a, b] = [best[0], rival].map(|k| &table.columns()[candidates[k]]);
+        let [a, b] = [best[0], rival].map(|k| &table.columns()[candidates[k]].name);
         return Err(Error::file(
             table.path(),
             format!(
@@ -256,7 +307,7 @@ fn none_named(
     table: &Table,
     names: &Names<'_>,
     rows: usize,
-    looked: &[String],
+    looked: &[&String],
     example: Option<String>,
 ) -> Error {
     Error::file(
@@ -270,13 +321,4 @@ fn none_named(
             names.first()
         ),
     )
-}
-
-/// Names for an error, cut short when there are many.
-fn list(names: &[String]) -> String {
-    let shown = names[..names.len().min(LISTED)].join(", ");
-    match names.len().saturating_sub(LISTED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }

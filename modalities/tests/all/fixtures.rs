@@ -106,3 +106,20 @@ pub(crate) fn assert_numbers(data: &Data, answer: &Value, what: &str) {
         }
     }
 }
+
+/// Why a source of this kind does not open, or does not give its first object.
+pub(crate) fn refusal(kind: &str, table: &str, root: &Path) -> String {
+    let outcome = open(kind, table, root).and_then(|source| source.read(0));
+    outcome.map(drop).expect_err(table).to_string()
+}
+
+/// Opens a source on a file that may be damaged and reads a few objects: whatever they
+/// answer, they must answer.
+pub(crate) fn survive(kind: &str, table: &str, root: &Path) {
+    if let Ok(source) = open(kind, table, root) {
+        for index in (0..source.len()).take(8) {
+            let _ = source.read(index);
+            let _ = source.labels(index);
+        }
+    }
+}

@@ -48,7 +48,7 @@ use self::index::Index;
 use self::reader::{KEPT, Reader, Unpacked};
 use super::labels::LabelTable;
 use super::listing::{FileKind, Names};
-use super::table::Cell;
+use super::tabular::Cell;
 
 pub use self::config::{Arms, FieldConfig, FitsConfig, Name, Objects, Transform};
 
@@ -117,7 +117,7 @@ impl Source for Fits {
     }
 
     fn groups(&self) -> Option<Groups> {
-        self.index.packed().map(|starts| Groups { starts, held: KEPT })
+        self.index.packed().map(|starts| Groups { starts, held: KEPT, shards: vec![0] })
     }
 
     fn read(&self, index: usize) -> Result<Observation> {

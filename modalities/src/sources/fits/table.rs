@@ -11,7 +11,7 @@ use super::config::Name;
 use super::header::{Hdu, Kind, MAX_BYTES};
 use super::numbers::{Scale, decode};
 use super::reader::Reader;
-use crate::sources::table::Cell;
+use crate::sources::tabular::Cell;
 
 /// How many bytes of rows are read at a time.
 const STEP: usize = 4 << 20;

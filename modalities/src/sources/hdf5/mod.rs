@@ -209,7 +209,8 @@ impl Grouping {
     fn finish(self) -> (Option<Groups>, usize) {
         let held = usize::try_from(KEPT / self.bytes.max(1)).unwrap_or(MAX_HELD);
         let held = held.clamp(1, MAX_HELD);
-        let groups = (self.longest > 1).then_some(Groups { starts: self.starts, held });
+        let groups =
+            (self.longest > 1).then_some(Groups { starts: self.starts, held, shards: vec![0] });
         (groups, held * self.runs)
     }
 }
