@@ -3,6 +3,7 @@
 //! | kind | seam | module |
 //! |---|---|---|
 //! | `galaxy-image` | modality | [`galaxy_image`]: pixels -> standardised patches in spiral order |
+//! | `tokens` | modality | [`tokens`]: ready-made tokens, as another program made them |
 //! | `image-folder` | source | [`sources::image_folder`]: JPEG, PNG and TIFF files with a table of labels |
 //! | `synthetic` | source | [`sources::synthetic`]: a survey of simulated galaxies, no file needed |
 //!
@@ -11,3 +12,4 @@
 
 pub mod galaxy_image;
 pub mod sources;
+pub mod tokens;

@@ -1,7 +1,6 @@
 //! Arrays of observations and tokens in a safetensors file, each number in its own type.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::Dtype;

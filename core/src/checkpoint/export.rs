@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::layout::{IMAGES, Layout};
 use super::pickle::Value;
 use super::pt_writer::{PtWriter, dictionary, instance, ordered, text, tuple};
-use super::python::{JsonMap, MASK_TOKEN, PythonSettings};
+use super::python::{MASK_TOKEN, PythonSettings};
 use crate::engine::{HostTensor, OptimiserState, StateDict, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, Tokeniser};
@@ -141,7 +141,8 @@ impl Entry<'_> {
 /// The modalities in the order they were registered in, where that is known; else by name.
 fn registry<'a>(of: &PythonExport<'a>) -> Vec<Entry<'a>> {
     let known = of.settings.model_args.get("modalities").and_then(Json::as_array);
-    let place = |name: &str| known?.iter().position(|m| m.get("name")?.as_str() == Some(name));
+    let is = |m: &Json, name: &str| m.get("name").and_then(Json::as_str) == Some(name);
+    let place = |name: &str| known?.iter().position(|m| is(m, name));
     let mut all: Vec<_> = of
         .model
         .modalities
@@ -315,9 +316,4 @@ fn from_json(json: &Json) -> Value {
         Json::Array(all) => Value::List(all.iter().map(from_json).collect()),
         Json::Object(map) => dictionary(map.iter().map(|(k, v)| (k, from_json(v)))),
     }
-}
-
-/// The number under `key`, if it is one.
-pub(crate) fn number(map: &JsonMap, key: &str) -> Option<f64> {
-    map.get(key).and_then(Json::as_f64)
 }

@@ -108,7 +108,7 @@ impl Layout {
 }
 
 /// A parameter's name without what compiling put before it.
-pub(super) fn plain(name: &str) -> &str {
+fn plain(name: &str) -> &str {
     name.strip_prefix(COMPILED).unwrap_or(name)
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::plain;
 pub use super::layout::{IMAGES, Layout};
 use super::pickle::Value;
 use super::pt::{PtFile, read_pt};

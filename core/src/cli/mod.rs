@@ -4,6 +4,8 @@
 mod args;
 mod bench;
 mod data;
+mod exchange;
+mod inspect;
 mod list;
 mod output;
 mod report;
@@ -46,6 +48,9 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Report(args) => stages::report(&args, output)?,
         Command::Verify(args) => return verify::verify(&args, output),
         Command::Bench(args) => bench::bench(&args, output)?,
+        Command::Import(args) => exchange::import(&args, output)?,
+        Command::Export(args) => exchange::export(&args, output)?,
+        Command::Inspect(args) => inspect::inspect(&args, output)?,
         Command::Tokenise(args) => tokenise::tokenise(&args, output)?,
         Command::Plugins => list::plugins(output)?,
         Command::Recipes(args) => list::recipes(&args, output)?,

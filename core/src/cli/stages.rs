@@ -70,6 +70,9 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     session
         .set_parameters(&parameters)
         .map_err(|e| Error::file(&saved.path, format!("does not fit its own plan: {e}")))?;
+    if !args.check.no_self_check {
+        saved.self_check(data.modalities(), session.as_mut())?;
+    }
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
     let stage = Stage::start("embed");
