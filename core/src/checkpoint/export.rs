@@ -127,7 +127,7 @@ impl Entry<'_> {
             ("pos_input_size", int(positions)),
             ("patch_size", int(self.patch)),
             ("embed_pos", Value::Bool(indexed)),
-            ("loss_weight", Value::Float(f64::from(self.spec.loss_weight))),
+            ("loss_weight", Value::Float(decimal(self.spec.loss_weight))),
         ];
         if layout == Layout::V3 {
             let codes = matches!(self.spec.values, Values::Codes { .. });
@@ -163,6 +163,7 @@ fn model_args(
 ) -> std::result::Result<Value, String> {
     let model = of.model;
     let mut args = of.settings.model_args.clone();
+    let imported = !args.is_empty();
     args.remove("modalities");
     for (key, value) in
         [("n_layer", model.layers), ("n_head", model.heads), ("n_embd", model.width)]
@@ -190,6 +191,8 @@ fn model_args(
         // The only one in the first programs of version 2, which do not know the word.
         (Layout::V2, Tokeniser::Aim) => drop(args.remove("tokeniser")),
         (_, Tokeniser::Affine) => drop(args.insert("tokeniser".into(), "affine".into())),
+        // What was imported without the word means aim.
+        (_, _) if imported => {}
         (_, _) => drop(args.insert("tokeniser".into(), "aim".into())),
     }
     let mut entries: Vec<_> = args.iter().map(|(k, v)| (k.as_str(), from_json(v))).collect();
@@ -316,4 +319,9 @@ fn from_json(json: &Json) -> Value {
         Json::Array(all) => Value::List(all.iter().map(from_json).collect()),
         Json::Object(map) => dictionary(map.iter().map(|(k, v)| (k, from_json(v)))),
     }
+}
+
+/// The number that a person would have written: 0.7 and not 0.699999988.
+fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
 }

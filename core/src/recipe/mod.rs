@@ -142,6 +142,26 @@ pub fn amend(plan: &Plan, allowed: &[&str], set: &[String], data: Option<&Path>)
     plan::build(&tree, plan.scale.clone())
 }
 
+/// What `--set` arguments put into the table `section`; they may name no other.
+///
+/// # Errors
+/// When one is no assignment, or names another table.
+pub(crate) fn assigned(section: &str, set: &[String]) -> Result<toml::Table> {
+    let mut tree = Tree::default();
+    for argument in set {
+        tree.overlay(Tree::assignment(argument)?);
+    }
+    let table = tree.table.remove(section);
+    if let Some((other, _)) = tree.table.iter().next() {
+        return Err(tree.error(&[other], format!("this may change only {section}.KEY")));
+    }
+    match table {
+        Some(toml::Value::Table(table)) => Ok(table),
+        None => Ok(toml::Table::new()),
+        Some(_) => Err(tree.error(&[section], format!("write {section}.KEY=VALUE"))),
+    }
+}
+
 /// Reads the recipe `name` and what it extends, which `seen` guards against circles.
 fn load(name: &str, seen: &mut Vec<String>) -> Result<Tree> {
     let (label, text, folder) = read(name)?;
