@@ -5,8 +5,10 @@ use astropt_cpu as _;
 use astropt_modalities as _;
 
 mod bad_input;
+mod checkpoints;
 mod cli;
 mod conformance;
+mod hostile_checkpoints;
 mod resume;
 mod run;
 mod tidy;

@@ -25,9 +25,8 @@ pub fn save_arrays(
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     let path = path.as_ref();
-    let described = arrays
-        .iter()
-        .map(|(name, a)| (name.as_str(), dtype(&a.data), &a.shape[..], a.data.len()));
+    let described =
+        arrays.iter().map(|(name, a)| (name.as_str(), dtype(&a.data), &a.shape[..], a.data.len()));
     let header = header(described, metadata).map_err(|e| Error::file(path, e))?;
     write_atomic(path, |file| {
         let failed = |e: std::io::Error| Error::io("write", path, &e);
@@ -106,7 +105,8 @@ pub fn token_arrays(name: &str, tokens: &Tokens, spec: &TokenSpec) -> Result<Arr
         Positions::Index { .. } => Array::new(vec![n], integers(&tokens.indices))?,
         Positions::Continuous { width } => Array::new(vec![n, width], floats(&tokens.positions))?,
     };
-    let mut out = Arrays::from([(name.to_owned(), values), (format!("{name}_positions"), positions)]);
+    let mut out =
+        Arrays::from([(name.to_owned(), values), (format!("{name}_positions"), positions)]);
     if !tokens.affine.is_empty() {
         let affine = Array::new(vec![n, 2], floats(tokens.affine.as_flattened()))?;
         out.insert(format!("{name}_affine"), affine);
@@ -169,10 +169,9 @@ fn whole(data: &Data, name: &str) -> Result<Vec<u32>, String> {
     match data {
         Data::U8(v) => Ok(v.iter().map(|&x| u32::from(x)).collect()),
         Data::U16(v) => Ok(v.iter().map(|&x| u32::from(x)).collect()),
-        Data::I64(v) => v
-            .iter()
-            .map(|&x| u32::try_from(x).map_err(|_| wrong(x.to_string())))
-            .collect(),
+        Data::I64(v) => {
+            v.iter().map(|&x| u32::try_from(x).map_err(|_| wrong(x.to_string()))).collect()
+        }
         Data::F32(_) | Data::F64(_) => Err(wrong("floating-point numbers".into())),
     }
 }
@@ -220,9 +219,8 @@ mod tests {
             ..Tokens::default()
         };
         let arrays = token_arrays("m", &tokens, &spec).expect("fits");
-        let back = |spec: &TokenSpec| {
-            tokens_from("m", spec, &arrays["m"], arrays.get("m_positions"))
-        };
+        let back =
+            |spec: &TokenSpec| tokens_from("m", spec, &arrays["m"], arrays.get("m_positions"));
         assert_eq!(back(&spec), Ok(tokens));
         let small = TokenSpec { values: Values::Codes { vocabulary: 8 }, ..spec.clone() };
         assert!(back(&small).expect_err("beyond").contains("vocabulary of 8"));

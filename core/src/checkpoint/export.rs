@@ -246,9 +246,11 @@ fn ordered_names(
     names.extend(more.cloned().collect::<Vec<_>>());
     names.sort_by_key(|name| rank(name));
     let theirs = |ours: &str| match (layout, modalities) {
-        (Layout::V1, [only]) => {
-            layout.python_name(&ours.replacen(&format!(".{}.", only.name), &format!(".{IMAGES}."), 1))
-        }
+        (Layout::V1, [only]) => layout.python_name(&ours.replacen(
+            &format!(".{}.", only.name),
+            &format!(".{IMAGES}."),
+            1,
+        )),
         _ => layout.python_name(ours),
     };
     names.into_iter().map(|ours| (ours.clone(), theirs(&ours))).collect()

@@ -81,7 +81,9 @@ pub(crate) fn check(path: &Path, stated: &str) -> Result<u32> {
         Ok(version) if (1..=FORMAT).contains(&version) => Ok(version),
         _ => Err(Error::file(
             path,
-            format!("has the format {stated}, this program reads 1 to {FORMAT}; use a newer program"),
+            format!(
+                "has the format {stated}, this program reads 1 to {FORMAT}; use a newer program"
+            ),
         )),
     }
 }
@@ -107,10 +109,13 @@ mod tests {
         let text = to_json(&record).expect("written");
         assert!(text.contains("\"astropt_format\": 2"), "{text}");
         assert_eq!(read(&text).expect("read"), record);
-        for older in ["{\"a\": 0.1}", "{\"format\": 1, \"a\": 0.1}", "{\"astropt_format\":1,\"a\":0.1}"] {
+        for older in
+            ["{\"a\": 0.1}", "{\"format\": 1, \"a\": 0.1}", "{\"astropt_format\":1,\"a\":0.1}"]
+        {
             assert_eq!(read(older).expect("read"), record);
         }
-        for newer in ["{\"astropt_format\": 3}", "{\"format\": 99}", "{\"astropt_format\": \"x\"}"] {
+        for newer in ["{\"astropt_format\": 3}", "{\"format\": 99}", "{\"astropt_format\": \"x\"}"]
+        {
             let error = read(newer).expect_err("newer").to_string();
             assert!(error.contains("use a newer program") && error.contains("r.json"), "{error}");
         }

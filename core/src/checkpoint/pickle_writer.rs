@@ -183,9 +183,7 @@ mod tests {
             any::<i64>().prop_map(Value::Int),
             prop_oneof![-2000i64..2000].prop_map(Value::Int),
             prop::collection::vec(any::<u8>(), 9..40).prop_map(|b| Value::BigInt(b.into())),
-            any::<f64>()
-                .prop_filter("comparable", |x| !x.is_nan())
-                .prop_map(Value::Float),
+            any::<f64>().prop_filter("comparable", |x| !x.is_nan()).prop_map(Value::Float),
             ".{0,12}".prop_map(|text| Value::Str(text.into())),
             "[a-z]{1,5}(\\.[a-zA-Z_]{1,9}){1,3}".prop_map(|name| Value::Class(name.into())),
         ]

@@ -45,14 +45,17 @@ impl<'a> PtWriter<'a> {
             stride *= axis;
         }
         let lengths = |all: &[usize]| tuple(all.iter().map(|&n| Value::Int(n as i64)));
-        call("torch._utils._rebuild_tensor_v2", [
-            Value::Persistent(Arc::new(storage)),
-            Value::Int(0),
-            lengths(&tensor.shape),
-            lengths(&strides),
-            Value::Bool(false),
-            ordered([]),
-        ])
+        call(
+            "torch._utils._rebuild_tensor_v2",
+            [
+                Value::Persistent(Arc::new(storage)),
+                Value::Int(0),
+                lengths(&tensor.shape),
+                lengths(&strides),
+                Value::Bool(false),
+                ordered([]),
+            ],
+        )
     }
 
     /// Writes the file `path`, whole or not at all, with the objects `root`. The same

@@ -331,11 +331,7 @@ fn optimiser(
 }
 
 /// Our names of the model's parameters in the order the optimiser numbers them.
-fn optimised_names(
-    file: &PtFile,
-    layout: Layout,
-    parameters: &StateDict,
-) -> Result<Vec<String>> {
+fn optimised_names(file: &PtFile, layout: Layout, parameters: &StateDict) -> Result<Vec<String>> {
     let entries = file.value(&["model"])?.entries().iter();
     let (decayed, others): (Vec<_>, Vec<_>) = entries
         .filter_map(|(name, _)| Some(layout.our_name(name.as_str()?)))

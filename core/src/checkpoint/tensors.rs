@@ -129,7 +129,9 @@ pub(super) fn each_array(
 ///
 /// # Errors
 /// As [`load_tensors`].
-pub fn describe_tensors(path: impl AsRef<Path>) -> Result<(Vec<Outline>, BTreeMap<String, String>)> {
+pub fn describe_tensors(
+    path: impl AsRef<Path>,
+) -> Result<(Vec<Outline>, BTreeMap<String, String>)> {
     let path = path.as_ref();
     let failed = |e: std::io::Error| Error::io("read", path, &e);
     let mut file = File::open(path).map_err(failed)?;

@@ -21,9 +21,7 @@ pub(super) fn import(args: &ImportArgs, output: Output) -> Result<()> {
     let mut kinds = BTreeMap::new();
     for choice in &args.modality {
         let (name, kind) = choice.split_once('=').ok_or_else(|| {
-            Error::Misuse(format!(
-                "--modality {choice}: write NAME=KIND, such as spectra=spectrum"
-            ))
+            Error::Misuse(format!("--modality {choice}: write NAME=KIND, such as spectra=spectrum"))
         })?;
         kinds.insert(name.trim().to_owned(), kind.trim().to_owned());
     }
@@ -84,9 +82,7 @@ pub(super) fn export(args: &ExportArgs, output: Output) -> Result<()> {
     }
     let to = layout.map_or("safetensors", Layout::name);
     let result = serde_json::json!({ "file": args.out, "format": to, "step": model.step });
-    output.result(&result, || {
-        format!("{}: {to}, after {} steps", args.out.display(), model.step)
-    })
+    output.result(&result, || format!("{}: {to}, after {} steps", args.out.display(), model.step))
 }
 
 /// The checkpoint that a folder is, or that a run's folder has under `name`.

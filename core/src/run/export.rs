@@ -78,7 +78,8 @@ fn patches(plan: &Plan, settings: &PythonSettings) -> Result<BTreeMap<String, us
 /// `[train]` in the words of the Python program's training script.
 fn training(train: &TrainConfig) -> JsonMap {
     let json = serde_json::to_value(train).unwrap_or_default();
-    let word = |(ours, theirs): &(&str, &str)| Some(((*theirs).to_owned(), json.get(ours)?.clone()));
+    let word =
+        |(ours, theirs): &(&str, &str)| Some(((*theirs).to_owned(), json.get(ours)?.clone()));
     let mut map: JsonMap = TRAINING.iter().filter_map(word).collect();
     let pieces = train.batch / train.micro_batch.max(1);
     map.insert("gradient_accumulation_steps".into(), Json::from(pieces));

@@ -209,7 +209,10 @@ impl Notes<'_> {
         let file = file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let mut table = toml::Table::from_iter([
             ("name".to_owned(), "imported".into()),
-            ("summary".to_owned(), format!("Imported from {file} ({})", found.layout.name()).into()),
+            (
+                "summary".to_owned(),
+                format!("Imported from {file} ({})", found.layout.name()).into(),
+            ),
             ("modality".to_owned(), modalities.into()),
             ("model".to_owned(), section.into()),
         ]);
@@ -239,9 +242,12 @@ impl Notes<'_> {
         let mut table = toml::Table::from_iter([("kind".to_owned(), kind.clone().into())]);
         for assumption in proposal.assumed {
             let key = format!("modality.{name}.{}", assumption.key);
-            let set = self.request.recipe.set.iter().any(|set| {
-                set.split('=').next().is_some_and(|k| k.trim() == key)
-            });
+            let set = self
+                .request
+                .recipe
+                .set
+                .iter()
+                .any(|set| set.split('=').next().is_some_and(|k| k.trim() == key));
             if !set && own.is_none_or(|own| !own.contains_key(assumption.key)) {
                 let (value, why) = (&assumption.value, assumption.why);
                 self.assumptions.push(format!("{key} = {value}: {why}"));

@@ -64,10 +64,8 @@ impl Contents<'_> {
     pub(crate) fn write(self, path: &Path) -> Result<()> {
         let json = |e: serde_json::Error| Error::Failed(format!("cannot write the plan: {e}"));
         let mut metadata = stamp();
-        metadata.insert(
-            "plan".to_owned(),
-            serde_json::to_string(&self.manifest.plan).map_err(json)?,
-        );
+        metadata
+            .insert("plan".to_owned(), serde_json::to_string(&self.manifest.plan).map_err(json)?);
         metadata.insert("step".to_owned(), self.state.step.to_string());
         if let Some(settings) = &self.manifest.imported {
             let settings = serde_json::to_string(settings).map_err(json)?;

@@ -317,7 +317,8 @@ fn check_tokens(
     modalities: &Modalities,
 ) -> std::result::Result<(), String> {
     for (name, expected) in row {
-        let modality = modalities.get(name).ok_or_else(|| format!("there is no modality {name}"))?;
+        let modality =
+            modalities.get(name).ok_or_else(|| format!("there is no modality {name}"))?;
         let found = modality.tokenise(observation).map_err(|e| e.to_string())?;
         let mut found = found.ok_or_else(|| format!("its object no longer has {name}"))?;
         found.truncate(TOKENS);
@@ -341,9 +342,11 @@ fn compare(found: &[f32], recorded: &[f32], what: &str) -> std::result::Result<(
     let largest = recorded.iter().fold(0.0f64, |max, &x| max.max(f64::from(x).abs()));
     let off = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
     // A NaN must not pass for a small difference.
-    let worst = found.iter().zip(recorded).map(off).fold(0.0, |max: f64, x| {
-        if x.is_nan() { f64::INFINITY } else { max.max(x) }
-    });
+    let worst = found
+        .iter()
+        .zip(recorded)
+        .map(off)
+        .fold(0.0, |max: f64, x| if x.is_nan() { f64::INFINITY } else { max.max(x) });
     if worst > TOLERANCE * largest {
         return Err(format!(
             "{what} differ by up to {worst:.1e} ({:.1e} is allowed)",
@@ -351,4 +354,67 @@ fn compare(found: &[f32], recorded: &[f32], what: &str) -> std::result::Result<(
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_differs_from_every_number() {
+        assert!(compare(&[1.0, 2.0], &[1.0, 2.000_1], "x").is_ok());
+        assert!(compare(&[1.0, 2.0], &[1.0, 2.001], "x").is_err());
+        assert!(compare(&[1.0, f32::NAN], &[1.0, 2.0], "x").is_err());
+        assert!(compare(&[1.0], &[1.0, 2.0], "x").is_err());
+        assert!(compare(&[0.0], &[0.0], "x").is_ok());
+    }
+
+    fn model() -> ModelConfig {
+        let spec =
+            |values, positions| TokenSpec { values, positions, loss_weight: 1.0, max_tokens: 500 };
+        let modalities = BTreeMap::from([
+            ("a".to_owned(), spec(Values::Codes { vocabulary: 7 }, Positions::Index { max: 500 })),
+            (
+                "b.c".to_owned(),
+                spec(Values::Continuous { width: 3 }, Positions::Continuous { width: 2 }),
+            ),
+        ]);
+        let tokeniser = crate::model::Tokeniser::Aim;
+        ModelConfig { layers: 1, heads: 1, width: 8, tokeniser, modalities }
+    }
+
+    #[test]
+    fn made_up_tokens_are_such_as_the_model_reads() {
+        let (model, inputs) = (model(), Inputs::made_up(&model()).expect("made"));
+        let (_, row) = &inputs.rows[0];
+        assert_eq!(row.len(), 2);
+        for (name, tokens) in row {
+            tokens.check(&model.modalities[name]).expect("fits");
+        }
+        let back = recorded_row(&inputs.arrays, 0, &inputs.objects[0], &model.modalities);
+        assert_eq!(back.as_ref(), Ok(row));
+    }
+
+    #[test]
+    fn an_observation_beyond_the_budget_is_left_out_and_its_tokens_stay() {
+        let observation = |bytes: usize| {
+            let array = Array::new(vec![bytes], Data::U8(vec![1; bytes])).expect("fits");
+            let field = Field { array, unit: Some("adu".into()) };
+            Observation {
+                id: "o".into(),
+                fields: BTreeMap::from([("image".to_owned(), field)]),
+                labels: Labels::new(),
+            }
+        };
+        let mut inputs = Inputs::empty(&model());
+        let row = vec![("a".to_owned(), made_up("a", &model().modalities["a"]))];
+        for (k, bytes) in [RAW_BYTES / 2, RAW_BYTES].into_iter().enumerate() {
+            inputs.push("o", Some(&observation(bytes)), row.clone()).expect("pushed");
+            assert_eq!(inputs.objects[k].raw.is_some(), k == 0);
+            assert!(inputs.arrays.contains_key(&format!("{k}.a")));
+        }
+        let raw = inputs.objects[0].raw.clone().expect("recorded");
+        let back = super::observation(&inputs.arrays, 0, &inputs.objects[0], &raw);
+        assert_eq!(back, Ok(observation(RAW_BYTES / 2)));
+    }
 }

@@ -85,12 +85,14 @@ pub(super) fn embeddings(path: &Path) -> Result<Option<Found>> {
 pub(super) fn npy(path: &Path) -> Result<Found> {
     /// Longest header that is read: NumPy pads them to some hundred bytes.
     const LONGEST: usize = 1 << 16;
-    let broken = |what: &str| Error::file(path, format!("is no NumPy array: {what}; copy it again"));
+    let broken =
+        |what: &str| Error::file(path, format!("is no NumPy array: {what}; copy it again"));
     let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
     let mut start = Vec::new();
     let read = file.take(LONGEST as u64 + 12).read_to_end(&mut start);
     read.map_err(|e| Error::io("read", path, &e))?;
-    let rest = start.strip_prefix(b"\x93NUMPY").ok_or_else(|| broken("its first bytes are others"))?;
+    let rest =
+        start.strip_prefix(b"\x93NUMPY").ok_or_else(|| broken("its first bytes are others"))?;
     let (length, rest) = match rest {
         [1, _, a, b, rest @ ..] => (usize::from(u16::from_le_bytes([*a, *b])), rest),
         [2 | 3, _, a, b, c, d, rest @ ..] => {

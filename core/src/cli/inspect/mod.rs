@@ -89,7 +89,10 @@ fn to_json(path: &Path, found: &Found) -> Json {
     let rows = |table: &Table| -> Json {
         let row = |row: &Vec<String>| -> Json {
             let cells = table.heading.iter().map(|&h| h.to_owned()).zip(row.clone().into_iter());
-            cells.map(|(key, cell)| (key, Json::from(cell))).collect::<serde_json::Map<_, _>>().into()
+            cells
+                .map(|(key, cell)| (key, Json::from(cell)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         };
         table.rows.iter().map(row).collect()
     };

@@ -21,7 +21,9 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     if let Some(kind) = &args.source {
         let plugin = find_source(kind)?;
         let key = plugin.path_key.ok_or_else(|| {
-            Error::Misuse(format!("--source {kind}: it reads no files, so there is none to inspect"))
+            Error::Misuse(format!(
+                "--source {kind}: it reads no files, so there is none to inspect"
+            ))
         })?;
         return open(plugin, key, &args.path, set);
     }
@@ -43,17 +45,11 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     ))
 }
 
-fn open(
-    plugin: &SourcePlugin,
-    key: &str,
-    path: &Path,
-    mut table: toml::Table,
-) -> Result<Found> {
+fn open(plugin: &SourcePlugin, key: &str, path: &Path, mut table: toml::Table) -> Result<Found> {
     table.insert(key.to_owned(), path.display().to_string().into());
     let kind = plugin.info.kind;
-    let config = (plugin.parse)(table).map_err(|e| {
-        Error::Misuse(format!("source {kind}: {}: {}", e.path, e.message))
-    })?;
+    let config = (plugin.parse)(table)
+        .map_err(|e| Error::Misuse(format!("source {kind}: {}: {}", e.path, e.message)))?;
     config.check()?;
     let source = config.open(Path::new("."))?;
     let objects = first_objects(source.as_ref())?;
