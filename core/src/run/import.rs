@@ -72,7 +72,8 @@ pub fn import(
     let found = python::read(&request.checkpoint)?;
     let mut notes = Notes { request, assumptions: Vec::new(), kinds: BTreeMap::new() };
     let place = request.checkpoint.display().to_string();
-    let plan = resolve_over(&request.recipe, &place, |recipe| notes.table(&found, recipe))?;
+    let mut plan = resolve_over(&request.recipe, &place, |recipe| notes.table(&found, recipe))?;
+    plan.scale = None; // the checkpoint decided the model's size, not the recipe's scale
     check_shape(&plan, &found.model, &notes.kinds)?;
     let state = state(&found);
     if state.step >= plan.train.steps {

@@ -88,7 +88,7 @@ fn to_json(path: &Path, found: &Found) -> Json {
     let facts: serde_json::Map<_, _> = found.facts.iter().cloned().collect();
     let rows = |table: &Table| -> Json {
         let row = |row: &Vec<String>| -> Json {
-            let cells = table.heading.iter().map(|&h| h.to_owned()).zip(row.clone().into_iter());
+            let cells = table.heading.iter().map(|&h| h.to_owned()).zip(row.clone());
             cells
                 .map(|(key, cell)| (key, Json::from(cell)))
                 .collect::<serde_json::Map<_, _>>()
