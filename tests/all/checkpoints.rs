@@ -142,7 +142,7 @@ fn what_the_user_says_of_a_modality_wins() {
     let json = succeeds(folder.path(), &with(&["--modality", "images=tokens"]));
     assert!(json.contains("\"images\":\"tokens\""), "{json}");
     for (more, words) in [
-        (["--set", "modality.images.bands=1"], "are for continuous"),
+        (["--set", "modality.images.bands=1"], "makes tokens of 16 numbers"),
         (["--set", "modality.images.size=4096"], "positions"),
         (["--set", "model.width=64"], "model.*"),
         (["--modality", "images=spectre"], "spectre"),

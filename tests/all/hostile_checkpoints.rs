@@ -122,9 +122,12 @@ fn sizes_that_lie_are_refused_before_memory_is_taken() {
         write(folder.path(), &checkpoint(tensor("0", stored, &shape)));
         refuse(folder.path(), words);
     }
-    for (key, n) in
-        [("n_layer", i64::MAX), ("n_embd", 1 << 40), ("n_layer", -3), ("block_size", 1 << 62)]
-    {
+    for (key, n, words) in [
+        ("n_layer", i64::MAX, "model.layers is"),
+        ("n_embd", 1 << 40, "model.width is"),
+        ("n_layer", -3, "model_args.n_layer"),
+        ("block_size", 1 << 62, "asks for a table"),
+    ] {
         let root = checkpoint(tensor("0", 32, &[32]));
         let Value::Dict(mut parts) = root else { panic!("a dictionary") };
         let parts = Arc::make_mut(&mut parts);
@@ -136,7 +139,7 @@ fn sizes_that_lie_are_refused_before_memory_is_taken() {
             }
         }
         write(folder.path(), &Value::Dict(parts.to_vec().into()));
-        refuse(folder.path(), "");
+        refuse(folder.path(), words);
     }
 }
 
@@ -150,13 +153,15 @@ fn a_bomb_is_not_unpacked() {
     archive(&path, &entries, CompressionMethod::Deflated);
     refuse(folder.path(), "compressed");
     // Many parameters that all refer to the same numbers.
-    let mut parameters = Vec::new();
+    let n = 1 << 18;
     let names: Vec<_> = (0..5000).map(|k| format!("transformer.wte.{k}")).collect();
-    for name in &names {
-        parameters.push((name.as_str(), tensor("0", 32, &[32])));
-    }
-    write(folder.path(), &dictionary(vec![("model", dictionary(parameters))]));
-    refuse(folder.path(), "");
+    let parameters = names.iter().map(|name| (name.as_str(), tensor("0", n, &[n]))).collect();
+    let root = dictionary(vec![("model", dictionary(parameters))]);
+    let pickle = write_pickle(&root).expect("pickled");
+    let numbers = vec![0; 4 << 18];
+    let entries = [("x/data.pkl", &pickle[..]), ("x/data/0", &numbers)];
+    archive(&path, &entries, CompressionMethod::Stored);
+    refuse(folder.path(), "claims 5242880000 bytes");
 }
 
 #[test]

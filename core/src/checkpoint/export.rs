@@ -16,7 +16,7 @@ use crate::model::{ModelConfig, Tokeniser};
 use crate::tokens::{Positions, TokenSpec, Values};
 
 /// What the Python program takes for "no validation loss yet".
-const NO_LOSS: f64 = 1e9;
+pub(crate) const NO_LOSS: f64 = 1e9;
 
 /// What goes into the file.
 #[derive(Clone, Copy, Debug)]

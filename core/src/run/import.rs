@@ -9,6 +9,7 @@ use super::folder::RunFolder;
 use super::manifest::Manifest;
 use super::saved::{Contents, TrainState};
 use super::selfcheck::Inputs;
+use crate::checkpoint::export::NO_LOSS;
 use crate::checkpoint::python::{self, JsonMap, PythonCheckpoint, PythonSettings};
 use crate::data::Dataset;
 use crate::engine::{OptimiserState, Session};
@@ -17,9 +18,6 @@ use crate::model::ModelConfig;
 use crate::recipe::{Plan, Request, resolve_over};
 use crate::seam::{Described, ImportRule, Proposal, import_rules};
 use crate::tokens::TokenSpec;
-
-/// Validation losses from here on are the Python program's word for none.
-const NO_LOSS: f64 = 1e9;
 
 /// What to import and what to make of it.
 #[derive(Clone, Debug)]
@@ -82,17 +80,21 @@ pub fn import(
             plan.train.steps, state.step
         ));
     }
+    let data = request.recipe.data.as_ref().map(|_| Dataset::open(&plan, Path::new(".")));
+    let data = data.transpose()?;
     let check = match found.unsupported {
         Some(_) => None,
         None => {
-            let inputs = inputs(&plan, request)?;
             let mut session = open(&found.model)?;
             session.set_parameters(&found.parameters)?;
-            inputs.answer(session.as_mut())?
+            inputs(&plan, data.as_ref())?.answer(session.as_mut())?
         }
     };
     let parameters = found.model.parameter_count();
-    let mut manifest = Manifest::without_data(plan, parameters);
+    let mut manifest = match &data {
+        Some(data) => Manifest::new(plan, data),
+        None => Manifest::without_data(plan, parameters),
+    };
     manifest.imported = Some(found.settings);
     let folder = RunFolder::create(&request.out, &manifest, request.overwrite)?;
     let optimiser = found.optimiser.is_some();
@@ -119,14 +121,12 @@ pub fn import(
     })
 }
 
-/// Objects of the data, where the user gave some; else made-up tokens.
-fn inputs(plan: &Plan, request: &ImportRequest) -> Result<Inputs> {
-    if request.recipe.data.is_some()
-        && let Some(inputs) = Inputs::of_data(&Dataset::open(plan, Path::new("."))?)?
-    {
-        return Ok(inputs);
+/// Objects of the data, where there are some; else made-up tokens.
+fn inputs(plan: &Plan, data: Option<&Dataset>) -> Result<Inputs> {
+    match data.map(Inputs::of_data).transpose()?.flatten() {
+        Some(inputs) => Ok(inputs),
+        None => Inputs::made_up(&plan.model_config()?),
     }
-    Inputs::made_up(&plan.model_config()?)
 }
 
 /// The Python program counts no tokens, and saves when the validation loss is lowest.
@@ -144,12 +144,12 @@ fn check_shape(plan: &Plan, model: &ModelConfig, kinds: &BTreeMap<String, String
         let spec = ours.modalities.get(name);
         if spec.is_none_or(|s| s.values != theirs.values || s.positions != theirs.positions) {
             let kind = kinds.get(name).map_or("", String::as_str);
-            let say = |s: &TokenSpec| format!("{:?} at {:?}", s.values, s.positions).to_lowercase();
+            let say = |s: &TokenSpec| format!("{}, placed by {}", s.values, s.positions);
             return Err(Error::Misuse(format!(
-                "modality.{name} of kind {kind} makes tokens that are {}, and the parameters are \
-                 for {}; set its keys with --set modality.{name}.KEY=VALUE, or choose another \
+                "modality.{name} of kind {kind} makes tokens of {}, and the parameters are for \
+                 tokens of {}; set its keys with --set modality.{name}.KEY=VALUE, or choose another \
                  kind with --modality {name}=KIND",
-                spec.map_or("none".to_owned(), say),
+                spec.map_or("nothing".to_owned(), say),
                 say(theirs)
             )));
         }

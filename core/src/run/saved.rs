@@ -101,7 +101,8 @@ impl Saved {
     /// The checkpoint that the folder `path` is; `None` when it is none.
     pub fn at(path: &Path) -> Option<Self> {
         let saved = Self { step: 0, path: path.to_owned() };
-        saved.model_file().is_file().then_some(saved)
+        let step = saved.state().map_or(0, |state| state.step);
+        saved.model_file().is_file().then_some(Self { step, ..saved })
     }
 
     /// The file of its parameters.

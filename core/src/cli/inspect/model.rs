@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::model::ModelConfig;
 use crate::recipe::{Plan, Request, resolve};
 use crate::run::{RunFolder, Saved, read_model};
-use crate::tokens::{Positions, TokenSpec, Values};
+use crate::tokens::TokenSpec;
 
 /// The shape of a model.
 fn shape(found: &mut Found, model: &ModelConfig) {
@@ -22,18 +22,10 @@ fn shape(found: &mut Found, model: &ModelConfig) {
     found.fact("tokeniser", as_json(&model.tokeniser));
     found.fact("parameters", model.parameter_count());
     let row = |(name, spec): (&String, &TokenSpec)| {
-        let tokens = match spec.values {
-            Values::Continuous { width } => format!("{width} numbers"),
-            Values::Codes { vocabulary } => format!("codes of {vocabulary}"),
-        };
-        let positions = match spec.positions {
-            Positions::Index { max } => format!("table of {max}"),
-            Positions::Continuous { width } => format!("{width} numbers"),
-        };
         vec![
             name.clone(),
-            tokens,
-            positions,
+            spec.values.to_string(),
+            spec.positions.to_string(),
             spec.max_tokens.to_string(),
             spec.loss_weight.to_string(),
         ]
