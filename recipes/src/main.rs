@@ -13,6 +13,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 astropt_core::register_recipe!("galaxy-grz", include_str!("../galaxy-grz.toml"));
 astropt_core::register_recipe!("efigi", include_str!("../efigi.toml"));
 
+/// mimalloc's `mi_option_purge_delay` (mimalloc.h, version 3), and the milliseconds it is
+/// set to: freed memory stays with the process for a few steps, where the next step takes
+/// it again, before the system has it back.
+const PURGE_DELAY: (libmimalloc_sys::mi_option_t, std::ffi::c_long) = (15, 10_000);
+
 fn main() -> ExitCode {
+    // SAFETY: sets a number, before any other thread runs.
+    #[allow(unsafe_code)]
+    unsafe {
+        libmimalloc_sys::mi_option_set_default(PURGE_DELAY.0, PURGE_DELAY.1);
+    }
     astropt_core::cli::main()
 }

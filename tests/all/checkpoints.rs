@@ -195,7 +195,8 @@ fn scrambled_preprocessing_and_changed_parameters_are_caught() {
         let bias = tensors.get_mut("decoders.images.4.bias").expect("there");
         bias.data.iter_mut().for_each(|x| *x += 0.01);
     });
-    for command in [&embed[..], &export, &resume] {
+    let generate = ["generate", "r", "--quiet", "--objects", "1"];
+    for command in [&embed[..], &export, &generate, &resume] {
         let error = fails(folder.path(), command, 1);
         assert!(error.contains("step-000006: fails its self-check"), "{error}");
         assert!(error.contains("--no-self-check") && error.contains("outputs"), "{error}");

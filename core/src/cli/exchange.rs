@@ -65,10 +65,8 @@ pub(super) fn export(args: &ExportArgs, output: Output) -> Result<()> {
     if !args.check.no_self_check && model.unsupported.is_none() {
         let chosen = choose(&args.device)?;
         let mut session = chosen.backend.open(chosen.index, &model.plan.model_config()?)?;
-        session
-            .set_parameters(&model.parameters)
-            .map_err(|e| Error::file(&saved.path, format!("does not fit its own plan: {e}")))?;
-        saved.self_check(&model.plan.build_modalities()?, session.as_mut())?;
+        let modalities = model.plan.build_modalities()?;
+        saved.load(&model.parameters, &modalities, session.as_mut(), true)?;
     }
     let layout = match args.to {
         ExportFormat::AstroPt1 => Some(Layout::V1),

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod data;
 mod exchange;
+mod generate;
 mod inspect;
 mod list;
 mod output;
@@ -46,6 +47,7 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Embed(args) => stages::embed(&args, output)?,
         Command::Probe(args) => stages::probe(&args, output)?,
         Command::Report(args) => stages::report(&args, output)?,
+        Command::Generate(args) => generate::generate(&args, output)?,
         Command::Verify(args) => return verify::verify(&args, output),
         Command::Bench(args) => bench::bench(&args, output)?,
         Command::Import(args) => exchange::import(&args, output)?,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::batch::{Batch, Purpose, Row};
-use super::order::{object_at, substitute_at};
+use super::order::Order;
 use super::split::{Split, Splits};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
@@ -23,6 +23,7 @@ pub struct Dataset {
     model: ModelConfig,
     /// Which objects train, validate and test.
     pub splits: Splits,
+    order: Order,
     seed: u64,
     rejected: Mutex<Rejected>,
     budget: usize,
@@ -41,9 +42,10 @@ impl Dataset {
         let splits = Splits::of(source.as_ref(), &plan.split)?;
         Ok(Self {
             budget: (plan.train.max_rejected * source.len() as f64) as usize,
-            source,
             modalities: plan.build_modalities()?,
             model: plan.model_config()?,
+            order: Order::new(splits.train.clone(), plan.train.seed, source.groups().as_ref()),
+            source,
             splits,
             seed: plan.train.seed,
             rejected: Mutex::new(Rejected::new()),
@@ -180,13 +182,12 @@ impl Dataset {
     }
 
     fn train_row(&self, k: u64) -> Result<(String, Row)> {
-        let n = self.splits.train.len() as u64;
         for attempt in 0..MAX_SUBSTITUTES {
-            let place = match attempt {
-                0 => object_at(k, n, self.seed),
-                _ => substitute_at(k, attempt, n, self.seed),
+            let index = match attempt {
+                0 => self.order.at(k),
+                _ => self.order.instead(k, attempt),
             };
-            if let Some((observation, row)) = self.read(self.splits.train[place as usize])? {
+            if let Some((observation, row)) = self.read(index)? {
                 return Ok((observation.id, row));
             }
         }
@@ -199,8 +200,9 @@ impl Dataset {
     /// change during a run: indices into the source.
     pub fn sample(&self, split: Split, count: usize) -> Vec<u32> {
         let objects = self.splits.get(split);
-        let n = objects.len() as u64;
-        (0..n.min(count as u64)).map(|k| objects[object_at(k, n, self.seed) as usize]).collect()
+        let count = objects.len().min(count) as u64;
+        let order = Order::new(objects.to_vec(), self.seed, self.source.groups().as_ref());
+        (0..count).map(|k| order.at(k)).collect()
     }
 
     /// The usable ones of these objects, read and chained for `purpose`, with their

@@ -3,7 +3,7 @@
 mod batch;
 mod dataset;
 mod loader;
-pub mod order;
+mod order;
 mod split;
 
 pub use batch::{Batch, Part, Purpose, Row};

@@ -115,7 +115,11 @@ fn check_names<'a>(
 impl<P: Platform> DeviceSession<P> {
     /// The parameters as leaves; `track` asks for gradients.
     fn weights(&self, track: bool) -> Weights<P> {
-        let mut weights = Weights { vectors: BTreeMap::new(), matrices: BTreeMap::new() };
+        let mut weights = Weights {
+            vectors: BTreeMap::new(),
+            matrices: BTreeMap::new(),
+            recompute: self.recompute,
+        };
         for parameter in &self.parameters {
             let name = parameter.spec.name.clone();
             if let [rows, columns] = parameter.spec.shape[..] {
@@ -238,17 +242,12 @@ impl<P: Platform> Session for DeviceSession<P> {
         Ok(())
     }
 
-    fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<()> {
-        self.check(batch)?;
+    fn accumulate(&mut self, batch: Batch, scale: f32) -> Result<()> {
+        self.check(&batch)?;
         let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
         let weights = self.weights(true);
-        let found = if self.recompute {
-            let frozen = self.weights(false);
-            gradient::by_block(&device_batch, &self.model, &weights, &frozen, scale)
-        } else {
-            gradient::whole(&device_batch, &self.model, &weights, scale)
-        };
-        let Differentiation { total, modalities, mut gradients } = found;
+        let Differentiation { total, modalities, mut gradients } =
+            gradient::differentiate(&device_batch, &self.model, &weights, scale);
         self.losses.push(PendingLosses { total, modalities });
         for parameter in &mut self.parameters {
             let grad = gradients.remove(&parameter.spec.name);
@@ -298,7 +297,7 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
         self.check(batch)?;
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
         let weights = self.weights(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
         let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
@@ -309,7 +308,7 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn predict(&mut self, batch: &Batch) -> Result<StateDict> {
         self.check(batch)?;
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
         let weights = self.weights(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
         let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
@@ -318,7 +317,7 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor> {
         self.check(batch)?;
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
         let weights = self.weights(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, layer);
         let shape = vec![batch.rows, batch.len, self.model.width];
@@ -336,7 +335,7 @@ impl<P: Platform> Session for DeviceSession<P> {
             let message = format!("{} rows cannot go on where {rows} ended", batch.rows);
             return Err(Error::Failed(message));
         }
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
         let weights = self.weights(false);
         self.cache.read(&device_batch, &self.model, &weights);
         Ok(())

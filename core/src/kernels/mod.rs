@@ -127,20 +127,47 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + 'static {
         reference::linear_backward(x_ni, w_oi, dy_no, input, bias)
     }
 
+    /// `onto_no + x_ni · w_oiᵀ`: a layer that ends a residual branch.
+    fn linear_onto(x_ni: Tensor<B, 2>, w_oi: Tensor<B, 2>, onto_no: Tensor<B, 2>) -> Tensor<B, 2> {
+        onto_no + Self::linear(x_ni, w_oi, None)
+    }
+
+    /// A linear layer and the [`gelu`](Self::gelu) of its output: both, for backward needs
+    /// both.
+    fn linear_gelu(x_ni: Tensor<B, 2>, w_oi: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
+        let wide_no = Self::linear(x_ni, w_oi, None);
+        [wide_no.clone(), Self::gelu(wide_no)]
+    }
+
+    /// Gradients of `gelu(wide_ni) · w_oiᵀ` for `wide_ni` and `w_oi`; `gelu_ni` is the GELU
+    /// of `wide_ni`.
+    fn gelu_linear_backward(
+        wide_ni: Tensor<B, 2>,
+        gelu_ni: Tensor<B, 2>,
+        w_oi: Tensor<B, 2>,
+        dy_no: Tensor<B, 2>,
+    ) -> [Tensor<B, 2>; 2] {
+        let gradients = Self::linear_backward(gelu_ni, w_oi.clone(), dy_no.clone(), true, false);
+        let dgelu_ni = gradients.dx_ni.unwrap_or_else(|| dy_no.matmul(w_oi));
+        [Self::gelu_backward(wide_ni, dgelu_ni), gradients.dw_oi]
+    }
+
     /// Layer normalisation over the last axis with a gain and no bias.
     fn layer_norm(x_nd: Tensor<B, 2>, gain_d: Tensor<B, 1>, eps: f32) -> Normalised<B> {
         reference::layer_norm(x_nd, gain_d, eps)
     }
 
-    /// Gradients of [`layer_norm`](Self::layer_norm) for input and gain.
+    /// Gradients of [`layer_norm`](Self::layer_norm) for input and gain; that for the input
+    /// on top of `onto_nd`.
     fn layer_norm_backward(
         x_nd: Tensor<B, 2>,
         gain_d: Tensor<B, 1>,
         mean_n: Tensor<B, 1>,
         rstd_n: Tensor<B, 1>,
         dy_nd: Tensor<B, 2>,
+        onto_nd: Option<Tensor<B, 2>>,
     ) -> (Tensor<B, 2>, Tensor<B, 1>) {
-        reference::layer_norm_backward(x_nd, gain_d, mean_n, rstd_n, dy_nd)
+        reference::layer_norm_backward(x_nd, gain_d, mean_n, rstd_n, dy_nd, onto_nd)
     }
 
     /// The tanh approximation of GELU.
@@ -151,6 +178,16 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + 'static {
     /// Gradient of [`gelu`](Self::gelu) for its input `x_nd`.
     fn gelu_backward(x_nd: Tensor<B, 2>, dy_nd: Tensor<B, 2>) -> Tensor<B, 2> {
         reference::gelu_backward(x_nd, dy_nd)
+    }
+
+    /// max(x, 0).
+    fn relu(x_nd: Tensor<B, 2>) -> Tensor<B, 2> {
+        reference::relu(x_nd)
+    }
+
+    /// Gradient of [`relu`](Self::relu) for its input, from its output `y_nd`.
+    fn relu_backward(y_nd: Tensor<B, 2>, dy_nd: Tensor<B, 2>) -> Tensor<B, 2> {
+        reference::relu_backward(y_nd, dy_nd)
     }
 
     /// Scaled dot-product attention. `qkv_bte` holds queries, keys and values side by side

@@ -59,6 +59,7 @@ pub fn layer_norm_backward<B: Backend>(
     mean_n: Tensor<B, 1>,
     rstd_n: Tensor<B, 1>,
     dy_nd: Tensor<B, 2>,
+    onto_nd: Option<Tensor<B, 2>>,
 ) -> (Tensor<B, 2>, Tensor<B, 1>) {
     let rstd_n1 = rstd_n.unsqueeze_dim::<2>(1);
     let z_nd = (x_nd - mean_n.unsqueeze_dim::<2>(1)) * rstd_n1.clone();
@@ -67,7 +68,10 @@ pub fn layer_norm_backward<B: Backend>(
     let mean_g_n1 = g_nd.clone().mean_dim(1);
     let mean_gz_n1 = (g_nd.clone() * z_nd.clone()).mean_dim(1);
     let dx_nd = (g_nd - mean_g_n1 - z_nd * mean_gz_n1) * rstd_n1;
-    (dx_nd, dgain_d)
+    match onto_nd {
+        Some(onto_nd) => (onto_nd + dx_nd, dgain_d),
+        None => (dx_nd, dgain_d),
+    }
 }
 
 /// x/2 · (1 + tanh(√(2/π)·(x + 0.044715 x³))).
@@ -87,6 +91,16 @@ pub fn gelu_backward<B: Backend>(x_nd: Tensor<B, 2>, dy_nd: Tensor<B, 2>) -> Ten
     let sech2_nd = -(tanh_nd.clone() * tanh_nd.clone()) + 1.0;
     let slope_nd = (tanh_nd + 1.0 + x_nd * sech2_nd * dinner_nd).mul_scalar(0.5);
     slope_nd * dy_nd
+}
+
+/// See [`Kernels::relu`](super::Kernels::relu).
+pub fn relu<B: Backend>(x_nd: Tensor<B, 2>) -> Tensor<B, 2> {
+    x_nd.clamp_min(0.0)
+}
+
+/// `dy_nd` where the output was above zero, zero elsewhere.
+pub fn relu_backward<B: Backend>(y_nd: Tensor<B, 2>, dy_nd: Tensor<B, 2>) -> Tensor<B, 2> {
+    dy_nd.mask_fill(y_nd.lower_equal_elem(0.0), 0.0)
 }
 
 /// Queries, keys and values of `qkv_bte`, each `[b, h, t, d/h]`.

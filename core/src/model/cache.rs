@@ -4,13 +4,18 @@
 use burn_tensor::{Bool, Tensor, activation};
 
 use super::config::ModelConfig;
-use super::forward::{DeviceBatch, Float, Weights, block_with, decode_as, embed, final_norm};
-use crate::kernels::{AttentionMask, Platform, ops};
+use super::forward::{
+    DeviceBatch, Float, NORM_EPS, Weights, attention_layer, block_mlp, decode_as, embed, final_norm,
+};
+use crate::kernels::ops::AttentionLayer;
+use crate::kernels::{AttentionMask, Kernels, Platform};
+
+type Plain<P, const D: usize> = Tensor<<P as Platform>::Backend, D>;
 
 /// What is kept of the tokens read so far, the same number in every row.
 pub(crate) struct Cache<P: Platform> {
     /// Per block, keys and values `[b, h, t, s]`.
-    blocks: Vec<[Float<P, 4>; 2]>,
+    blocks: Vec<[Plain<P, 4>; 2]>,
     /// Final states of the last token of each row, `[b, d]`.
     last_bd: Option<Float<P, 2>>,
 }
@@ -36,8 +41,19 @@ impl<P: Platform> Cache<P> {
     ) {
         let mut x_nd = embed(batch, model, weights);
         for index in 0..model.layers {
-            let attend = |qkv_bte| self.attend(index, qkv_bte, model.heads);
-            x_nd = block_with(x_nd, index, batch.rows, weights, attend);
+            let layer = attention_layer(index, weights);
+            let layer = AttentionLayer {
+                gain_d: layer.gain_d.inner(),
+                enter_ed: layer.enter_ed.inner(),
+                leave_dd: layer.leave_dd.inner(),
+            };
+            let x_plain_nd = x_nd.inner();
+            let [n, d] = x_plain_nd.dims();
+            let (_, qkv_ne) = layer.project::<P::Kernels>(x_plain_nd.clone(), NORM_EPS);
+            let qkv_bte = qkv_ne.reshape([batch.rows, n / batch.rows, 3 * d]);
+            let out_nd = self.attend(index, qkv_bte, model.heads).reshape([n, d]);
+            let y_nd = P::Kernels::linear_onto(out_nd, layer.leave_dd, x_plain_nd);
+            x_nd = block_mlp(Tensor::from_inner(y_nd), index, weights);
         }
         let [n, d] = x_nd.dims();
         let len = n / batch.rows;
@@ -56,7 +72,7 @@ impl<P: Platform> Cache<P> {
     }
 
     /// Attention of new tokens to those in the cache and, causally, to each other.
-    fn attend(&mut self, index: usize, qkv_bte: Float<P, 3>, heads: usize) -> Float<P, 3> {
+    fn attend(&mut self, index: usize, qkv_bte: Plain<P, 3>, heads: usize) -> Plain<P, 3> {
         let [b, t, e] = qkv_bte.dims();
         let d = e / 3;
         let part = |k: usize| {
@@ -66,7 +82,7 @@ impl<P: Platform> Cache<P> {
         let [q_bhts, k_bhts, v_bhts] = [0, 1, 2].map(part);
         let Some(kept) = self.blocks.get_mut(index) else {
             self.blocks.push([k_bhts, v_bhts]);
-            return ops::attention::<P>(qkv_bte, heads, &AttentionMask::causal());
+            return P::Kernels::attention(qkv_bte, heads, &AttentionMask::causal()).out_btd;
         };
         kept[0] = Tensor::cat(vec![kept[0].clone(), k_bhts], 2);
         kept[1] = Tensor::cat(vec![kept[1].clone(), v_bhts], 2);

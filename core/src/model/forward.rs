@@ -9,11 +9,12 @@ use burn_tensor::{Int, Tensor, TensorData, activation};
 use super::config::{Activation, Layer as Linear, ModelConfig, Tokeniser};
 use crate::data::{Batch, Part};
 use crate::engine::Layer;
-use crate::kernels::{AttentionMask, Differentiated, Platform, ops};
+use crate::kernels::ops::{self, AttentionLayer, AttentionSettings, MlpLayer};
+use crate::kernels::{AttentionMask, Differentiated, Platform};
 use crate::tokens::{Positions, Values};
 
 /// Epsilon of every layer norm.
-const NORM_EPS: f32 = 1e-5;
+pub(super) const NORM_EPS: f32 = 1e-5;
 
 pub(super) type Float<P, const D: usize> = Tensor<Differentiated<P>, D>;
 type Plain<P, const D: usize> = Tensor<<P as Platform>::Backend, D>;
@@ -22,6 +23,9 @@ type Plain<P, const D: usize> = Tensor<<P as Platform>::Backend, D>;
 pub(crate) struct Weights<P: Platform> {
     pub(crate) vectors: BTreeMap<String, Float<P, 1>>,
     pub(crate) matrices: BTreeMap<String, Float<P, 2>>,
+    /// Whether backward runs the blocks' forward again instead of keeping what it made
+    /// (Chen et al. 2016, arXiv:1604.06174).
+    pub(crate) recompute: bool,
 }
 
 impl<P: Platform> Weights<P> {
@@ -66,9 +70,9 @@ enum Places<P: Platform> {
     Continuous(Plain<P, 2>),
 }
 
-fn floats<P: Platform>(data: &[f32], width: usize, device: &Device<P::Backend>) -> Plain<P, 2> {
+fn floats<P: Platform>(data: Vec<f32>, width: usize, device: &Device<P::Backend>) -> Plain<P, 2> {
     let shape = [data.len() / width, width];
-    Tensor::from_data(TensorData::new(data.to_vec(), shape), device)
+    Tensor::from_data(TensorData::new(data, shape), device)
 }
 
 fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P> {
@@ -79,32 +83,29 @@ fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P
 
 impl<P: Platform> DeviceBatch<P> {
     /// Uploads `batch` for `model`.
-    pub(crate) fn new(batch: &Batch, model: &ModelConfig, device: &Device<P::Backend>) -> Self {
-        let parts = batch.parts.iter().map(|(name, part)| {
-            (name.clone(), DevicePart::new(part, batch, &model.modalities[name], device))
+    pub(crate) fn new(batch: Batch, model: &ModelConfig, device: &Device<P::Backend>) -> Self {
+        let Batch { rows, len, parts, .. } = batch;
+        let parts = parts.into_iter().map(|(name, part)| {
+            let part = DevicePart::new(part, len, &model.modalities[&name], device);
+            (name, part)
         });
-        Self {
-            rows: batch.rows,
-            len: batch.len,
-            mask: AttentionMask::causal(),
-            parts: parts.collect(),
-        }
+        Self { rows, len, mask: AttentionMask::causal(), parts: parts.collect() }
     }
 }
 
 impl<P: Platform> DevicePart<P> {
     fn new(
-        part: &Part,
-        batch: &Batch,
+        part: Part,
+        len: usize,
         spec: &crate::tokens::TokenSpec,
         device: &Device<P::Backend>,
     ) -> Self {
-        let inputs = &part.inputs;
+        let inputs = part.inputs;
         let (mut values, mut codes, mut target_values, mut target_codes) = (None, None, None, None);
         match spec.values {
             Values::Continuous { width } => {
-                values = Some(floats::<P>(&inputs.values, width, device));
-                target_values = Some(floats::<P>(&part.target_values, width, device));
+                values = Some(floats::<P>(inputs.values, width, device));
+                target_values = Some(floats::<P>(part.target_values, width, device));
             }
             Values::Codes { .. } => {
                 codes = Some(integers::<P>(&inputs.codes, device));
@@ -113,12 +114,12 @@ impl<P: Platform> DevicePart<P> {
         }
         let places = match spec.positions {
             Positions::Continuous { width } => {
-                Places::Continuous(floats::<P>(&inputs.positions, width, device))
+                Places::Continuous(floats::<P>(inputs.positions, width, device))
             }
             Positions::Index { .. } => {
-                let first_row = &inputs.indices[..batch.len.min(inputs.indices.len())];
+                let first_row = &inputs.indices[..len.min(inputs.indices.len())];
                 let same = part.input_slots.is_none()
-                    && inputs.indices.chunks(batch.len).all(|row| row == first_row);
+                    && inputs.indices.chunks(len).all(|row| row == first_row);
                 if same {
                     Places::SameIndex(integers::<P>(first_row, device))
                 } else {
@@ -130,7 +131,7 @@ impl<P: Platform> DevicePart<P> {
             values,
             codes,
             places,
-            input_slots: part.input_slots.clone(),
+            input_slots: part.input_slots,
             target_values,
             target_codes,
             target_slots: part.target_slots.as_ref().map(|slots| integers::<P>(slots, device)),
@@ -146,14 +147,20 @@ fn layers<P: Platform>(
     prefix: &str,
     weights: &Weights<P>,
 ) -> Float<P, 2> {
+    let weight = |layer: &Linear| weights.matrix(&format!("{prefix}.{}.weight", layer.name));
+    if let [enter, leave] = layers
+        && [enter.activation, leave.activation] == [Activation::Gelu, Activation::None]
+    {
+        let layer = MlpLayer { norm: None, enter_fi: weight(enter), leave_of: weight(leave) };
+        return ops::mlp::<P>(x_ni, layer, weights.recompute);
+    }
     for layer in layers {
-        let name = format!("{prefix}.{}", layer.name);
-        let bias = layer.bias.then(|| weights.vector(&format!("{name}.bias")));
-        x_ni = ops::linear::<P>(x_ni, weights.matrix(&format!("{name}.weight")), bias);
+        let bias = layer.bias.then(|| weights.vector(&format!("{prefix}.{}.bias", layer.name)));
+        x_ni = ops::linear::<P>(x_ni, weight(layer), bias);
         x_ni = match layer.activation {
             Activation::None => x_ni,
-            Activation::Relu => activation::relu(x_ni),
-            Activation::Gelu => ops::gelu::<P>(x_ni),
+            Activation::Relu => ops::relu::<P>(x_ni),
+            Activation::Gelu => unreachable!("a GELU stands between two layers without biases"),
         };
     }
     x_ni
@@ -226,39 +233,32 @@ pub(crate) fn embed<P: Platform>(
     Tensor::cat(parts, 0).select(0, integers::<P>(&sources, &device))
 }
 
-/// Block `index` of the residual stream.
-pub(crate) fn block<P: Platform>(
-    x_nd: Float<P, 2>,
+/// Parameters of the attention half of block `index`.
+pub(super) fn attention_layer<P: Platform>(
     index: usize,
-    batch: &DeviceBatch<P>,
-    model: &ModelConfig,
     weights: &Weights<P>,
-) -> Float<P, 2> {
-    let attend = |qkv_bte| ops::attention::<P>(qkv_bte, model.heads, &batch.mask);
-    block_with(x_nd, index, batch.rows, weights, attend)
+) -> AttentionLayer<Differentiated<P>> {
+    let name = |part: &str| format!("transformer.h.{index}.{part}.weight");
+    AttentionLayer {
+        gain_d: weights.vector(&name("ln_1")),
+        enter_ed: weights.matrix(&name("attn.c_attn")),
+        leave_dd: weights.matrix(&name("attn.c_proj")),
+    }
 }
 
-/// Block `index`, with `attend` to make `[b, t, d]` of the queries, keys and values
-/// `[b, t, 3 d]`.
-pub(super) fn block_with<P: Platform>(
+/// The other half of block `index`.
+pub(super) fn block_mlp<P: Platform>(
     x_nd: Float<P, 2>,
     index: usize,
-    rows: usize,
     weights: &Weights<P>,
-    attend: impl FnOnce(Float<P, 3>) -> Float<P, 3>,
 ) -> Float<P, 2> {
     let name = |part: &str| format!("transformer.h.{index}.{part}.weight");
-    let [n, d] = x_nd.dims();
-
-    let normal_nd = ops::layer_norm::<P>(x_nd.clone(), weights.vector(&name("ln_1")), NORM_EPS);
-    let qkv_ne = ops::linear::<P>(normal_nd, weights.matrix(&name("attn.c_attn")), None);
-    let out_nd = attend(qkv_ne.reshape([rows, n / rows, 3 * d])).reshape([n, d]);
-    let x_nd = x_nd + ops::linear::<P>(out_nd, weights.matrix(&name("attn.c_proj")), None);
-
-    let normal_nd = ops::layer_norm::<P>(x_nd.clone(), weights.vector(&name("ln_2")), NORM_EPS);
-    let wide_nf = ops::linear::<P>(normal_nd, weights.matrix(&name("mlp.c_fc")), None);
-    let wide_nf = ops::gelu::<P>(wide_nf);
-    x_nd + ops::linear::<P>(wide_nf, weights.matrix(&name("mlp.c_proj")), None)
+    let layer = MlpLayer {
+        norm: Some((weights.vector(&name("ln_2")), NORM_EPS)),
+        enter_fi: weights.matrix(&name("mlp.c_fc")),
+        leave_of: weights.matrix(&name("mlp.c_proj")),
+    };
+    ops::mlp::<P>(x_nd, layer, weights.recompute)
 }
 
 /// Hidden states `[b·t, d]` at `layer`; the blocks after it are not run.
@@ -273,8 +273,15 @@ pub(crate) fn states<P: Platform>(
         Layer::Block(index) => model.layers.min(index + 1),
         Layer::Final => model.layers,
     };
+    let settings = AttentionSettings {
+        heads: model.heads,
+        mask: batch.mask.clone(),
+        eps: NORM_EPS,
+        recompute: weights.recompute,
+    };
     for index in 0..blocks {
-        x_nd = block(x_nd, index, batch, model, weights);
+        x_nd = ops::attention::<P>(x_nd, batch.rows, attention_layer(index, weights), &settings);
+        x_nd = block_mlp(x_nd, index, weights);
     }
     match layer {
         Layer::Block(_) => x_nd,

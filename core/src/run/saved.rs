@@ -154,6 +154,24 @@ impl Saved {
         Ok(optimiser)
     }
 
+    /// Puts `parameters`, which were read from this checkpoint, into `session` and, if so
+    /// wished, [checks](Self::self_check) them.
+    ///
+    /// # Errors
+    /// When the session's model is of another shape, or as the check.
+    pub fn load(
+        &self,
+        parameters: &StateDict,
+        modalities: &Modalities,
+        session: &mut dyn Session,
+        check: bool,
+    ) -> Result<()> {
+        session
+            .set_parameters(parameters)
+            .map_err(|e| Error::file(&self.path, format!("does not fit its own plan: {e}")))?;
+        if check { self.self_check(modalities, session) } else { Ok(()) }
+    }
+
     /// Checks that `modalities` and the model in `session`, which was loaded from this
     /// checkpoint, still do what they did when it was written. A checkpoint from before
     /// there was such a check is told of and passes.

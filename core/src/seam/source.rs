@@ -37,6 +37,10 @@ pub struct Groups {
     pub starts: Vec<u32>,
     /// How many groups the source can hold at once, at least 1.
     pub held: usize,
+    /// Index of the first object of each shard, a file that must be fetched as a whole:
+    /// some of `starts`, the first among them. Training goes through one shard after the
+    /// other. One shard where all data are at hand.
+    pub shards: Vec<u32>,
 }
 
 /// A reader of observations by index. The order is a property of the data (sorted paths,

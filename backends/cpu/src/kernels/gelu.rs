@@ -75,13 +75,24 @@ impl Task for Backward<'_> {
     }
 }
 
+/// `y` becomes the GELU of `x`.
+pub(super) fn of_block(x: &[f32], y: &mut [f32]) {
+    let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+    chunks.for_each(|(y, x)| simd::run(Forward { x, y }));
+}
+
+/// The gradient `dy` of the output becomes that of the input `x`.
+pub(super) fn backward_of_block(x: &[f32], dy: &mut [f32]) {
+    let chunks = dy.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+    chunks.for_each(|(dy, x)| simd::run(Backward { x, dy }));
+}
+
 /// See [`Kernels::gelu`](astropt_core::kernels::Kernels::gelu).
 pub(super) fn forward(x_nd: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
     let shape = x_nd.dims();
     let x = Dense::new(x_nd);
     let mut y = Buffer::new(x.len());
-    let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
-    chunks.for_each(|(y, x)| simd::run(Forward { x, y }));
+    of_block(&x, &mut y);
     tensor(y, shape)
 }
 
@@ -89,7 +100,6 @@ pub(super) fn forward(x_nd: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
 pub(super) fn backward(x_nd: Tensor<Flex, 2>, dy_nd: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
     let x = Dense::new(x_nd);
     let mut dy = Dense::new(dy_nd);
-    let chunks = dy.to_mut().par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
-    chunks.for_each(|(dy, x)| simd::run(Backward { x, dy }));
+    backward_of_block(&x, dy.to_mut());
     dy.into_tensor()
 }

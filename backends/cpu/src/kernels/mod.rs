@@ -9,6 +9,7 @@ mod linear;
 mod norm;
 mod pool;
 mod product;
+mod relu;
 mod scale;
 pub mod simd;
 mod sums;
@@ -45,6 +46,35 @@ impl Kernels<Flex> for CpuKernels {
         linear::backward(x_ni, w_oi, dy_no, input, bias)
     }
 
+    fn linear_onto(
+        x_ni: Tensor<Flex, 2>,
+        w_oi: Tensor<Flex, 2>,
+        onto_no: Tensor<Flex, 2>,
+    ) -> Tensor<Flex, 2> {
+        linear::forward_onto(x_ni, w_oi, onto_no)
+    }
+
+    fn linear_gelu(x_ni: Tensor<Flex, 2>, w_oi: Tensor<Flex, 2>) -> [Tensor<Flex, 2>; 2] {
+        linear::forward_gelu(x_ni, w_oi)
+    }
+
+    fn gelu_linear_backward(
+        wide_ni: Tensor<Flex, 2>,
+        gelu_ni: Tensor<Flex, 2>,
+        w_oi: Tensor<Flex, 2>,
+        dy_no: Tensor<Flex, 2>,
+    ) -> [Tensor<Flex, 2>; 2] {
+        linear::gelu_backward(wide_ni, gelu_ni, w_oi, dy_no)
+    }
+
+    fn relu(x_nd: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
+        relu::forward(x_nd)
+    }
+
+    fn relu_backward(y_nd: Tensor<Flex, 2>, dy_nd: Tensor<Flex, 2>) -> Tensor<Flex, 2> {
+        relu::backward(y_nd, dy_nd)
+    }
+
     fn layer_norm(x_nd: Tensor<Flex, 2>, gain_d: Tensor<Flex, 1>, eps: f32) -> Normalised<Flex> {
         norm::forward(x_nd, gain_d, eps)
     }
@@ -55,8 +85,9 @@ impl Kernels<Flex> for CpuKernels {
         mean_n: Tensor<Flex, 1>,
         rstd_n: Tensor<Flex, 1>,
         dy_nd: Tensor<Flex, 2>,
+        onto_nd: Option<Tensor<Flex, 2>>,
     ) -> (Tensor<Flex, 2>, Tensor<Flex, 1>) {
-        norm::backward(x_nd, gain_d, mean_n, rstd_n, dy_nd)
+        norm::backward(x_nd, gain_d, mean_n, rstd_n, dy_nd, onto_nd)
     }
 
     fn gelu(x_nd: Tensor<Flex, 2>) -> Tensor<Flex, 2> {

@@ -72,6 +72,18 @@ fn normal<S: Simd>(simd: S, x: S::V, mean: S::V, rstd: S::V) -> S::V {
     simd.mul(simd.sub(x, mean), rstd)
 }
 
+/// See [`astropt_core::kernels::reference::layer_norm_backward`].
+#[inline(always)]
+fn input_gradient<S: Simd>(
+    simd: S,
+    [dy, x, gain]: [S::V; 3],
+    [mean, rstd, mean_g, mean_gz]: [S::V; 4],
+) -> S::V {
+    let centred = simd.sub(simd.mul(dy, gain), mean_g);
+    let slant = simd.mul(normal(simd, x, mean, rstd), mean_gz);
+    simd.mul(simd.sub(centred, slant), rstd)
+}
+
 struct Backward<'a> {
     x: &'a [f32],
     gain: &'a [f32],
@@ -81,6 +93,8 @@ struct Backward<'a> {
     dy: &'a mut [f32],
     /// The gradient for the gain from these rows.
     dgain: &'a mut [f32],
+    /// What the gradient of the input comes on top of.
+    onto: Option<&'a [f32]>,
 }
 
 impl Task for Backward<'_> {
@@ -92,7 +106,8 @@ impl Task for Backward<'_> {
         let d = self.gain.len();
         self.dgain.fill(0.0);
         let rows = self.x.chunks_exact(d).zip(self.dy.chunks_exact_mut(d));
-        for ((x, dy), (mean, rstd)) in rows.zip(self.mean.iter().zip(self.rstd)) {
+        let moments = self.mean.iter().zip(self.rstd);
+        for (row, ((x, dy), (mean, rstd))) in rows.zip(moments).enumerate() {
             let (mean, rstd) = (simd.splat(*mean), simd.splat(*rstd));
             simd::update(
                 simd,
@@ -114,17 +129,25 @@ impl Task for Backward<'_> {
                 },
             );
             let [mean_g, mean_gz] = sums.map(|sum| simd.splat(simd.sum(sum) / d as f32));
-            simd::update(
-                simd,
-                dy,
-                [x, self.gain],
-                #[inline(always)]
-                |dy, [x, gain]| {
-                    let centred = simd.sub(simd.mul(dy, gain), mean_g);
-                    let slant = simd.mul(normal(simd, x, mean, rstd), mean_gz);
-                    simd.mul(simd.sub(centred, slant), rstd)
-                },
-            );
+            let means = [mean, rstd, mean_g, mean_gz];
+            match self.onto {
+                None => simd::update(
+                    simd,
+                    dy,
+                    [x, self.gain],
+                    #[inline(always)]
+                    |dy, [x, gain]| input_gradient(simd, [dy, x, gain], means),
+                ),
+                Some(onto) => simd::update(
+                    simd,
+                    dy,
+                    [x, self.gain, &onto[row * d..(row + 1) * d]],
+                    #[inline(always)]
+                    |dy, [x, gain, onto]| {
+                        simd.add(onto, input_gradient(simd, [dy, x, gain], means))
+                    },
+                ),
+            }
         }
     }
 }
@@ -154,17 +177,21 @@ pub(super) fn backward(
     mean_n: Tensor<Flex, 1>,
     rstd_n: Tensor<Flex, 1>,
     dy_nd: Tensor<Flex, 2>,
+    onto_nd: Option<Tensor<Flex, 2>>,
 ) -> (Tensor<Flex, 2>, Tensor<Flex, 1>) {
     let [n, d] = x_nd.dims();
     let (x, gain, mut dy) = (Dense::new(x_nd), Dense::new(gain_d), Dense::new(dy_nd));
+    let onto = onto_nd.map(Dense::new);
     let (mean, rstd) = (Dense::new(mean_n), Dense::new(rstd_n));
     let rows = rows_per_task(d);
     let mut partial = Buffer::new(n.div_ceil(rows) * d);
     let moments = mean.par_chunks(rows).zip(rstd.par_chunks(rows));
     let values = x.par_chunks(rows * d).zip(dy.to_mut().par_chunks_mut(rows * d));
-    let tasks = values.zip(moments).zip(partial.par_chunks_mut(d));
-    tasks.for_each(|(((x, dy), (mean, rstd)), dgain)| {
-        simd::run(Backward { x, gain: &gain, mean, rstd, dy, dgain });
+    let tasks = values.zip(moments).zip(partial.par_chunks_mut(d)).enumerate();
+    tasks.for_each(|(task, (((x, dy), (mean, rstd)), dgain))| {
+        let first = task * rows * d;
+        let onto = onto.as_ref().map(|onto| &onto[first..first + dy.len()]);
+        simd::run(Backward { x, gain: &gain, mean, rstd, dy, dgain, onto });
     });
     (dy.into_tensor(), tensor(super::sums::of_rows(&partial, d), [d]))
 }

@@ -47,6 +47,17 @@ fn check_linear(n: usize, i: usize, o: usize, bias: bool, seed: u64) {
     let (b, dy) = (bias.then(|| draw.tensor([o], 1.0)), draw.tensor([n, o], 1.0));
     let ours = CpuKernels::linear(x.clone(), w.clone(), b.clone());
     assert_close("y", &ours, &Reference::linear(x.clone(), w.clone(), b));
+    let onto = CpuKernels::linear_onto(x.clone(), w.clone(), dy.clone());
+    assert_close("onto", &onto, &Reference::linear_onto(x.clone(), w.clone(), dy.clone()));
+    let fused = CpuKernels::linear_gelu(x.clone(), w.clone());
+    let truth = Reference::linear_gelu(x.clone(), w.clone());
+    assert_close("wide", &fused[0], &truth[0]);
+    assert_close("gelu", &fused[1], &truth[1]);
+    let gelu = Reference::gelu(x.clone());
+    let fused = CpuKernels::gelu_linear_backward(x.clone(), gelu.clone(), w.clone(), dy.clone());
+    let truth = Reference::gelu_linear_backward(x.clone(), gelu, w.clone(), dy.clone());
+    assert_close("dwide", &fused[0], &truth[0]);
+    assert_close("dw after gelu", &fused[1], &truth[1]);
     let ours = CpuKernels::linear_backward(x.clone(), w.clone(), dy.clone(), true, bias);
     let truth = Reference::linear_backward(x, w, dy, true, bias);
     assert_close("dx", &ours.dx_ni.expect("asked for"), &truth.dx_ni.expect("asked for"));
@@ -68,16 +79,16 @@ fn check_norm(n: usize, d: usize, seed: u64) {
     assert_close("mean", &ours.mean_n, &truth.mean_n);
     assert_close("rstd", &ours.rstd_n, &truth.rstd_n);
     let (mean, rstd) = (truth.mean_n, truth.rstd_n);
-    let ours = CpuKernels::layer_norm_backward(
-        x.clone(),
-        gain.clone(),
-        mean.clone(),
-        rstd.clone(),
-        dy.clone(),
-    );
-    let truth = Reference::layer_norm_backward(x, gain, mean, rstd, dy);
-    assert_close("dx", &ours.0, &truth.0);
-    assert_close("dgain", &ours.1, &truth.1);
+    for onto in [None, Some(draw.tensor([n, d], 1.0))] {
+        let backward = |f: fn(_, _, _, _, _, _) -> (Tensor<Flex, 2>, Tensor<Flex, 1>)| {
+            let (x, gain, mean) = (x.clone(), gain.clone(), mean.clone());
+            f(x, gain, mean, rstd.clone(), dy.clone(), onto.clone())
+        };
+        let ours = backward(CpuKernels::layer_norm_backward);
+        let truth = backward(<Reference as Kernels<Flex>>::layer_norm_backward);
+        assert_close("dx", &ours.0, &truth.0);
+        assert_close("dgain", &ours.1, &truth.1);
+    }
 }
 
 fn check_gelu(n: usize, d: usize, scale: f32, seed: u64) {
@@ -88,6 +99,15 @@ fn check_gelu(n: usize, d: usize, scale: f32, seed: u64) {
     let ours = CpuKernels::gelu_backward(x.clone(), dy.clone());
     assert_eq!(numbers(&dy), before, "a gradient that others hold is not written to");
     assert_close("dx", &ours, &Reference::gelu_backward(x, dy));
+}
+
+fn check_relu(n: usize, d: usize, seed: u64) {
+    let mut draw = Numbers(seed);
+    let (x, dy) = (draw.tensor([n, d], 1.0), draw.tensor([n, d], 1.0));
+    let y = Reference::relu(x.clone());
+    assert_eq!(numbers(&CpuKernels::relu(x)), numbers(&y));
+    let ours = CpuKernels::relu_backward(y.clone(), dy.clone());
+    assert_eq!(numbers(&ours), numbers(&Reference::relu_backward(y, dy)));
 }
 
 fn check_huber(n: usize, f: usize, seed: u64) {
@@ -201,6 +221,7 @@ proptest! {
     #[test]
     fn gelu(n in 1usize..60, d in 1usize..700, scale in 0.1f32..30.0, seed: u64) {
         at_every_level(|_| check_gelu(n, d, scale, seed));
+        check_relu(n, d, seed);
     }
 
     #[test]
@@ -290,8 +311,14 @@ fn everything() -> Vec<Vec<f32>> {
     out.push(numbers(&grads.db_o.expect("asked for")));
     let gain = draw.tensor([128], 1.0);
     let normal = CpuKernels::layer_norm(x.clone(), gain.clone(), 1e-5);
-    let (dx, dgain) =
-        CpuKernels::layer_norm_backward(x.clone(), gain, normal.mean_n, normal.rstd_n, x.clone());
+    let (dx, dgain) = CpuKernels::layer_norm_backward(
+        x.clone(),
+        gain,
+        normal.mean_n,
+        normal.rstd_n,
+        x.clone(),
+        None,
+    );
     out.extend([numbers(&normal.y_nd), numbers(&dx), numbers(&dgain)]);
     out.push(numbers(&CpuKernels::gelu(x.clone())));
     let (loss, dy) = CpuKernels::huber(dy.clone(), dy * 0.5);

@@ -10,7 +10,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_backend::tensor::FloatTensor;
 use burn_tensor::{Tensor, TensorPrimitive, backend::Backend};
 
-use super::{Attended, AttentionMask, Differentiated, Kernels, Normalised, Platform};
+use super::{Differentiated, Kernels, Normalised, Platform};
 
 type Primitive<P> = FloatTensor<<P as Platform>::Backend>;
 type DiffTensor<P, const D: usize> = Tensor<Differentiated<P>, D>;
@@ -33,6 +33,12 @@ macro_rules! finish {
         })
     };
 }
+
+mod attention;
+mod mlp;
+
+pub use attention::{AttentionLayer, AttentionSettings, attention};
+pub use mlp::{MlpLayer, mlp};
 
 #[derive(Debug)]
 struct LinearOp<P>(PhantomData<P>);
@@ -103,8 +109,8 @@ impl<P: Platform> Backward<P::Backend, 2> for LayerNormOp<P> {
     ) {
         let dy_nd = typed(grads.consume::<P::Backend>(&ops.node));
         let [x, gain, mean, rstd] = ops.state;
-        let (dx_nd, dgain_d) =
-            P::Kernels::layer_norm_backward(typed(x), typed(gain), typed(mean), typed(rstd), dy_nd);
+        let (x, gain, mean, rstd) = (typed(x), typed(gain), typed(mean), typed(rstd));
+        let (dx_nd, dgain_d) = P::Kernels::layer_norm_backward(x, gain, mean, rstd, dy_nd, None);
         let [x_node, gain_node] = ops.parents;
         if let Some(node) = x_node {
             grads.register::<P::Backend>(node.id, primitive(dx_nd));
@@ -129,9 +135,9 @@ pub fn layer_norm<P: Platform>(
 }
 
 #[derive(Debug)]
-struct GeluOp<P>(PhantomData<P>);
+struct ReluOp<P>(PhantomData<P>);
 
-impl<P: Platform> Backward<P::Backend, 1> for GeluOp<P> {
+impl<P: Platform> Backward<P::Backend, 1> for ReluOp<P> {
     type State = Primitive<P>;
 
     fn backward(
@@ -143,63 +149,17 @@ impl<P: Platform> Backward<P::Backend, 1> for GeluOp<P> {
         let dy_nd = typed(grads.consume::<P::Backend>(&ops.node));
         let [x_node] = ops.parents;
         if let Some(node) = x_node {
-            let dx_nd = P::Kernels::gelu_backward(typed(ops.state), dy_nd);
+            let dx_nd = P::Kernels::relu_backward(typed(ops.state), dy_nd);
             grads.register::<P::Backend>(node.id, primitive(dx_nd));
         }
     }
 }
 
-/// Differentiable [`Kernels::gelu`].
-pub fn gelu<P: Platform>(x_nd: DiffTensor<P, 2>) -> DiffTensor<P, 2> {
+/// Differentiable [`Kernels::relu`].
+pub fn relu<P: Platform>(x_nd: DiffTensor<P, 2>) -> DiffTensor<P, 2> {
     let x = primitive(x_nd);
-    let y_nd = P::Kernels::gelu(typed(x.primitive.clone()));
-    finish!(GeluOp::<P>(PhantomData), [x.node], x.primitive, primitive(y_nd))
-}
-
-#[derive(Debug)]
-struct AttentionOp<P: Platform> {
-    heads: usize,
-    mask: AttentionMask<P::Backend>,
-}
-
-impl<P: Platform> Backward<P::Backend, 1> for AttentionOp<P> {
-    type State = [Primitive<P>; 3];
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let dout_btd = typed(grads.consume::<P::Backend>(&ops.node));
-        let [qkv, out, lse] = ops.state;
-        let [qkv_node] = ops.parents;
-        if let Some(node) = qkv_node {
-            let attended = Attended { out_btd: typed(out), lse_bht: typed(lse) };
-            let dqkv_bte = P::Kernels::attention_backward(
-                typed(qkv),
-                attended,
-                dout_btd,
-                self.heads,
-                &self.mask,
-            );
-            grads.register::<P::Backend>(node.id, primitive(dqkv_bte));
-        }
-    }
-}
-
-/// Differentiable [`Kernels::attention`].
-pub fn attention<P: Platform>(
-    qkv_bte: DiffTensor<P, 3>,
-    heads: usize,
-    mask: &AttentionMask<P::Backend>,
-) -> DiffTensor<P, 3> {
-    let qkv = primitive(qkv_bte);
-    let attended = P::Kernels::attention(typed(qkv.primitive.clone()), heads, mask);
-    let out = primitive(attended.out_btd);
-    let state = [qkv.primitive, out.clone(), primitive(attended.lse_bht)];
-    let op = AttentionOp::<P> { heads, mask: mask.clone() };
-    finish!(op, [qkv.node], state, out)
+    let y = primitive(P::Kernels::relu(typed(x.primitive)));
+    finish!(ReluOp::<P>(PhantomData), [x.node], y.clone(), y)
 }
 
 #[derive(Debug)]
