@@ -66,7 +66,7 @@ fn batch(rows: usize, len: usize, token: usize) -> Batch {
         ..Part::default()
     };
     let parts = BTreeMap::from([("images".to_owned(), part)]);
-    Batch { rows, len, parts, ids: vec![String::new(); rows] }
+    Batch { rows, len, parts, ids: vec![String::new(); rows], ..Batch::default() }
 }
 
 fn steps(c: &mut Criterion) {

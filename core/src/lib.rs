@@ -35,3 +35,5 @@ pub mod verify;
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use inventory;
+#[doc(hidden)]
+pub use toml;

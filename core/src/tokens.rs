@@ -74,6 +74,24 @@ impl Positions {
     }
 }
 
+impl std::fmt::Display for Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Continuous { width } => write!(f, "{width} numbers"),
+            Self::Codes { vocabulary } => write!(f, "codes of {vocabulary}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Positions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Index { max } => write!(f, "table of {max}"),
+            Self::Continuous { width } => write!(f, "{width} numbers"),
+        }
+    }
+}
+
 /// The tokens of one object in one modality: a span, in the order the model reads it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tokens {

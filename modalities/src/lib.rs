@@ -9,6 +9,7 @@
 //! | `scalar` | modality | [`scalar`]: numbers of a catalogue -> one token |
 //! | `spectrum` | modality | [`spectrum`]: flux -> windows of samples, placed by wavelength |
 //! | `time-series` | modality | [`time_series`]: irregular samples -> tokens, placed by time |
+//! | `tokens` | modality | [`tokens`]: ready-made tokens, as another program made them |
 //! | `image-folder` | source | [`sources::image_folder`]: JPEG, PNG and TIFF files with a table of labels |
 //! | `join` | source | [`sources::join`]: several sources, their objects matched by id |
 //! | `npz` | source | [`sources::npz`]: NumPy arrays whose first axis is the object |
@@ -27,3 +28,4 @@ pub mod scalar;
 pub mod sources;
 pub mod spectrum;
 pub mod time_series;
+pub mod tokens;

@@ -7,7 +7,7 @@ use astropt_tests::{fails, shared, succeeds};
 use image::{Rgb, RgbImage};
 
 /// A folder of `count` small pictures, `g000.png` and so on.
-fn pictures(folder: &Path, count: u32) -> PathBuf {
+pub(crate) fn pictures(folder: &Path, count: u32) -> PathBuf {
     let data = folder.join("data");
     std::fs::create_dir_all(&data).expect("writable");
     for k in 0..count {

@@ -5,9 +5,11 @@ use astropt_cpu as _;
 use astropt_modalities as _;
 
 mod bad_input;
+mod checkpoints;
 mod cli;
 mod conformance;
 mod generate;
+mod hostile_checkpoints;
 mod resume;
 mod run;
 mod tidy;

@@ -1,15 +1,24 @@
 //! Files a model is kept in: written whole or not at all, and read without trusting them.
 //!
 //! - [`files`]: writing so that a reader never meets half a file.
-//! - [`tensors`]: safetensors, the program's own format.
+//! - [`tensors`], [`arrays`]: safetensors, the program's own format.
+//! - [`format`]: its version.
 //! - [`pt`]: PyTorch's `.pt`, read through [`pickle`] without executing anything.
+//! - [`pt_writer`], [`pickle_writer`]: the same, written.
 //! - [`python`]: checkpoints of the Python AstroPT, by their names and configuration.
+//! - [`export`]: the same, written.
 
+pub mod arrays;
+pub mod export;
 pub mod files;
+pub mod format;
 mod graph;
+mod layout;
 mod numbers;
 pub mod pickle;
+pub mod pickle_writer;
 pub mod pt;
+pub mod pt_writer;
 pub mod python;
 pub mod tensors;
 mod value;

@@ -1,18 +1,12 @@
-//! Checkpoints of the Python AstroPT: its three layouts of parameter names, and the shape
-//! of the model from its configuration.
-//!
-//! | ours | 3.x | 2.x | 2024, one modality, `images` |
-//! |---|---|---|---|
-//! | `encoders.M.…` | same | `transformer.wte.M.…` | `transformer.wte.…` |
-//! | `embedders.M.…` | same | `transformer.wpe.M.…` | `transformer.wpe.weight` |
-//! | `decoders.M.…` | same | `lm_head.M.…` | `lm_head.…` |
-//! | `transformer.{h.N,ln_f}.…` | same | same | same |
+//! Checkpoints of the Python AstroPT: the shape of the model from its configuration, its
+//! parameters under this program's names, and its optimiser's state.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+pub use super::layout::{IMAGES, Layout};
 use super::pickle::Value;
 use super::pt::{PtFile, read_pt};
 use crate::engine::{OptimiserState, StateDict};
@@ -20,100 +14,10 @@ use crate::error::Result;
 use crate::model::{ModelConfig, Tokeniser};
 use crate::tokens::{Positions, TokenSpec, Values};
 
-/// Name of the one modality of the 2024 layout.
-pub const IMAGES: &str = "images";
-/// What `torch.compile` puts before every name.
-const COMPILED: &str = "_orig_mod.";
 /// Most values a configuration may have.
 const MAX_CONFIGURATION: usize = 10_000;
 /// Most layers a model may claim.
 const MAX_LAYERS: usize = 10_000;
-
-/// How a version of the Python program names its parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// June 2024, the paper's.
-    V1,
-    /// 2.x.
-    V2,
-    /// 3.x, and this program's own.
-    V3,
-}
-
-impl Layout {
-    /// The layout that these parameter names are of; `None` when they are of none.
-    pub fn detect<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let mut found = None;
-        for name in names {
-            let name = plain(name);
-            if name.starts_with("encoders.") || name.starts_with("decoders.") {
-                return Some(Self::V3);
-            } else if name == "transformer.wpe.weight" {
-                return Some(Self::V1);
-            } else if name.starts_with("transformer.wte.") {
-                found = Some(Self::V2);
-            }
-        }
-        found
-    }
-
-    /// Beginnings of names here and in this program, for encoders, embedders and decoders.
-    fn prefixes(self) -> [(&'static str, String); 3] {
-        let ours = |prefix: &str| match self {
-            Self::V1 => format!("{prefix}.{IMAGES}."),
-            _ => format!("{prefix}."),
-        };
-        let [encoders, decoders] = [ours("encoders"), ours("decoders")];
-        match self {
-            // The table of positions has one more level in later versions.
-            Self::V1 => [
-                ("transformer.wte.", encoders),
-                ("transformer.wpe.", ours("embedders") + "wpe."),
-                ("lm_head.", decoders),
-            ],
-            Self::V2 => [
-                ("transformer.wte.", encoders),
-                ("transformer.wpe.", ours("embedders")),
-                ("lm_head.", decoders),
-            ],
-            Self::V3 => [
-                ("encoders.", encoders),
-                ("embedders.", ours("embedders")),
-                ("decoders.", decoders),
-            ],
-        }
-    }
-
-    /// This program's name for the parameter that the layout calls `theirs`.
-    pub fn our_name(self, theirs: &str) -> String {
-        let theirs = plain(theirs);
-        for (prefix, ours) in self.prefixes() {
-            if let Some(rest) = theirs.strip_prefix(prefix) {
-                return ours + rest;
-            }
-        }
-        theirs.to_owned()
-    }
-
-    /// The layout's name for the parameter that this program calls `ours`.
-    pub fn python_name(self, ours: &str) -> String {
-        for (prefix, start) in self.prefixes() {
-            if let Some(rest) = ours.strip_prefix(&start) {
-                return prefix.to_owned() + rest;
-            }
-        }
-        ours.to_owned()
-    }
-
-    /// `tensors` under this program's names.
-    pub fn rename(self, tensors: StateDict) -> StateDict {
-        tensors.into_iter().map(|(name, tensor)| (self.our_name(&name), tensor)).collect()
-    }
-}
-
-fn plain(name: &str) -> &str {
-    name.strip_prefix(COMPILED).unwrap_or(name)
-}
 
 /// What a checkpoint of the Python program holds, under this program's names.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,60 +26,113 @@ pub struct PythonCheckpoint {
     pub layout: Layout,
     /// Shape of the model.
     pub model: ModelConfig,
-    /// Its parameters; exactly those of `model`.
+    /// Its parameters: exactly those of `model`, and a masked autoencoder's [`MASK_TOKEN`].
     pub parameters: StateDict,
     /// The optimiser's state; `None` before its first step.
     pub optimiser: Option<OptimiserState>,
     /// The iteration it was saved at.
     pub iteration: Option<u64>,
+    /// Lowest validation loss until then.
+    pub best_loss: Option<f64>,
+    /// What the file says of model, training and optimiser.
+    pub settings: PythonSettings,
+    /// Why this program cannot run the model, if so: the file "holds …".
+    pub unsupported: Option<String>,
 }
 
-/// Reads a checkpoint that the Python program saved.
+/// The settings in a checkpoint of the Python program, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PythonSettings {
+    /// `model_args`, with the modalities in the registry's order.
+    pub model_args: JsonMap,
+    /// `config`: the training script's settings; often empty.
+    pub config: JsonMap,
+    /// Settings of the optimiser's first group, whose parameters decay.
+    pub group: JsonMap,
+}
+
+/// A JSON object.
+pub type JsonMap = serde_json::Map<String, serde_json::Value>;
+
+/// Reads a checkpoint that the Python program saved and that this program can run.
 ///
 /// # Errors
-/// When the file cannot be read (see [`read_pt`]), holds a model this program does not
-/// have, or lacks some of its parameters.
+/// As [`read`], and when the model is of a kind that this program does not have.
 pub fn import(path: impl AsRef<Path>) -> Result<PythonCheckpoint> {
+    let path = path.as_ref();
+    let found = read(path)?;
+    match found.unsupported {
+        Some(reason) => Err(crate::Error::file(path, reason)),
+        None => Ok(found),
+    }
+}
+
+/// Reads a checkpoint that the Python program saved, of whatever kind.
+///
+/// # Errors
+/// When the file cannot be read (see [`read_pt`]), states no shape of a model, or lacks
+/// some of its parameters.
+pub fn read(path: impl AsRef<Path>) -> Result<PythonCheckpoint> {
     let file = read_pt(path)?;
     let tensors = file.tensors(&["model"])?;
     let layout = Layout::detect(tensors.keys().map(String::as_str))
         .ok_or_else(|| file.error(UNKNOWN_NAMES))?;
-    let configuration = configuration(&file)?;
-    if tensors.keys().any(|name| plain(name) == "mask_token") {
-        return Err(file.error(MASKED));
-    }
-    let model = model_config(&configuration).map_err(|e| file.error(e))?;
+    let settings = settings(&file)?;
+    let args = parse_args(&settings.model_args.clone().into()).map_err(|e| file.error(e))?;
+    let model = shape(&args).map_err(|e| file.error(e))?;
     let parameters = layout.rename(tensors);
-    check_parameters(&model, &parameters).map_err(|e| file.error(e))?;
+    let mut own = parameters.clone();
+    own.remove(MASK_TOKEN);
+    check_parameters(&model, &own).map_err(|e| file.error(e))?;
+    let masked = parameters.contains_key(MASK_TOKEN).then(|| MASKED.to_owned());
     let optimiser = match file.root.get("optimizer") {
-        Some(state) => optimiser(&file, state, layout, &model)?,
+        Some(state) => optimiser(&file, state, layout, &parameters)?,
         None => None,
     };
     let iteration = file.root.get("iter_num").and_then(Value::as_int);
-    let iteration = iteration.and_then(|n| u64::try_from(n).ok());
-    Ok(PythonCheckpoint { layout, model, parameters, optimiser, iteration })
+    Ok(PythonCheckpoint {
+        layout,
+        unsupported: unsupported(&args).or(masked),
+        model,
+        parameters,
+        optimiser,
+        iteration: iteration.and_then(|n| u64::try_from(n).ok()),
+        best_loss: file.root.get("best_val_loss").and_then(Value::as_float),
+        settings,
+    })
 }
+
+/// The parameter that stands for what a masked autoencoder does not see.
+pub const MASK_TOKEN: &str = "mask_token";
 
 /// Says that no parameter name is one of the Python program's.
 pub(crate) const UNKNOWN_NAMES: &str =
     "holds no parameters of AstroPT (none is named encoders.* or transformer.wte.*)";
 
-/// The pickled configuration as JSON: `model_args`, with the modalities in it.
-fn configuration(file: &PtFile) -> Result<serde_json::Value> {
+/// The pickled settings as JSON.
+fn settings(file: &PtFile) -> Result<PythonSettings> {
     let json = |value: &Value| {
         let too_large = || file.error("holds a configuration of absurd size");
         value.to_json(MAX_CONFIGURATION).ok_or_else(too_large)
     };
-    let mut configuration = json(file.value(&["model_args"])?)?;
+    let map = |value: Option<&Value>| {
+        Ok(match value.map(json).transpose()? {
+            Some(serde_json::Value::Object(map)) => map,
+            _ => JsonMap::new(),
+        })
+    };
+    let mut model_args = map(Some(file.value(&["model_args"])?))?;
     // Versions from 2 on keep the modalities in the registry as well, by name.
     if let Some(registry) = file.root.at(&["modality_registry", "modalities"])
-        && let Some(args) = configuration.as_object_mut()
-        && !args.contains_key("modalities")
+        && !model_args.contains_key("modalities")
     {
         let all = registry.entries().iter().map(|(_, modality)| json(modality));
-        args.insert("modalities".into(), all.collect::<Result<Vec<_>>>()?.into());
+        model_args.insert("modalities".into(), all.collect::<Result<Vec<_>>>()?.into());
     }
-    Ok(configuration)
+    let groups = file.root.at(&["optimizer", "param_groups"]).map(Value::elements);
+    let mut group = map(groups.and_then(<[Value]>::first))?;
+    group.remove("params");
+    Ok(PythonSettings { model_args, config: map(file.root.get("config"))?, group })
 }
 
 /// The Python program's `model_args`, as far as they decide the model's shape.
@@ -212,21 +169,32 @@ struct ModalityArgs {
 /// # Errors
 /// When the configuration is incomplete or asks for what this program does not have.
 pub fn model_config(configuration: &serde_json::Value) -> std::result::Result<ModelConfig, String> {
-    let args: ModelArgs = serde_path_to_error::deserialize(configuration)
-        .map_err(|e| format!("has a configuration that is not AstroPT's: model_args.{e}"))?;
+    let args = parse_args(configuration)?;
+    unsupported(&args).map_or_else(|| shape(&args), Err)
+}
+
+fn parse_args(configuration: &serde_json::Value) -> std::result::Result<ModelArgs, String> {
+    serde_path_to_error::deserialize(configuration)
+        .map_err(|e| format!("has a configuration that is not AstroPT's: model_args.{e}"))
+}
+
+/// Why this program cannot run a model of these settings, if so.
+fn unsupported(args: &ModelArgs) -> Option<String> {
     if args.objective.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("mae")) {
-        return Err(MASKED.into());
+        return Some(MASKED.into());
     }
-    if let Some(attention) = args.attn_type.as_deref().filter(|&name| name != "causal") {
-        return Err(format!(
-            "holds a model with {attention:?} attention, which is not supported; only causal is"
-        ));
-    }
+    let attention = args.attn_type.as_deref().filter(|&name| name != "causal")?;
+    Some(format!(
+        "holds a model with {attention:?} attention, which is not supported; only causal is"
+    ))
+}
+
+fn shape(args: &ModelArgs) -> std::result::Result<ModelConfig, String> {
     let (tokeniser, modalities) = match &args.modalities {
-        None => (Tokeniser::Paper, paper_modality(&args)?),
+        None => (Tokeniser::Paper, paper_modality(args)?),
         Some(modalities) => {
-            let specs = modalities.iter().map(|m| Ok((m.name.clone(), spec(m, &args)?)));
-            (tokeniser(&args)?, specs.collect::<std::result::Result<_, String>>()?)
+            let specs = modalities.iter().map(|m| Ok((m.name.clone(), spec(m, args)?)));
+            (tokeniser(args)?, specs.collect::<std::result::Result<_, String>>()?)
         }
     };
     let (layers, heads, width) = (args.n_layer, args.n_head, args.n_embd);
@@ -331,16 +299,14 @@ fn optimiser(
     file: &PtFile,
     state: &Value,
     layout: Layout,
-    model: &ModelConfig,
+    parameters: &StateDict,
 ) -> Result<Option<OptimiserState>> {
     let by_number = state.get("state").map(Value::entries).unwrap_or_default();
     if by_number.is_empty() {
         return Ok(None);
     }
     let wrong = |message: &str| file.error(format!("has an optimiser state that {message}"));
-    let shapes: BTreeMap<_, _> =
-        model.parameters().into_iter().map(|spec| (spec.name, spec.shape)).collect();
-    let names = optimised_names(file, layout, &shapes)?;
+    let names = optimised_names(file, layout, parameters)?;
     let groups = state.get("param_groups").map(Value::elements).unwrap_or_default();
     let numbers = groups.iter().flat_map(|g| g.get("params").map(Value::elements).unwrap_or(&[]));
     let numbers: Vec<_> = numbers.filter_map(Value::as_int).collect();
@@ -362,7 +328,7 @@ fn optimiser(
         }
         for (moment, key) in [(&mut out.moment1, "exp_avg"), (&mut out.moment2, "exp_avg_sq")] {
             let tensor = field(key)?;
-            if Some(&file.shape(tensor)?) != shapes.get(&name) {
+            if parameters.get(&name).map(|p| &p.shape) != Some(&file.shape(tensor)?) {
                 return Err(wrong(&format!("has another shape than the parameter {name}")));
             }
             moment.insert(name.clone(), file.tensor(tensor)?);
@@ -372,51 +338,18 @@ fn optimiser(
     Ok(Some(out))
 }
 
-/// Our names of the model's parameters, whose `shapes` are given, in the order the
-/// optimiser numbers them.
-fn optimised_names(
-    file: &PtFile,
-    layout: Layout,
-    shapes: &BTreeMap<String, Vec<usize>>,
-) -> Result<Vec<String>> {
+/// Our names of the model's parameters in the order the optimiser numbers them.
+fn optimised_names(file: &PtFile, layout: Layout, parameters: &StateDict) -> Result<Vec<String>> {
     let entries = file.value(&["model"])?.entries().iter();
     let (decayed, others): (Vec<_>, Vec<_>) = entries
         .filter_map(|(name, _)| Some(layout.our_name(name.as_str()?)))
-        .partition(|name| shapes.get(name).is_some_and(|shape| shape.len() >= 2));
+        .partition(|name| parameters.get(name).is_some_and(|p| p.shape.len() >= 2));
     Ok(decayed.into_iter().chain(others).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_map_both_ways_in_every_layout() {
-        let cases = [
-            (Layout::V1, "transformer.wte.0.bias", "encoders.images.0.bias"),
-            (Layout::V1, "transformer.wpe.weight", "embedders.images.wpe.weight"),
-            (Layout::V1, "lm_head.4.weight", "decoders.images.4.weight"),
-            (Layout::V2, "transformer.wte.a.c_fc.weight", "encoders.a.c_fc.weight"),
-            (Layout::V2, "transformer.wpe.a.wpe.weight", "embedders.a.wpe.weight"),
-            (Layout::V2, "lm_head.a.c_fc.weight", "decoders.a.c_fc.weight"),
-            (Layout::V3, "decoders.a.c_fc.weight", "decoders.a.c_fc.weight"),
-            (Layout::V1, "transformer.h.0.ln_1.weight", "transformer.h.0.ln_1.weight"),
-        ];
-        for (layout, theirs, ours) in cases {
-            assert_eq!(layout.our_name(theirs), ours);
-            assert_eq!(layout.our_name(&format!("_orig_mod.{theirs}")), ours);
-            assert_eq!(layout.python_name(ours), theirs);
-        }
-    }
-
-    #[test]
-    fn layouts_are_told_apart_and_foreign_names_are_none() {
-        let detect = |name: &str| Layout::detect([name, "transformer.ln_f.weight"]);
-        assert_eq!(detect("_orig_mod.transformer.wpe.weight"), Some(Layout::V1));
-        assert_eq!(detect("transformer.wte.images.c_fc.weight"), Some(Layout::V2));
-        assert_eq!(detect("encoders.images.c_fc.weight"), Some(Layout::V3));
-        assert_eq!(detect("gpt_neox.embed_in.weight"), None);
-    }
 
     #[test]
     fn what_this_program_does_not_have_is_said() {

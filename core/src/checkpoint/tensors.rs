@@ -29,7 +29,9 @@ pub fn save_tensors(
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     let path = path.as_ref();
-    let header = header(tensors, metadata).map_err(|e| Error::file(path, e))?;
+    let described =
+        tensors.iter().map(|(name, t)| (name.as_str(), Dtype::F32, &t.shape[..], t.data.len()));
+    let header = header(described, metadata).map_err(|e| Error::file(path, e))?;
     write_atomic(path, |file| {
         let failed = |e: std::io::Error| Error::io("write", path, &e);
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
@@ -41,42 +43,40 @@ pub fn save_tensors(
     })
 }
 
+/// An array as a header describes it: name, type, shape, and how many numbers there are.
+pub(super) type Described<'a> = (&'a str, Dtype, &'a [usize], usize);
+
 /// The JSON header, padded to a multiple of 8 bytes. Built here because the crate keeps
 /// metadata in a hash map, whose order differs from run to run.
-fn header(tensors: &StateDict, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, String> {
+pub(super) fn header<'a>(
+    arrays: impl Iterator<Item = Described<'a>>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, String> {
     let mut entries = BTreeMap::new();
     let mut offset = 0;
-    for (name, tensor) in tensors {
-        let elements = tensor.shape.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis));
-        if elements != Some(tensor.data.len()) {
-            return Err(format!(
-                "{name} has the shape {:?} but {} numbers",
-                tensor.shape,
-                tensor.data.len()
-            ));
+    for (name, dtype, shape, numbers) in arrays {
+        let elements = shape.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis));
+        if elements != Some(numbers) {
+            return Err(format!("{name} has the shape {shape:?} but {numbers} numbers"));
         }
-        let end = offset + 4 * tensor.data.len();
-        let info = TensorInfo {
-            dtype: Dtype::F32,
-            shape: tensor.shape.clone(),
-            data_offsets: (offset, end),
-        };
-        entries.insert(name.as_str(), serde_json::to_value(info).map_err(|e| e.to_string())?);
+        if name == METADATA {
+            return Err(format!("no array can be named {METADATA}"));
+        }
+        let end = offset + dtype.bitsize() / 8 * numbers;
+        let info = TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (offset, end) };
+        entries.insert(name, serde_json::to_value(info).map_err(|e| e.to_string())?);
         offset = end;
     }
     if !metadata.is_empty() {
         let text = serde_json::to_value(metadata).map_err(|e| e.to_string())?;
         entries.insert(METADATA, text);
     }
-    if tensors.contains_key(METADATA) {
-        return Err(format!("no array can be named {METADATA}"));
-    }
     let mut header = serde_json::to_vec(&entries).map_err(|e| e.to_string())?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
 }
 
-fn write_floats(file: &mut dyn Write, data: &[f32]) -> std::io::Result<()> {
+pub(super) fn write_floats(file: &mut dyn Write, data: &[f32]) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     for chunk in data.chunks(1 << 16) {
         bytes.clear();
@@ -94,21 +94,66 @@ fn write_floats(file: &mut dyn Write, data: &[f32]) -> std::io::Result<()> {
 /// When the file cannot be read, is cut short, contradicts itself, or holds numbers of
 /// another type.
 pub fn load_tensors(path: impl AsRef<Path>) -> Result<(StateDict, BTreeMap<String, String>)> {
-    let path = path.as_ref();
+    let mut tensors = StateDict::new();
+    let metadata = each_array(path.as_ref(), |name, info, bytes| {
+        tensors.insert(name, HostTensor { shape: info.shape.clone(), data: decode(info, &bytes)? });
+        Ok(())
+    })?;
+    Ok((tensors, metadata))
+}
+
+/// Calls `take` with the name, description and bytes of every array of `path`, in the order
+/// they lie in the file, and answers with the free text.
+pub(super) fn each_array(
+    path: &Path,
+    mut take: impl FnMut(String, &TensorInfo, Vec<u8>) -> Result<(), String>,
+) -> Result<BTreeMap<String, String>> {
     let failed = |e: std::io::Error| Error::io("read", path, &e);
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let header = read_header(&mut reader, size).map_err(|e| broken(path, &e))?;
-    let mut tensors = StateDict::new();
     for name in header.offset_keys() {
         let Some(info) = header.info(&name) else { continue };
-        let tensor = read_tensor(&mut reader, info)
-            .map_err(|e| broken(path, &format!("array {name}: {e}")))?;
-        tensors.insert(name, tensor);
+        let at = |e: String| broken(path, &format!("array {name}: {e}"));
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        reader.read_exact(&mut bytes).map_err(|e| at(e.to_string()))?;
+        take(name.clone(), info, bytes).map_err(at)?;
     }
-    let metadata = header.metadata().clone().unwrap_or_default();
-    Ok((tensors, metadata.into_iter().collect()))
+    Ok(header.metadata().clone().unwrap_or_default().into_iter().collect())
+}
+
+/// Names, types and shapes of the arrays of `path`, and the free text; the numbers are not
+/// read.
+///
+/// # Errors
+/// As [`load_tensors`].
+pub fn describe_tensors(
+    path: impl AsRef<Path>,
+) -> Result<(Vec<Outline>, BTreeMap<String, String>)> {
+    let path = path.as_ref();
+    let failed = |e: std::io::Error| Error::io("read", path, &e);
+    let mut file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let header = read_header(&mut file, size).map_err(|e| broken(path, &e))?;
+    let outline = |name: String| {
+        let info = header.info(&name)?;
+        Some(Outline { dtype: info.dtype.to_string(), shape: info.shape.clone(), name })
+    };
+    let outlines = header.offset_keys().into_iter().filter_map(outline).collect();
+    Ok((outlines, header.metadata().clone().unwrap_or_default().into_iter().collect()))
+}
+
+/// An array without its numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Its name.
+    pub name: String,
+    /// Type of its numbers, such as `F32`.
+    pub dtype: String,
+    /// Length of every axis.
+    pub shape: Vec<usize>,
 }
 
 fn broken(path: &Path, what: &str) -> Error {
@@ -135,7 +180,7 @@ fn read_header(reader: &mut impl Read, size: u64) -> Result<Metadata, String> {
     Ok(header)
 }
 
-fn read_tensor(reader: &mut impl Read, info: &TensorInfo) -> Result<HostTensor, String> {
+fn decode(info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>, String> {
     let number = match info.dtype {
         Dtype::F64 => Number::F64,
         Dtype::F32 => Number::F32,
@@ -149,10 +194,7 @@ fn read_tensor(reader: &mut impl Read, info: &TensorInfo) -> Result<HostTensor, 
         Dtype::BOOL => Number::Bool,
         other => return Err(format!("numbers of type {other} are not read; store them as F32")),
     };
-    let (start, end) = info.data_offsets;
-    let mut bytes = vec![0; end - start];
-    reader.read_exact(&mut bytes).map_err(|e| e.to_string())?;
-    Ok(HostTensor { shape: info.shape.clone(), data: number.decode(&bytes)? })
+    number.decode(bytes)
 }
 
 #[cfg(test)]

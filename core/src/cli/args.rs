@@ -55,6 +55,18 @@ pub(crate) enum Command {
     /// Time this build
     #[command(after_help = "Example: astropt bench train --scale 1M --micro-batch 8 --json")]
     Bench(BenchArgs),
+    /// Make a run of a checkpoint of the Python AstroPT
+    #[command(after_help = "Examples:\n  astropt import ckpt.pt --out runs/imported\n  \
+        astropt import ckpt.pt --out runs/imported --recipe efigi --data DIR --set train.steps=9000\n  \
+        astropt import ckpt.pt --out runs/imported --modality spectra=spectrum \
+        --set modality.spectra.window=16")]
+    Import(ImportArgs),
+    /// Write a model for the Python AstroPT, or as one safetensors file
+    #[command(after_help = "Example: astropt export runs/efigi --to astropt-3 --out ckpt.pt")]
+    Export(ExportArgs),
+    /// Show what a file, folder, run, checkpoint or recipe holds
+    #[command(after_help = "Examples:\n  astropt inspect ckpt.pt\n  astropt inspect galaxies/")]
+    Inspect(InspectArgs),
     /// Write one object's tokens and positions
     #[command(
         after_help = "Example: astropt tokenise --recipe galaxy-grz galaxy.jpg --out tokens.safetensors"
@@ -103,6 +115,16 @@ pub(crate) struct TrainArgs {
     /// Start anew where a run stands already
     #[arg(long)]
     pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
+}
+
+/// How a checkpoint is loaded.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Load the checkpoint even if it no longer answers as it did when it was written
+    #[arg(long)]
+    pub(crate) no_self_check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -130,6 +152,8 @@ pub(crate) struct EmbedArgs {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
 }
 
 #[derive(Debug, Args)]
@@ -183,6 +207,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
 }
 
 #[derive(Debug, Args)]
@@ -262,6 +288,75 @@ pub(crate) struct BenchDataArgs {
     /// Objects to time, at most
     #[arg(long, default_value_t = 64)]
     pub(crate) objects: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The checkpoint, as the Python program saved it
+    #[arg(value_name = "CKPT.PT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Folder of the run to make
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Recipe for what the checkpoint does not state: source, split, training, embedding
+    /// [default: galaxy-grz, without its modalities]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) recipe: Option<String>,
+    /// Which modality makes the tokens of NAME; may be repeated
+    #[arg(long, value_name = "NAME=KIND")]
+    pub(crate) modality: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choice: RecipeArgs,
+    /// Start anew where a run stands already
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Folder of a run or of a checkpoint
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub(crate) model: PathBuf,
+    /// What to write: the Python program's version 2 or 3, the paper's, or one file of
+    /// parameters with their plan
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: ExportFormat,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Which checkpoint of a run: last, best or a step
+    #[arg(long, default_value = "last")]
+    pub(crate) checkpoint: String,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
+}
+
+/// What `astropt export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    #[value(name = "astropt-1")]
+    AstroPt1,
+    #[value(name = "astropt-2")]
+    AstroPt2,
+    #[value(name = "astropt-3")]
+    AstroPt3,
+    Safetensors,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// File or folder
+    pub(crate) path: PathBuf,
+    /// Source to read it with [default: the first that can]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) source: Option<String>,
+    /// Change a key of the source, such as source.labels=table.csv; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -65,8 +65,8 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
         )));
     }
     let mut session = chosen.backend.open(chosen.index, data.model())?;
-    let misfit = |e| Error::file(&saved.path, format!("does not fit its own plan: {e}"));
-    session.set_parameters(&parameters).map_err(misfit)?;
+    let check = !args.check.no_self_check;
+    saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
     let start = Instant::now();
     let spans = generate_spans(session.as_mut(), &wanted, &modality, prompt, BATCH, sampling)?;
     let seconds = start.elapsed().as_secs_f64();

@@ -4,7 +4,9 @@
 mod args;
 mod bench;
 mod data;
+mod exchange;
 mod generate;
+mod inspect;
 mod list;
 mod output;
 mod report;
@@ -48,6 +50,9 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Generate(args) => generate::generate(&args, output)?,
         Command::Verify(args) => return verify::verify(&args, output),
         Command::Bench(args) => bench::bench(&args, output)?,
+        Command::Import(args) => exchange::import(&args, output)?,
+        Command::Export(args) => exchange::export(&args, output)?,
+        Command::Inspect(args) => inspect::inspect(&args, output)?,
         Command::Tokenise(args) => tokenise::tokenise(&args, output)?,
         Command::Plugins => list::plugins(output)?,
         Command::Recipes(args) => list::recipes(&args, output)?,

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{Plan, amend, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
-use crate::train::{Summary, Trainer};
+use crate::train::{Start, Summary, Trainer};
 
 /// What a resumed run may change; everything else would make it another run.
 const RESUMABLE: [&str; 10] = [
@@ -42,7 +42,7 @@ pub(super) struct OpenRun {
 /// The whole chain.
 pub(super) fn run(args: &TrainArgs, output: Output) -> Result<()> {
     let mut open = start(args)?;
-    let summary = train(&mut open, args.resume)?;
+    let summary = train(&mut open, begin(args))?;
     stages::after_training(&mut open)?;
     let report = open.folder.file("report.html");
     output.result(&RunResult::new(&open, &summary), || {
@@ -53,7 +53,7 @@ pub(super) fn run(args: &TrainArgs, output: Output) -> Result<()> {
 /// Training alone.
 pub(super) fn pretrain(args: &TrainArgs, output: Output) -> Result<()> {
     let mut open = start(args)?;
-    let summary = train(&mut open, args.resume)?;
+    let summary = train(&mut open, begin(args))?;
     output.result(&RunResult::new(&open, &summary), || describe(&summary))
 }
 
@@ -101,7 +101,7 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
     let session = chosen.backend.open(chosen.index, &model)?;
     let (folder, manifest) = if args.resume {
         let (folder, old) = RunFolder::open(&out)?;
-        if old.data_digest != data.digest() {
+        if !old.data_digest.is_empty() && old.data_digest != data.digest() {
             return Err(Error::Failed(format!(
                 "{} was started on other objects: {} to train on then, {} now, or other ids or \
                  splits; give the same data, or start a new run",
@@ -111,7 +111,8 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
             )));
         }
         data.resume_rejected(folder.read_rejected()?);
-        (folder, Manifest { plan, ..old })
+        let (objects, data_digest) = (Manifest::count(&data), data.digest());
+        (folder, Manifest { plan, objects, data_digest, ..old })
     } else {
         let manifest = Manifest::new(plan, &data);
         (RunFolder::create(&out, &manifest, args.overwrite)?, manifest)
@@ -163,10 +164,18 @@ fn resumed(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
     Ok((plan, out))
 }
 
-fn train(open: &mut OpenRun, resume: bool) -> Result<Summary> {
+fn begin(args: &TrainArgs) -> Start {
+    match (args.resume, args.check.no_self_check) {
+        (false, _) => Start::Fresh,
+        (true, false) => Start::Resume,
+        (true, true) => Start::ResumeUnchecked,
+    }
+}
+
+fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let stage = Stage::start("pretrain");
     let data = open.data.clone();
-    let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), resume)?;
+    let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), start)?;
     let trained = trainer.run();
     let facts = match &trained {
         Ok(summary) => BTreeMap::from([

@@ -67,9 +67,8 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let mut session = chosen.backend.open(chosen.index, data.model())?;
-    session
-        .set_parameters(&parameters)
-        .map_err(|e| Error::file(&saved.path, format!("does not fit its own plan: {e}")))?;
+    let check = !args.check.no_self_check;
+    saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
     let stage = Stage::start("embed");

@@ -11,6 +11,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader
 
 use super::sink::{DESCRIPTION_PREFIX, LABEL_PREFIX, RESERVED, SHAPE_KEY};
 use super::table::Embeddings;
+use crate::checkpoint::format;
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 
@@ -65,6 +66,8 @@ impl Embeddings {
                 self.shape = serde_json::from_str(&value).map_err(|e| {
                     Error::file(path, format!("states a shape of embeddings {value:?}: {e}"))
                 })?;
+            } else if entry.key == format::KEY {
+                format::check(path, &value)?;
             } else if let Some(name) = entry.key.strip_prefix(DESCRIPTION_PREFIX) {
                 self.description.insert(name.to_owned(), value);
             }

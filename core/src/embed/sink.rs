@@ -13,7 +13,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
 use super::{Description, LabelColumns, LabelKind};
-use crate::checkpoint::AtomicFile;
+use crate::checkpoint::{AtomicFile, format};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 
@@ -193,7 +193,10 @@ fn label_array(rows: &Rows<'_>, name: &str, kind: LabelKind) -> ArrayRef {
 fn properties(shape: &[usize], width: usize, description: &Description) -> WriterProperties {
     // Row groups of about 64 MiB bound the memory a writer and a reader need.
     let rows = (16 * 1024 * 1024 / width).clamp(1024, 1024 * 1024);
-    let mut metadata = vec![KeyValue::new(SHAPE_KEY.to_owned(), format!("{shape:?}"))];
+    let mut metadata = vec![
+        KeyValue::new(SHAPE_KEY.to_owned(), format!("{shape:?}")),
+        KeyValue::new(format::KEY.to_owned(), format::FORMAT.to_string()),
+    ];
     metadata.extend(
         description.iter().map(|(name, value)| {
             KeyValue::new(format!("{DESCRIPTION_PREFIX}{name}"), value.clone())

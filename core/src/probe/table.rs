@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::score::{Difference, ProbeScore, difference, probe};
 use super::settings::{Features, ProbeSettings, Split};
-use crate::checkpoint::write_bytes;
+use crate::checkpoint::{format, write_bytes};
 use crate::embed::{Embeddings, LabelKind};
 use crate::error::{Error, Result};
 
@@ -108,9 +108,8 @@ impl ProbeTable {
     /// When the file cannot be written.
     pub fn write_json(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let mut text = serde_json::to_string_pretty(self)
+        let text = format::to_json(self)
             .map_err(|e| Error::file(path, format!("cannot write the probes: {e}")))?;
-        text.push('\n');
         write_bytes(path, text.as_bytes())
     }
 
@@ -118,12 +117,9 @@ impl ProbeTable {
     /// are not in it.
     ///
     /// # Errors
-    /// When the file cannot be read or is no such table.
+    /// When the file cannot be read, is of a newer format, or is no such table.
     pub fn read_json(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read it", path, &e))?;
-        serde_json::from_str(&text)
-            .map_err(|e| Error::file(path, format!("is not a table of probes: {e}")))
+        format::read_json(path.as_ref(), "a table of probes")
     }
 }
 

@@ -91,8 +91,24 @@ pub fn builtin_recipes() -> Result<Vec<RecipeInfo>> {
 /// # Errors
 /// The first thing wrong, with file, line and column; see [`Error::Recipe`].
 pub fn resolve(request: &Request) -> Result<Plan> {
+    resolve_over(request, "", |_| Ok(toml::Table::new()))
+}
+
+/// As [`resolve`]; between the recipe and what the user changes in it, `edit` may take
+/// tables out of it and answers with a table to lay over it, which errors place at `place`.
+///
+/// # Errors
+/// As [`resolve`], and what `edit` answers.
+pub(crate) fn resolve_over(
+    request: &Request,
+    place: &str,
+    edit: impl FnOnce(&mut toml::Table) -> Result<toml::Table>,
+) -> Result<Plan> {
     let mut tree = load(&request.recipe, &mut Vec::new())?;
     let scale = apply_scale(&mut tree, request.scale.as_deref())?;
+    for (key, value) in edit(&mut tree.table)? {
+        tree.overlay(Tree::of(vec![key], value, place));
+    }
     for argument in &request.set {
         tree.overlay(Tree::assignment(argument)?);
     }
@@ -124,6 +140,26 @@ pub fn amend(plan: &Plan, allowed: &[&str], set: &[String], data: Option<&Path>)
         apply_data(&mut tree, data)?;
     }
     plan::build(&tree, plan.scale.clone())
+}
+
+/// What `--set` arguments put into the table `section`; they may name no other.
+///
+/// # Errors
+/// When one is no assignment, or names another table.
+pub(crate) fn assigned(section: &str, set: &[String]) -> Result<toml::Table> {
+    let mut tree = Tree::default();
+    for argument in set {
+        tree.overlay(Tree::assignment(argument)?);
+    }
+    let table = tree.table.remove(section);
+    if let Some((other, _)) = tree.table.iter().next() {
+        return Err(tree.error(&[other], format!("this may change only {section}.KEY")));
+    }
+    match table {
+        Some(toml::Value::Table(table)) => Ok(table),
+        None => Ok(toml::Table::new()),
+        Some(_) => Err(tree.error(&[section], format!("write {section}.KEY=VALUE"))),
+    }
 }
 
 /// Reads the recipe `name` and what it extends, which `seen` guards against circles.

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::manifest::{FORMAT, Manifest};
-use super::saved::{Saved, TrainState};
-use crate::checkpoint::{write_bytes, write_folder_atomic};
+use super::manifest::Manifest;
+use super::saved::{Contents, Saved};
+use crate::checkpoint::{format, write_bytes, write_folder_atomic};
 use crate::data::Rejected;
-use crate::engine::Session;
 use crate::error::{Error, Result};
 
 const MANIFEST: &str = "manifest.json";
@@ -69,25 +68,14 @@ impl RunFolder {
     /// When there is none, or one of a newer format.
     pub fn open(path: &Path) -> Result<(Self, Manifest)> {
         let file = path.join(MANIFEST);
-        let text = std::fs::read_to_string(&file).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Misuse(format!(
+        if !file.exists() {
+            return Err(Error::Misuse(format!(
                 "{} holds no run ({MANIFEST} is missing); `astropt run` or `astropt pretrain` \
                  makes one",
                 path.display()
-            )),
-            _ => Error::io("read", &file, &e),
-        })?;
-        let manifest: Manifest = serde_json::from_str(&text)
-            .map_err(|e| Error::file(&file, format!("is not a run's manifest: {e}")))?;
-        if manifest.format > FORMAT {
-            return Err(Error::file(
-                &file,
-                format!(
-                    "has the format {}, this program reads up to {FORMAT}; use a newer program",
-                    manifest.format
-                ),
-            ));
+            )));
         }
+        let manifest = format::read_json(&file, "a run's manifest")?;
         Ok((Self { path: path.to_owned() }, manifest))
     }
 
@@ -106,7 +94,7 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written.
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let text = serde_json::to_string_pretty(manifest)
+        let text = format::to_json(manifest)
             .map_err(|e| Error::Failed(format!("cannot write the manifest: {e}")))?;
         write_bytes(self.path.join(RECIPE), manifest.plan.recipe.as_bytes())?;
         write_bytes(self.path.join(MANIFEST), text.as_bytes())
@@ -154,21 +142,16 @@ impl RunFolder {
         })
     }
 
-    /// Saves a checkpoint after `state.step` steps, whole or not at all; `best` replaces
-    /// the best-validation copy instead.
+    /// Saves a checkpoint after `contents.state.step` steps, whole or not at all; `best`
+    /// replaces the best-validation copy instead.
     ///
     /// # Errors
     /// When it cannot be written; no half of it is left then.
-    pub fn save(
-        &self,
-        session: &dyn Session,
-        manifest: &Manifest,
-        state: &TrainState,
-        best: bool,
-    ) -> Result<PathBuf> {
-        let name = if best { BEST.to_owned() } else { format!("step-{:06}", state.step) };
+    pub(crate) fn save(&self, contents: Contents<'_>, best: bool) -> Result<PathBuf> {
+        let step = contents.state.step;
+        let name = if best { BEST.to_owned() } else { format!("step-{step:06}") };
         let path = self.path.join(CHECKPOINTS).join(name);
-        write_folder_atomic(&path, |folder| Saved::write(folder, session, &manifest.plan, state))?;
+        write_folder_atomic(&path, |folder| contents.write(folder))?;
         Ok(path)
     }
 

@@ -5,17 +5,13 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::python::PythonSettings;
 use crate::data::{Dataset, Split};
 use crate::recipe::Plan;
-
-/// Version of the run folder's format.
-pub(super) const FORMAT: u32 = 1;
 
 /// `manifest.json` of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the run folder's format.
-    pub format: u32,
     /// Program and version that made the run.
     pub program: String,
     /// When the run was created, UTC, RFC 3339.
@@ -26,12 +22,15 @@ pub struct Manifest {
     pub plan: Plan,
     /// Number of objects by split.
     pub objects: BTreeMap<String, u64>,
-    /// Digest of the objects' ids, order and splits.
+    /// Digest of the objects' ids, order and splits; empty before there were any.
     pub data_digest: String,
     /// Number of parameters, position tables not counted.
     pub parameters: usize,
     /// What was done, in order.
     pub stages: Vec<StageRecord>,
+    /// Settings of the Python program that the model was imported from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<PythonSettings>,
 }
 
 /// One piece of work on a run.
@@ -54,18 +53,32 @@ pub struct StageRecord {
 impl Manifest {
     /// The manifest of a new run of `plan`.
     pub fn new(plan: Plan, data: &Dataset) -> Self {
-        let objects = [Split::Train, Split::Validation, Split::Test]
-            .map(|split| (split.name().to_owned(), data.splits.get(split).len() as u64));
+        let parameters = data.model().parameter_count();
         Self {
-            format: FORMAT,
+            objects: Self::count(data),
+            data_digest: data.digest(),
+            ..Self::without_data(plan, parameters)
+        }
+    }
+
+    /// Number of objects of `data` by split.
+    pub(crate) fn count(data: &Dataset) -> BTreeMap<String, u64> {
+        let count = |split: Split| (split.name().to_owned(), data.splits.get(split).len() as u64);
+        [Split::Train, Split::Validation, Split::Test].map(count).into()
+    }
+
+    /// The manifest of a run of `plan` whose data are not known yet.
+    pub(crate) fn without_data(plan: Plan, parameters: usize) -> Self {
+        Self {
             program: format!("astropt {}", env!("CARGO_PKG_VERSION")),
             created: now(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
-            objects: BTreeMap::from(objects),
+            objects: BTreeMap::new(),
             plan,
-            data_digest: data.digest(),
-            parameters: data.model().parameter_count(),
+            data_digest: String::new(),
+            parameters,
             stages: Vec::new(),
+            imported: None,
         }
     }
 }

@@ -2,16 +2,22 @@
 //!
 //! ```text
 //! recipe.toml  manifest.json  metrics.jsonl  timings.jsonl  events.out.tfevents.*
-//! checkpoints/step-000500/{model.safetensors, optimizer.safetensors, state.json}
+//! checkpoints/step-000500/{model,optimizer,selfcheck}.safetensors, state.json
 //! checkpoints/best/…  previews/step-000500.png  rejected.csv
 //! embeddings.parquet  embeddings.npy  probes.json  report.html
 //! ```
 
+mod export;
 mod folder;
+mod import;
 mod manifest;
 mod saved;
+mod selfcheck;
 
 pub use folder::RunFolder;
+pub use import::{ImportRequest, Imported, import};
 pub(crate) use manifest::now;
 pub use manifest::{Manifest, StageRecord};
-pub use saved::{Saved, TrainState, load_model};
+pub(crate) use saved::Contents;
+pub use saved::{Saved, SavedModel, TrainState, load_model, read_model};
+pub(crate) use selfcheck::Inputs;

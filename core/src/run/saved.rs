@@ -5,16 +5,23 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{load_tensors, save_tensors, write_bytes};
+use super::manifest::Manifest;
+use super::selfcheck::{self, SelfCheck};
+use crate::checkpoint::python::PythonSettings;
+use crate::checkpoint::tensors::describe_tensors;
+use crate::checkpoint::{format, load_tensors, save_tensors, write_bytes};
 use crate::engine::{OptimiserState, Session, StateDict};
 use crate::error::{Error, Result};
-use crate::recipe::Plan;
+use crate::progress;
+use crate::recipe::{Modalities, Plan};
 
 const MODEL: &str = "model.safetensors";
 const OPTIMISER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-/// Version of the checkpoint's format.
-const FORMAT: &str = "1";
+/// Words in the model's metadata.
+const IMPORTED: &str = "python";
+const UNSUPPORTED: &str = "unsupported";
+const SELF_CHECK: &str = "selfcheck";
 
 /// What training needs to go on, beside tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,38 +45,69 @@ pub struct Saved {
     pub path: PathBuf,
 }
 
-impl Saved {
+/// What a checkpoint holds.
+pub(crate) struct Contents<'a> {
+    pub(crate) parameters: StateDict,
+    pub(crate) optimiser: OptimiserState,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) state: &'a TrainState,
+    /// Why this program cannot run the model, if so.
+    pub(crate) unsupported: Option<&'a str>,
+    pub(crate) check: Option<&'a SelfCheck>,
+}
+
+impl Contents<'_> {
     /// Writes a checkpoint's files into the folder `path`.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub(crate) fn write(
-        path: &Path,
-        session: &dyn Session,
-        plan: &Plan,
-        state: &TrainState,
-    ) -> Result<()> {
-        let plan = serde_json::to_string(plan)
-            .map_err(|e| Error::Failed(format!("cannot write the plan: {e}")))?;
-        let metadata = BTreeMap::from([
-            ("astropt_format".to_owned(), FORMAT.to_owned()),
-            ("plan".to_owned(), plan),
-            ("step".to_owned(), state.step.to_string()),
-        ]);
-        save_tensors(path.join(MODEL), &session.parameters()?, &metadata)?;
-        let optimiser = session.optimiser()?;
+    pub(crate) fn write(self, path: &Path) -> Result<()> {
+        let json = |e: serde_json::Error| Error::Failed(format!("cannot write the plan: {e}"));
+        let mut metadata = stamp();
+        metadata
+            .insert("plan".to_owned(), serde_json::to_string(&self.manifest.plan).map_err(json)?);
+        metadata.insert("step".to_owned(), self.state.step.to_string());
+        if let Some(settings) = &self.manifest.imported {
+            let settings = serde_json::to_string(settings).map_err(json)?;
+            metadata.insert(IMPORTED.to_owned(), settings);
+        }
+        if let Some(reason) = self.unsupported {
+            metadata.insert(UNSUPPORTED.to_owned(), reason.to_owned());
+        }
+        if let Some(check) = self.check {
+            metadata.insert(SELF_CHECK.to_owned(), "yes".to_owned());
+            check.write(path)?;
+        }
+        save_tensors(path.join(MODEL), &self.parameters, &metadata)?;
         let mut moments = StateDict::new();
-        for (prefix, moment) in [("moment1.", optimiser.moment1), ("moment2.", optimiser.moment2)] {
+        let OptimiserState { moment1, moment2, steps } = self.optimiser;
+        for (prefix, moment) in [("moment1.", moment1), ("moment2.", moment2)] {
             moments.extend(moment.into_iter().map(|(name, t)| (format!("{prefix}{name}"), t)));
         }
-        let metadata = BTreeMap::from([
-            ("astropt_format".to_owned(), FORMAT.to_owned()),
-            ("steps".to_owned(), optimiser.steps.to_string()),
-        ]);
+        let mut metadata = stamp();
+        metadata.insert("steps".to_owned(), steps.to_string());
         save_tensors(path.join(OPTIMISER), &moments, &metadata)?;
-        let text = serde_json::to_string_pretty(state)
+        let text = format::to_json(self.state)
             .map_err(|e| Error::Failed(format!("cannot write the state: {e}")))?;
         write_bytes(path.join(STATE), text.as_bytes())
+    }
+}
+
+fn stamp() -> BTreeMap<String, String> {
+    BTreeMap::from([(format::KEY.to_owned(), format::FORMAT.to_string())])
+}
+
+impl Saved {
+    /// The checkpoint that the folder `path` is; `None` when it is none.
+    pub fn at(path: &Path) -> Option<Self> {
+        let saved = Self { step: 0, path: path.to_owned() };
+        let step = saved.state().map_or(0, |state| state.step);
+        saved.model_file().is_file().then_some(Self { step, ..saved })
+    }
+
+    /// The file of its parameters.
+    pub(super) fn model_file(&self) -> PathBuf {
+        self.path.join(MODEL)
     }
 
     /// The state beside the tensors.
@@ -77,10 +115,7 @@ impl Saved {
     /// # Errors
     /// When it cannot be read.
     pub fn state(&self) -> Result<TrainState> {
-        let path = self.path.join(STATE);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
-        serde_json::from_str(&text)
-            .map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))
+        format::read_json(&self.path.join(STATE), "a checkpoint's state")
     }
 
     /// Puts the checkpoint's parameters and optimiser into `session`.
@@ -89,9 +124,20 @@ impl Saved {
     /// When a file is unreadable or belongs to a model of another shape.
     pub fn restore(&self, session: &mut dyn Session) -> Result<TrainState> {
         let state = self.state()?;
-        let (parameters, _) = load(&self.path.join(MODEL))?;
-        let of_model = |error: Error| other_shape(&self.path.join(MODEL), &error);
+        let (parameters, metadata) = load(&self.model_file())?;
+        runnable(&self.path, &metadata)?;
+        let of_model = |error: Error| other_shape(&self.model_file(), &error);
         session.set_parameters(&parameters).map_err(of_model)?;
+        let of_model = |error: Error| other_shape(&self.path.join(OPTIMISER), &error);
+        session.set_optimiser(&self.optimiser()?).map_err(of_model)?;
+        Ok(state)
+    }
+
+    /// The optimiser's state.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn optimiser(&self) -> Result<OptimiserState> {
         let path = self.path.join(OPTIMISER);
         let (moments, metadata) = load(&path)?;
         let steps = metadata.get("steps").and_then(|s| s.parse().ok());
@@ -105,8 +151,40 @@ impl Saved {
                 optimiser.moment2.insert(name.to_owned(), tensor);
             }
         }
-        session.set_optimiser(&optimiser).map_err(|e| other_shape(&path, &e))?;
-        Ok(state)
+        Ok(optimiser)
+    }
+
+    /// Puts `parameters`, which were read from this checkpoint, into `session` and, if so
+    /// wished, [checks](Self::self_check) them.
+    ///
+    /// # Errors
+    /// When the session's model is of another shape, or as the check.
+    pub fn load(
+        &self,
+        parameters: &StateDict,
+        modalities: &Modalities,
+        session: &mut dyn Session,
+        check: bool,
+    ) -> Result<()> {
+        session
+            .set_parameters(parameters)
+            .map_err(|e| Error::file(&self.path, format!("does not fit its own plan: {e}")))?;
+        if check { self.self_check(modalities, session) } else { Ok(()) }
+    }
+
+    /// Checks that `modalities` and the model in `session`, which was loaded from this
+    /// checkpoint, still do what they did when it was written. A checkpoint from before
+    /// there was such a check is told of and passes.
+    ///
+    /// # Errors
+    /// When they do not, or what is recorded is missing or damaged.
+    pub fn self_check(&self, modalities: &Modalities, session: &mut dyn Session) -> Result<()> {
+        let (_, metadata) = describe_tensors(self.model_file())?;
+        if metadata.contains_key(SELF_CHECK) {
+            return selfcheck::check(&self.path, modalities, session);
+        }
+        progress::say(&format!("{} carries no self-check", self.path.display()));
+        Ok(())
     }
 }
 
@@ -119,28 +197,64 @@ fn other_shape(path: &Path, error: &Error) -> Error {
 
 fn load(path: &Path) -> Result<(StateDict, BTreeMap<String, String>)> {
     let (tensors, metadata) = load_tensors(path)?;
-    match metadata.get("astropt_format").map(String::as_str) {
-        Some(FORMAT) => Ok((tensors, metadata)),
-        Some(newer) => Err(Error::file(
+    format::of_metadata(path, &metadata)?;
+    Ok((tensors, metadata))
+}
+
+/// Refuses a model that this program holds but cannot run.
+fn runnable(path: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
+    match metadata.get(UNSUPPORTED) {
+        Some(reason) => Err(Error::file(
             path,
-            format!("has the format {newer}, this program reads {FORMAT}; use a newer program"),
+            format!("{reason}; it can be inspected and exported, and nothing else"),
         )),
-        None => Err(Error::file(path, "was not written by this program")),
+        None => Ok(()),
     }
 }
 
-/// Reads the model of a checkpoint folder (or of its `model.safetensors`): the plan it was
-/// trained under, its parameters, and the step.
+/// A model as a checkpoint holds it.
+#[derive(Debug)]
+pub struct SavedModel {
+    /// The plan it was trained under.
+    pub plan: Plan,
+    /// Its parameters.
+    pub parameters: StateDict,
+    /// Steps taken.
+    pub step: u64,
+    /// Settings of the Python program that it was imported from.
+    pub imported: Option<PythonSettings>,
+    /// Why this program cannot run the model, if so.
+    pub unsupported: Option<String>,
+}
+
+/// Reads the model of a checkpoint folder (or of its `model.safetensors`), of whatever kind.
 ///
 /// # Errors
 /// When it cannot be read or was not written by this program.
-pub fn load_model(path: &Path) -> Result<(Plan, StateDict, u64)> {
+pub fn read_model(path: &Path) -> Result<SavedModel> {
     let file = if path.is_dir() { path.join(MODEL) } else { path.to_owned() };
-    let (parameters, metadata) = load(&file)?;
+    let (parameters, mut metadata) = load(&file)?;
     let plan = metadata.get("plan").ok_or_else(|| Error::file(&file, "carries no plan"))?;
     let plan: Plan = serde_json::from_str(plan).map_err(|e| {
         Error::file(&file, format!("its plan cannot be read: {e}; is every plugin it uses linked?"))
     })?;
+    let imported = metadata.get(IMPORTED).map(|text| serde_json::from_str(text));
+    let imported = imported.transpose().map_err(|e| {
+        Error::file(&file, format!("the settings it was imported with cannot be read: {e}"))
+    })?;
     let step = metadata.get("step").and_then(|s| s.parse().ok()).unwrap_or(0);
+    let unsupported = metadata.remove(UNSUPPORTED);
+    Ok(SavedModel { plan, parameters, step, imported, unsupported })
+}
+
+/// Reads a model that this program can run, as [`read_model`]: the plan it was trained
+/// under, its parameters, and the step.
+///
+/// # Errors
+/// As [`read_model`], and when it cannot be run.
+pub fn load_model(path: &Path) -> Result<(Plan, StateDict, u64)> {
+    let SavedModel { plan, parameters, step, unsupported, .. } = read_model(path)?;
+    let metadata = unsupported.map(|reason| (UNSUPPORTED.to_owned(), reason));
+    runnable(path, &metadata.into_iter().collect())?;
     Ok((plan, parameters, step))
 }

@@ -5,11 +5,13 @@
 //! the plugin available; only a recipe makes it act.
 
 mod backend;
+mod import;
 mod modality;
 mod registry;
 mod source;
 
 pub use backend::{Backend, BackendPlugin, Device};
+pub use import::{Assumption, Described, ImportRule, Proposal, import_rules};
 pub use modality::{Modality, ModalityConfig, ModalityPlugin, Preview};
 pub(crate) use registry::nearest;
 pub use registry::{

@@ -9,4 +9,4 @@ mod trainer;
 
 pub use metrics::{METRICS, Metric, TIMINGS, Timing, read_lines};
 pub use schedule::learning_rate;
-pub use trainer::{Summary, Trainer};
+pub use trainer::{Start, Summary, Trainer};

@@ -12,7 +12,7 @@ use crate::engine::{Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::progress::{self, Progress, quantity};
-use crate::run::{Manifest, RunFolder, TrainState};
+use crate::run::{Contents, Inputs, Manifest, RunFolder, TrainState};
 use crate::stop;
 
 /// Trains the model of a run.
@@ -23,7 +23,19 @@ pub struct Trainer<'a> {
     session: &'a mut dyn Session,
     metrics: MetricsWriter,
     previews: Option<PreviewSet>,
+    inputs: Option<Inputs>,
     state: TrainState,
+}
+
+/// Where a training starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From new parameters.
+    Fresh,
+    /// From the run's last checkpoint, which is checked first.
+    Resume,
+    /// From the run's last checkpoint as it is.
+    ResumeUnchecked,
 }
 
 /// What a training ended with.
@@ -40,8 +52,8 @@ pub struct Summary {
 }
 
 impl<'a> Trainer<'a> {
-    /// Prepares to train `session` on `data` in `run`: from the beginning, or from the last
-    /// whole checkpoint when `resume`.
+    /// Prepares to train `session` on `data` in `run`, from the beginning or from the last
+    /// whole checkpoint.
     ///
     /// # Errors
     /// When a checkpoint or the run's folder cannot be read or written.
@@ -50,12 +62,15 @@ impl<'a> Trainer<'a> {
         run: &'a RunFolder,
         data: Arc<Dataset>,
         session: &'a mut dyn Session,
-        resume: bool,
+        start: Start,
     ) -> Result<Self> {
-        let last = if resume { run.checkpoints()?.pop() } else { None };
+        let last = if start == Start::Fresh { None } else { run.checkpoints()?.pop() };
         let state = match last {
             Some(saved) => {
                 let state = saved.restore(session)?;
+                if start == Start::Resume {
+                    saved.self_check(data.modalities(), session)?;
+                }
                 progress::say(&format!("going on from {}", saved.path.display()));
                 state
             }
@@ -69,6 +84,7 @@ impl<'a> Trainer<'a> {
         let shown = data.sample(Split::Validation, manifest.plan.train.previews);
         Ok(Self {
             previews: PreviewSet::new(&data, &shown)?,
+            inputs: Inputs::of_data(&data)?,
             metrics: MetricsWriter::open(run.path(), state.step)?,
             manifest,
             run,
@@ -91,7 +107,7 @@ impl<'a> Trainer<'a> {
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
         if self.state.step == 0 {
             validation_loss = self.evaluate(&progress)?;
-            self.save()?;
+            self.save(false)?;
         }
         while self.state.step < train.steps {
             let (loss, timing) = self.step(&mut loader)?;
@@ -102,7 +118,7 @@ impl<'a> Trainer<'a> {
             }
             let stopping = stop::asked() && step < train.steps;
             if saves.binary_search(&step).is_ok() || stopping {
-                self.save()?;
+                self.save(false)?;
             }
             if stopping {
                 return Err(Error::Interrupted(format!(
@@ -236,7 +252,7 @@ impl<'a> Trainer<'a> {
         if self.state.best_loss.is_none_or(|best| loss < best) {
             self.state.best_loss = Some(loss);
             self.state.best_step = Some(step);
-            self.run.save(self.session, self.manifest, &self.state, true)?;
+            self.save(true)?;
         }
         if let Some(previews) = &self.previews
             && let Some(png) = previews.draw(&self.data, self.session)?
@@ -246,8 +262,20 @@ impl<'a> Trainer<'a> {
         Ok(Some(loss))
     }
 
-    fn save(&mut self) -> Result<()> {
-        self.run.save(self.session, self.manifest, &self.state, false)?;
+    fn save(&mut self, best: bool) -> Result<()> {
+        let check = match &self.inputs {
+            Some(inputs) => inputs.answer(self.session)?,
+            None => None,
+        };
+        let contents = Contents {
+            parameters: self.session.parameters()?,
+            optimiser: self.session.optimiser()?,
+            manifest: self.manifest,
+            state: &self.state,
+            unsupported: None,
+            check: check.as_ref(),
+        };
+        self.run.save(contents, best)?;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@
 //! [`Modality::detokenise`] returns the pixels within rounding.
 
 mod config;
+mod import;
 mod preview;
 mod spiral;
 mod tokenise;

@@ -1,6 +1,6 @@
 //! The behaviour that every plugin of a seam owes, for the plugins of this crate.
 
-use astropt_core::observation::{Data, Observation};
+use astropt_core::observation::{Array, Data, Field, Observation};
 use astropt_core::testkit;
 use astropt_modalities as _;
 
@@ -144,6 +144,40 @@ fn scalar_and_codes_conform() {
         ("vocabulary = 1000000\nshape = [40]\nposition_rows = 64", &object, 0.0),
     ];
     conforms("codes", &samples, "codes");
+}
+
+#[test]
+fn tokens_conforms() {
+    let field = |shape: &[usize], data| Field {
+        array: Array::new(shape.to_vec(), data).expect("fits"),
+        unit: None,
+    };
+    let numbers = |n: usize| (0..n).map(|k| k as f32 * 0.25 - 1.0).collect::<Vec<f32>>();
+    let samples = [
+        (
+            "field = 'flux'\nwidth = 4\nposition_width = 2\nmax_tokens = 6",
+            vec![
+                ("flux", field(&[5, 4], Data::F32(numbers(20)))),
+                ("flux_positions", field(&[5, 2], Data::F32(numbers(10)))),
+            ],
+        ),
+        (
+            "field = 'codes'\nvocabulary = 9\npositions = 8\nmax_tokens = 8",
+            vec![("codes", field(&[3], Data::I64(vec![8, 0, 5])))],
+        ),
+    ];
+    for (config, fields) in samples {
+        let name = fields[0].0;
+        let fields = fields.into_iter().map(|(name, field)| (name.to_owned(), field)).collect();
+        let observation = Observation { id: "o".into(), fields, ..Observation::default() };
+        let sample = testkit::modality::Sample {
+            config,
+            observation,
+            field: name,
+            inverse_within: Some(0.0),
+        };
+        testkit::modality::check("tokens", &sample).expect(config);
+    }
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! `astropt import` and `astropt export`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::args::{ExportArgs, ExportFormat, ImportArgs};
+use super::choose;
+use super::output::Output;
+use crate::checkpoint::python::Layout;
+use crate::error::{Error, Result};
+use crate::progress::quantity;
+use crate::recipe::Request;
+use crate::run::{ImportRequest, Imported, RunFolder, Saved, import as import_run, read_model};
+
+/// The recipe that supplies what a checkpoint does not state, where none is named.
+const DEFAULT_RECIPE: &str = "galaxy-grz";
+
+/// `astropt import`.
+pub(super) fn import(args: &ImportArgs, output: Output) -> Result<()> {
+    let chosen = choose(&args.device)?;
+    let mut kinds = BTreeMap::new();
+    for choice in &args.modality {
+        let (name, kind) = choice.split_once('=').ok_or_else(|| {
+            Error::Misuse(format!("--modality {choice}: write NAME=KIND, such as spectra=spectrum"))
+        })?;
+        kinds.insert(name.trim().to_owned(), kind.trim().to_owned());
+    }
+    let name = args.recipe.as_deref().unwrap_or(DEFAULT_RECIPE);
+    let recipe = Request { dataless: args.choice.data.is_none(), ..args.choice.request(name) };
+    let request = ImportRequest {
+        checkpoint: args.checkpoint.clone(),
+        out: args.out.clone(),
+        recipe,
+        complete: args.recipe.is_some(),
+        kinds,
+        overwrite: args.overwrite,
+    };
+    let imported = import_run(&request, &|model| chosen.backend.open(chosen.index, model))?;
+    output.result(&imported, || describe(&imported))
+}
+
+fn describe(of: &Imported) -> String {
+    let optimiser = if of.optimiser { "with" } else { "without" };
+    let mut lines = vec![format!(
+        "{}: {} parameters from {}, {} steps taken, {optimiser} the optimiser's state",
+        of.run.display(),
+        quantity(of.parameters as f64),
+        of.layout,
+        of.step
+    )];
+    lines.extend(of.modalities.iter().map(|(name, kind)| format!("modality {name}: {kind}")));
+    lines.extend(of.assumptions.iter().map(|line| format!("assumed: {line}")));
+    if let Some(reason) = &of.unsupported {
+        lines.push(format!(
+            "the checkpoint {reason}: the run can be inspected and exported, and nothing else"
+        ));
+    }
+    lines.join("\n")
+}
+
+/// `astropt export`.
+pub(super) fn export(args: &ExportArgs, output: Output) -> Result<()> {
+    let saved = checkpoint(&args.model, &args.checkpoint)?;
+    let model = read_model(&saved.path)?;
+    if !args.check.no_self_check && model.unsupported.is_none() {
+        let chosen = choose(&args.device)?;
+        let mut session = chosen.backend.open(chosen.index, &model.plan.model_config()?)?;
+        let modalities = model.plan.build_modalities()?;
+        saved.load(&model.parameters, &modalities, session.as_mut(), true)?;
+    }
+    let layout = match args.to {
+        ExportFormat::AstroPt1 => Some(Layout::V1),
+        ExportFormat::AstroPt2 => Some(Layout::V2),
+        ExportFormat::AstroPt3 => Some(Layout::V3),
+        ExportFormat::Safetensors => None,
+    };
+    match layout {
+        Some(layout) => saved.export_python(&model, layout, &args.out)?,
+        None => saved.export_safetensors(&args.out)?,
+    }
+    let to = layout.map_or("safetensors", Layout::name);
+    let result = serde_json::json!({ "file": args.out, "format": to, "step": model.step });
+    output.result(&result, || format!("{}: {to}, after {} steps", args.out.display(), model.step))
+}
+
+/// The checkpoint that a folder is, or that a run's folder has under `name`.
+fn checkpoint(folder: &Path, name: &str) -> Result<Saved> {
+    match Saved::at(folder) {
+        Some(saved) => Ok(saved),
+        None => RunFolder::open(folder)?.0.checkpoint(name),
+    }
+}

@@ -1,0 +1,158 @@
+//! Data: whatever a linked source can open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::{Found, InspectArgs};
+use crate::error::{Error, Result};
+use crate::observation::{Data, Field, Label, Observation};
+use crate::recipe::assigned;
+use crate::seam::{Source, SourcePlugin, find_source, sources};
+
+/// Objects that are read, and tried to be read.
+const OBJECTS: usize = 5;
+const TRIED: usize = 20;
+/// Labels that a row has room for.
+const LABELS: usize = 8;
+
+/// Opens the path with the source the user names, or the first that reads an object of it.
+pub(super) fn look(args: &InspectArgs) -> Result<Found> {
+    let set = assigned("source", &args.set)?;
+    if let Some(kind) = &args.source {
+        let plugin = find_source(kind)?;
+        let key = plugin.path_key.ok_or_else(|| {
+            Error::Misuse(format!(
+                "--source {kind}: it reads no files, so there is none to inspect"
+            ))
+        })?;
+        return open(plugin, key, &args.path, set);
+    }
+    let mut refusals = Vec::new();
+    for plugin in sources() {
+        let Some(key) = plugin.path_key else { continue };
+        match open(plugin, key, &args.path, set.clone()) {
+            Ok(found) => return Ok(found),
+            Err(error) => refusals.push(format!("{}: {error}", plugin.info.kind)),
+        }
+    }
+    Err(Error::file(
+        &args.path,
+        format!(
+            "no linked source can read it without being told how ({}); name one with --source \
+             KIND and set its keys with --set source.KEY=VALUE",
+            refusals.join("; ")
+        ),
+    ))
+}
+
+fn open(plugin: &SourcePlugin, key: &str, path: &Path, mut table: toml::Table) -> Result<Found> {
+    table.insert(key.to_owned(), path.display().to_string().into());
+    let kind = plugin.info.kind;
+    let config = (plugin.parse)(table)
+        .map_err(|e| Error::Misuse(format!("source {kind}: {}: {}", e.path, e.message)))?;
+    config.check()?;
+    let source = config.open(Path::new("."))?;
+    let objects = first_objects(source.as_ref())?;
+    let mut found = Found::new("data");
+    found.fact("source", kind);
+    found.fact("objects", source.len());
+    if let Some(groups) = source.groups() {
+        found.fact("groups", groups.starts.len());
+    }
+    let rows = fields(&objects);
+    let heading = ["field", "shape", "type", "unit", "least", "most", "not finite"];
+    found.table("fields of the first objects", &heading, rows);
+    let heading = ["id", "labels"];
+    let row = |o: &Observation| vec![o.id.clone(), labels(o)];
+    found.table("first objects", &heading, objects.iter().map(row).collect());
+    let names: BTreeSet<&String> = objects.iter().flat_map(|o| o.labels.keys()).collect();
+    found.fact("labels", names.into_iter().cloned().collect::<Vec<_>>().join(", "));
+    Ok(found)
+}
+
+/// The first objects that can be read.
+fn first_objects(source: &dyn Source) -> Result<Vec<Observation>> {
+    let mut objects = Vec::new();
+    let mut refusal = None;
+    for index in 0..source.len().min(TRIED) {
+        match source.read(index) {
+            Ok(observation) => objects.push(observation),
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+        if objects.len() == OBJECTS {
+            break;
+        }
+    }
+    match refusal {
+        Some(error) if objects.is_empty() => Err(error),
+        _ => Ok(objects),
+    }
+}
+
+fn labels(object: &Observation) -> String {
+    let show = |(name, label): (&String, &Label)| match label {
+        Label::Number(number) => format!("{name}={number}"),
+        Label::Text(text) => format!("{name}={text}"),
+    };
+    let mut shown: Vec<_> = object.labels.iter().take(LABELS).map(show).collect();
+    if object.labels.len() > LABELS {
+        shown.push(format!("and {} more", object.labels.len() - LABELS));
+    }
+    shown.join(" ")
+}
+
+/// One row per field of any of the objects.
+fn fields(objects: &[Observation]) -> Vec<Vec<String>> {
+    let mut all: BTreeMap<&String, Vec<&Field>> = BTreeMap::new();
+    for (name, field) in objects.iter().flat_map(|o| &o.fields) {
+        all.entry(name).or_default().push(field);
+    }
+    all.into_iter().map(|(name, fields)| row(name, &fields)).collect()
+}
+
+fn row(name: &str, fields: &[&Field]) -> Vec<String> {
+    let words = |all: BTreeSet<String>| all.into_iter().collect::<Vec<_>>().join(" ");
+    let shapes = fields.iter().map(|f| format!("{:?}", f.array.shape)).collect();
+    let kinds = fields.iter().map(|f| kind(&f.array.data).to_owned()).collect();
+    let units = fields.iter().filter_map(|f| f.unit.clone()).collect();
+    let (mut least, mut most, mut bad) = (f64::INFINITY, f64::NEG_INFINITY, 0usize);
+    for field in fields {
+        each(&field.array.data, |x| {
+            if x.is_finite() {
+                (least, most) = (least.min(x), most.max(x));
+            } else {
+                bad += 1;
+            }
+        });
+    }
+    let number = |x: f64| if x.is_finite() { format!("{x}") } else { "-".to_owned() };
+    vec![
+        name.to_owned(),
+        words(shapes),
+        words(kinds),
+        words(units),
+        number(least),
+        number(most),
+        bad.to_string(),
+    ]
+}
+
+fn kind(data: &Data) -> &'static str {
+    match data {
+        Data::U8(_) => "u8",
+        Data::U16(_) => "u16",
+        Data::F32(_) => "f32",
+        Data::F64(_) => "f64",
+        Data::I64(_) => "i64",
+    }
+}
+
+fn each(data: &Data, mut take: impl FnMut(f64)) {
+    match data {
+        Data::U8(v) => v.iter().for_each(|&x| take(x.into())),
+        Data::U16(v) => v.iter().for_each(|&x| take(x.into())),
+        Data::F32(v) => v.iter().for_each(|&x| take(x.into())),
+        Data::F64(v) => v.iter().for_each(|&x| take(x)),
+        Data::I64(v) => v.iter().for_each(|&x| take(x as f64)),
+    }
+}

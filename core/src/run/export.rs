@@ -1,0 +1,90 @@
+//! A checkpoint written for the Python AstroPT, or as one safetensors file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use super::import::{TRAINING, patch_size};
+use super::saved::{Saved, SavedModel};
+use crate::checkpoint::export::{PythonExport, export as write};
+use crate::checkpoint::python::{JsonMap, Layout, PythonSettings};
+use crate::checkpoint::write_atomic;
+use crate::engine::StepSettings;
+use crate::error::{Error, Result};
+use crate::recipe::{Plan, TrainConfig};
+use crate::train::learning_rate;
+
+impl Saved {
+    /// Writes this checkpoint, whose model has been read, as the Python program's `layout`.
+    ///
+    /// # Errors
+    /// When the layout cannot hold the model, or the file cannot be written.
+    pub fn export_python(&self, model: &SavedModel, layout: Layout, out: &Path) -> Result<()> {
+        let state = self.state()?;
+        let train = &model.plan.train;
+        let settings = model.imported.clone().unwrap_or_else(|| PythonSettings {
+            config: training(train),
+            ..PythonSettings::default()
+        });
+        let step = StepSettings {
+            lr: learning_rate(train, state.step),
+            betas: train.betas,
+            eps: train.eps,
+            weight_decay: train.weight_decay,
+            clip: train.clip,
+        };
+        let of = PythonExport {
+            model: &model.plan.model_config()?,
+            parameters: &model.parameters,
+            optimiser: &self.optimiser()?,
+            step: &step,
+            iteration: state.step,
+            best_loss: state.best_loss,
+            patches: &patches(&model.plan, &settings)?,
+            settings: &settings,
+        };
+        write(out, layout, &of)
+    }
+
+    /// Copies this checkpoint's parameters, with the plan they were trained under, to one
+    /// safetensors file.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn export_safetensors(&self, out: &Path) -> Result<()> {
+        let from = self.model_file();
+        let mut file = std::fs::File::open(&from).map_err(|e| Error::io("read", &from, &e))?;
+        write_atomic(out, |to| {
+            std::io::copy(&mut file, to).map(drop).map_err(|e| Error::io("write", out, &e))
+        })
+    }
+}
+
+/// Side of a patch by modality: as imported, else what the plan's tables call `patch` or
+/// `window`.
+fn patches(plan: &Plan, settings: &PythonSettings) -> Result<BTreeMap<String, usize>> {
+    let mut out = BTreeMap::new();
+    for (name, config) in &plan.modalities {
+        let json = serde_json::to_value(config)
+            .map_err(|e| Error::Failed(format!("cannot read the modality {name}: {e}")))?;
+        let own = ["patch", "window"].iter().find_map(|key| json.get(key)?.as_u64());
+        let own = own.and_then(|n| usize::try_from(n).ok());
+        out.extend(patch_size(settings, name).or(own).map(|patch| (name.clone(), patch)));
+    }
+    Ok(out)
+}
+
+/// `[train]` in the words of the Python program's training script.
+fn training(train: &TrainConfig) -> JsonMap {
+    let json = serde_json::to_value(train).unwrap_or_default();
+    let word =
+        |(ours, theirs): &(&str, &str)| Some(((*theirs).to_owned(), json.get(ours)?.clone()));
+    let mut map: JsonMap = TRAINING.iter().filter_map(word).collect();
+    let pieces = train.batch / train.micro_batch.max(1);
+    map.insert("gradient_accumulation_steps".into(), Json::from(pieces));
+    map.insert("weight_decay".into(), Json::from(train.weight_decay));
+    map.insert("beta1".into(), Json::from(train.betas[0]));
+    map.insert("beta2".into(), Json::from(train.betas[1]));
+    map
+}

@@ -1,0 +1,420 @@
+//! What a checkpoint carries to be checked by: a few objects as the source gave them, the
+//! first of their tokens, and what the model made of these. A checkpoint that is loaded
+//! where the same observations become other tokens, or the same tokens other answers, is
+//! refused.
+//!
+//! In `selfcheck.safetensors`, for object K: `raw.K.FIELD`, the observation's arrays in
+//! their own types; `K.MODALITY` and `K.MODALITY_positions`, tokens; and `outputs.NAME`,
+//! answers to all of them. Ids, units, labels and the order of spans are in the metadata.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::arrays::{
+    Arrays, byte_length, load_arrays, save_arrays, token_arrays, tokens_from,
+};
+use crate::checkpoint::format;
+use crate::data::{Batch, Dataset, Purpose, Row, Split, unit_hash};
+use crate::engine::{HostTensor, Layer, Session, StateDict};
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use crate::observation::{Array, Data, Field, Labels, Observation};
+use crate::recipe::Modalities;
+use crate::tokens::{Positions, TokenSpec, Tokens, Values};
+
+/// The file's name in a checkpoint's folder.
+pub(super) const FILE: &str = "selfcheck.safetensors";
+/// Objects recorded at most, and objects looked at to find them.
+const OBJECTS: usize = 2;
+const LOOKED_AT: usize = 8;
+/// Tokens of a span that are recorded: enough to tell one order of patches from another.
+const TOKENS: usize = 64;
+/// Bytes of observations that are recorded at most: two 512 x 512 JPEGs.
+const RAW_BYTES: usize = 2 << 20;
+/// Numbers of an answer that are recorded at most.
+const NUMBERS: usize = 1 << 16;
+/// How far a number may be from the recorded one, in units of the largest of its array:
+/// backends sum in different orders.
+const TOLERANCE: f64 = 1e-4;
+
+/// The recorded objects.
+#[derive(Clone, Debug)]
+pub(crate) struct Inputs {
+    objects: Vec<Object>,
+    rows: Vec<(String, Row)>,
+    arrays: Arrays,
+    specs: BTreeMap<String, TokenSpec>,
+}
+
+/// A recorded object, beside its arrays.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Object {
+    id: String,
+    /// Modalities in the order of the stream.
+    spans: Vec<String>,
+    /// The observation, where it is small enough to be recorded.
+    raw: Option<Raw>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Raw {
+    /// Units by field; every field is named.
+    fields: BTreeMap<String, Option<String>>,
+    labels: Labels,
+}
+
+/// The recorded objects and the model's answers to them: the contents of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct SelfCheck {
+    arrays: Arrays,
+    objects: String,
+}
+
+impl Inputs {
+    /// Objects of `data`, of validation where there are any; `None` when none is usable.
+    ///
+    /// # Errors
+    /// When more objects are unusable than the plan allows.
+    pub(crate) fn of_data(data: &Dataset) -> Result<Option<Self>> {
+        let mut looked_at = data.sample(Split::Validation, LOOKED_AT);
+        looked_at.extend(data.sample(Split::Train, LOOKED_AT));
+        let mut found = Vec::new();
+        for index in looked_at.into_iter().take(LOOKED_AT) {
+            found.extend(data.read(index)?);
+        }
+        if found.is_empty() {
+            return Ok(None);
+        }
+        // The first, and the one that has most modalities that the first lacks.
+        let rest = found.split_off(1);
+        let (_, first) = &found[0];
+        let new = |row: &Row| row.iter().filter(|span| first.iter().all(|s| s.0 != span.0)).count();
+        let second = rest.into_iter().rev().max_by_key(|(_, row)| new(row));
+        found.extend(second);
+        let mut inputs = Self::empty(data.model());
+        found.truncate(OBJECTS);
+        for (observation, row) in found {
+            inputs.push(&observation.id, Some(&observation), row)?;
+        }
+        Ok(Some(inputs))
+    }
+
+    /// Made-up tokens for `model`: where there are no data, they check the build alone.
+    pub(crate) fn made_up(model: &ModelConfig) -> Result<Self> {
+        let mut inputs = Self::empty(model);
+        let made = |(name, spec): (&String, &TokenSpec)| (name.clone(), made_up(name, spec));
+        let row = model.modalities.iter().map(made).collect();
+        inputs.push("made up", None, row)?;
+        Ok(inputs)
+    }
+
+    fn empty(model: &ModelConfig) -> Self {
+        let (objects, rows, arrays) = (Vec::new(), Vec::new(), Arrays::new());
+        Self { objects, rows, arrays, specs: model.modalities.clone() }
+    }
+
+    fn push(&mut self, id: &str, observation: Option<&Observation>, mut row: Row) -> Result<()> {
+        let k = self.objects.len();
+        for (name, tokens) in &mut row {
+            tokens.truncate(TOKENS);
+            let Some(spec) = self.specs.get(name) else { continue };
+            let bare = Tokens { affine: Vec::new(), ..tokens.clone() };
+            self.arrays.extend(token_arrays(&format!("{k}.{name}"), &bare, spec)?);
+        }
+        let spent: usize = self.arrays.values().map(|a| byte_length(&a.data)).sum();
+        let fits = |o: &&Observation| {
+            let bytes: usize = o.fields.values().map(|f| byte_length(&f.array.data)).sum();
+            spent + bytes <= RAW_BYTES
+        };
+        let raw = observation.filter(fits).map(|o| {
+            for (name, field) in &o.fields {
+                self.arrays.insert(format!("raw.{k}.{name}"), field.array.clone());
+            }
+            let units = o.fields.iter().map(|(name, field)| (name.clone(), field.unit.clone()));
+            Raw { fields: units.collect(), labels: o.labels.clone() }
+        });
+        let spans = row.iter().map(|(name, _)| name.clone()).collect();
+        self.objects.push(Object { id: id.to_owned(), spans, raw });
+        self.rows.push((id.to_owned(), row));
+        Ok(())
+    }
+
+    /// The objects with the answers of `session`'s model; `None` when those are no numbers.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn answer(&self, session: &mut dyn Session) -> Result<Option<SelfCheck>> {
+        let outputs = answers(&self.rows, &self.specs, session)?;
+        if outputs.values().flat_map(|t| &t.data).any(|x| !x.is_finite()) {
+            return Ok(None);
+        }
+        let objects = serde_json::to_string(&self.objects)
+            .map_err(|e| Error::Failed(format!("cannot write the self-check: {e}")))?;
+        let mut arrays = self.arrays.clone();
+        for (name, tensor) in outputs {
+            let array = Array::new(vec![tensor.data.len()], Data::F32(tensor.data))?;
+            arrays.insert(format!("outputs.{name}"), array);
+        }
+        Ok(Some(SelfCheck { arrays, objects }))
+    }
+}
+
+/// Tokens of `spec`: numbers between -1 and 1 that depend on the name and the place alone.
+fn made_up(name: &str, spec: &TokenSpec) -> Tokens {
+    let len = spec.max_tokens.min(TOKENS);
+    let number = |what: &str, k: usize| unit_hash(&format!("{name} {what} {k}"), 0);
+    let numbers = |what: &str, count: usize| -> Vec<f32> {
+        (0..count).map(|k| (2.0 * number(what, k) - 1.0) as f32).collect()
+    };
+    let mut tokens = Tokens { len, ..Tokens::default() };
+    match spec.values {
+        Values::Continuous { width } => tokens.values = numbers("value", len * width),
+        Values::Codes { vocabulary } => {
+            let code = |k| (number("code", k) * vocabulary as f64) as u32;
+            tokens.codes = (0..len).map(code).collect();
+        }
+    }
+    match spec.positions {
+        Positions::Index { max } => tokens.indices = (0..len.min(max) as u32).collect(),
+        Positions::Continuous { width } => tokens.positions = numbers("position", len * width),
+    }
+    tokens
+}
+
+/// What the model makes of `rows`: the first numbers of its predictions, or of its hidden
+/// states where a row is too short to predict anything.
+fn answers(
+    rows: &[(String, Row)],
+    specs: &BTreeMap<String, TokenSpec>,
+    session: &mut dyn Session,
+) -> Result<StateDict> {
+    let short = rows.iter().any(|(_, row)| row.iter().map(|(_, t)| t.len).sum::<usize>() < 2);
+    let mut outputs = if short {
+        let batch = Batch::assemble(rows, specs, Purpose::Read)?;
+        StateDict::from([("hidden".to_owned(), session.hidden(&batch, Layer::Final)?)])
+    } else {
+        session.predict(&Batch::assemble(rows, specs, Purpose::Predict)?)?
+    };
+    for HostTensor { data, .. } in outputs.values_mut() {
+        data.truncate(NUMBERS);
+    }
+    Ok(outputs)
+}
+
+impl SelfCheck {
+    /// Writes the file into the checkpoint's folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let metadata = BTreeMap::from([
+            (format::KEY.to_owned(), format::FORMAT.to_string()),
+            ("objects".to_owned(), self.objects.clone()),
+        ]);
+        save_arrays(folder.join(FILE), &self.arrays, &metadata)
+    }
+
+    /// Reads the file of the checkpoint in `folder`.
+    ///
+    /// # Errors
+    /// When it is damaged or of a newer format.
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        let (arrays, mut metadata) = load_arrays(&path)?;
+        format::of_metadata(&path, &metadata)?;
+        let objects = metadata.remove("objects");
+        let objects = objects.ok_or_else(|| Error::file(&path, "names no objects"))?;
+        Ok(Self { arrays, objects })
+    }
+}
+
+/// Checks the checkpoint in `folder` against what it carries: its observations must become
+/// its tokens under `modalities`, and the model in `session` must answer them as recorded.
+///
+/// # Errors
+/// When they do not (says what differs, by how much, and what may be the cause), or when
+/// the file is damaged.
+pub(super) fn check(
+    folder: &Path,
+    modalities: &Modalities,
+    session: &mut dyn Session,
+) -> Result<()> {
+    let path = folder.join(FILE);
+    let broken = |e: String| Error::file(&path, format!("is damaged: {e}; copy it again"));
+    let recorded = SelfCheck::read(folder)?;
+    let objects: Vec<Object> =
+        serde_json::from_str(&recorded.objects).map_err(|e| broken(e.to_string()))?;
+    let specs = session.model().modalities.clone();
+    let mut rows = Vec::new();
+    for (k, object) in objects.iter().enumerate() {
+        let row = recorded_row(&recorded.arrays, k, object, &specs).map_err(broken)?;
+        if let Some(raw) = &object.raw {
+            let observation = observation(&recorded.arrays, k, object, raw).map_err(broken)?;
+            check_tokens(&row, &observation, modalities).map_err(|e| {
+                refused(folder, &e, "observations are prepared otherwise than for the training")
+            })?;
+        }
+        rows.push((object.id.clone(), row));
+    }
+    for (name, found) in answers(&rows, &specs, session)? {
+        let array = recorded.arrays.get(&format!("outputs.{name}"));
+        let array = array.ok_or_else(|| broken(format!("it has no answers of {name}")))?;
+        compare(&found.data, &array.data.to_f32(), &format!("the model's {name} outputs"))
+            .map_err(|e| refused(folder, &e, "parameters or build are not what they were"))?;
+    }
+    Ok(())
+}
+
+fn refused(folder: &Path, what: &str, cause: &str) -> Error {
+    Error::file(
+        folder,
+        format!(
+            "fails its self-check: {what}, so {cause}; use the program it was written with, or \
+             load it all the same with --no-self-check"
+        ),
+    )
+}
+
+/// The recorded tokens of object `k`.
+fn recorded_row(
+    arrays: &Arrays,
+    k: usize,
+    object: &Object,
+    specs: &BTreeMap<String, TokenSpec>,
+) -> std::result::Result<Row, String> {
+    let span = |name: &String| {
+        let spec = specs.get(name).ok_or_else(|| format!("the model has no modality {name}"))?;
+        let key = format!("{k}.{name}");
+        let values = arrays.get(&key).ok_or_else(|| format!("it has no array {key}"))?;
+        let positions = arrays.get(&format!("{key}_positions"));
+        Ok((name.clone(), tokens_from(name, spec, values, positions)?))
+    };
+    object.spans.iter().map(span).collect()
+}
+
+/// The recorded observation of object `k`.
+fn observation(
+    arrays: &Arrays,
+    k: usize,
+    object: &Object,
+    raw: &Raw,
+) -> std::result::Result<Observation, String> {
+    let field = |(name, unit): (&String, &Option<String>)| {
+        let key = format!("raw.{k}.{name}");
+        let array = arrays.get(&key).ok_or_else(|| format!("it has no array {key}"))?.clone();
+        Ok((name.clone(), Field { array, unit: unit.clone() }))
+    };
+    let fields = raw.fields.iter().map(field).collect::<std::result::Result<_, String>>()?;
+    Ok(Observation { id: object.id.clone(), fields, labels: raw.labels.clone() })
+}
+
+/// Compares what `modalities` make of `observation` with the recorded `row`.
+fn check_tokens(
+    row: &Row,
+    observation: &Observation,
+    modalities: &Modalities,
+) -> std::result::Result<(), String> {
+    for (name, expected) in row {
+        let modality =
+            modalities.get(name).ok_or_else(|| format!("there is no modality {name}"))?;
+        let found = modality.tokenise(observation).map_err(|e| e.to_string())?;
+        let mut found = found.ok_or_else(|| format!("its object no longer has {name}"))?;
+        found.truncate(TOKENS);
+        if found.len != expected.len
+            || found.codes != expected.codes
+            || found.indices != expected.indices
+        {
+            return Err(format!("the {name} tokens of its object are others, or in other places"));
+        }
+        compare(&found.values, &expected.values, &format!("the {name} tokens of its object"))?;
+        let what = format!("the {name} positions of its object");
+        compare(&found.positions, &expected.positions, &what)?;
+    }
+    Ok(())
+}
+
+fn compare(found: &[f32], recorded: &[f32], what: &str) -> std::result::Result<(), String> {
+    if found.len() != recorded.len() {
+        return Err(format!("{what} are {} numbers, {} recorded", found.len(), recorded.len()));
+    }
+    let largest = recorded.iter().fold(0.0f64, |max, &x| max.max(f64::from(x).abs()));
+    let off = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
+    // A NaN must not pass for a small difference.
+    let worst = found
+        .iter()
+        .zip(recorded)
+        .map(off)
+        .fold(0.0, |max: f64, x| if x.is_nan() { f64::INFINITY } else { max.max(x) });
+    if worst > TOLERANCE * largest {
+        return Err(format!(
+            "{what} differ by up to {worst:.1e} ({:.1e} is allowed)",
+            TOLERANCE * largest
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_differs_from_every_number() {
+        assert!(compare(&[1.0, 2.0], &[1.0, 2.000_1], "x").is_ok());
+        assert!(compare(&[1.0, 2.0], &[1.0, 2.001], "x").is_err());
+        assert!(compare(&[1.0, f32::NAN], &[1.0, 2.0], "x").is_err());
+        assert!(compare(&[1.0], &[1.0, 2.0], "x").is_err());
+        assert!(compare(&[0.0], &[0.0], "x").is_ok());
+    }
+
+    fn model() -> ModelConfig {
+        let spec =
+            |values, positions| TokenSpec { values, positions, loss_weight: 1.0, max_tokens: 500 };
+        let modalities = BTreeMap::from([
+            ("a".to_owned(), spec(Values::Codes { vocabulary: 7 }, Positions::Index { max: 500 })),
+            (
+                "b.c".to_owned(),
+                spec(Values::Continuous { width: 3 }, Positions::Continuous { width: 2 }),
+            ),
+        ]);
+        let tokeniser = crate::model::Tokeniser::Aim;
+        ModelConfig { layers: 1, heads: 1, width: 8, tokeniser, modalities }
+    }
+
+    #[test]
+    fn made_up_tokens_are_such_as_the_model_reads() {
+        let (model, inputs) = (model(), Inputs::made_up(&model()).expect("made"));
+        let (_, row) = &inputs.rows[0];
+        assert_eq!(row.len(), 2);
+        for (name, tokens) in row {
+            tokens.check(&model.modalities[name]).expect("fits");
+        }
+        let back = recorded_row(&inputs.arrays, 0, &inputs.objects[0], &model.modalities);
+        assert_eq!(back.as_ref(), Ok(row));
+    }
+
+    #[test]
+    fn an_observation_beyond_the_budget_is_left_out_and_its_tokens_stay() {
+        let observation = |bytes: usize| {
+            let array = Array::new(vec![bytes], Data::U8(vec![1; bytes])).expect("fits");
+            let field = Field { array, unit: Some("adu".into()) };
+            Observation {
+                id: "o".into(),
+                fields: BTreeMap::from([("image".to_owned(), field)]),
+                labels: Labels::new(),
+            }
+        };
+        let mut inputs = Inputs::empty(&model());
+        let row = vec![("a".to_owned(), made_up("a", &model().modalities["a"]))];
+        for (k, bytes) in [RAW_BYTES / 2, RAW_BYTES].into_iter().enumerate() {
+            inputs.push("o", Some(&observation(bytes)), row.clone()).expect("pushed");
+            assert_eq!(inputs.objects[k].raw.is_some(), k == 0);
+            assert!(inputs.arrays.contains_key(&format!("{k}.a")));
+        }
+        let raw = inputs.objects[0].raw.clone().expect("recorded");
+        let back = super::observation(&inputs.arrays, 0, &inputs.objects[0], &raw);
+        assert_eq!(back, Ok(observation(RAW_BYTES / 2)));
+    }
+}
