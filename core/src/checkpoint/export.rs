@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 use super::layout::{IMAGES, Layout};
 use super::pickle::Value;
 use super::pt_writer::{PtWriter, dictionary, instance, ordered, text, tuple};
-use super::python::{MASK_TOKEN, PythonSettings};
+use super::python::PythonSettings;
+use crate::data::Objective;
 use crate::engine::{HostTensor, OptimiserState, StateDict, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, Tokeniser};
@@ -23,6 +24,8 @@ pub(crate) const NO_LOSS: f64 = 1e9;
 pub struct PythonExport<'a> {
     /// Shape of the model.
     pub model: &'a ModelConfig,
+    /// What it was trained for.
+    pub objective: &'a Objective,
     /// Its parameters.
     pub parameters: &'a StateDict,
     /// The optimiser's state.
@@ -101,8 +104,14 @@ fn check(layout: Layout, of: &PythonExport<'_>) -> std::result::Result<(), Strin
     {
         return Err(format!("{name} is made of codes, known from astropt-3 on"));
     }
-    if layout != Layout::V3 && of.parameters.contains_key(MASK_TOKEN) {
+    if layout != Layout::V3 && of.model.mask_token {
         return Err("it is a masked autoencoder, known from astropt-3 on".into());
+    }
+    if of.model.delimiters {
+        return Err("its stream has delimiters, which the Python program does not know".into());
+    }
+    if let Objective::Prefix { .. } = *of.objective {
+        return Err("it was trained with prefixes, which the Python program does not know".into());
     }
     Ok(())
 }
@@ -170,6 +179,11 @@ fn model_args(
     {
         args.insert(key.into(), value.into());
     }
+    if let Objective::Masked { ratio } = *of.objective {
+        args.insert("objective".into(), "mae".into());
+        args.insert("attn_type".into(), "full".into());
+        args.insert("mae_mask_ratio".into(), ratio.into());
+    }
     args.insert("block_size".into(), block_size(model)?.into());
     args.entry("dropout").or_insert_with(|| 0.0.into());
     let [first, ..] = modalities else { return Err("it has no modality".into()) };
@@ -232,7 +246,7 @@ fn ordered_names(
     modalities: &[Entry<'_>],
 ) -> Vec<(String, String)> {
     let parts: [&str; 6] = match layout {
-        Layout::V3 => [MASK_TOKEN, "transformer.", "encoders.", "decoders.", "embedders.", ""],
+        Layout::V3 => ["mask_token", "transformer.", "encoders.", "decoders.", "embedders.", ""],
         _ => ["encoders.", "embedders.", "transformer.", "decoders.", "", ""],
     };
     let rank = |name: &str| {
@@ -242,8 +256,6 @@ fn ordered_names(
         (part, if name.starts_with("transformer.") { None } else { place })
     };
     let mut names: Vec<String> = of.model.parameters().into_iter().map(|p| p.name).collect();
-    let more = of.parameters.keys().filter(|&name| name == MASK_TOKEN && !names.contains(name));
-    names.extend(more.cloned().collect::<Vec<_>>());
     names.sort_by_key(|name| rank(name));
     let theirs = |ours: &str| match (layout, modalities) {
         (Layout::V1, [only]) => layout.python_name(&ours.replacen(

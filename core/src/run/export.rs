@@ -36,6 +36,7 @@ impl Saved {
         };
         let of = PythonExport {
             model: &model.plan.model_config()?,
+            objective: &model.plan.objective,
             parameters: &model.parameters,
             optimiser: &self.optimiser()?,
             step: &step,

@@ -380,7 +380,15 @@ mod tests {
             ),
         ]);
         let tokeniser = crate::model::Tokeniser::Aim;
-        ModelConfig { layers: 1, heads: 1, width: 8, tokeniser, modalities }
+        ModelConfig {
+            layers: 1,
+            heads: 1,
+            width: 8,
+            tokeniser,
+            modalities,
+            mask_token: false,
+            delimiters: false,
+        }
     }
 
     #[test]
