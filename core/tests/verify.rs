@@ -110,15 +110,8 @@ fn v3_discrete_agrees() {
 }
 
 #[test]
-fn a_masked_autoencoder_is_refused_in_so_many_words() {
-    let Some(folder) = case("v3_images_mae") else { return };
-    for error in [
-        verify(&folder, None, &open).expect_err("unsupported"),
-        python::import(folder.join("ckpt.pt")).expect_err("unsupported"),
-    ] {
-        let text = error.to_string();
-        assert!(text.contains("masked autoencoder") && text.contains("v3_images_mae"), "{text}");
-    }
+fn v3_images_mae_agrees() {
+    agree("v3_images_mae");
 }
 
 /// A copy of a recorded case that a test may change.

@@ -71,14 +71,15 @@ fn core_names_no_plugin_crate() {
     }
 }
 
-/// Unsafe code stands in kernels alone.
+/// Unsafe code stands in kernels alone, but for the program's choice of an allocator option.
 #[test]
 fn unsafe_code_is_in_kernels_only() {
     for (path, text) in sources() {
         let kernels = path.components().any(|c| c.as_os_str() == "kernels");
         let uses =
             text.contains(concat!("uns", "afe {")) || text.contains(concat!("uns", "afe fn"));
-        assert!(kernels || !uses, "{}: unsafe outside kernels", path.display());
+        let program = path.ends_with("recipes/src/main.rs");
+        assert!(kernels || program || !uses, "{}: unsafe outside kernels", path.display());
     }
 }
 
