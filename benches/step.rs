@@ -40,6 +40,8 @@ fn session(width: usize, token: usize) -> Box<dyn Session> {
         width,
         tokeniser: Tokeniser::Aim,
         modalities: BTreeMap::from([("images".to_owned(), spec)]),
+        mask_token: false,
+        delimiters: false,
     };
     let mut session = astropt_cpu::Cpu.open(0, &model).unwrap();
     let parameters = model.parameters().into_iter().map(|p| {
@@ -64,7 +66,7 @@ fn batch(rows: usize, len: usize, token: usize) -> Batch {
         ..Part::default()
     };
     let parts = BTreeMap::from([("images".to_owned(), part)]);
-    Batch { rows, len, parts, ids: vec![String::new(); rows] }
+    Batch { rows, len, parts, ids: vec![String::new(); rows], ..Batch::default() }
 }
 
 fn steps(c: &mut Criterion) {

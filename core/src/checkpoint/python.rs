@@ -198,7 +198,15 @@ fn shape(args: &ModelArgs) -> std::result::Result<ModelConfig, String> {
         }
     };
     let (layers, heads, width) = (args.n_layer, args.n_head, args.n_embd);
-    let model = ModelConfig { layers, heads, width, tokeniser, modalities };
+    let model = ModelConfig {
+        layers,
+        heads,
+        width,
+        tokeniser,
+        modalities,
+        mask_token: false,
+        delimiters: false,
+    };
     model.check().map_err(|e| e.to_string())?;
     if layers > MAX_LAYERS {
         return Err(format!("claims {layers} layers; at most {MAX_LAYERS} are believed"));

@@ -1,7 +1,16 @@
 //! One binary for all tests that cross modules.
 
 mod conformance;
+mod faults;
+mod fits;
 mod fixtures;
 mod golden;
+mod hdf5;
 mod image_folder;
+mod join;
+mod npz;
+mod real_sources;
 mod round_trip;
+mod spectrum;
+mod table;
+mod time_series;

@@ -168,6 +168,8 @@ struct AttentionCase {
     causal: bool,
     /// Documents of this many tokens; 0: none.
     document: usize,
+    /// Each token of a run of this many also sees the run's first half; 0: none does.
+    prefix: usize,
     scale: f32,
     seed: u64,
 }
@@ -181,7 +183,13 @@ impl AttentionCase {
             Tensor::<Flex, 2, Int>::from_data(data, &FlexDevice)
         };
         let documents_bt = (self.document > 0).then(|| documents(self.document));
-        AttentionMask { causal: self.causal, documents_bt }
+        let reach = |length: usize| {
+            let of_token = |k: usize| (k % self.t / length * length + length.div_ceil(2)) as i64;
+            let data: Vec<i64> = (0..self.b * self.t).map(of_token).collect();
+            Tensor::from_data(TensorData::new(data, [self.b, self.t]), &FlexDevice)
+        };
+        let reach_bt = (self.prefix > 0).then(|| reach(self.prefix));
+        AttentionMask { causal: self.causal, documents_bt, reach_bt }
     }
 
     fn inputs(&self) -> (Tensor<Flex, 3>, Tensor<Flex, 3>) {
@@ -246,10 +254,11 @@ proptest! {
         size in prop::sample::select(vec![1usize, 3, 8, 16, 17, 32, 64, 80, 100, 128]),
         causal: bool,
         document in 0usize..80,
+        prefix in 0usize..90,
         scale in 0.1f32..4.0,
         seed: u64,
     ) {
-        let case = AttentionCase { b, t, heads, size, causal, document, scale, seed };
+        let case = AttentionCase { b, t, heads, size, causal, document, prefix, scale, seed };
         at_every_level(|_| case.check());
     }
 }
@@ -257,8 +266,9 @@ proptest! {
 #[test]
 fn long_rows_of_small_heads() {
     let (b, t, heads, size, scale, seed) = (1, 1024, 2, 16, 1.0, 7);
-    AttentionCase { b, t, heads, size, causal: true, document: 0, scale, seed }.check();
-    AttentionCase { b, t, heads, size, causal: true, document: 300, scale, seed }.check();
+    AttentionCase { b, t, heads, size, causal: true, document: 0, prefix: 0, scale, seed }.check();
+    AttentionCase { b, t, heads, size, causal: true, document: 300, prefix: 500, scale, seed }
+        .check();
 }
 
 /// More rows than one task takes, and a rest.
@@ -338,7 +348,8 @@ fn everything() -> Vec<Vec<f32>> {
     CpuKernels::adamw(&mut slots, &step);
     out.extend(slots.iter().map(|slot| numbers(&slot.value)));
     let (b, t, heads, size, scale, seed) = (2, 200, 3, 16, 1.0, 5);
-    let case = AttentionCase { b, t, heads, size, causal: true, document: 0, scale, seed };
+    let case =
+        AttentionCase { b, t, heads, size, causal: true, document: 0, prefix: 0, scale, seed };
     let ((qkv, dout), mask) = (case.inputs(), case.mask());
     let attended = CpuKernels::attention(qkv.clone(), heads, &mask);
     out.push(numbers(&attended.out_btd));

@@ -1,6 +1,8 @@
 //! The behaviour suite of backends: a small model is opened, moved in and out, evaluated,
 //! differentiated and stepped, and every answer is held against another.
 
+mod streams;
+
 use std::collections::BTreeMap;
 
 use super::{Check, calm, ensure};
@@ -50,11 +52,13 @@ fn model(tokeniser: Tokeniser) -> ModelConfig {
         width: 16,
         tokeniser,
         modalities: BTreeMap::from([("codes".into(), codes), ("image".into(), image)]),
+        mask_token: true,
+        delimiters: true,
     }
 }
 
-/// Rows of unequal length; the second lacks a modality.
-fn batch(model: &ModelConfig) -> Result<Batch, String> {
+/// Objects of unequal length; the second lacks a modality.
+fn batch_rows() -> [(String, Row); 2] {
     let noise = |n: usize, at: f32| (0..n).map(|k| (at + 1.7 * k as f32).sin()).collect();
     let image = |len: usize| Tokens {
         len,
@@ -64,22 +68,24 @@ fn batch(model: &ModelConfig) -> Result<Batch, String> {
     };
     let codes =
         Tokens { len: 3, codes: vec![4, 0, 2], positions: noise(6, 0.9), ..Tokens::default() };
-    let rows: [(String, Row); 2] = [
+    [
         ("both".into(), vec![("image".into(), image(9)), ("codes".into(), codes)]),
         ("image only".into(), vec![("image".into(), image(5))]),
-    ];
-    Batch::assemble(&rows, &model.modalities, Purpose::Predict).map_err(|e| e.to_string())
+    ]
 }
 
 fn check_model(backend: &dyn Backend, model: &ModelConfig) -> Check {
     let open = || backend.open(0, model).map_err(|e| e.to_string());
     let mut session = open()?;
-    let batch = batch(model)?;
+    let batch = Batch::assemble(&batch_rows(), &model.modalities, Purpose::Predict)
+        .map_err(|e| e.to_string())?;
     let start = initial_parameters(model, 1);
     check_parameters(session.as_mut(), &start)?;
     check_gradient(session.as_mut(), &batch, &start)?;
     check_states(session.as_mut(), &batch)?;
     check_reading(session.as_mut(), model)?;
+    streams::check(session.as_mut(), model, &start)?;
+    session.set_parameters(&start).map_err(|e| e.to_string())?;
     let once = check_steps(session.as_mut(), &batch)?;
 
     let mut other = open()?;
@@ -120,8 +126,10 @@ fn check_gradient(session: &mut dyn Session, batch: &Batch, start: &StateDict) -
     let mut losses = [0.0; 2];
     for (side, sign) in [(0, -1.0), (1, 1.0)] {
         let mut moved = start.clone();
-        for (name, tensor) in &mut moved {
-            for (value, g) in tensor.data.iter_mut().zip(&gradient[name].data) {
+        // What took no part, such as the mask token, has no gradient.
+        for (name, gradient) in &gradient {
+            let tensor = moved.get_mut(name).ok_or("a gradient of no parameter")?;
+            for (value, g) in tensor.data.iter_mut().zip(&gradient.data) {
                 *value += sign * NUDGE * g / norm;
             }
         }
