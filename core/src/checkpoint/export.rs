@@ -93,6 +93,9 @@ fn check(layout: Layout, of: &PythonExport<'_>) -> std::result::Result<(), Strin
         });
     }
     let mut specs = of.model.modalities.iter();
+    if of.model.delimiters {
+        return Err("it has begin and end tokens, which the Python program does not know".into());
+    }
     if layout == Layout::V1 && of.model.modalities.len() != 1 {
         return Err("it has several modalities and astropt-1 knows but images".into());
     }
@@ -163,7 +166,7 @@ fn model_args(
 ) -> std::result::Result<Value, String> {
     let model = of.model;
     let mut args = of.settings.model_args.clone();
-    let imported = !args.is_empty();
+    let imported = args.contains_key("n_layer");
     args.remove("modalities");
     for (key, value) in
         [("n_layer", model.layers), ("n_head", model.heads), ("n_embd", model.width)]

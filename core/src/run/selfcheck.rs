@@ -380,7 +380,8 @@ mod tests {
             ),
         ]);
         let tokeniser = crate::model::Tokeniser::Aim;
-        ModelConfig { layers: 1, heads: 1, width: 8, tokeniser, modalities }
+        let (mask_token, delimiters) = (false, false);
+        ModelConfig { layers: 1, heads: 1, width: 8, tokeniser, modalities, mask_token, delimiters }
     }
 
     #[test]
