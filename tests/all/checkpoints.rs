@@ -82,19 +82,22 @@ fn an_imported_model_answers_as_recorded() {
 }
 
 #[test]
-fn a_masked_autoencoder_is_kept_and_not_run() {
+fn a_masked_autoencoder_embeds_and_goes_on() {
     let Some(case) = recorded("v3_images_mae") else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let line = succeeds(folder.path(), &["import", text(&case.join("ckpt.pt")), "--out", "r"]);
-    assert!(line.contains("inspected and exported, and nothing else"), "{line}");
-    let model = tensors(&folder.path().join("r"), "model.safetensors");
-    assert_eq!(model["mask_token"].shape, [1, 1, 32]);
-    pictures(folder.path(), 20);
-    let error = fails(folder.path(), &["embed", "r", "--data", "data", "--out", "e"], 1);
-    assert!(error.contains("masked autoencoder"), "{error}");
-    let resume = ["pretrain", "--resume", "--out", "r", "--data", "data"];
-    let error = fails(folder.path(), &resume, 1);
-    assert!(error.contains("masked autoencoder"), "{error}");
+    pictures(folder.path(), 40);
+    let checkpoint = case.join("ckpt.pt");
+    let mut import = vec!["import", text(&checkpoint), "--out", "r", "--data", "data"];
+    let sets = [
+        "train={batch=8,micro_batch=8,steps=3,warmup_steps=1,decay_steps=20,eval_batches=2}",
+        "split.validation_fraction=0.3",
+    ];
+    import.extend(sets.iter().flat_map(|set| ["--set", set]));
+    succeeds(folder.path(), &import);
+    let recipe = std::fs::read_to_string(folder.path().join("r/recipe.toml")).expect("there");
+    assert!(recipe.contains("kind = \"masked\"") && recipe.contains("ratio = 0.4"), "{recipe}");
+    succeeds(folder.path(), &["pretrain", "--resume", "--out", "r", "-q"]);
+    succeeds(folder.path(), &["embed", "r", "-q"]);
 }
 
 /// Training goes on where the Python program stopped, and embeds.

@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 use super::layout::{IMAGES, Layout};
 use super::pickle::Value;
 use super::pt_writer::{PtWriter, dictionary, instance, ordered, text, tuple};
-use super::python::{MASK_TOKEN, PythonSettings};
+use super::python::PythonSettings;
+use crate::data::Objective;
 use crate::engine::{HostTensor, OptimiserState, StateDict, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, Tokeniser};
@@ -23,6 +24,8 @@ pub(crate) const NO_LOSS: f64 = 1e9;
 pub struct PythonExport<'a> {
     /// Shape of the model.
     pub model: &'a ModelConfig,
+    /// What it was trained for.
+    pub objective: &'a Objective,
     /// Its parameters.
     pub parameters: &'a StateDict,
     /// The optimiser's state.
@@ -93,9 +96,6 @@ fn check(layout: Layout, of: &PythonExport<'_>) -> std::result::Result<(), Strin
         });
     }
     let mut specs = of.model.modalities.iter();
-    if of.model.delimiters {
-        return Err("it has begin and end tokens, which the Python program does not know".into());
-    }
     if layout == Layout::V1 && of.model.modalities.len() != 1 {
         return Err("it has several modalities and astropt-1 knows but images".into());
     }
@@ -104,8 +104,14 @@ fn check(layout: Layout, of: &PythonExport<'_>) -> std::result::Result<(), Strin
     {
         return Err(format!("{name} is made of codes, known from astropt-3 on"));
     }
-    if layout != Layout::V3 && of.parameters.contains_key(MASK_TOKEN) {
+    if layout != Layout::V3 && of.model.mask_token {
         return Err("it is a masked autoencoder, known from astropt-3 on".into());
+    }
+    if of.model.delimiters {
+        return Err("its stream has delimiters, which the Python program does not know".into());
+    }
+    if let Objective::Prefix { .. } = *of.objective {
+        return Err("it was trained with prefixes, which the Python program does not know".into());
     }
     Ok(())
 }
@@ -166,12 +172,17 @@ fn model_args(
 ) -> std::result::Result<Value, String> {
     let model = of.model;
     let mut args = of.settings.model_args.clone();
-    let imported = args.contains_key("n_layer");
+    let imported = !args.is_empty();
     args.remove("modalities");
     for (key, value) in
         [("n_layer", model.layers), ("n_head", model.heads), ("n_embd", model.width)]
     {
         args.insert(key.into(), value.into());
+    }
+    if let Objective::Masked { ratio } = *of.objective {
+        args.insert("objective".into(), "mae".into());
+        args.insert("attn_type".into(), "full".into());
+        args.insert("mae_mask_ratio".into(), ratio.into());
     }
     args.insert("block_size".into(), block_size(model)?.into());
     args.entry("dropout").or_insert_with(|| 0.0.into());
@@ -235,7 +246,7 @@ fn ordered_names(
     modalities: &[Entry<'_>],
 ) -> Vec<(String, String)> {
     let parts: [&str; 6] = match layout {
-        Layout::V3 => [MASK_TOKEN, "transformer.", "encoders.", "decoders.", "embedders.", ""],
+        Layout::V3 => ["mask_token", "transformer.", "encoders.", "decoders.", "embedders.", ""],
         _ => ["encoders.", "embedders.", "transformer.", "decoders.", "", ""],
     };
     let rank = |name: &str| {
@@ -245,8 +256,6 @@ fn ordered_names(
         (part, if name.starts_with("transformer.") { None } else { place })
     };
     let mut names: Vec<String> = of.model.parameters().into_iter().map(|p| p.name).collect();
-    let more = of.parameters.keys().filter(|&name| name == MASK_TOKEN && !names.contains(name));
-    names.extend(more.cloned().collect::<Vec<_>>());
     names.sort_by_key(|name| rank(name));
     let theirs = |ours: &str| match (layout, modalities) {
         (Layout::V1, [only]) => layout.python_name(&ours.replacen(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use super::layout::{IMAGES, Layout};
 use super::pickle::Value;
 use super::pt::{PtFile, read_pt};
+use crate::data::Objective;
 use crate::engine::{OptimiserState, StateDict};
 use crate::error::Result;
 use crate::model::{ModelConfig, Tokeniser};
@@ -26,8 +27,10 @@ pub struct PythonCheckpoint {
     pub layout: Layout,
     /// Shape of the model.
     pub model: ModelConfig,
-    /// Its parameters: exactly those of `model`, and a masked autoencoder's [`MASK_TOKEN`].
+    /// Its parameters: exactly those of `model`.
     pub parameters: StateDict,
+    /// What it was trained for.
+    pub objective: Objective,
     /// The optimiser's state; `None` before its first step.
     pub optimiser: Option<OptimiserState>,
     /// The iteration it was saved at.
@@ -81,10 +84,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<PythonCheckpoint> {
     let args = parse_args(&settings.model_args.clone().into()).map_err(|e| file.error(e))?;
     let model = shape(&args).map_err(|e| file.error(e))?;
     let parameters = layout.rename(tensors);
-    let mut own = parameters.clone();
-    own.remove(MASK_TOKEN);
-    check_parameters(&model, &own).map_err(|e| file.error(e))?;
-    let masked = parameters.contains_key(MASK_TOKEN).then(|| MASKED.to_owned());
+    check_parameters(&model, &parameters).map_err(|e| file.error(e))?;
     let optimiser = match file.root.get("optimizer") {
         Some(state) => optimiser(&file, state, layout, &parameters)?,
         None => None,
@@ -92,7 +92,8 @@ pub fn read(path: impl AsRef<Path>) -> Result<PythonCheckpoint> {
     let iteration = file.root.get("iter_num").and_then(Value::as_int);
     Ok(PythonCheckpoint {
         layout,
-        unsupported: unsupported(&args).or(masked),
+        unsupported: unsupported(&args),
+        objective: args.objective(),
         model,
         parameters,
         optimiser,
@@ -101,9 +102,6 @@ pub fn read(path: impl AsRef<Path>) -> Result<PythonCheckpoint> {
         settings,
     })
 }
-
-/// The parameter that stands for what a masked autoencoder does not see.
-pub const MASK_TOKEN: &str = "mask_token";
 
 /// Says that no parameter name is one of the Python program's.
 pub(crate) const UNKNOWN_NAMES: &str =
@@ -147,7 +145,22 @@ struct ModelArgs {
     tokeniser: Option<String>,
     objective: Option<String>,
     attn_type: Option<String>,
+    mae_mask_ratio: Option<f64>,
     modalities: Option<Vec<ModalityArgs>>,
+}
+
+/// Share of tokens that the Python program hides where it does not say.
+const MASK_RATIO: f64 = 0.75;
+
+impl ModelArgs {
+    fn objective(&self) -> Objective {
+        match self.objective.as_deref() {
+            Some(name) if name.eq_ignore_ascii_case("mae") => {
+                Objective::Masked { ratio: self.mae_mask_ratio.unwrap_or(MASK_RATIO) }
+            }
+            _ => Objective::Autoregressive,
+        }
+    }
 }
 
 /// One of its modalities.
@@ -180,12 +193,14 @@ fn parse_args(configuration: &serde_json::Value) -> std::result::Result<ModelArg
 
 /// Why this program cannot run a model of these settings, if so.
 fn unsupported(args: &ModelArgs) -> Option<String> {
-    if args.objective.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("mae")) {
-        return Some(MASKED.into());
-    }
-    let attention = args.attn_type.as_deref().filter(|&name| name != "causal")?;
+    let (own, objective) = match args.objective() {
+        Objective::Autoregressive => ("causal", "next-token"),
+        _ => ("full", "masked"),
+    };
+    let attention = args.attn_type.as_deref().filter(|&name| name != own)?;
     Some(format!(
-        "holds a model with {attention:?} attention, which is not supported; only causal is"
+        "holds a {objective} model with {attention:?} attention, which is not supported; only \
+         {own} is"
     ))
 }
 
@@ -204,7 +219,7 @@ fn shape(args: &ModelArgs) -> std::result::Result<ModelConfig, String> {
         width,
         tokeniser,
         modalities,
-        mask_token: false,
+        mask_token: args.objective() != Objective::Autoregressive,
         delimiters: false,
     };
     model.check().map_err(|e| e.to_string())?;
@@ -213,10 +228,6 @@ fn shape(args: &ModelArgs) -> std::result::Result<ModelConfig, String> {
     }
     Ok(model)
 }
-
-/// Says that a model is of the kind that fills gaps.
-const MASKED: &str = "holds a masked autoencoder (objective mae), which is not supported; only \
-                      next-token models are";
 
 fn tokeniser(args: &ModelArgs) -> std::result::Result<Tokeniser, String> {
     match args.tokeniser.as_deref() {
@@ -362,7 +373,8 @@ mod tests {
             }
             model_config(&args).expect_err("unsupported")
         };
-        assert!(refuse(serde_json::json!({"objective": "mae"})).contains("masked autoencoder"));
+        let causal = serde_json::json!({"objective": "mae", "attn_type": "causal"});
+        assert!(refuse(causal).contains("only full is"));
         assert!(refuse(serde_json::json!({"attn_type": "full"})).contains("causal"));
         assert!(refuse(serde_json::json!({"tokeniser": "jepa"})).contains("aim and affine"));
         assert!(refuse(serde_json::json!({"n_head": "two"})).contains("model_args.n_head"));

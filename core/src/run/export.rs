@@ -10,7 +10,6 @@ use super::saved::{Saved, SavedModel};
 use crate::checkpoint::export::{PythonExport, export as write};
 use crate::checkpoint::python::{JsonMap, Layout, PythonSettings};
 use crate::checkpoint::write_atomic;
-use crate::data::Objective;
 use crate::engine::StepSettings;
 use crate::error::{Error, Result};
 use crate::recipe::{Plan, TrainConfig};
@@ -25,7 +24,6 @@ impl Saved {
         let state = self.state()?;
         let train = &model.plan.train;
         let settings = model.imported.clone().unwrap_or_else(|| PythonSettings {
-            model_args: objective(&model.plan.objective),
             config: training(train),
             ..PythonSettings::default()
         });
@@ -38,6 +36,7 @@ impl Saved {
         };
         let of = PythonExport {
             model: &model.plan.model_config()?,
+            objective: &model.plan.objective,
             parameters: &model.parameters,
             optimiser: &self.optimiser()?,
             step: &step,
@@ -75,19 +74,6 @@ fn patches(plan: &Plan, settings: &PythonSettings) -> Result<BTreeMap<String, us
         out.extend(patch_size(settings, name).or(own).map(|patch| (name.clone(), patch)));
     }
     Ok(out)
-}
-
-/// The objective in the words of the Python program's `model_args`, where it is not that
-/// program's usual one.
-fn objective(of: &Objective) -> JsonMap {
-    match of {
-        Objective::Masked { ratio } => JsonMap::from_iter([
-            ("objective".to_owned(), Json::from("mae")),
-            ("attn_type".to_owned(), Json::from("full")),
-            ("mae_mask_ratio".to_owned(), Json::from(*ratio)),
-        ]),
-        _ => JsonMap::new(),
-    }
 }
 
 /// `[train]` in the words of the Python program's training script.

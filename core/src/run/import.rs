@@ -154,11 +154,13 @@ fn check_shape(plan: &Plan, model: &ModelConfig, kinds: &BTreeMap<String, String
             )));
         }
     }
-    let shape = |m: &ModelConfig| (m.layers, m.heads, m.width, m.tokeniser, m.modalities.len());
+    let shape = |m: &ModelConfig| {
+        (m.layers, m.heads, m.width, m.tokeniser, m.modalities.len(), m.mask_token, m.delimiters)
+    };
     if shape(&ours) != shape(model) {
         return Err(Error::Misuse(
             "--set changes the model's shape, which the checkpoint's parameters decide; leave out \
-             model.* and further modalities"
+             model.*, objective.kind, stream.delimiters and further modalities"
                 .into(),
         ));
     }
@@ -178,6 +180,7 @@ impl Notes<'_> {
     fn table(&mut self, found: &PythonCheckpoint, recipe: &mut toml::Table) -> Result<toml::Table> {
         let theirs = recipe.remove("modality").filter(|_| self.request.complete);
         recipe.remove("model");
+        recipe.remove("objective");
         let mut modalities = toml::Table::new();
         for (name, spec) in &found.model.modalities {
             let own = theirs.as_ref().and_then(|all| all.get(name)?.as_table());
@@ -192,9 +195,8 @@ impl Notes<'_> {
             )));
         }
         let model = &found.model;
-        let text = toml::Value::try_from(model.tokeniser)
-            .map_err(|e| Error::Failed(format!("cannot write the recipe: {e}")))?;
-        let mut section = toml::Table::from_iter([("tokeniser".to_owned(), text)]);
+        let mut section =
+            toml::Table::from_iter([("tokeniser".to_owned(), written(&model.tokeniser)?)]);
         for (key, value) in
             [("layers", model.layers), ("heads", model.heads), ("width", model.width)]
         {
@@ -216,6 +218,7 @@ impl Notes<'_> {
             ),
             ("modality".to_owned(), modalities.into()),
             ("model".to_owned(), section.into()),
+            ("objective".to_owned(), written(&found.objective)?),
         ]);
         if !train.is_empty() {
             table.insert("train".into(), train.into());
@@ -279,6 +282,10 @@ impl Notes<'_> {
             ))
         })
     }
+}
+
+fn written(value: &impl serde::Serialize) -> Result<toml::Value> {
+    toml::Value::try_from(value).map_err(|e| Error::Failed(format!("cannot write the recipe: {e}")))
 }
 
 /// What the checkpoint says of the side of a patch of `name`.

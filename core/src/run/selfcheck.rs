@@ -380,8 +380,15 @@ mod tests {
             ),
         ]);
         let tokeniser = crate::model::Tokeniser::Aim;
-        let (mask_token, delimiters) = (false, false);
-        ModelConfig { layers: 1, heads: 1, width: 8, tokeniser, modalities, mask_token, delimiters }
+        ModelConfig {
+            layers: 1,
+            heads: 1,
+            width: 8,
+            tokeniser,
+            modalities,
+            mask_token: false,
+            delimiters: false,
+        }
     }
 
     #[test]

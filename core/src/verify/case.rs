@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::compare::Ledger;
 use crate::checkpoint::python::{self, Layout};
 use crate::checkpoint::tensors::load_tensors;
-use crate::data::{Batch, Purpose, Row};
+use crate::data::{Assembly, Batch, Purpose, Row, Sequence, Task};
 use crate::engine::{OptimiserState, StateDict};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
@@ -160,6 +160,7 @@ impl Case {
             for name in [&span.values].into_iter().chain(&span.positions) {
                 let _ = ledger.take(name);
             }
+            let _ = ledger.take(&mask_name(&span.modality));
         }
     }
 
@@ -190,10 +191,37 @@ impl Case {
         (0..self.rows_per_batch()).map(row).collect()
     }
 
-    /// Batch `k` for next-token prediction.
+    /// Batch `k` as it trains the model: for next-token prediction, or with the recorded
+    /// mask.
     pub(crate) fn batch(&self, k: usize) -> Result<Batch> {
         let rows = self.rows(k, usize::MAX)?;
-        Batch::assemble(&rows, &self.model.modalities, Purpose::Predict)
+        if !self.model.mask_token {
+            return Batch::assemble(&rows, &self.model.modalities, Purpose::Predict);
+        }
+        let masks = (0..rows.len()).map(|b| self.mask(b)).collect::<Result<Vec<_>>>()?;
+        let sequences = rows.iter().zip(masks).map(|((id, spans), mask)| Sequence {
+            id,
+            spans,
+            task: Task::Masked(mask),
+        });
+        let specs = &self.model.modalities;
+        let assembly = Assembly { specs, delimiters: false, full: true, row_length: None };
+        assembly.batch(&sequences.collect::<Vec<_>>())
+    }
+
+    /// Which tokens of row `b` of the first batch were hidden.
+    fn mask(&self, b: usize) -> Result<Vec<bool>> {
+        let mut mask = Vec::new();
+        for span in &self.spans {
+            let name = mask_name(&span.modality);
+            let tokens = span.dims[2];
+            let row =
+                self.recorded.get(&name).and_then(|m| m.data.get(b * tokens..)?.get(..tokens));
+            let path = self.folder.join("case.safetensors");
+            let row = row.ok_or_else(|| Error::file(path, format!("holds no mask {name}")))?;
+            mask.extend(row.iter().map(|&hidden| hidden != 0.0));
+        }
+        Ok(mask)
     }
 
     fn tokens(&self, span: &Span, k: usize, b: usize, limit: usize) -> Result<Tokens> {
@@ -221,6 +249,11 @@ impl Case {
         }
         Ok(tokens)
     }
+}
+
+/// Name of the array that says which tokens of `modality` were hidden.
+fn mask_name(modality: &str) -> String {
+    format!("outputs.{modality}_mask")
 }
 
 /// The weights a replay starts from.

@@ -53,6 +53,9 @@ fn outputs(
     ledger: &mut Ledger<'_>,
 ) -> Result<()> {
     let rows = case.rows_per_batch();
+    // Of a masked model what it makes of every token is recorded, hidden or not.
+    let everywhere = case.model.mask_token.then(|| predicted_everywhere(batch));
+    let batch = everywhere.as_ref().unwrap_or(batch);
     for (modality, HostTensor { shape, data }) in session.predict(batch)? {
         let single = case.model.modalities.len() == 1;
         let names = [format!("outputs.{modality}"), "outputs".to_owned()];
@@ -65,6 +68,18 @@ fn outputs(
         }
     }
     Ok(())
+}
+
+/// The batch with a target in every slot.
+fn predicted_everywhere(batch: &Batch) -> Batch {
+    let mut batch = batch.clone();
+    for part in batch.parts.values_mut() {
+        part.targets = part.inputs.len;
+        part.target_values.clone_from(&part.inputs.values);
+        part.target_codes.clone_from(&part.inputs.codes);
+        part.target_slots.clone_from(&part.input_slots);
+    }
+    batch
 }
 
 /// Hidden states of every modality at `layer`, recorded under `prefix`.
