@@ -32,7 +32,11 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
         let Some(key) = plugin.path_key else { continue };
         match open(plugin, key, &args.path, set.clone()) {
             Ok(found) => return Ok(found),
-            Err(error) => refusals.push(format!("{}: {error}", plugin.info.kind)),
+            Err(error) => {
+                // The path stands before all of them already.
+                let message = error.to_string().replace(&format!("{}: ", args.path.display()), "");
+                refusals.push(format!("{}: {message}", plugin.info.kind));
+            }
         }
     }
     Err(Error::file(
