@@ -114,7 +114,7 @@ impl Dataset {
 
     /// Number of objects that have labels.
     pub fn labelled(&self) -> usize {
-        (0..self.len()).filter(|&k| !self.labels(k as u32).is_empty()).count()
+        self.source.labelled()
     }
 
     /// Reads object `index`. An object that cannot be read or tokenised is `None`, and

@@ -4,4 +4,5 @@ mod conformance;
 mod fixtures;
 mod golden;
 mod image_folder;
+mod parquet;
 mod round_trip;

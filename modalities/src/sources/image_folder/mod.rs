@@ -12,7 +12,7 @@
 
 mod labels;
 mod listing;
-mod table;
+pub(super) mod table;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -27,7 +27,7 @@ enum Format {
 
 /// One cell of a table.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cell<'a> {
+pub(in crate::sources) enum Cell<'a> {
     /// As written in a CSV file, of whatever type.
     Written(&'a str),
     /// A text column's.
@@ -51,7 +51,7 @@ impl Cell<'_> {
     }
 
     /// The label it holds.
-    pub(super) fn label(self) -> Option<Label> {
+    pub(in crate::sources) fn label(self) -> Option<Label> {
         match self {
             Self::Written(text) => Label::parse(text),
             Self::Text(text) => (!text.is_empty()).then(|| Label::Text(text.to_owned())),
@@ -159,7 +159,7 @@ fn parquet_builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>>
 }
 
 /// Cell `i` of an Arrow column.
-fn cell(column: &dyn Array, i: usize) -> Cell<'_> {
+pub(in crate::sources) fn cell(column: &dyn Array, i: usize) -> Cell<'_> {
     if column.is_null(i) {
         return Cell::Unknown;
     }

@@ -28,10 +28,10 @@ pub(crate) fn stem(path: &str) -> &str {
 pub(crate) fn in_split(path: &str, split: &str) -> bool {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     // `training-set.parquet` is not of the split `train`.
-    let named = stem(name).strip_prefix(split).is_some_and(|rest| {
-        !rest.starts_with(|c: char| c.is_alphabetic()) && !split.is_empty()
-    });
-    named || in_folder(folders, split)
+    let named = stem(name)
+        .strip_prefix(split)
+        .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphabetic()));
+    !split.is_empty() && (named || in_folder(folders, split))
 }
 
 /// Whether one of the folders of a path is called `name`.

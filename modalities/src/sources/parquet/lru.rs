@@ -25,7 +25,11 @@ struct State<T> {
 enum Entry<T> {
     /// A thread is making it.
     Pending,
-    Ready { value: Arc<T>, size: u64, used: u64 },
+    Ready {
+        value: Arc<T>,
+        size: u64,
+        used: u64,
+    },
 }
 
 impl<T> Lru<T> {
