@@ -3,7 +3,9 @@
 //! | kind | seam | module |
 //! |---|---|---|
 //! | `galaxy-image` | modality | [`galaxy_image`]: pixels -> standardised patches in spiral order |
+//! | `hub` | source | [`sources::hub`]: Parquet datasets on the Hugging Face hub, fetched as needed |
 //! | `image-folder` | source | [`sources::image_folder`]: JPEG, PNG and TIFF files with a table of labels |
+//! | `parquet` | source | [`sources::parquet`]: pictures, spectra and light curves in Parquet columns |
 //! | `synthetic` | source | [`sources::synthetic`]: a survey of simulated galaxies, no file needed |
 //!
 //! Each registers itself with the seams of `astropt_core`; a program that links this crate

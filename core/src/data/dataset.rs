@@ -121,13 +121,20 @@ impl Dataset {
     /// counted.
     ///
     /// # Errors
-    /// When more objects are unusable than `train.max_rejected` allows.
+    /// When more objects are unusable than `train.max_rejected` allows, or a file that holds
+    /// objects cannot be had at all.
     pub fn read(&self, index: u32) -> Result<Option<(Observation, Row)>> {
         let id = self.id(index);
         if self.lock().contains_key(&id) {
             return Ok(None);
         }
-        match self.try_read(index as usize) {
+        let made = match self.source.read(index as usize) {
+            // No object's fault: which ones a run sees must not depend on a network.
+            Err(error @ (Error::Failed(_) | Error::Interrupted(_))) => return Err(error),
+            Err(error) => Err(error),
+            Ok(observation) => self.tokenise(observation),
+        };
+        match made {
             Ok(object) => Ok(Some(object)),
             Err(error) => {
                 self.reject(id, &error)?;
@@ -136,8 +143,7 @@ impl Dataset {
         }
     }
 
-    fn try_read(&self, index: usize) -> Result<(Observation, Row)> {
-        let observation = self.source.read(index)?;
+    fn tokenise(&self, observation: Observation) -> Result<(Observation, Row)> {
         let mut row = Row::new();
         for (name, modality) in &self.modalities {
             if let Some(tokens) = modality.tokenise(&observation)? {
@@ -176,6 +182,10 @@ impl Dataset {
     /// # Errors
     /// See [`read`](Self::read).
     pub fn train_batch(&self, first: u64, count: usize) -> Result<Batch> {
+        let upcoming = self.order.upcoming(first);
+        if !upcoming.is_empty() {
+            self.source.expect(&upcoming);
+        }
         let rows: Vec<_> =
             (first..first + count as u64).map(|k| self.train_row(k)).collect::<Result<_>>()?;
         Batch::assemble(&rows, &self.model.modalities, Purpose::Predict)

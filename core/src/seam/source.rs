@@ -90,7 +90,8 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// When this one object cannot be read ([`crate::Error::Object`] or
-    /// [`crate::Error::File`] naming it): it is counted and skipped.
+    /// [`crate::Error::File`] naming it): it is counted and skipped. Any other error ends
+    /// the work: a file that cannot be fetched, or the user's wish to stop.
     fn read(&self, index: usize) -> Result<Observation>;
 }
 

@@ -90,7 +90,7 @@ impl Client {
     /// # Errors
     /// See [`check_wanted`](Self::check_wanted).
     pub(super) fn back_off(&self, attempt: u32, asked: Option<Duration>, why: &str) -> Result<()> {
-        let doubled = self.first_wait.saturating_mul(1 << attempt.min(16));
+        let doubled = self.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
         let random = RandomState::new().hash_one(attempt) >> 32;
         let jitter = 0.5 + random as f64 / f64::from(u32::MAX) / 2.0;
         let wait = asked.unwrap_or(doubled.mul_f64(jitter)).min(LONGEST_WAIT);

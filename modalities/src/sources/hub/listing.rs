@@ -181,11 +181,14 @@ impl Listing {
 
 /// The shard that an entry of a listing names, if it is one.
 fn remote_file(entry: Entry) -> Result<Option<RemoteFile>, String> {
-    if entry.kind != "file" || !layout::is_shard(&entry.path) {
+    if entry.kind != "file" || !entry.path.to_ascii_lowercase().ends_with(".parquet") {
         return Ok(None);
     }
     if !is_safe(&entry.path) {
         return Err(format!("it lists a file {:?} that would lie elsewhere", entry.path));
+    }
+    if !layout::is_shard(&entry.path) {
+        return Ok(None);
     }
     let (hash, size, digits) = match entry.lfs {
         Some(LargeFile { oid, size }) => (Hash::Sha256(oid), size, 64),

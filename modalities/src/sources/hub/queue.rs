@@ -136,6 +136,7 @@ impl Shared {
         let file = self.listing.files.get(shard);
         let file = file.ok_or_else(|| Error::Failed("no such shard".into()))?;
         let mut state = self.lock();
+        let mut waited = false;
         loop {
             match state.shards[shard].clone() {
                 Status::Here => {
@@ -149,7 +150,10 @@ impl Shared {
                 }
                 Status::Failed(why) => {
                     state.shards[shard] = Status::Absent;
-                    return Err(Error::Failed(why));
+                    // What failed before anyone waited for it may go better now.
+                    if waited {
+                        return Err(Error::Failed(why));
+                    }
                 }
                 Status::Absent | Status::Fetching => {}
             }
@@ -164,8 +168,9 @@ impl Shared {
                 state.urgent.push_back(shard);
                 self.changed.notify_all();
             }
-            let waited = self.changed.wait_timeout(state, GLANCE);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            waited = true;
+            let woken = self.changed.wait_timeout(state, GLANCE);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -209,7 +214,8 @@ impl Shared {
         let size = |shard: usize| self.listing.files[shard].size;
         if let Some(&shard) = state.urgent.iter().find(|&&shard| absent(shard)) {
             // Training stands still without it: it is fetched even beyond the budget.
-            self.make_room(state, size(shard), &[]);
+            let room = self.make_room(state, size(shard), &state.expected);
+            let _ = room || self.make_room(state, size(shard), &[]);
             return Some(shard);
         }
         let expected = state.expected.iter().copied().find(|&shard| absent(shard));

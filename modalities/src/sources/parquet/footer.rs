@@ -43,8 +43,8 @@ pub(super) fn calm<T>(
             Error::file(
                 path,
                 format!(
-                    "cannot read the Parquet file: {message}; if it is damaged or cut short, fetch \
-                     it again"
+                    "cannot read it as Parquet: {message}; if it is damaged or cut short, fetch it \
+                     again"
                 ),
             )
         })
@@ -55,9 +55,8 @@ pub(super) fn calm<T>(
 /// # Errors
 /// When it is no Parquet file, encrypted, or states a length that cannot be.
 pub(crate) fn metadata_len(tail: &[u8; TAIL], file_len: u64) -> Result<u64, String> {
-    let tail = FooterTail::try_new(tail).map_err(|_| {
-        "it does not end as a Parquet file does; it is another kind of file or cut short".to_owned()
-    })?;
+    let tail = FooterTail::try_new(tail)
+        .map_err(|_| "it does not end as a Parquet file does".to_owned())?;
     if tail.is_encrypted_footer() {
         return Err("it is encrypted; decrypt it first".to_owned());
     }

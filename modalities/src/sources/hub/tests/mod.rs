@@ -4,6 +4,7 @@ mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use astropt_core::Error;
@@ -349,6 +350,49 @@ fn without_the_hub_what_is_here_is_read() {
     fs::remove_file(folder(&cache).join("snapshots").join(COMMIT).join(SECOND)).expect("removed");
     let error = config("").open_in(offline(), Duration::ZERO).map(drop).expect_err("one of two");
     assert!(error.to_string().contains("1 of 2 shards"), "{error}");
+}
+
+/// Where Python's library says the file is, after it has fetched it if it may.
+#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
+fn python(server: &Server, cache: &TempDir, offline: &str) -> Option<PathBuf> {
+    let script = format!(
+        "from huggingface_hub import hf_hub_download as get\n\
+         print(get('{REPO}', '{FIRST}', repo_type='dataset'))"
+    );
+    let started = Command::new("python3")
+        .args(["-c", &script])
+        .env("HF_HOME", cache.path())
+        .env("HF_ENDPOINT", &server.address)
+        .env("HF_HUB_OFFLINE", offline)
+        .env("HF_HUB_DISABLE_XET", "1")
+        .output();
+    let Ok(answer) = started else {
+        eprintln!("skipped: there is no python3");
+        return None;
+    };
+    let error = String::from_utf8_lossy(&answer.stderr);
+    if error.contains("No module named 'huggingface_hub'") {
+        eprintln!("skipped: python3 has no huggingface_hub");
+        return None;
+    }
+    assert!(answer.status.success(), "{error}");
+    Some(String::from_utf8_lossy(&answer.stdout).trim().into())
+}
+
+#[test]
+fn the_cache_is_shared_with_python() {
+    let (server, cache) = hub();
+    open(&server, &cache).expect("opens").read(0).expect("fetched");
+    let asked = server.requests().len();
+    let Some(path) = python(&server, &cache, "1") else { return };
+    assert_eq!(fs::read(path).expect("readable"), fixture(FIRST));
+    assert!(server.requests()[asked..].iter().all(|r| !r.path.contains(FIRST)), "asked again");
+    let (server, cache) = hub();
+    python(&server, &cache, "0").expect("fetched");
+    assert_eq!(server.fetches(FIRST), 0, "Python asks for the branch");
+    let source = open(&server, &cache).expect("opens");
+    source.read(0).expect("readable");
+    assert_eq!(server.fetches(FIRST), 0, "what Python has fetched is found");
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(super) struct Request {
     pub(super) path: String,
     pub(super) token: Option<String>,
     pub(super) range: Option<String>,
+    /// Asks for the headers alone, as Python does first.
+    head: bool,
 }
 
 #[derive(Default)]
@@ -118,13 +120,15 @@ impl Server {
     pub(super) fn fetches(&self, path: &str) -> usize {
         let to_the_end = |range: &Option<String>| range.as_ref().is_none_or(|r| r.ends_with('-'));
         let place = Self::place(path);
-        self.requests().iter().filter(|r| r.path == place && to_the_end(&r.range)).count()
+        let asked = |r: &&Request| r.path == place && to_the_end(&r.range) && !r.head;
+        self.requests().iter().filter(asked).count()
     }
 
     fn serve(&self, stream: TcpStream) {
         let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
         let Some(first) = lines.next() else { return };
         let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+        let head = first.starts_with("HEAD");
         let (mut token, mut range) = (None, None);
         for line in lines.take_while(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':').unwrap_or((&line, ""));
@@ -134,7 +138,7 @@ impl Server {
                 _ => {}
             }
         }
-        let request = Request { path, token, range };
+        let request = Request { path, token, range, head };
         // A footer is a part of the file; it is the files that faults are about.
         let part = request.range.as_ref().is_some_and(|range| !range.ends_with('-'));
         let fault = {
@@ -164,7 +168,11 @@ impl Server {
         let (mut status, mut headers, mut body) = (200, Vec::new(), Vec::new());
         let file = self.file(&request.path);
         match (&file, self.api(&request.path)) {
-            (Some(file), _) => body = file.clone(),
+            (Some(file), _) => {
+                body = file.clone();
+                headers.push(format!("ETag: \"{}\"", sha256(file)));
+                headers.push(format!("X-Repo-Commit: {COMMIT}"));
+            }
             (None, Some((json, next))) => {
                 body = json.to_string().into_bytes();
                 headers.extend(next.map(|next| format!("Link: <{next}>; rel=\"next\"")));
@@ -182,7 +190,7 @@ impl Server {
             let last = to.saturating_sub(1);
             headers.push(format!("Content-Range: bytes {from}-{last}/{}", file.len()));
         }
-        let mut sent = body.len();
+        let mut sent = if request.head { 0 } else { body.len() };
         match fault {
             Some(Fault::Status(code, after)) => {
                 (status, body) = (code, b"no".to_vec());
@@ -215,7 +223,9 @@ impl Server {
 
     fn file(&self, path: &str) -> Option<Vec<u8>> {
         // Another host has the files under their names alone.
-        let name = path.strip_prefix(&Self::place("")).or_else(|| path.strip_prefix("/cdn/"))?;
+        let main = format!("/datasets/{REPO}/resolve/main/");
+        let starts = [Self::place(""), main, "/cdn/".to_owned()];
+        let name = starts.iter().find_map(|start| path.strip_prefix(start))?;
         self.state().files.get(name).cloned()
     }
 
