@@ -1,8 +1,14 @@
 //! One binary for all tests that cross modules.
 
 mod conformance;
+mod fits;
 mod fixtures;
 mod golden;
+mod hdf5;
 mod image_folder;
+mod join;
+mod npz;
 mod parquet;
+mod real_sources;
 mod round_trip;
+mod table;

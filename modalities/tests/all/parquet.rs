@@ -24,7 +24,7 @@ const GALAXIES: &str = "path = 'hf'\nsplit = 'train'\nid = 'dr8_id'\n\
 
 const SURVEYS: &str = "path = 'mmu'\n[fields]\nflux = 'spectrum.flux'\n\
     wavelength = { column = 'spectrum.lambda', unit = 'nm' }\nmask = 'spectrum.mask'\n\
-    time = 'lightcurve.time'\nimage = { column = 'image.flux', bands = 'first' }\n\
+    time = 'lightcurve.time'\nimage = { column = 'image.flux', axes = 'chw' }\n\
     cube = 'cube'\nhalf = 'half'\nint8 = 'int8'\nint16 = 'int16'\nint32 = 'int32'\n\
     int64 = 'int64'\nuint8 = 'uint8'\nuint16 = 'uint16'\nuint32 = 'uint32'\nuint64 = 'uint64'";
 

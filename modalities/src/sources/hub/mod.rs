@@ -59,7 +59,11 @@ pub struct HubConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
     /// Fields of an object; see [`ParquetConfig::fields`](super::parquet::ParquetConfig).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::shorthand::map"
+    )]
     pub fields: Option<BTreeMap<String, FieldColumn>>,
     /// Columns that become labels; by default all that hold one number, truth value or text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,10 +10,6 @@
 //! one pair is found. Where several rows name one file, a label they disagree on is unknown;
 //! two columns that name equally many files, but different ones, are refused.
 
-mod labels;
-mod listing;
-pub(super) mod table;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -25,9 +21,8 @@ use astropt_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::decode::decode;
-use labels::LabelTable;
-use listing::Listing;
-use table::Table;
+use super::labels::{LabelFile, LabelTable};
+use super::listing::{FileKind, Listing};
 
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 2 << 30;
@@ -59,49 +54,23 @@ struct ImageFolder {
     labels: Option<LabelTable>,
 }
 
+/// The files that are images.
+const IMAGES: FileKind =
+    FileKind { one: "image", a: "an image", extensions: &["jpg", "jpeg", "png", "tif", "tiff"] };
+
 #[typetag::serde(name = "image-folder")]
 impl SourceConfig for ImageFolderConfig {
     fn open(&self, root: &Path) -> Result<Box<dyn Source>> {
-        let listing = Listing::open(&root.join(&self.path))?;
-        let table = match &self.labels {
-            Some(path) => Some(find_table(path, listing.base(), root)?),
-            None if listing::is_image(&self.path) => None, // a table beside it is about others
-            None => ["labels.csv", "labels.parquet"]
-                .map(|name| listing.base().join(name))
-                .into_iter()
-                .find(|path| path.is_file()),
+        let listing = Listing::open(&root.join(&self.path), &IMAGES)?;
+        let file = LabelFile {
+            path: self.labels.as_deref(),
+            name_column: self.name_column.as_deref(),
+            // A table beside a single image is about others.
+            look: !IMAGES.fits(&self.path),
         };
-        if let (None, Some(column)) = (&table, &self.name_column) {
-            return Err(Error::file(
-                listing.base(),
-                format!(
-                    "`name_column` is {column:?}, but there is no table of labels; name one \
-                     with `labels`"
-                ),
-            ));
-        }
-        let labels = table
-            .map(|path| {
-                LabelTable::load(&Table::open(path)?, &listing, self.name_column.as_deref())
-            })
-            .transpose()?;
+        let labels = file.load(listing.base(), root, || listing.names())?;
         Ok(Box::new(ImageFolder { listing, labels }))
     }
-}
-
-/// The table `path`, beside the images or relative to `root`.
-fn find_table(path: &Path, base: &Path, root: &Path) -> Result<PathBuf> {
-    let places = [base.join(path), root.join(path)];
-    places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
-        Error::file(
-            path,
-            format!(
-                "no such table of labels; looked for {} and {}",
-                places[0].display(),
-                places[1].display()
-            ),
-        )
-    })
 }
 
 impl Source for ImageFolder {

@@ -3,74 +3,30 @@
 use std::collections::BTreeMap;
 
 use astropt_core::{Error, Result};
-use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use crate::sources::axes::Axes;
 use crate::sources::bytes::ByteSize;
 
 /// A column that becomes a field of the observation. In a recipe either its name or a table:
 /// `flux = "spectrum.flux"` or `flux = { column = "spectrum.flux", unit = "nanomaggy" }`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FieldColumn {
     /// Name of the column; a dot steps into a struct: `spectrum.flux`.
     pub column: String,
     /// Unit of its numbers. By default the one that the file's schema states under `unit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Where an image's axis of bands is stored; the field has it last in either case.
-    #[serde(default, skip_serializing_if = "Bands::is_last")]
-    pub bands: Bands,
+    /// How the lists of an image are nested: `chw` for the bands outermost, as the Multimodal
+    /// Universe has them. By default the levels of lists are the axes as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub axes: Option<Axes>,
 }
 
-/// The place of the axis of bands in nested lists of three levels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Bands {
-    /// `[height, width, bands]`, and whatever is no image.
-    #[default]
-    Last,
-    /// `[bands, height, width]`, as the Multimodal Universe stores images.
-    First,
-}
-
-impl Bands {
-    fn is_last(&self) -> bool {
-        *self == Self::Last
-    }
-}
-
-/// The table form of [`FieldColumn`].
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FieldTable {
-    column: String,
-    unit: Option<String>,
-    #[serde(default)]
-    bands: Bands,
-}
-
-impl<'de> Deserialize<'de> for FieldColumn {
-    /// By hand, since an untagged enum would lose which key of a table is wrong.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = FieldColumn;
-
-            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                out.write_str("the name of a column, or a table with `column`")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, column: &str) -> Result<FieldColumn, E> {
-                Ok(FieldColumn { column: column.to_owned(), unit: None, bands: Bands::Last })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FieldColumn, A::Error> {
-                let FieldTable { column, unit, bands } =
-                    FieldTable::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(FieldColumn { column, unit, bands })
-            }
-        }
-        deserializer.deserialize_any(Either)
+impl From<String> for FieldColumn {
+    fn from(column: String) -> Self {
+        Self { column, unit: None, axes: None }
     }
 }
 

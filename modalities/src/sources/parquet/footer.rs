@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use parquet::file::metadata::{
 };
 
 use super::schema;
+use crate::sources::guard::guarded;
 
 /// Bytes of the very end: the length of the metadata and `PAR1`.
 pub(crate) const TAIL: usize = 8;
@@ -32,22 +32,18 @@ pub(crate) struct Footer {
     pub(super) written: Option<Arc<Schema>>,
 }
 
-/// What damaged bytes can do to a decoder, in words and without a panic.
+/// Decodes a part of the file `path`, whatever bytes it holds.
+///
+/// # Errors
+/// What `decode` answers, with the file and a way out.
 pub(super) fn calm<T>(
     path: &Path,
     decode: impl FnOnce() -> std::result::Result<T, String>,
 ) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err("the decoder gave up".to_owned()))
-        .map_err(|message| {
-            Error::file(
-                path,
-                format!(
-                    "cannot read it as Parquet: {message}; if it is damaged or cut short, fetch it \
-                     again"
-                ),
-            )
-        })
+    guarded(decode).map_err(|message| {
+        let way_out = "if it is damaged or cut short, fetch it again";
+        Error::file(path, format!("cannot read it as Parquet: {message}; {way_out}"))
+    })
 }
 
 /// Length of the metadata that stands before the `tail` of a file of `file_len` bytes.

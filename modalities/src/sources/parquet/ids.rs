@@ -4,7 +4,7 @@ use astropt_core::{Error, Result};
 
 use super::schema::Found;
 use super::shard::Rows;
-use crate::sources::image_folder::table::{Cell, cell};
+use crate::sources::tabular::{Cell, cell};
 
 /// Ids by index, in as little memory as they take.
 #[derive(Debug)]

@@ -16,7 +16,6 @@ mod columns;
 mod footer;
 mod ids;
 pub(crate) mod layout;
-mod lru;
 mod pages;
 pub(crate) mod plan;
 mod schema;
@@ -33,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteSize;
 pub(crate) use columns::Columns;
-pub use columns::{Bands, FieldColumn};
+pub use columns::FieldColumn;
 pub(crate) use footer::{Footer, TAIL, metadata_len};
 pub(crate) use shard::Held;
 use table::{Local, Table, survey};
@@ -50,7 +49,11 @@ pub struct ParquetConfig {
     pub split: Option<String>,
     /// Fields of an object and the columns they come from. By default `image`, if there is
     /// such a column, and otherwise every column that holds pictures or lists of numbers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::shorthand::map"
+    )]
     pub fields: Option<BTreeMap<String, FieldColumn>>,
     /// Columns that become labels; by default all that hold one number, truth value or text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

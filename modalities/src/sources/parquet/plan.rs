@@ -5,9 +5,11 @@ use std::path::Path;
 
 use astropt_core::{Error, Result};
 
-use super::columns::{Bands, Columns, FieldColumn};
+use super::columns::{Columns, FieldColumn};
 use super::footer::Footer;
 use super::schema::{self, Found, Kind};
+use crate::sources::axes::Axes;
+use crate::sources::tabular::list;
 
 /// Columns by name, as the first shard has them.
 #[derive(Clone, Debug)]
@@ -35,7 +37,8 @@ pub(super) struct FieldPlan {
     pub(super) found: Found,
     pub(super) kind: Kind,
     pub(super) unit: Option<String>,
-    pub(super) bands: Bands,
+    /// How an image's lists are nested; none: nothing is moved.
+    pub(super) axes: Option<Axes>,
 }
 
 impl Names {
@@ -88,7 +91,7 @@ impl Names {
         let schema = footer.schema();
         let top = || schema.fields().iter().map(|field| field.name().clone());
         let mut fields = Vec::with_capacity(self.fields.len());
-        for (name, FieldColumn { column, unit, bands }) in &self.fields {
+        for (name, FieldColumn { column, unit, axes }) in &self.fields {
             let key = format!("fields.{name}");
             let found = schema::find(schema, column);
             let found = found.ok_or_else(|| absent(path, &key, column, top()))?;
@@ -105,7 +108,7 @@ impl Names {
             let written = footer.written.as_ref();
             let unit = unit.clone().or_else(|| schema::unit(written?, &found.path));
             let (name, column) = (name.clone(), column.clone());
-            fields.push(FieldPlan { name, column, found, kind, unit, bands: *bands });
+            fields.push(FieldPlan { name, column, found, kind, unit, axes: *axes });
         }
         let id = match &self.id {
             None => None,
@@ -173,8 +176,7 @@ fn default_fields(
     let names: Vec<String> = top.filter(usable).collect();
     let image = names.iter().find(|name| *name == IMAGE).cloned();
     let chosen = image.map_or(names, |image| vec![image]);
-    let column = |column| FieldColumn { column, unit: None, bands: Bands::Last };
-    chosen.into_iter().map(|name| (name.clone(), column(name))).collect()
+    chosen.into_iter().map(|name| (name.clone(), name.into())).collect()
 }
 
 fn absent(path: &Path, key: &str, name: &str, known: impl Iterator<Item = String>) -> Error {
@@ -183,11 +185,5 @@ fn absent(path: &Path, key: &str, name: &str, known: impl Iterator<Item = String
 
 /// What columns there are, cut short.
 fn listed(names: impl Iterator<Item = String>) -> String {
-    const SHOWN: usize = 20;
-    let names: Vec<_> = names.collect();
-    let shown = names[..names.len().min(SHOWN)].join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => format!("it has {shown}"),
-        more => format!("it has {shown} and {more} more"),
-    }
+    format!("it has {}", list(&names.collect::<Vec<_>>()))
 }

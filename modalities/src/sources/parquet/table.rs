@@ -14,13 +14,13 @@ use astropt_core::{Error, Result, progress};
 use super::columns::Columns;
 use super::footer::{Footer, Group};
 use super::ids::Ids;
-use super::lru::Lru;
 use super::plan::{FieldPlan, Names, Plan};
 use super::schema::Kind;
 use super::shard::{Held, Rows, Shard, Span};
 use super::{layout, value};
 use crate::sources::decode::decode;
-use crate::sources::image_folder::table::{Cell, cell};
+use crate::sources::lru::Lru;
+use crate::sources::tabular::{Cell, cell};
 
 /// Largest stated size of a part, in bytes; larger row groups are read in several parts.
 const PART: u64 = 32 << 20;
@@ -256,12 +256,12 @@ fn label(column: &ArrayRef, row: usize) -> Option<Label> {
 
 /// The field that `plan` describes, of row `row`.
 fn field(rows: &Rows, row: usize, plan: &FieldPlan) -> Result<Option<Field>, String> {
-    let FieldPlan { column, found, kind, unit, bands, .. } = plan;
+    let FieldPlan { column, found, kind, unit, axes, .. } = plan;
     let (top, path) = found.path.split_first().ok_or("no column")?;
     let (cells, row) = rows.column(top, row).ok_or("the row is not there")?;
     let array = match kind {
         Kind::Picture => value::bytes(cells, path, row).and_then(|b| b.map(decode).transpose()),
-        _ => value::numbers(cells, path, row, *bands),
+        _ => value::numbers(cells, path, row, *axes),
     };
     let array = array.map_err(|message| format!("column {column:?}: {message}"))?;
     Ok(array.map(|array| Field { array, unit: unit.clone() }))

@@ -8,7 +8,7 @@ use arrow_array::{Array as Column, ArrayRef, ArrowPrimitiveType, PrimitiveArray}
 use arrow_schema::DataType;
 use astropt_core::observation::{Array, Data};
 
-use super::columns::Bands;
+use crate::sources::axes::Axes;
 
 /// Most axes an array may have.
 const MAX_AXES: usize = 8;
@@ -36,15 +36,16 @@ pub(super) fn bytes<'a>(
 
 /// The numbers in cell `row` of the column that `path` leads to from `column`, with one axis
 /// for every level of lists; a single number has the shape `[1]`. `None` where nothing is
-/// there. Floating-point numbers that are missing are NaN.
+/// there. Floating-point numbers that are missing are NaN. With `axes`, an image is brought
+/// to `[height, width, bands]`.
 ///
 /// # Errors
-/// When lists on one level differ in length, or an integer is missing.
+/// When lists on one level differ in length, an integer is missing, or it is no image.
 pub(super) fn numbers(
     column: &ArrayRef,
     path: &[String],
     row: usize,
-    bands: Bands,
+    axes: Option<Axes>,
 ) -> Result<Option<Array>, String> {
     let (mut column, mut cells) = (column, row..row + 1);
     let (mut path, mut shape) = (path.iter(), Vec::new());
@@ -87,18 +88,11 @@ pub(super) fn numbers(
         shape.push(1);
     }
     let data = data(column, cells)?;
-    let (shape, data) = match (bands, shape.as_slice()) {
-        (Bands::Last, _) => (shape, data),
-        (Bands::First, &[bands, height, width]) => {
-            (vec![height, width, bands], bands_last(data, bands))
-        }
-        (Bands::First, _) => {
-            return Err(format!(
-                "an array of shape {shape:?} is no image with its bands first (`bands`)"
-            ));
-        }
-    };
-    Array::new(shape, data).map(Some).map_err(|e| e.to_string())
+    let array = Array::new(shape, data).map_err(|e| e.to_string())?;
+    match axes {
+        Some(axes) => axes.arrange(array).map(Some),
+        None => Ok(Some(array)),
+    }
 }
 
 fn child<'a>(column: &'a ArrayRef, name: &str) -> Result<&'a ArrayRef, String> {
@@ -216,19 +210,4 @@ fn integers(column: &ArrayRef, convert: fn(i128) -> Option<i64>) -> Result<Vec<i
         other => return Err(format!("it holds values of the type {other}, no numbers")),
     };
     numbers.ok_or_else(|| "an integer in it is above 2^63".to_owned())
-}
-
-/// `[bands, pixels]` -> `[pixels, bands]`.
-fn bands_last(data: Data, bands: usize) -> Data {
-    fn turn<T: Copy>(values: &[T], bands: usize) -> Vec<T> {
-        let pixels = values.len().checked_div(bands).unwrap_or(0);
-        (0..pixels).flat_map(|p| (0..bands).map(move |b| values[b * pixels + p])).collect()
-    }
-    match data {
-        Data::U8(v) => Data::U8(turn(&v, bands)),
-        Data::U16(v) => Data::U16(turn(&v, bands)),
-        Data::F32(v) => Data::F32(turn(&v, bands)),
-        Data::F64(v) => Data::F64(turn(&v, bands)),
-        Data::I64(v) => Data::I64(turn(&v, bands)),
-    }
 }

@@ -5,45 +5,58 @@ use std::path::{Path, PathBuf};
 
 use astropt_core::{Error, Result};
 
-/// Extensions of image files, in lower case.
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "tif", "tiff"];
+/// The kind of files a listing looks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileKind {
+    /// One such file, for messages: "image".
+    pub(crate) one: &'static str,
+    /// The same with its article: "an image".
+    pub(crate) a: &'static str,
+    /// Extensions, in lower case: "jpg", "fits.gz".
+    pub(crate) extensions: &'static [&'static str],
+}
 
-/// The image files of a folder or a list file.
+impl FileKind {
+    /// Whether `path` is called like one of them.
+    pub(crate) fn fits(&self, path: &Path) -> bool {
+        has_extension(path, self.extensions)
+    }
+}
+
+/// The files of one kind in a folder or a list file.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// The folder that `paths` are relative to.
     base: PathBuf,
     /// Relative paths with `/` between folders.
     paths: Vec<Box<str>>,
 }
 
-/// Whether `path` is called like an image.
-pub(super) fn is_image(path: &Path) -> bool {
-    has_extension(path, &EXTENSIONS)
-}
-
 impl Listing {
-    /// Lists the images of a folder, those that a list file names, or the one image given.
+    /// Lists the files of a folder, those that a list file names, or the one file given.
     ///
     /// # Errors
-    /// When there is no such folder or file, when it has no image, or when a listed file is
-    /// missing, no image, or listed twice.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let metadata =
-            std::fs::metadata(path).map_err(|e| Error::io("open the images", path, &e))?;
+    /// When there is no such folder or file, when it has none of the kind, or when a listed
+    /// file is missing, of another kind, or listed twice.
+    pub(crate) fn open(path: &Path, kind: &FileKind) -> Result<Self> {
+        let metadata = std::fs::metadata(path)
+            .map_err(|e| Error::io(&format!("open the {}s", kind.one), path, &e))?;
         let (base, paths) = if metadata.is_dir() {
-            (path.to_owned(), walk(path)?)
+            (path.to_owned(), walk(path, kind)?)
         } else if has_extension(path, &["txt"]) {
             let base = path.parent().unwrap_or(Path::new("")).to_owned();
-            let paths = read_list(path, &base)?;
+            let paths = read_list(path, &base, kind)?;
             (base, paths)
-        } else if let (true, Some(name)) = (is_image(path), path.file_name()) {
+        } else if let (true, Some(name)) = (kind.fits(path), path.file_name()) {
             let base = path.parent().unwrap_or(Path::new("")).to_owned();
             (base, vec![name.to_string_lossy().into()])
         } else {
             return Err(Error::file(
                 path,
-                "neither an image, a folder of images nor a .txt list of them; give the folder",
+                format!(
+                    "neither {}, a folder of {}s nor a .txt list of them; give the folder",
+                    kind.a, kind.one
+                ),
             ));
         };
         let mut ids = HashMap::with_capacity(paths.len());
@@ -61,43 +74,71 @@ impl Listing {
         Ok(Self { base, paths })
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.paths.len()
     }
 
     /// The folder that relative paths start from.
-    pub(super) fn base(&self) -> &Path {
+    pub(crate) fn base(&self) -> &Path {
         &self.base
     }
 
-    /// Path of image `index`.
-    pub(super) fn path(&self, index: usize) -> PathBuf {
+    /// Path of file `index`.
+    pub(crate) fn path(&self, index: usize) -> PathBuf {
         self.base.join(&*self.paths[index])
     }
 
-    /// Path of image `index`, relative to the base.
-    pub(super) fn relative(&self, index: usize) -> &str {
+    /// Path of file `index`, relative to the base.
+    pub(crate) fn relative(&self, index: usize) -> &str {
         &self.paths[index]
     }
 
-    /// Id of image `index`.
-    pub(super) fn id(&self, index: usize) -> &str {
+    /// Id of file `index`.
+    pub(crate) fn id(&self, index: usize) -> &str {
         without_extension(&self.paths[index])
     }
 
-    /// The images by every name a table may call them.
-    pub(super) fn names(&self) -> Names<'_> {
-        let mut names = HashMap::with_capacity(4 * self.paths.len());
-        for (index, path) in self.paths.iter().enumerate() {
-            let forms = [
-                path,
-                without_extension(path),
-                file_name(path),
-                without_extension(file_name(path)),
-            ];
+    /// The files by every name a table may call them.
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names::new(self.paths.iter().map(|path| {
+            [path, without_extension(path), file_name(path), without_extension(file_name(path))]
+        }))
+    }
+}
+
+/// Objects by name; a fuller form of the name wins over a shorter one.
+pub(crate) struct Names<'a> {
+    names: HashMap<&'a str, Name>,
+    len: usize,
+    first: &'a str,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+struct Name {
+    /// 0 for the fullest form.
+    level: usize,
+    /// `None`: for several objects.
+    index: Option<usize>,
+}
+
+impl<'a> Names<'a> {
+    /// Objects by their ids, whole or without the folders before the last `/`.
+    pub(crate) fn of_ids(ids: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::new(ids.into_iter().map(|id| [id, file_name(id)]))
+    }
+
+    /// Objects by the forms of their names, the fullest form first.
+    fn new<const FORMS: usize>(objects: impl Iterator<Item = [&'a str; FORMS]>) -> Self {
+        let mut all = Self { names: HashMap::new(), len: 0, first: "" };
+        for (index, forms) in objects.enumerate() {
+            if index == 0 {
+                all.first = forms.first().copied().unwrap_or_default();
+            }
+            all.len += 1;
             for (level, form) in forms.into_iter().enumerate() {
                 let new = Name { level, index: Some(index) };
-                names
+                all.names
                     .entry(form)
                     .and_modify(|old: &mut Name| {
                         if level < old.level {
@@ -109,34 +150,30 @@ impl Listing {
                     .or_insert(new);
             }
         }
-        Names(names)
+        all
     }
-}
 
-/// Images by name; a fuller form of the path wins over a shorter one.
-pub(super) struct Names<'a>(HashMap<&'a str, Name>);
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
 
-/// What a name stands for.
-#[derive(Clone, Copy)]
-struct Name {
-    /// 0 for the whole path, 3 for the stem.
-    level: usize,
-    /// `None`: for several images.
-    index: Option<usize>,
-}
+    /// The fullest name of the first object.
+    pub(crate) fn first(&self) -> &str {
+        self.first
+    }
 
-impl Names<'_> {
-    /// The image that a table's cell names: by relative path, file name or stem, or by a
-    /// longer path that ends in one of the last two.
-    pub(super) fn find(&self, cell: &str) -> Option<usize> {
+    /// The object that a table's cell names: by its whole name or a shorter form of it, or
+    /// by a longer path that ends in one of these.
+    pub(crate) fn find(&self, cell: &str) -> Option<usize> {
         let cell = cell.trim().trim_start_matches("./");
         let last = cell.rsplit(['/', '\\']).next().unwrap_or(cell);
-        self.0.get(cell).or_else(|| self.0.get(last))?.index
+        self.names.get(cell).or_else(|| self.names.get(last))?.index
     }
 }
 
-/// All images below `folder`, as sorted relative paths.
-fn walk(folder: &Path) -> Result<Vec<Box<str>>> {
+/// All files of the kind below `folder`, as sorted relative paths.
+fn walk(folder: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
     let mut paths = Vec::new();
     let visible = |entry: &walkdir::DirEntry| {
         entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
@@ -147,7 +184,7 @@ fn walk(folder: &Path) -> Result<Vec<Box<str>>> {
             let place = error.path().unwrap_or(folder).to_owned();
             Error::file(place, format!("cannot be listed: {error}; check its permissions"))
         })?;
-        if !entry.file_type().is_file() || !is_image(entry.path()) {
+        if !entry.file_type().is_file() || !kind.fits(entry.path()) {
             continue;
         }
         let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
@@ -159,15 +196,15 @@ fn walk(folder: &Path) -> Result<Vec<Box<str>>> {
     if paths.is_empty() {
         return Err(Error::file(
             folder,
-            format!("no image in this folder; looked for {}", EXTENSIONS.join(", ")),
+            format!("no {} in this folder; looked for {}", kind.one, kind.extensions.join(", ")),
         ));
     }
     paths.sort_unstable();
     Ok(paths)
 }
 
-/// The images that a list file names.
-fn read_list(list: &Path, base: &Path) -> Result<Vec<Box<str>>> {
+/// The files that a list file names.
+fn read_list(list: &Path, base: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
     let text = std::fs::read_to_string(list).map_err(|e| Error::io("read the list", list, &e))?;
     let (mut paths, mut lines, mut absent) = (Vec::new(), HashMap::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
@@ -176,10 +213,11 @@ fn read_list(list: &Path, base: &Path) -> Result<Vec<Box<str>>> {
             continue;
         }
         let refuse = |message: String| Err(Error::file(list, format!("line {number}: {message}")));
-        if !has_extension(Path::new(line), &EXTENSIONS) {
+        if !kind.fits(Path::new(line)) {
             return refuse(format!(
-                "{line:?} is no image; it must end in one of {}",
-                EXTENSIONS.join(", ")
+                "{line:?} is no {}; it must end in one of {}",
+                kind.one,
+                kind.extensions.join(", ")
             ));
         }
         if let Some(first) = lines.insert(line, number) {
@@ -209,16 +247,19 @@ fn read_list(list: &Path, base: &Path) -> Result<Vec<Box<str>>> {
 }
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    extensions.contains(&extension.as_str())
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let ends = |e: &&str| name.strip_suffix(*e).is_some_and(|rest| rest.ends_with('.'));
+    extensions.iter().any(ends)
 }
 
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// `path` up to its last dot, unless that starts the file's name.
-fn without_extension(path: &str) -> &str {
+/// `path` up to its last dot, unless that starts the file's name. A compressed file has two
+/// extensions.
+pub(crate) fn without_extension(path: &str) -> &str {
+    let path = [".gz", ".fz"].iter().find_map(|e| path.strip_suffix(e)).unwrap_or(path);
     match path.rfind('.') {
         Some(dot) if dot > 0 && !path[dot..].contains('/') => &path[..dot],
         _ => path,
@@ -235,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_finds_its_image_by_path_name_or_stem() {
+    fn a_cell_finds_its_file_by_path_name_or_stem() {
         let listing = listing(&["a/J0001.5.jpg", "a/x.png", "b/x.png", "y.jpg", "b/y.jpg"]);
         let names = listing.names();
         for (cell, found) in [
@@ -258,5 +299,6 @@ mod tests {
         assert_eq!(without_extension("a.b/c"), "a.b/c");
         assert_eq!(without_extension("a.b/c.d.jpg"), "a.b/c.d");
         assert_eq!(without_extension(".jpg"), ".jpg");
+        assert_eq!(without_extension("a/b.c.fits.gz"), "a/b.c");
     }
 }

@@ -8,7 +8,7 @@ use astropt_core::Result;
 /// Values by number, up to a size in all. Each value is made once, however many threads ask
 /// for it at the same time.
 #[derive(Debug)]
-pub(super) struct Lru<T> {
+pub(crate) struct Lru<T> {
     state: Mutex<State<T>>,
     made: Condvar,
     capacity: u64,
@@ -34,7 +34,7 @@ enum Entry<T> {
 
 impl<T> Lru<T> {
     /// A cache that holds values of `capacity` in all, and always the one made last.
-    pub(super) fn new(capacity: u64) -> Self {
+    pub(crate) fn new(capacity: u64) -> Self {
         let state = State { entries: HashMap::new(), held: 0, clock: 0 };
         Self { state: Mutex::new(state), made: Condvar::new(), capacity }
     }
@@ -48,7 +48,7 @@ impl<T> Lru<T> {
     ///
     /// # Errors
     /// What `make` answers; it is asked again the next time.
-    pub(super) fn get(&self, key: u32, make: impl FnOnce() -> Result<(T, u64)>) -> Result<Arc<T>> {
+    pub(crate) fn get(&self, key: u32, make: impl FnOnce() -> Result<(T, u64)>) -> Result<Arc<T>> {
         let mut state = self.lock();
         loop {
             state.clock += 1;

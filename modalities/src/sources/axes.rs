@@ -1,0 +1,73 @@
+//! The order of an image's axes in a file -> `[height, width, bands]`.
+
+use astropt_core::observation::{Array, Data};
+use serde::{Deserialize, Serialize};
+
+/// How the last axes of a stored image follow each other, the slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Axes {
+    /// `[height, width, bands]`: nothing is moved.
+    Hwc,
+    /// `[bands, height, width]`, as cubes of FITS have it.
+    Chw,
+    /// No image: the array stays as it is stored.
+    Stored,
+}
+
+impl Axes {
+    /// `array` as `[height, width, bands]`. An image of two axes has one band; arrays of
+    /// fewer axes are no images and stay as they are.
+    ///
+    /// # Errors
+    /// When it has more than three axes.
+    pub(crate) fn arrange(self, array: Array) -> Result<Array, String> {
+        match (self, array.shape.as_slice()) {
+            (Self::Stored, _) | (_, [] | [_]) | (Self::Hwc, [_, _, _]) => Ok(array),
+            (_, &[height, width]) => Ok(Array { shape: vec![height, width, 1], ..array }),
+            (Self::Chw, &[bands, height, width]) => {
+                let planes = height * width;
+                Ok(Array {
+                    shape: vec![height, width, bands],
+                    data: transposed(&array.data, bands, planes),
+                })
+            }
+            (_, shape) => Err(format!(
+                "an image has two or three axes, this array has {} ({shape:?}); `axes = \
+                 \"stored\"` keeps it as it is",
+                shape.len()
+            )),
+        }
+    }
+}
+
+/// `[rows, columns]` -> `[columns, rows]`.
+pub(crate) fn transposed(data: &Data, rows: usize, columns: usize) -> Data {
+    fn turn<T: Copy>(data: &[T], rows: usize, columns: usize) -> Vec<T> {
+        let column = |c: usize| data.iter().skip(c).step_by(columns.max(1)).take(rows).copied();
+        (0..columns).flat_map(column).collect()
+    }
+    match data {
+        Data::U8(v) => Data::U8(turn(v, rows, columns)),
+        Data::U16(v) => Data::U16(turn(v, rows, columns)),
+        Data::F32(v) => Data::F32(turn(v, rows, columns)),
+        Data::F64(v) => Data::F64(turn(v, rows, columns)),
+        Data::I64(v) => Data::I64(turn(v, rows, columns)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_become_the_last_axis() {
+        let array = Array::new(vec![3, 1, 2], Data::U8(vec![1, 2, 3, 4, 5, 6])).expect("fits");
+        let image = Axes::Chw.arrange(array.clone()).expect("an image");
+        assert_eq!((image.shape, image.data), (vec![1, 2, 3], Data::U8(vec![1, 3, 5, 2, 4, 6])));
+        assert_eq!(Axes::Hwc.arrange(array.clone()), Ok(array.clone()));
+        let deep = Array { shape: vec![1, 3, 1, 2], ..array };
+        assert!(Axes::Chw.arrange(deep.clone()).is_err());
+        assert_eq!(Axes::Stored.arrange(deep.clone()), Ok(deep));
+    }
+}

@@ -1,0 +1,253 @@
+//! Headers of a FITS file: what each HDU holds and where.
+//!
+//! Everything that a header states is checked here, before anything trusts it: numbers of
+//! axes, columns and bytes, and that the data lie within the file.
+
+use astropt_core::observation::Label;
+use fitsio_pure::header::{Card, parse_header_blocks};
+use fitsio_pure::value::Value;
+
+use super::reader::Reader;
+use crate::sources::guard::guarded;
+
+/// Bytes of a block; headers and data fill whole ones.
+pub(super) const BLOCK: u64 = 2880;
+/// Longest header that is read, in blocks of 36 cards.
+const MAX_BLOCKS: u64 = 1000;
+/// Most axes of an array; the standard allows 999, nobody has more than these.
+const MAX_AXES: i64 = 8;
+/// Most columns of a table (FITS standard 4.0, section 7.3.1).
+const MAX_COLUMNS: i64 = 999;
+/// Largest array that is read for one object, in bytes.
+pub(super) const MAX_BYTES: u64 = 2 << 30;
+
+/// The cards of a header.
+#[derive(Debug)]
+pub(super) struct Header(pub(super) Vec<Card>);
+
+impl Header {
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.0.iter().find(|card| card.keyword_str() == key)?.value.as_ref()
+    }
+
+    /// The integer `key`.
+    pub(super) fn integer(&self, key: &str) -> Option<i64> {
+        match self.value(key)? {
+            Value::Integer(n) => Some(*n),
+            // Some writers put a point behind a whole number.
+            Value::Float(x) if x.fract() == 0.0 && x.abs() < 9e15 => Some(*x as i64),
+            _ => None,
+        }
+    }
+
+    /// The number `key`.
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        match self.value(key)? {
+            Value::Integer(n) => Some(*n as f64),
+            Value::Float(x) => Some(*x),
+            _ => None,
+        }
+    }
+
+    /// The text `key`, if it is not empty.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        match self.value(key)? {
+            Value::String(text) => Some(text.trim()).filter(|text| !text.is_empty()),
+            _ => None,
+        }
+    }
+
+    fn is_true(&self, key: &str) -> bool {
+        matches!(self.value(key), Some(Value::Logical(true)))
+    }
+
+    /// The value of `key` as a label.
+    pub(super) fn label(&self, key: &str) -> Option<Label> {
+        match self.value(key)? {
+            Value::Logical(yes) => Some(Label::Number(f64::from(u8::from(*yes)))),
+            Value::String(_) => self.text(key).map(|text| Label::Text(text.to_owned())),
+            _ => self.number(key).filter(|x| x.is_finite()).map(Label::Number),
+        }
+    }
+
+    /// The whole number `key`, which must lie in `0..=most`.
+    fn count(&self, key: &str, most: i64) -> Result<usize, String> {
+        match self.integer(key) {
+            Some(n) if (0..=most).contains(&n) => Ok(n as usize),
+            Some(n) => Err(format!("{key} is {n}; it must lie between 0 and {most}")),
+            None => Err(format!("the header has no {key}, or it is no whole number")),
+        }
+    }
+
+    /// Lengths of the axes under `NAXIS` or `ZNAXIS`, the slowest first.
+    fn axes(&self, key: &str) -> Result<Vec<usize>, String> {
+        let axes = self.count(key, MAX_AXES)?;
+        (1..=axes).rev().map(|k| self.count(&format!("{key}{k}"), i64::from(u32::MAX))).collect()
+    }
+
+    fn bitpix(&self, key: &str) -> Result<i64, String> {
+        match self.integer(key) {
+            Some(n) if [8, 16, 32, 64, -32, -64].contains(&n) => Ok(n),
+            other => {
+                let found = other.map_or_else(|| "missing".to_owned(), |n| n.to_string());
+                Err(format!("{key} is {found}; it must be 8, 16, 32, 64, -32 or -64"))
+            }
+        }
+    }
+}
+
+/// What an HDU holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// An array of numbers.
+    Image {
+        /// Bits of a number; negative for floating point.
+        bitpix: i64,
+        /// Lengths of the axes, the slowest first.
+        axes: Vec<usize>,
+    },
+    /// An array of numbers, compressed by tiles.
+    Tiles {
+        /// As of an image.
+        bitpix: i64,
+        /// As of an image.
+        axes: Vec<usize>,
+    },
+    /// A binary table.
+    Table {
+        /// Bytes of a row.
+        row: usize,
+        /// Number of rows.
+        rows: usize,
+    },
+    /// Something else, such as an ASCII table.
+    Other,
+}
+
+/// One header-data unit.
+#[derive(Debug)]
+pub(super) struct Hdu {
+    /// 0 for the primary HDU.
+    pub(super) number: usize,
+    /// Its header.
+    pub(super) header: Header,
+    /// What it holds.
+    pub(super) kind: Kind,
+    /// Where its data start.
+    pub(super) data: u64,
+    /// Bytes of its data, without the filling of the last block.
+    pub(super) len: u64,
+}
+
+impl Hdu {
+    /// Reads the header at `offset`, that of HDU `number`.
+    ///
+    /// # Errors
+    /// What is wrong with it, naming the HDU.
+    pub(super) fn read(reader: &mut Reader, offset: u64, number: usize) -> Result<Self, String> {
+        let fail = |message: String| format!("HDU {number}: {message}");
+        let (header, blocks) = cards(reader, offset).map_err(fail)?;
+        let data = offset + blocks * BLOCK;
+        let (kind, len) = describe(&header, number).map_err(fail)?;
+        if data.checked_add(len).is_none_or(|end| end > reader.len()) {
+            return Err(fail(format!(
+                "its header promises {len} bytes of data, but the file ends {} bytes after it; \
+                 it is cut short or damaged: fetch it again or remove it",
+                reader.len().saturating_sub(data)
+            )));
+        }
+        Ok(Self { number, header, kind, data, len })
+    }
+
+    /// Where the next HDU starts, if there is one.
+    pub(super) fn next(&self, reader: &Reader) -> Option<u64> {
+        let end = (self.data + self.len).checked_next_multiple_of(BLOCK)?;
+        (end < reader.len()).then_some(end)
+    }
+
+    /// The name, as errors show it: number and EXTNAME.
+    pub(super) fn title(&self) -> String {
+        match self.header.text("EXTNAME") {
+            Some(name) => format!("HDU {} ({name})", self.number),
+            None => format!("HDU {}", self.number),
+        }
+    }
+
+    /// Whether it holds an array with at least one number.
+    pub(super) fn is_image(&self) -> bool {
+        match &self.kind {
+            Kind::Image { axes, .. } | Kind::Tiles { axes, .. } => {
+                !axes.is_empty() && !axes.contains(&0)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The cards of the header at `offset` and how many blocks they take.
+fn cards(reader: &mut Reader, offset: u64) -> Result<(Header, u64), String> {
+    let start = reader.at(offset, 8)?;
+    let expected: &[u8] = if offset == 0 { b"SIMPLE  " } else { b"XTENSION" };
+    if start != expected {
+        return Err(format!(
+            "no FITS header starts at byte {offset}; the file is damaged, or something else is \
+             appended to it"
+        ));
+    }
+    for blocks in 1..=MAX_BLOCKS {
+        let block = reader.at(offset + (blocks - 1) * BLOCK, BLOCK as usize)?;
+        if !block.chunks_exact(80).any(|card| card.starts_with(b"END     ")) {
+            continue;
+        }
+        let header = reader.at(offset, (blocks * BLOCK) as usize)?;
+        let cards = guarded(|| {
+            parse_header_blocks(header)
+                .map_err(|e| format!("the header cannot be read ({e}); the file is damaged"))
+        })?;
+        return Ok((Header(cards), blocks));
+    }
+    Err(format!("its header has no END within {MAX_BLOCKS} blocks; the file is damaged"))
+}
+
+/// What the HDU of this header holds, and in how many bytes.
+fn describe(header: &Header, number: usize) -> Result<(Kind, u64), String> {
+    let bitpix = header.bitpix("BITPIX")?;
+    let axes = header.axes("NAXIS")?;
+    let big = |key: &str, otherwise: i64| match header.integer(key) {
+        None => Ok(otherwise as u64),
+        Some(_) => header.count(key, i64::MAX).map(|n| n as u64),
+    };
+    let (extra, groups) = (big("PCOUNT", 0)?, big("GCOUNT", 1)?);
+    let numbers = if axes.is_empty() {
+        Some(0)
+    } else {
+        axes.iter().try_fold(1u64, |n, &axis| n.checked_mul(axis as u64))
+    };
+    let bytes = numbers
+        .and_then(|n| n.checked_mul(bitpix.unsigned_abs() / 8)?.checked_add(extra))
+        .and_then(|n| n.checked_mul(groups))
+        .ok_or("its axes and PCOUNT promise more bytes than a file can have")?;
+    if number == 0 {
+        let groups = axes.last() == Some(&0) && header.is_true("GROUPS");
+        return Ok(if groups {
+            (Kind::Other, bytes)
+        } else {
+            (Kind::Image { bitpix, axes }, bytes)
+        });
+    }
+    let kind = match header.text("XTENSION").unwrap_or_default() {
+        "IMAGE" => Kind::Image { bitpix, axes },
+        "BINTABLE" | "A3DTABLE" if header.is_true("ZIMAGE") => {
+            Kind::Tiles { bitpix: header.bitpix("ZBITPIX")?, axes: header.axes("ZNAXIS")? }
+        }
+        "BINTABLE" | "A3DTABLE" => {
+            let [rows, row] = axes[..] else {
+                return Err("a table has two axes; the header says otherwise".to_owned());
+            };
+            header.count("TFIELDS", MAX_COLUMNS)?;
+            Kind::Table { row, rows }
+        }
+        _ => Kind::Other,
+    };
+    Ok((kind, bytes))
+}

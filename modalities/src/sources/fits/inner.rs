@@ -1,0 +1,157 @@
+//! Labels and ids that the files themselves state: keywords, and rows of a table.
+
+use std::ops::Range;
+
+use astropt_core::{Error, Result};
+
+use super::config::{FitsConfig, Objects};
+use super::fields::{Open, Place};
+use super::index::Index;
+use super::reader::{Reader, Unpacked};
+use super::table::{Column, Table};
+use crate::sources::labels::LabelTable;
+
+/// Labels and ids on their way out of the files.
+struct Inner<'a> {
+    config: &'a FitsConfig,
+    index: &'a Index,
+    /// Columns of `label_hdu` that are labels: those of the first file.
+    columns: Vec<String>,
+    labels: Option<LabelTable>,
+    ids: Vec<Option<Box<str>>>,
+}
+
+/// Reads the labels of every object, and sets the ids of `index` where they stand in
+/// `label_hdu`.
+///
+/// # Errors
+/// When no file has what is asked for or, where a file holds many objects, one has not. A file
+/// that is one object has no labels if it cannot be read: reading the object says why.
+pub(super) fn labels(
+    config: &FitsConfig,
+    index: &mut Index,
+    unpacked: &Unpacked,
+) -> Result<Option<LabelTable>> {
+    if config.keywords.is_empty() && config.label_hdu.is_none() {
+        return Ok(None);
+    }
+    let ids = if config.label_hdu.is_some() && config.id.is_some() { index.len() } else { 0 };
+    let mut inner =
+        Inner { config, index, columns: Vec::new(), labels: None, ids: vec![None; ids] };
+    let mut damaged = None;
+    let mut parts = 0..;
+    while let Some((path, objects)) = parts.next().and_then(|k| index.part(k)) {
+        let read = || {
+            let kept = (config.objects != Objects::File).then_some(unpacked);
+            let mut open = Reader::open(&path, kept).map(Open::new)?;
+            inner.part(&mut open, objects).map_err(|message| Error::file(&path, message))
+        };
+        if let Err(error) = (read)() {
+            if config.objects != Objects::File {
+                return Err(error);
+            }
+            damaged.get_or_insert(error);
+        }
+    }
+    let Inner { labels, ids, .. } = inner;
+    if let (None, Some(error)) = (&labels, damaged) {
+        return Err(error);
+    }
+    if !ids.is_empty() {
+        let named = |(k, id): (usize, Option<Box<str>>)| id.unwrap_or_else(|| index.id(k).into());
+        let ids = ids.into_iter().enumerate().map(named).collect();
+        index.set_ids(ids)?;
+    }
+    Ok(labels)
+}
+
+impl Inner<'_> {
+    /// Reads what one file states about these objects of it.
+    fn part(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), String> {
+        match &self.config.label_hdu {
+            None => self.prepare(None),
+            Some(_) => self.rows(open, objects.clone())?,
+        }
+        if self.config.keywords.is_empty() {
+            return Ok(());
+        }
+        let field = self.config.counted().map_err(|error| error.to_string())?;
+        let primary = open.first(|hdu| hdu.number == 0)?;
+        for object in objects {
+            let place = self.index.place(object).map_or(Place::Whole, |(_, place)| place);
+            let own = Some(open.of_field(&field, place)?);
+            for (k, key) in self.config.keywords.iter().enumerate() {
+                let label = |hdu: &Option<std::rc::Rc<super::header::Hdu>>| {
+                    hdu.as_ref().and_then(|hdu| hdu.header.label(key))
+                };
+                let label = label(&own).or_else(|| label(&primary));
+                if let Some(labels) = &mut self.labels {
+                    labels.set(object, k, label);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides on the names of the labels when the first file is met.
+    fn prepare(&mut self, table: Option<&Table>) {
+        if self.labels.is_some() {
+            return;
+        }
+        self.columns = match (&self.config.label_columns, table) {
+            (Some(columns), _) => columns.clone(),
+            (None, Some(table)) => {
+                let labels = table.columns.iter().filter(|column| column.is_label());
+                labels.map(|column| column.name.clone()).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        let names = self.config.keywords.iter().chain(&self.columns).cloned().collect();
+        self.labels = Some(LabelTable::unknown(self.index.len(), names));
+    }
+
+    /// Labels and ids from `label_hdu`.
+    fn rows(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), String> {
+        let Some(name) = &self.config.label_hdu else { return Ok(()) };
+        let hdu = open.named(name)?;
+        let table = Table::of(&hdu)?;
+        if table.rows != objects.len() {
+            return Err(format!(
+                "{}: `label_hdu` has {} rows for {} objects; name a table with one row per \
+                 object, or a table of `labels` beside the files",
+                hdu.title(),
+                table.rows,
+                objects.len()
+            ));
+        }
+        let text = |name: &String| super::Name::Text(name.clone());
+        let id = self.config.id.as_ref().map(|id| table.find(&hdu, &text(id))).transpose()?;
+        self.prepare(Some(&table));
+        let mut columns: Vec<&Column> = Vec::new();
+        let mut places = Vec::new();
+        for (k, name) in self.columns.iter().enumerate() {
+            match table.find(&hdu, &text(name)) {
+                Ok(column) => {
+                    columns.push(column);
+                    places.push(self.config.keywords.len() + k);
+                }
+                Err(error) if self.config.label_columns.is_some() => return Err(error),
+                Err(_) => {} // a column that only the first file has
+            }
+        }
+        columns.extend(id);
+        let (labels, ids) = (&mut self.labels, &mut self.ids);
+        table.cells(&mut open.reader, &hdu, &columns, 0..table.rows, &mut |row, cells| {
+            let object = objects.start + row;
+            for (&place, cell) in places.iter().zip(cells) {
+                if let Some(labels) = labels {
+                    labels.set(object, place, cell.label());
+                }
+            }
+            if let (Some(slot), Some(_), Some(cell)) = (ids.get_mut(object), id, cells.last()) {
+                let named = |name: &str| (!name.is_empty()).then(|| name.into());
+                *slot = cell.with_name(named);
+            }
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! The source `fits`: images, cubes and binary tables of FITS files.
+//!
+//! An object is a file, an HDU, or a row of a table or of an image's slowest axis
+//! (`objects`). Its arrays are `fields`, each an HDU or a column by name or number; they keep
+//! the type of the file (`u8`, unsigned 16 bits, other integers as 64 bits, single and double
+//! precision) and its unit. `BSCALE`/`BZERO`, the conventions for unsigned integers, `BLANK`
+//! (NaN) and their like in tables are applied. Images are `[height, width, bands]` with the
+//! rows in the order of the file, whose first is usually drawn at the bottom.
+//!
+//! ```toml
+//! # SDSS and BOSS spectra, one per file
+//! fields.flux = { hdu = "COADD", column = "flux", unit = "1e-17 erg/(s cm2 Angstrom)" }
+//! fields.wavelength = { hdu = "COADD", column = "loglam", transform = "pow10", unit = "Angstrom" }
+//! label_hdu = "SPECOBJ"
+//!
+//! # DESI coadds: objects are rows, arms are sorted by wavelength
+//! objects = "row"
+//! arms = { names = ["B", "R", "Z"], along = "wavelength" }
+//! fields.flux = { hdu = "{arm}_FLUX" }
+//! fields.wavelength = { hdu = "{arm}_WAVELENGTH", shared = true }
+//! label_hdu = "FIBERMAP"
+//! id = "TARGETID"
+//! ```
+//!
+//! Nothing but the headers, rows and HDUs that are asked for is read, at the moment they are
+//! asked for: memory does not depend on the size of a file. A file compressed as a whole
+//! (`.fits.gz`) has to be unpacked in memory, up to 1 GiB; where it holds several objects
+//! training reads them together ([`Source::groups`]).
+
+mod config;
+mod fields;
+mod header;
+mod image;
+mod index;
+mod inner;
+mod numbers;
+mod reader;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use astropt_core::observation::{Labels, Observation};
+use astropt_core::seam::{Groups, Source, SourceConfig};
+use astropt_core::{Error, Result};
+
+use self::fields::{Open, Place};
+use self::index::Index;
+use self::reader::{KEPT, Reader, Unpacked};
+use super::labels::LabelTable;
+use super::listing::{FileKind, Names};
+use super::tabular::Cell;
+
+pub use self::config::{Arms, FieldConfig, FitsConfig, Name, Objects, Transform};
+
+/// The files that are FITS files.
+const FITS: FileKind = FileKind {
+    one: "FITS file",
+    a: "a FITS file",
+    extensions: &[
+        "fits", "fit", "fts", "fits.gz", "fit.gz", "fts.gz", "fits.fz", "fit.fz", "fts.fz",
+    ],
+};
+
+/// The reader that [`FitsConfig`] opens.
+#[derive(Debug)]
+struct Fits {
+    config: FitsConfig,
+    index: Index,
+    /// Labels from within the files, then those from a table beside them.
+    labels: Vec<LabelTable>,
+    unpacked: Unpacked,
+}
+
+#[typetag::serde(name = "fits")]
+impl SourceConfig for FitsConfig {
+    fn check(&self) -> Result<()> {
+        self.check_keys()
+    }
+
+    fn open(&self, root: &Path) -> Result<Box<dyn Source>> {
+        self.check_keys()?;
+        let unpacked = Unpacked::default();
+        let mut index = Index::open(self, &root.join(&self.path), &unpacked)?;
+        let mut labels = Vec::new();
+        labels.extend(inner::labels(self, &mut index, &unpacked)?);
+        let beside = super::labels::LabelFile {
+            path: self.labels.as_deref(),
+            name_column: self.name_column.as_deref(),
+            look: !FITS.fits(&self.path),
+        };
+        let ids: Vec<String>;
+        let names = match index.listing() {
+            Some(listing) => beside.load(index.base(), root, || listing.names())?,
+            None => {
+                ids = (0..index.len()).map(|k| index.id(k)).collect();
+                let names = || Names::of_ids(ids.iter().map(String::as_str));
+                beside.load(index.base(), root, names)?
+            }
+        };
+        labels.extend(names);
+        Ok(Box::new(Fits { config: self.clone(), index, labels, unpacked }))
+    }
+}
+
+impl Source for Fits {
+    fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    fn id(&self, index: usize) -> String {
+        self.index.id(index)
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        // What stands in the table beside the files wins over what the files say.
+        self.labels.iter().flat_map(|table| table.of(index)).collect()
+    }
+
+    fn groups(&self) -> Option<Groups> {
+        self.index.packed().map(|starts| Groups { starts, held: KEPT, shards: vec![0] })
+    }
+
+    fn read(&self, index: usize) -> Result<Observation> {
+        let (paths, place) = self.index.place(index)?;
+        let kept = (place != Place::Whole).then_some(&self.unpacked);
+        let open = |path: &PathBuf| Reader::open(path, kept).map(Open::new);
+        let mut files = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let fields = fields::read(&self.config, &mut files, place).map_err(|(file, message)| {
+            let path = paths.get(file).or(paths.first()).cloned().unwrap_or_default();
+            Error::file(path, format!("object {}: {message}", self.id(index)))
+        })?;
+        Ok(Observation { id: self.id(index), fields, labels: self.labels(index) })
+    }
+}
+
+/// The columns of the first binary table of a FITS file, as a table of labels.
+///
+/// # Errors
+/// When it cannot be read or has none.
+pub(super) fn label_columns(path: &Path) -> Result<Vec<String>> {
+    let (_, _, table) = label_table(path)?;
+    Ok(table.columns.iter().map(|column| column.name.clone()).collect())
+}
+
+/// Calls `row` with the cells of every row of that table.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn for_each_row(path: &Path, row: &mut dyn FnMut(&[Cell<'_>])) -> Result<()> {
+    let (mut open, hdu, table) = label_table(path)?;
+    let columns: Vec<_> = table.columns.iter().collect();
+    table
+        .cells(&mut open.reader, &hdu, &columns, 0..table.rows, &mut |_, cells| row(cells))
+        .map_err(|message| Error::file(path, message))
+}
+
+fn label_table(path: &Path) -> Result<(Open, std::rc::Rc<header::Hdu>, table::Table)> {
+    let fail = |message: String| Error::file(path, message);
+    let mut open = Open::new(Reader::open(path, None)?);
+    let hdu = open
+        .first(|hdu| matches!(hdu.kind, header::Kind::Table { .. }))
+        .map_err(fail)?
+        .ok_or_else(|| fail("it holds no binary table of labels".to_owned()))?;
+    let table = table::Table::of(&hdu).map_err(fail)?;
+    Ok((open, hdu, table))
+}
+
+astropt_core::register_source!(
+    "fits",
+    "FITS files: images, cubes, spectra and light curves, by HDU and column",
+    "path = \"spectra\"\nobjects = \"file\"\n\
+     fields.flux = { hdu = 1, column = \"flux\", unit = \"1e-17 erg/(s cm2 Angstrom)\" }\n\
+     fields.wavelength = { hdu = 1, column = \"loglam\", transform = \"pow10\", \
+     unit = \"Angstrom\" }",
+    Some("path"),
+    FitsConfig
+);

@@ -1,0 +1,186 @@
+//! Datasets with one value per object: labels and ids.
+
+use std::collections::BTreeSet;
+
+use astropt_core::observation::{Data, Label};
+
+use super::config::{FieldConfig, Hdf5Config};
+use super::dataset::{Dataset, File};
+use crate::sources::labels::LabelTable;
+
+/// Most labels and ids that are held in memory.
+const MAX_LABELS: u64 = 1 << 28;
+/// Rows that are read at a time.
+const LABEL_ROWS: usize = 1 << 20;
+
+/// Labels and ids on their way out of the files.
+pub(super) struct Reading<'a> {
+    config: &'a Hdf5Config,
+    /// Datasets that are labels, with the names they get: those of the first file.
+    names: Option<Vec<(String, String)>>,
+    /// Number of rows and columns of labels, of every file.
+    parts: Vec<(usize, Vec<Column>)>,
+    ids: Vec<Box<str>>,
+    /// Labels and ids so far.
+    cells: u64,
+}
+
+/// The labels of one dataset.
+enum Column {
+    Numbers(Vec<f64>),
+    Texts(Vec<String>),
+}
+
+impl Column {
+    fn label(&self, row: usize) -> Option<Label> {
+        match self {
+            Self::Numbers(v) => v.get(row).filter(|x| x.is_finite()).map(|&x| Label::Number(x)),
+            Self::Texts(v) => v.get(row).filter(|text| !text.is_empty()).cloned().map(Label::Text),
+        }
+    }
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(config: &'a Hdf5Config) -> Self {
+        Self { config, names: None, parts: Vec::new(), ids: Vec::new(), cells: 0 }
+    }
+
+    /// Reads the labels and ids of one file, which has so many objects.
+    ///
+    /// # Errors
+    /// When a dataset is not there, damaged, or has not one value per object.
+    pub(super) fn read(&mut self, file: &File, rows: usize) -> Result<(), String> {
+        let names = match &self.names {
+            Some(names) => names.clone(),
+            None => self.find(file, rows)?,
+        };
+        let columns = names.len() as u64 + u64::from(self.config.id.is_some());
+        self.cells = self.cells.saturating_add(columns.saturating_mul(rows as u64));
+        if self.cells > MAX_LABELS {
+            return Err(format!(
+                "{columns} labels of {rows} objects are more than the {MAX_LABELS} that are \
+                 held in memory; name fewer with `labels`"
+            ));
+        }
+        let mut columns = Vec::with_capacity(names.len());
+        for (path, _) in &names {
+            columns.push(labels_of(&file.dataset(path)?, rows).map_err(|message| {
+                format!("dataset {path:?}: {message}; choose others with `labels`")
+            })?);
+        }
+        self.names = Some(names);
+        self.parts.push((rows, columns));
+        if let Some(path) = &self.config.id {
+            let dataset = file.dataset(path)?;
+            let ids = ids_of(&dataset, rows).map_err(|m| format!("`id` {path:?}: {m}"))?;
+            self.ids.extend(ids);
+        }
+        Ok(())
+    }
+
+    /// The datasets that are labels: path and name.
+    fn find(&self, file: &File, rows: usize) -> Result<Vec<(String, String)>, String> {
+        let named = |path: &String| {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            (path.clone(), name.to_owned())
+        };
+        if let Some(labels) = &self.config.labels {
+            return Ok(labels.iter().map(named).collect());
+        }
+        let group = |field: &FieldConfig| {
+            field.dataset.rsplit_once('/').map_or("", |(group, _)| group).to_owned()
+        };
+        let fields = self.config.fields.values().filter(|field| !field.shared);
+        let groups: BTreeSet<String> = fields.map(group).collect();
+        let used = |path: &String| {
+            let same = |other: &String| other.trim_matches('/') == path.trim_matches('/');
+            self.config.fields.values().any(|field| same(&field.dataset))
+                || self.config.id.as_ref().is_some_and(same)
+        };
+        let members = |group: &String| {
+            let path = |name: String| match group.as_str() {
+                "" => name,
+                group => format!("{group}/{name}"),
+            };
+            file.members(group).into_iter().map(path).collect::<Vec<_>>()
+        };
+        let paths = groups.iter().flat_map(members);
+        let label = |path: &String| {
+            let dataset = file.dataset(path);
+            dataset.is_ok_and(|d| d.numbers && d.shape == [rows])
+        };
+        Ok(paths.filter(|path| !used(path)).filter(label).map(|path| named(&path)).collect())
+    }
+
+    /// The labels and ids of all `total` objects.
+    pub(super) fn finish(self, total: usize) -> (LabelTable, Option<Vec<Box<str>>>) {
+        let names = self.names.unwrap_or_default().into_iter().map(|(_, name)| name).collect();
+        let mut table = LabelTable::unknown(total, names);
+        let mut first = 0;
+        for (rows, columns) in self.parts {
+            for (k, column) in columns.into_iter().enumerate() {
+                for row in 0..rows {
+                    table.set(first + row, k, column.label(row));
+                }
+            }
+            first += rows;
+        }
+        (table, self.config.id.is_some().then_some(self.ids))
+    }
+}
+
+/// Calls `each` with the runs of rows in which labels are read.
+fn runs(
+    dataset: &Dataset,
+    rows: usize,
+    mut each: impl FnMut(usize, usize) -> Result<(), String>,
+) -> Result<(), String> {
+    if dataset.shape != [rows] {
+        let shape = &dataset.shape;
+        return Err(format!("its shape is {shape:?}; one value per object ([{rows}]) is wanted"));
+    }
+    (0..rows).step_by(LABEL_ROWS).try_for_each(|first| each(first, LABEL_ROWS.min(rows - first)))
+}
+
+/// One label per row.
+fn labels_of(dataset: &Dataset, rows: usize) -> Result<Column, String> {
+    if !dataset.numbers {
+        let mut texts = Vec::new();
+        runs(dataset, rows, |first, count| {
+            texts.extend(dataset.texts(first, count)?);
+            Ok(())
+        })?;
+        return Ok(Column::Texts(texts));
+    }
+    let mut numbers: Vec<f64> = Vec::new();
+    runs(dataset, rows, |first, count| {
+        match dataset.read(first, count)? {
+            Data::U8(v) => numbers.extend(v.into_iter().map(f64::from)),
+            Data::U16(v) => numbers.extend(v.into_iter().map(f64::from)),
+            Data::F32(v) => numbers.extend(v.into_iter().map(f64::from)),
+            Data::F64(v) => numbers.extend(v),
+            Data::I64(v) => numbers.extend(v.into_iter().map(|x| x as f64)),
+        }
+        Ok(())
+    })?;
+    Ok(Column::Numbers(numbers))
+}
+
+/// One id per row, integers with all their digits.
+fn ids_of(dataset: &Dataset, rows: usize) -> Result<Vec<Box<str>>, String> {
+    let mut ids: Vec<Box<str>> = Vec::new();
+    runs(dataset, rows, |first, count| {
+        if !dataset.numbers {
+            ids.extend(dataset.texts(first, count)?.into_iter().map(Box::from));
+            return Ok(());
+        }
+        match dataset.read(first, count)? {
+            Data::U8(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
+            Data::U16(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
+            Data::I64(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
+            _ => return Err("its numbers are no integers".to_owned()),
+        }
+        Ok(())
+    })?;
+    Ok(ids)
+}

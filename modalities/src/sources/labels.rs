@@ -1,0 +1,324 @@
+//! Labels of objects, matched to a table's rows by name or row by row.
+//!
+//! A table names an object in one of its columns. Rows that name no object and objects that no
+//! row names are fine, as long as at least one pair is found. Where several rows name one
+//! object, a label they disagree on is unknown; two columns that name equally many objects, but
+//! different ones, are refused.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use astropt_core::observation::{Label, Labels};
+use astropt_core::{Error, Result};
+
+use super::listing::Names;
+use super::tabular::{Cell, Row, Table, list};
+
+/// Which table of labels a recipe asks for.
+pub(crate) struct LabelFile<'a> {
+    /// The table, relative to the data or to where their path starts from.
+    pub(crate) path: Option<&'a Path>,
+    /// The column that names the objects, if the recipe says.
+    pub(crate) name_column: Option<&'a str>,
+    /// Whether to take a `labels.csv` or `labels.parquet` beside the data unasked.
+    pub(crate) look: bool,
+}
+
+impl LabelFile<'_> {
+    /// The labels of the objects called `names`, or `None` when there is no table.
+    ///
+    /// # Errors
+    /// When the table that is asked for is not there, cannot be read or names no object.
+    pub(crate) fn load<'n>(
+        &self,
+        base: &Path,
+        root: &Path,
+        names: impl FnOnce() -> Names<'n>,
+    ) -> Result<Option<LabelTable>> {
+        let table = match self.path {
+            Some(path) => Some(find_table(path, base, root)?),
+            None if !self.look => None,
+            None => ["labels.csv", "labels.parquet"]
+                .map(|name| base.join(name))
+                .into_iter()
+                .find(|path| path.is_file()),
+        };
+        match (table, self.name_column) {
+            (None, Some(column)) => Err(Error::file(
+                base,
+                format!(
+                    "`name_column` is {column:?}, but there is no table of labels; name one \
+                     with `labels`"
+                ),
+            )),
+            (None, None) => Ok(None),
+            (Some(path), column) => {
+                LabelTable::load(&Table::open(path)?, &names(), column).map(Some)
+            }
+        }
+    }
+}
+
+/// The table `path`, beside the data or relative to `root`.
+///
+/// # Errors
+/// When it is in neither place.
+pub(crate) fn find_table(path: &Path, base: &Path, root: &Path) -> Result<PathBuf> {
+    let places = [base.join(path), root.join(path)];
+    places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
+        Error::file(
+            path,
+            format!(
+                "no such table of labels; looked for {} and {}",
+                places[0].display(),
+                places[1].display()
+            ),
+        )
+    })
+}
+
+/// The labels of every object, column by column.
+#[derive(Debug, Default)]
+pub(crate) struct LabelTable {
+    columns: Vec<(String, Column)>,
+}
+
+/// One label for every object, in the least space its cells allow.
+#[derive(Debug)]
+enum Column {
+    /// For so many objects, none known.
+    Unknown(usize),
+    /// NaN where unknown.
+    Numbers(Vec<f64>),
+    Labels(Vec<Option<Label>>),
+}
+
+impl Column {
+    fn set(&mut self, index: usize, label: Option<Label>) {
+        if let (Self::Unknown(len), Some(_)) = (&*self, &label) {
+            *self = Self::Numbers(vec![f64::NAN; *len]);
+        }
+        match (&mut *self, label) {
+            (_, None) | (Self::Unknown(_), _) => {}
+            (Self::Numbers(numbers), Some(Label::Number(number))) => numbers[index] = number,
+            (Self::Numbers(numbers), label) => {
+                let known = |&x: &f64| (!x.is_nan()).then_some(Label::Number(x));
+                let mut labels: Vec<_> = numbers.iter().map(known).collect();
+                labels[index] = label;
+                *self = Self::Labels(labels);
+            }
+            (Self::Labels(labels), label) => labels[index] = label,
+        }
+    }
+
+    /// Makes the label of object `index` unknown.
+    fn clear(&mut self, index: usize) {
+        match self {
+            Self::Unknown(_) => {}
+            Self::Numbers(numbers) => numbers[index] = f64::NAN,
+            Self::Labels(labels) => labels[index] = None,
+        }
+    }
+
+    fn get(&self, index: usize) -> Option<Label> {
+        match self {
+            Self::Unknown(_) => None,
+            Self::Numbers(numbers) => {
+                let number = *numbers.get(index)?;
+                (!number.is_nan()).then_some(Label::Number(number))
+            }
+            Self::Labels(labels) => labels.get(index)?.clone(),
+        }
+    }
+}
+
+impl LabelTable {
+    /// Finds the column that names the objects (or takes `name_column`) and keeps the labels
+    /// of those it names.
+    ///
+    /// # Errors
+    /// When the table cannot be read or names none of the objects.
+    pub(crate) fn load(
+        table: &Table,
+        names: &Names<'_>,
+        name_column: Option<&str>,
+    ) -> Result<Self> {
+        let candidates = candidates(table, name_column)?;
+        let key = choose(table, names, &candidates)?;
+        let headings = table.columns().iter().map(|column| column.name.clone()).collect();
+        let mut labels = Self::unknown(names.len(), headings);
+        let columns = &mut labels.columns;
+        let mut named = vec![false; names.len()];
+        let mut disputed = HashSet::new();
+        table.for_each(&mut |cells| {
+            let Some(index) = find(names, cells, key) else { return };
+            let again = std::mem::replace(&mut named[index], true);
+            for (k, ((_, column), cell)) in columns.iter_mut().zip(cells).enumerate() {
+                let label = cell.label();
+                if !again {
+                    column.set(index, label);
+                } else if column.get(index) != label {
+                    disputed.insert((k, index));
+                }
+            }
+        })?;
+        for (k, index) in disputed {
+            columns[k].1.clear(index);
+        }
+        columns.remove(key);
+        Ok(labels)
+    }
+
+    /// Labels of `len` objects under `names`, none of them known.
+    pub(crate) fn unknown(len: usize, names: Vec<String>) -> Self {
+        Self { columns: names.into_iter().map(|name| (name, Column::Unknown(len))).collect() }
+    }
+
+    /// Sets label `name`, numbered in the order of the names, of object `index`.
+    pub(crate) fn set(&mut self, index: usize, name: usize, label: Option<Label>) {
+        if let Some((_, column)) = self.columns.get_mut(name) {
+            column.set(index, label);
+        }
+    }
+
+    /// Keeps `columns` of a table whose row k is about object k, of `len` objects.
+    ///
+    /// # Errors
+    /// When the table cannot be read or has another number of rows.
+    pub(crate) fn in_order(table: &Table, len: usize, columns: &[usize]) -> Result<Self> {
+        let name = |&column: &usize| Some(table.columns().get(column)?.name.clone());
+        let mut labels = Self::unknown(len, columns.iter().filter_map(name).collect());
+        let mut rows = 0;
+        table.scan(columns, &mut |row: Row<'_>| {
+            for (name, cell) in row.cells.iter().enumerate().filter(|_| rows < len) {
+                labels.set(rows, name, cell.label());
+            }
+            rows += 1;
+            Ok(())
+        })?;
+        if rows != len {
+            let message = format!("{rows} rows for {len} objects; they must be as many");
+            return Err(Error::file(table.path(), message));
+        }
+        Ok(labels)
+    }
+
+    /// Adds the label `name` with its values, one for every object.
+    ///
+    /// # Errors
+    /// When there is such a label already.
+    pub(crate) fn add(&mut self, name: &str, values: Vec<Option<Label>>) -> Result<(), String> {
+        if self.columns.iter().any(|(known, _)| known == name) {
+            return Err(format!("two labels are called {name:?}"));
+        }
+        let mut column = Column::Unknown(values.len());
+        for (index, value) in values.into_iter().enumerate() {
+            column.set(index, value);
+        }
+        self.columns.push((name.to_owned(), column));
+        Ok(())
+    }
+
+    /// Names of the labels that are numbers wherever they are known.
+    pub(crate) fn numeric(&self) -> impl Iterator<Item = &str> {
+        let columns = self.columns.iter().filter(|(_, c)| matches!(c, Column::Numbers(_)));
+        columns.map(|(name, _)| name.as_str())
+    }
+
+    /// Labels of object `index`.
+    pub(crate) fn of(&self, index: usize) -> Labels {
+        self.columns
+            .iter()
+            .filter_map(|(name, column)| Some((name.clone(), column.get(index)?)))
+            .collect()
+    }
+}
+
+fn find(names: &Names<'_>, cells: &[Cell<'_>], column: usize) -> Option<usize> {
+    cells.get(column)?.with_name(|name| names.find(name))
+}
+
+/// The columns that may name the objects.
+fn candidates(table: &Table, name_column: Option<&str>) -> Result<Vec<usize>> {
+    if let Some(name) = name_column {
+        return Ok(vec![table.column(name, "name_column")?]);
+    }
+    // A count such as "1" may well be the stem of some file.
+    let mut may_name: Vec<bool> =
+        table.columns().iter().map(|c| is_called_a_name(&c.name)).collect();
+    table.for_each(&mut |cells| {
+        for (may, cell) in may_name.iter_mut().zip(cells) {
+            *may |= matches!(cell.label(), Some(Label::Text(_)));
+        }
+    })?;
+    Ok((0..may_name.len()).filter(|&column| may_name[column]).collect())
+}
+
+/// Whether a column's heading says that it names things.
+fn is_called_a_name(heading: &str) -> bool {
+    let heading = heading.to_lowercase();
+    let words = ["name", "file", "image", "path", "stem", "object", "objid"];
+    words.iter().any(|word| heading.contains(word))
+        || heading.split(|c: char| !c.is_alphanumeric()).any(|word| word == "id")
+}
+
+/// The candidate that names most objects.
+fn choose(table: &Table, names: &Names<'_>, candidates: &[usize]) -> Result<usize> {
+    let (mut rows, mut example) = (0usize, None);
+    let mut matches = vec![0usize; candidates.len()];
+    let mut found = vec![None; candidates.len()];
+    // A pair of candidates that name different objects in one row.
+    let mut disagree = vec![vec![false; candidates.len()]; candidates.len()];
+    table.for_each(&mut |cells| {
+        rows += 1;
+        for (k, &column) in candidates.iter().enumerate() {
+            found[k] = find(names, cells, column);
+            matches[k] += usize::from(found[k].is_some());
+            for other in 0..k {
+                disagree[other][k] |= found[other].is_some() && found[other] != found[k];
+            }
+        }
+        if example.is_none() {
+            example =
+                candidates.iter().find_map(|&c| cells.get(c)?.with_name(|n| Some(n.to_owned())));
+        }
+    })?;
+    let most = matches.iter().max().copied().unwrap_or(0);
+    if most == 0 {
+        let looked: Vec<_> = candidates.iter().map(|&c| &table.columns()[c].name).collect();
+        return Err(none_named(table, names, rows, &looked, example));
+    }
+    let best: Vec<usize> = (0..candidates.len()).filter(|&k| matches[k] == most).collect();
+    if let Some(&rival) = best[1..].iter().find(|&&k| disagree[best[0]][k]) {
+        let [a, b] = [best[0], rival].map(|k| &table.columns()[candidates[k]].name);
+        return Err(Error::file(
+            table.path(),
+            format!(
+                "its columns {a:?} and {b:?} both name {most} objects, but not the same ones; say \
+                 which to believe with `name_column`"
+            ),
+        ));
+    }
+    Ok(candidates[best[0]])
+}
+
+/// The error of a table that names no object.
+fn none_named(
+    table: &Table,
+    names: &Names<'_>,
+    rows: usize,
+    looked: &[&String],
+    example: Option<String>,
+) -> Error {
+    Error::file(
+        table.path(),
+        format!(
+            "none of its {rows} rows names an object; looked in {}, where a row says {:?} and the \
+             first object is {:?}. Name the right column with `name_column`, or another table with \
+             `labels`",
+            list(looked),
+            example.unwrap_or_default(),
+            names.first()
+        ),
+    )
+}

@@ -1,0 +1,123 @@
+//! CSV files: comma-separated, the first line naming the columns.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use astropt_core::{Error, Result};
+use csv::{Position, Reader, ReaderBuilder, StringRecord};
+
+use super::{At, Block, Cell, Column, Content, Row, Visit};
+
+/// Longest row, in bytes. A file of one endless line would otherwise be read whole.
+const MAX_ROW: u64 = 4 << 20;
+
+/// Rows of a block: few enough that one object is read in milliseconds.
+const BLOCK_ROWS: usize = 8192;
+
+/// Bytes read at a time.
+const BUFFER: usize = 128 << 10;
+
+/// A file that stops where a row goes on for more than [`MAX_ROW`] bytes.
+struct Bounded {
+    file: File,
+    /// Bytes handed out since the last whole row.
+    since: u64,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.since > MAX_ROW {
+            return Err(io::Error::other(format!(
+                "a row longer than {} MiB; is a quotation mark left open, or is it no CSV file?",
+                MAX_ROW >> 20
+            )));
+        }
+        let read = self.file.read(buffer)?;
+        self.since = self.since.saturating_add(read as u64);
+        Ok(read)
+    }
+}
+
+impl Seek for Bounded {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.since = 0;
+        self.file.seek(to)
+    }
+}
+
+fn open(path: &Path) -> Result<Reader<Bounded>> {
+    let file = File::open(path).map_err(|e| Error::io("read the table", path, &e))?;
+    Ok(ReaderBuilder::new().buffer_capacity(BUFFER).from_reader(Bounded { file, since: 0 }))
+}
+
+/// The error of a row that cannot be read; `csv` knows the line of most.
+fn failed(path: &Path, reader: &Reader<Bounded>, error: &csv::Error) -> Error {
+    let line = reader.position().line();
+    let place = if error.is_io_error() { format!(" after line {line}") } else { String::new() };
+    Error::file(path, format!("cannot read the table{place}: {error}"))
+}
+
+/// Reads the next row, if there is one.
+fn next(path: &Path, reader: &mut Reader<Bounded>, record: &mut StringRecord) -> Result<bool> {
+    reader.get_mut().since = 0;
+    reader.read_record(record).map_err(|e| failed(path, reader, &e))
+}
+
+/// The columns that the first line names.
+pub(super) fn columns(path: &Path) -> Result<Vec<Column>> {
+    let mut reader = open(path)?;
+    let names = match reader.headers() {
+        Ok(names) => names.clone(),
+        Err(error) => return Err(failed(path, &reader, &error)),
+    };
+    let column =
+        |name: &str| Column { name: name.trim().to_owned(), unit: None, content: Content::Written };
+    Ok(names.iter().map(column).collect())
+}
+
+/// Visits every row.
+pub(super) fn scan(path: &Path, columns: &[usize], visit: Visit<'_>) -> Result<Vec<Block>> {
+    let mut reader = open(path)?;
+    let (mut record, mut number) = (StringRecord::new(), 0u64);
+    let mut blocks: Vec<Block> = Vec::new();
+    while next(path, &mut reader, &mut record)? {
+        match blocks.last_mut() {
+            Some(block) if block.rows < BLOCK_ROWS => block.rows += 1,
+            _ => {
+                let position = record.position().cloned().unwrap_or_else(Position::new);
+                blocks.push(Block { start: number, rows: 1, at: At::Csv(position) });
+            }
+        }
+        hand_out(&record, number, columns, visit)?;
+        number += 1;
+    }
+    Ok(blocks)
+}
+
+/// Visits the rows of one block, which starts at `position`.
+pub(super) fn read(
+    path: &Path,
+    position: &Position,
+    block: &Block,
+    columns: &[usize],
+    visit: Visit<'_>,
+) -> Result<()> {
+    let mut reader = open(path)?;
+    reader.seek(position.clone()).map_err(|e| failed(path, &reader, &e))?;
+    let mut record = StringRecord::new();
+    for number in (block.start..).take(block.rows) {
+        if !next(path, &mut reader, &mut record)? {
+            return Err(Error::file(path, "shorter than when it was opened; was it rewritten?"));
+        }
+        hand_out(&record, number, columns, visit)?;
+    }
+    Ok(())
+}
+
+fn hand_out(record: &StringRecord, number: u64, columns: &[usize], visit: Visit<'_>) -> Result<()> {
+    let cells: Vec<_> =
+        columns.iter().filter_map(|&column| record.get(column)).map(Cell::Written).collect();
+    let at = record.position().map_or(0, Position::line);
+    visit(Row { number, at, cells: &cells })
+}
