@@ -77,7 +77,7 @@ fn steps(c: &mut Criterion) {
         group.throughput(Throughput::Elements((rows * len) as u64));
         group.bench_function(format!("{rows}x{len} tokens of {token}"), |bench| {
             bench.iter(|| {
-                session.accumulate(&batch, 1.0).unwrap();
+                session.accumulate(batch.clone(), 1.0).unwrap();
                 session.step(&settings).unwrap()
             });
         });

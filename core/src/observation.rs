@@ -111,6 +111,18 @@ impl Data {
             Self::I64(v) => v.iter().map(|&x| x as f32).collect(),
         }
     }
+
+    /// The numbers as `f64`, converted where they are of another type: for times and
+    /// wavelengths, which single precision blurs.
+    pub fn to_f64(&self) -> std::borrow::Cow<'_, [f64]> {
+        match self {
+            Self::U8(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Self::U16(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Self::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Self::F64(v) => v.as_slice().into(),
+            Self::I64(v) => v.iter().map(|&x| x as f64).collect(),
+        }
+    }
 }
 
 impl Array {

@@ -105,6 +105,22 @@ impl Tokens {
         self.len = len;
     }
 
+    /// Tokens `first..first + len`, which must be there.
+    pub fn slice(&self, first: usize, len: usize) -> Self {
+        fn cut<T: Clone>(all: &[T], tokens: usize, first: usize, len: usize) -> Vec<T> {
+            let width = all.len() / tokens.max(1);
+            all[first * width..(first + len) * width].to_vec()
+        }
+        Self {
+            len,
+            values: cut(&self.values, self.len, first, len),
+            codes: cut(&self.codes, self.len, first, len),
+            indices: cut(&self.indices, self.len, first, len),
+            positions: cut(&self.positions, self.len, first, len),
+            affine: cut(&self.affine, self.len, first, len),
+        }
+    }
+
     /// Checks that the buffers agree with `spec` and hold only finite numbers.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use astropt_modalities as _;
 mod bad_input;
 mod cli;
 mod conformance;
+mod generate;
 mod parquet;
 mod resume;
 mod run;

@@ -124,8 +124,8 @@ fn training_agrees_with_the_reference() {
         let settings =
             StepSettings { lr: 1e-3, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip: 1.0 };
         for step in 0..3 {
-            ours.accumulate(&batch, 0.5).expect("fits");
-            truth.accumulate(&batch, 0.5).expect("fits");
+            ours.accumulate(batch.clone(), 0.5).expect("fits");
+            truth.accumulate(batch.clone(), 0.5).expect("fits");
             if step == 0 {
                 let (ours, truth) = (ours.gradients(), truth.gradients());
                 assert_close("gradient", &ours.expect("some"), &truth.expect("some"), 2e-5);
@@ -151,7 +151,7 @@ fn trained(threads: usize) -> StateDict {
         let settings =
             StepSettings { lr: 1e-3, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip: 1.0 };
         for _ in 0..3 {
-            session.accumulate(&batch, 1.0).expect("fits");
+            session.accumulate(batch.clone(), 1.0).expect("fits");
             session.step(&settings).expect("a step");
         }
         session.parameters().expect("some")

@@ -45,6 +45,10 @@ pub(crate) enum Command {
     /// Write a run's report.html
     #[command(after_help = "Example: astropt report runs/efigi")]
     Report(ReportArgs),
+    /// Generate spans of objects, such as the rest of an image, with a run's model
+    #[command(after_help = "Examples:\n  astropt generate runs/efigi --prompt 60\n  \
+        astropt generate runs/pairs --given images --make spectra --object J1234+0102")]
+    Generate(GenerateArgs),
     /// Replay recorded answers of the Python program and compare
     #[command(after_help = "Example: astropt verify golden/v1_paper golden/v2_images")]
     Verify(VerifyArgs),
@@ -141,6 +145,47 @@ pub(crate) struct ProbeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// Folder of the run
+    pub(crate) run: PathBuf,
+    /// Modality to generate [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) make: Option<String>,
+    /// Modality to give, may be repeated [default: all others that the object has]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) given: Vec<String>,
+    /// Tokens of the span itself that are given [default: none; half where nothing else is]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) prompt: Option<usize>,
+    /// Id of an object, may be repeated [default: some of the validation split]
+    #[arg(long, value_name = "ID")]
+    pub(crate) object: Vec<String>,
+    /// How many objects, where none is named
+    #[arg(long, default_value_t = 4, conflicts_with = "object")]
+    pub(crate) objects: usize,
+    /// Draw codes from softmax(logits / T); 0 takes the likeliest
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Standard deviation of noise added to continuous tokens, in their units
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.0)]
+    pub(crate) noise: f32,
+    /// Seed of temperature and noise
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Which checkpoint: last, best or a step
+    #[arg(long, default_value = "last")]
+    pub(crate) checkpoint: String,
+    /// File or folder to read instead of the one trained on
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+    /// Folder to write to [default: generated/ in the run's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// Folder of the run
     pub(crate) run: PathBuf,
@@ -172,6 +217,9 @@ pub(crate) enum BenchJob {
     /// Embeddings of random tokens
     #[command(after_help = "Example: astropt bench embed --scale 21M --micro-batch 4")]
     Embed(BenchModelArgs),
+    /// New tokens, with the keys and values of the tokens before them kept
+    #[command(after_help = "Example: astropt bench generate --scale 21M --tokens 1024")]
+    Generate(BenchModelArgs),
     /// Files to tokens, on one core
     #[command(after_help = "Example: astropt bench data DIR")]
     Data(BenchDataArgs),

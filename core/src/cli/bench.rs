@@ -15,7 +15,7 @@ use crate::data::{Batch, Purpose, Row};
 use crate::engine::{Layer, Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
-use crate::recipe::{Request, TrainConfig, resolve};
+use crate::recipe::{Plan, Request, TrainConfig, resolve};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
 /// Steps before the clock starts: caches and thread pools warm up.
@@ -48,39 +48,47 @@ pub(super) fn bench(args: &BenchArgs, output: Output) -> Result<()> {
     match &args.job {
         BenchJob::Train(args) => model("train", args, output),
         BenchJob::Embed(args) => model("embed", args, output),
+        BenchJob::Generate(args) => generate(args, output),
         BenchJob::Data(args) => data(args, output),
     }
 }
 
-fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()> {
-    let plan = resolve(&Request {
+/// The plan whose model is timed.
+fn plan(args: &BenchModelArgs) -> Result<Plan> {
+    if args.steps == 0 || args.micro_batch == 0 || args.tokens == Some(0) {
+        let message = "--steps, --micro-batch and --tokens must be at least 1";
+        return Err(Error::Misuse(message.into()));
+    }
+    resolve(&Request {
         recipe: args.recipe.clone(),
         scale: args.scale.clone(),
         set: args.set.clone(),
         dataless: true,
         data: None,
-    })?;
+    })
+}
+
+fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()> {
+    let plan = plan(args)?;
     let model = plan.model_config()?;
-    if args.steps == 0 || args.micro_batch == 0 || args.tokens == Some(0) {
-        let message = "--steps, --micro-batch and --tokens must be at least 1";
-        return Err(Error::Misuse(message.into()));
-    }
     let purpose = if job == "train" { Purpose::Predict } else { Purpose::Read };
-    let batch = random_batch(&model, args, purpose)?;
+    let batch = Batch::assemble(&random_rows(&model, args, purpose), &model.modalities, purpose)?;
     let chosen = choose(&args.device)?;
     let mut session = chosen.backend.open(chosen.index, &model)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     session.set_recompute(plan.train.recompute);
-    let mut step = || match job {
-        "train" => train_step(session.as_mut(), &batch, &plan.train),
-        _ => session.hidden(&batch, Layer::Block(model.layers - 1)).map(drop),
-    };
-    (0..WARM_UP).try_for_each(|_| step())?;
-    let timed = |_| {
+    let mut step = |_| {
+        // Training's workers hand over batches that they have made.
+        let made = batch.clone();
         let start = Instant::now();
-        step().map(|()| start.elapsed().as_secs_f64())
+        match job {
+            "train" => train_step(session.as_mut(), made, &plan.train)?,
+            _ => drop(session.hidden(&made, Layer::Block(model.layers - 1))?),
+        }
+        Ok(start.elapsed().as_secs_f64())
     };
-    let step_seconds = (0..args.steps).map(timed).collect::<Result<Vec<_>>>()?;
+    (0..WARM_UP).try_for_each(|k| step(k).map(drop))?;
+    let step_seconds = (0..args.steps).map(step).collect::<Result<Vec<_>>>()?;
     let tokens = batch.rows * batch.len;
     let times = ModelTimes {
         job,
@@ -108,7 +116,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     })
 }
 
-fn train_step(session: &mut dyn Session, batch: &Batch, train: &TrainConfig) -> Result<()> {
+fn train_step(session: &mut dyn Session, batch: Batch, train: &TrainConfig) -> Result<()> {
     session.accumulate(batch, 1.0)?;
     let TrainConfig { final_lr: lr, betas, eps, weight_decay, clip, .. } = *train;
     session.step(&StepSettings { lr, betas, eps, weight_decay, clip }).map(drop)
@@ -122,7 +130,7 @@ fn median(values: &[f64]) -> f64 {
 }
 
 /// Rows of random tokens that fill the model's modalities.
-fn random_batch(model: &ModelConfig, args: &BenchModelArgs, purpose: Purpose) -> Result<Batch> {
+fn random_rows(model: &ModelConfig, args: &BenchModelArgs, purpose: Purpose) -> Vec<(String, Row)> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut span = |spec: &TokenSpec| -> Tokens {
         let extra = usize::from(purpose == Purpose::Predict);
@@ -147,13 +155,87 @@ fn random_batch(model: &ModelConfig, args: &BenchModelArgs, purpose: Purpose) ->
         }
         tokens
     };
-    let rows: Vec<(String, Row)> = (0..args.micro_batch)
-        .map(|row| {
-            let spans = model.modalities.iter().map(|(name, spec)| (name.clone(), span(spec)));
-            (format!("random-{row}"), spans.collect())
-        })
-        .collect();
-    Batch::assemble(&rows, &model.modalities, purpose)
+    let rows = (0..args.micro_batch).map(|row| {
+        let spans = model.modalities.iter().map(|(name, spec)| (name.clone(), span(spec)));
+        (format!("random-{row}"), spans.collect())
+    });
+    rows.collect()
+}
+
+#[derive(Serialize)]
+struct GenerateTimes {
+    job: &'static str,
+    recipe: String,
+    scale: Option<String>,
+    backend: &'static str,
+    device: String,
+    rows: usize,
+    tokens: usize,
+    /// Median time of a token of every row, among the first and the last tenth.
+    first_seconds: f64,
+    last_seconds: f64,
+    /// Time to run all tokens again, which is what the last would cost without a cache.
+    again_seconds: f64,
+    tokens_per_second: f64,
+}
+
+/// Every token of some rows predicted and read, one after the other.
+fn generate(args: &BenchModelArgs, output: Output) -> Result<()> {
+    let plan = plan(args)?;
+    let model = plan.model_config()?;
+    let rows = random_rows(&model, args, Purpose::Read);
+    let chosen = choose(&args.device)?;
+    let mut session = chosen.backend.open(chosen.index, &model)?;
+    session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
+    let whole = Batch::assemble(&rows, &model.modalities, Purpose::Read)?;
+    session.hidden(&whole, Layer::Final)?;
+    let start = Instant::now();
+    session.hidden(&whole, Layer::Final)?;
+    let again_seconds = start.elapsed().as_secs_f64();
+
+    let spans = rows.first().map_or(&[][..], |(_, spans)| spans);
+    let places = spans
+        .iter()
+        .enumerate()
+        .flat_map(|(k, (_, span))| (0..span.len).map(move |token| (k, token)));
+    let mut seconds = Vec::new();
+    for (k, token) in places {
+        let newest = |(id, spans): &(String, Row)| {
+            (id.clone(), vec![(spans[k].0.clone(), spans[k].1.slice(token, 1))])
+        };
+        let batch: Vec<_> = rows.iter().map(newest).collect();
+        let start = Instant::now();
+        session.read(&Batch::assemble(&batch, &model.modalities, Purpose::Read)?)?;
+        std::hint::black_box(session.predict_next(&spans[k].0)?);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let tenth = seconds.len().div_ceil(10);
+    let times = GenerateTimes {
+        job: "generate",
+        recipe: plan.name,
+        scale: plan.scale,
+        backend: chosen.name,
+        device: chosen.device,
+        rows: rows.len(),
+        tokens: seconds.len(),
+        first_seconds: median(&seconds[..tenth]),
+        last_seconds: median(&seconds[seconds.len() - tenth..]),
+        again_seconds,
+        tokens_per_second: (rows.len() * seconds.len()) as f64 / seconds.iter().sum::<f64>(),
+    };
+    output.result(&times, || {
+        format!(
+            "generate {}: {} rows of {} tokens, {:.2} ms a token at first, {:.2} ms at last \
+             (running all again: {:.0} ms), {:.0} tokens/s",
+            times.scale.as_deref().unwrap_or(&times.recipe),
+            times.rows,
+            times.tokens,
+            1e3 * times.first_seconds,
+            1e3 * times.last_seconds,
+            1e3 * times.again_seconds,
+            times.tokens_per_second
+        )
+    })
 }
 
 fn data(args: &BenchDataArgs, output: Output) -> Result<()> {

@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod data;
+mod generate;
 mod list;
 mod output;
 mod report;
@@ -44,6 +45,7 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Embed(args) => stages::embed(&args, output)?,
         Command::Probe(args) => stages::probe(&args, output)?,
         Command::Report(args) => stages::report(&args, output)?,
+        Command::Generate(args) => generate::generate(&args, output)?,
         Command::Verify(args) => return verify::verify(&args, output),
         Command::Bench(args) => bench::bench(&args, output)?,
         Command::Tokenise(args) => tokenise::tokenise(&args, output)?,

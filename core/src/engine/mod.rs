@@ -116,7 +116,7 @@ pub trait Session: Send {
     ///
     /// # Errors
     /// When the batch does not fit the model or the device fails.
-    fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<()>;
+    fn accumulate(&mut self, batch: Batch, scale: f32) -> Result<()>;
 
     /// Whether [`accumulate`](Self::accumulate) runs each block a second time in backward
     /// rather than keep its activations: the same gradients with less memory, for about a

@@ -242,8 +242,8 @@ impl<P: Platform> Session for DeviceSession<P> {
         Ok(())
     }
 
-    fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<()> {
-        self.check(batch)?;
+    fn accumulate(&mut self, batch: Batch, scale: f32) -> Result<()> {
+        self.check(&batch)?;
         let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
         let weights = self.weights(true);
         let Differentiation { total, modalities, mut gradients } =
@@ -297,7 +297,7 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
         self.check(batch)?;
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
         let weights = self.weights(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
         let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
@@ -308,7 +308,7 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn predict(&mut self, batch: &Batch) -> Result<StateDict> {
         self.check(batch)?;
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
         let weights = self.weights(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
         let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
@@ -317,7 +317,7 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor> {
         self.check(batch)?;
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
         let weights = self.weights(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, layer);
         let shape = vec![batch.rows, batch.len, self.model.width];
@@ -335,7 +335,7 @@ impl<P: Platform> Session for DeviceSession<P> {
             let message = format!("{} rows cannot go on where {rows} ended", batch.rows);
             return Err(Error::Failed(message));
         }
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
+        let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
         let weights = self.weights(false);
         self.cache.read(&device_batch, &self.model, &weights);
         Ok(())

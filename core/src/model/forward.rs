@@ -70,9 +70,9 @@ enum Places<P: Platform> {
     Continuous(Plain<P, 2>),
 }
 
-fn floats<P: Platform>(data: &[f32], width: usize, device: &Device<P::Backend>) -> Plain<P, 2> {
+fn floats<P: Platform>(data: Vec<f32>, width: usize, device: &Device<P::Backend>) -> Plain<P, 2> {
     let shape = [data.len() / width, width];
-    Tensor::from_data(TensorData::new(data.to_vec(), shape), device)
+    Tensor::from_data(TensorData::new(data, shape), device)
 }
 
 fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P> {
@@ -83,32 +83,29 @@ fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P
 
 impl<P: Platform> DeviceBatch<P> {
     /// Uploads `batch` for `model`.
-    pub(crate) fn new(batch: &Batch, model: &ModelConfig, device: &Device<P::Backend>) -> Self {
-        let parts = batch.parts.iter().map(|(name, part)| {
-            (name.clone(), DevicePart::new(part, batch, &model.modalities[name], device))
+    pub(crate) fn new(batch: Batch, model: &ModelConfig, device: &Device<P::Backend>) -> Self {
+        let Batch { rows, len, parts, .. } = batch;
+        let parts = parts.into_iter().map(|(name, part)| {
+            let part = DevicePart::new(part, len, &model.modalities[&name], device);
+            (name, part)
         });
-        Self {
-            rows: batch.rows,
-            len: batch.len,
-            mask: AttentionMask::causal(),
-            parts: parts.collect(),
-        }
+        Self { rows, len, mask: AttentionMask::causal(), parts: parts.collect() }
     }
 }
 
 impl<P: Platform> DevicePart<P> {
     fn new(
-        part: &Part,
-        batch: &Batch,
+        part: Part,
+        len: usize,
         spec: &crate::tokens::TokenSpec,
         device: &Device<P::Backend>,
     ) -> Self {
-        let inputs = &part.inputs;
+        let inputs = part.inputs;
         let (mut values, mut codes, mut target_values, mut target_codes) = (None, None, None, None);
         match spec.values {
             Values::Continuous { width } => {
-                values = Some(floats::<P>(&inputs.values, width, device));
-                target_values = Some(floats::<P>(&part.target_values, width, device));
+                values = Some(floats::<P>(inputs.values, width, device));
+                target_values = Some(floats::<P>(part.target_values, width, device));
             }
             Values::Codes { .. } => {
                 codes = Some(integers::<P>(&inputs.codes, device));
@@ -117,12 +114,12 @@ impl<P: Platform> DevicePart<P> {
         }
         let places = match spec.positions {
             Positions::Continuous { width } => {
-                Places::Continuous(floats::<P>(&inputs.positions, width, device))
+                Places::Continuous(floats::<P>(inputs.positions, width, device))
             }
             Positions::Index { .. } => {
-                let first_row = &inputs.indices[..batch.len.min(inputs.indices.len())];
+                let first_row = &inputs.indices[..len.min(inputs.indices.len())];
                 let same = part.input_slots.is_none()
-                    && inputs.indices.chunks(batch.len).all(|row| row == first_row);
+                    && inputs.indices.chunks(len).all(|row| row == first_row);
                 if same {
                     Places::SameIndex(integers::<P>(first_row, device))
                 } else {
@@ -134,7 +131,7 @@ impl<P: Platform> DevicePart<P> {
             values,
             codes,
             places,
-            input_slots: part.input_slots.clone(),
+            input_slots: part.input_slots,
             target_values,
             target_codes,
             target_slots: part.target_slots.as_ref().map(|slots| integers::<P>(slots, device)),

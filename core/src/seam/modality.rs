@@ -42,6 +42,18 @@ pub trait Modality: Send + Sync {
     /// When the tokens are not ones this modality makes.
     fn detokenise(&self, tokens: &Tokens) -> Result<Array>;
 
+    /// The inverse of [`tokenise`](Self::tokenise) as an observation without an id: every
+    /// field and label that the tokens tell, under the names they were read from and in
+    /// their own units, such as a spectrum's flux with its wavelengths. Where the tokens hold
+    /// all that was read, tokenising it gives them again. `None`: the modality tells no more
+    /// than [`detokenise`](Self::detokenise) does.
+    ///
+    /// # Errors
+    /// As [`detokenise`](Self::detokenise).
+    fn reconstruct(&self, _tokens: &Tokens) -> Result<Option<Observation>> {
+        Ok(None)
+    }
+
     /// How a person would look at what `tokens` show. `None`: there is no picture of it.
     ///
     /// # Errors

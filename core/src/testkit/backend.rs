@@ -110,8 +110,8 @@ fn check_gradient(session: &mut dyn Session, batch: &Batch, start: &StateDict) -
     let text = |e: crate::Error| e.to_string();
     ensure(session.step(&settings(0.0)).is_err(), || "a step without a gradient is taken".into())?;
     let loss = session.evaluate(batch).map_err(text)?;
-    session.accumulate(batch, 0.5).map_err(text)?;
-    session.accumulate(batch, 0.5).map_err(text)?;
+    session.accumulate(batch.clone(), 0.5).map_err(text)?;
+    session.accumulate(batch.clone(), 0.5).map_err(text)?;
     let gradient = session.gradients().map_err(text)?;
     check_recompute(session, batch, &gradient)?;
     let norm = gradient.values().flat_map(|t| &t.data).map(|g| g * g).sum::<f32>().sqrt();
@@ -152,10 +152,10 @@ fn check_gradient(session: &mut dyn Session, batch: &Batch, start: &StateDict) -
 fn check_recompute(session: &mut dyn Session, batch: &Batch, gradient: &StateDict) -> Check {
     let text = |e: crate::Error| e.to_string();
     session.set_recompute(true);
-    session.accumulate(batch, -1.0).map_err(text)?;
+    session.accumulate(batch.clone(), -1.0).map_err(text)?;
     let left = session.gradients().map_err(text)?;
     session.set_recompute(false);
-    session.accumulate(batch, 1.0).map_err(text)?;
+    session.accumulate(batch.clone(), 1.0).map_err(text)?;
     let largest = |t: &HostTensor| t.data.iter().fold(0.0f32, |most, g| most.max(g.abs()));
     for (name, rest) in &left {
         let (rest, whole) = (largest(rest), largest(&gradient[name]));
@@ -225,7 +225,7 @@ fn check_steps(session: &mut dyn Session, batch: &Batch) -> Result<StateDict, St
     let text = |e: crate::Error| e.to_string();
     let before = session.evaluate(batch).map_err(text)?.total;
     let step = |session: &mut dyn Session| -> Check {
-        session.accumulate(batch, 1.0).map_err(text)?;
+        session.accumulate(batch.clone(), 1.0).map_err(text)?;
         session.step(&settings(1e-3)).map(drop).map_err(text)
     };
     for _ in 0..5 {

@@ -1,17 +1,11 @@
 //! Previews: what the model predicts beside what is there, as a person would look at it.
 
-use image::{Rgb, RgbImage};
-
 use crate::data::{Batch, Dataset, Purpose, Row};
 use crate::engine::{Session, StateDict};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::picture;
 use crate::seam::{Modality, Preview};
 use crate::tokens::{Tokens, Values};
-
-/// Pixels between pictures.
-const GAP: u32 = 4;
-/// Small pictures are enlarged to at least this many pixels.
-const SMALLEST: u32 = 160;
 
 /// Objects to draw, the same at every preview of a run.
 pub(crate) struct PreviewSet {
@@ -50,7 +44,7 @@ impl PreviewSet {
                 rows.push(pictures);
             }
         }
-        if rows.is_empty() { Ok(None) } else { png(&sheet(&rows)).map(Some) }
+        if rows.is_empty() { Ok(None) } else { picture::sheet(&rows).map(Some) }
     }
 }
 
@@ -86,44 +80,4 @@ fn pair(
         (Some(target), Some(predicted)) => Ok(vec![target, predicted]),
         _ => Ok(Vec::new()),
     }
-}
-
-/// Rows of pictures on one sheet.
-fn sheet(rows: &[Vec<Preview>]) -> RgbImage {
-    let scale = |p: &Preview| SMALLEST.div_ceil(p.width.max(1) as u32).max(1);
-    let size = |p: &Preview| (p.width as u32 * scale(p), p.height as u32 * scale(p));
-    let row_width = |row: &Vec<Preview>| row.iter().map(|p| size(p).0 + GAP).sum::<u32>();
-    let row_height = |row: &Vec<Preview>| row.iter().map(|p| size(p).1).max().unwrap_or(0) + GAP;
-    let width = rows.iter().map(row_width).max().unwrap_or(0);
-    let mut out = RgbImage::from_pixel(
-        width.saturating_sub(GAP),
-        rows.iter().map(row_height).sum::<u32>().saturating_sub(GAP),
-        Rgb([255, 255, 255]),
-    );
-    let mut top = 0;
-    for row in rows {
-        let mut left = 0;
-        for picture in row {
-            let (w, h) = size(picture);
-            for y in 0..h {
-                for x in 0..w {
-                    let (sx, sy) = ((x / scale(picture)) as usize, (y / scale(picture)) as usize);
-                    let at = 3 * (sy * picture.width + sx);
-                    let rgb = [picture.rgb[at], picture.rgb[at + 1], picture.rgb[at + 2]];
-                    out.put_pixel(left + x, top + y, Rgb(rgb));
-                }
-            }
-            left += w + GAP;
-        }
-        top += row_height(row);
-    }
-    out
-}
-
-fn png(sheet: &RgbImage) -> Result<Vec<u8>> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    sheet
-        .write_to(&mut bytes, image::ImageFormat::Png)
-        .map_err(|e| Error::Failed(format!("cannot make a preview: {e}")))?;
-    Ok(bytes.into_inner())
 }

@@ -172,8 +172,8 @@ impl<'a> Trainer<'a> {
                 .next()
                 .ok_or_else(|| Error::Failed("the data ended before the last step".into()))??;
             tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
-            self.session.accumulate(&batch, 1.0 / pieces as f32)?;
-            ids.extend(batch.ids);
+            ids.extend_from_slice(&batch.ids);
+            self.session.accumulate(batch, 1.0 / pieces as f32)?;
         }
         let lr = learning_rate(train, self.state.step);
         let report = self.session.step(&StepSettings {

@@ -57,7 +57,7 @@ fn accumulate(
 ) -> Result<StateDict> {
     for micro in 0..schedule.accum {
         let k = (it as usize * schedule.accum as usize + micro as usize) % case.batches();
-        session.accumulate(&case.batch(k)?, 1.0 / schedule.accum as f32)?;
+        session.accumulate(case.batch(k)?, 1.0 / schedule.accum as f32)?;
     }
     if it == 0 { session.gradients() } else { Ok(StateDict::new()) }
 }

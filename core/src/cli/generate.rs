@@ -1,0 +1,237 @@
+//! `astropt generate`: spans of a run's objects as its model would have them.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::args::GenerateArgs;
+use super::output::Output;
+use super::{choose, data};
+use crate::checkpoint::write_bytes;
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::generate::{Files, Sampling, Wanted, Writer, generate as generate_spans};
+use crate::recipe::amend;
+use crate::run::{RunFolder, load_model};
+use crate::tokens::Tokens;
+
+/// Objects read together at most.
+const BATCH: usize = 16;
+
+/// One generated span.
+#[derive(Serialize)]
+struct Generated {
+    id: String,
+    modality: String,
+    given: Vec<String>,
+    /// Tokens of the span that were given.
+    prompt: usize,
+    tokens: usize,
+    /// Mean over generated numbers of the squared difference to the object's own, in the
+    /// units of tokens; for codes the share that differs.
+    error: Option<f64>,
+    #[serde(flatten)]
+    files: Files,
+}
+
+/// `astropt generate`.
+pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
+    super::listen()?;
+    let (folder, _) = RunFolder::open(&args.run)?;
+    let saved = folder.checkpoint(&args.checkpoint)?;
+    let (plan, parameters, _) = load_model(&saved.path)?;
+    let plan = amend(&plan, &[], &[], args.data.as_deref())?;
+    let chosen = choose(&args.device)?;
+    let data = data::open(&plan)?;
+    let modality = made(args, &data)?;
+    let sampling = sampling(args)?;
+
+    let objects = objects(args, &data)?;
+    let mut wanted = Vec::new();
+    for &index in &objects {
+        wanted.extend(want(args, &data, &modality, index)?);
+    }
+    if wanted.is_empty() {
+        let message = format!("none of these {} objects can be used", objects.len());
+        return Err(Error::Failed(message));
+    }
+    let longest = wanted.iter().map(|w| w.span.len).max().unwrap_or(0);
+    let alone = wanted.iter().all(|w| w.given.is_empty());
+    let prompt = args.prompt.unwrap_or(if alone { longest.div_ceil(2) } else { 0 });
+    if prompt >= longest {
+        return Err(Error::Misuse(format!(
+            "--prompt {prompt}: the longest span has {longest} tokens, nothing is left to generate"
+        )));
+    }
+    let mut session = chosen.backend.open(chosen.index, data.model())?;
+    let misfit = |e| Error::file(&saved.path, format!("does not fit its own plan: {e}"));
+    session.set_parameters(&parameters).map_err(misfit)?;
+    let start = Instant::now();
+    let spans = generate_spans(session.as_mut(), &wanted, &modality, prompt, BATCH, sampling)?;
+    let seconds = start.elapsed().as_secs_f64();
+
+    let out = args.out.clone().unwrap_or_else(|| folder.path().join("generated"));
+    std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
+    let generated = write(&data, &modality, &wanted, &spans, prompt, &out)?;
+    let text = serde_json::to_string_pretty(&generated)
+        .map_err(|e| Error::Failed(format!("cannot describe what was generated: {e}")))?;
+    write_bytes(out.join("generated.json"), text.as_bytes())?;
+    for one in &generated {
+        output.result(one, || describe(one))?;
+    }
+    let tokens: usize = generated.iter().map(|g| g.tokens - g.prompt.min(g.tokens)).sum();
+    crate::progress::say(&format!(
+        "{tokens} tokens, {:.2} ms each; files are in {}",
+        1e3 * seconds / tokens.max(1) as f64,
+        out.display()
+    ));
+    Ok(())
+}
+
+/// The modality to generate: the one asked for, or the only one.
+fn made(args: &GenerateArgs, data: &Dataset) -> Result<String> {
+    let names: Vec<&String> = data.modalities().keys().collect();
+    let known = |name: &String| -> Result<()> {
+        if names.contains(&name) {
+            return Ok(());
+        }
+        let list = names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
+        Err(Error::Misuse(format!("the run has no modality {name:?}; it has {list}")))
+    };
+    args.given.iter().try_for_each(known)?;
+    match (&args.make, &names[..]) {
+        (Some(name), _) => {
+            known(name)?;
+            if args.given.contains(name) {
+                let message = format!("{name} cannot be given and made; see --prompt");
+                return Err(Error::Misuse(message));
+            }
+            Ok(name.clone())
+        }
+        (None, [only]) => Ok((*only).clone()),
+        (None, _) => Err(Error::Misuse(format!(
+            "--make NAME is needed: the run has {}",
+            names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+fn sampling(args: &GenerateArgs) -> Result<Sampling> {
+    for (name, value) in [("--temperature", args.temperature), ("--noise", args.noise)] {
+        if !(value.is_finite() && value >= 0.0) {
+            return Err(Error::Misuse(format!("{name} {value}: must be 0 or more")));
+        }
+    }
+    Ok(Sampling { temperature: args.temperature, noise: args.noise, seed: args.seed })
+}
+
+/// Indices of the objects asked for, or some of the validation split.
+fn objects(args: &GenerateArgs, data: &Dataset) -> Result<Vec<u32>> {
+    if args.object.is_empty() {
+        let sample = data.sample(Split::Validation, args.objects);
+        let sample =
+            if sample.is_empty() { data.sample(Split::Train, args.objects) } else { sample };
+        return Ok(sample);
+    }
+    let find = |id: &String| {
+        let found = (0..data.len() as u32).find(|&index| data.id(index) == *id);
+        found.ok_or_else(|| {
+            Error::Misuse(format!("--object {id}: no object of the data has this id"))
+        })
+    };
+    args.object.iter().map(find).collect()
+}
+
+/// What is given of object `index`, and the span to replace; `None` when the object cannot
+/// be read or lacks what is asked for.
+fn want(args: &GenerateArgs, data: &Dataset, modality: &str, index: u32) -> Result<Option<Wanted>> {
+    let Some((observation, row)) = data.read(index)? else {
+        if args.object.is_empty() {
+            return Ok(None);
+        }
+        let id = data.id(index);
+        let why = data.rejected().remove(&id).unwrap_or_else(|| "it cannot be read".into());
+        return Err(Error::object(id, why));
+    };
+    let id = observation.id;
+    let has = |name: &str| row.iter().any(|(n, _)| n == name);
+    if let Some(lacking) = args.given.iter().find(|name| !has(name)) {
+        if args.object.is_empty() {
+            return Ok(None);
+        }
+        return Err(Error::object(id, format!("it has no {lacking}")));
+    }
+    let span = row.iter().find(|(name, _)| name == modality).map(|(_, span)| span.clone());
+    let Some(span) = span else {
+        if args.object.is_empty() {
+            return Ok(None);
+        }
+        let message = format!(
+            "it has no {modality}, whose number of tokens and positions are \
+                               those to generate"
+        );
+        return Err(Error::object(id, message));
+    };
+    let asked = |name: &String| args.given.is_empty() || args.given.contains(name);
+    let given = row.into_iter().filter(|(name, _)| name != modality && asked(name)).collect();
+    Ok(Some(Wanted { id, given, span }))
+}
+
+fn write(
+    data: &Dataset,
+    modality: &str,
+    wanted: &[Wanted],
+    spans: &[Tokens],
+    prompt: usize,
+    out: &Path,
+) -> Result<Vec<Generated>> {
+    let mut writer = Writer::new(data.modalities()[modality].as_ref(), out);
+    let mut generated = Vec::new();
+    for (place, (wanted, span)) in wanted.iter().zip(spans).enumerate() {
+        let stem = file_stem(place, &wanted.id);
+        let files = writer.write(&wanted.id, &stem, span, Some(&wanted.span))?;
+        generated.push(Generated {
+            id: wanted.id.clone(),
+            modality: modality.to_owned(),
+            given: wanted.given.iter().map(|(name, _)| name.clone()).collect(),
+            prompt: prompt.min(span.len),
+            tokens: span.len,
+            error: difference(span, &wanted.span, prompt),
+            files,
+        });
+    }
+    writer.finish()?;
+    Ok(generated)
+}
+
+/// A name for the files of object number `place`, whatever its id holds.
+fn file_stem(place: usize, id: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let id: String = id.chars().take(80).map(plain).collect();
+    format!("{place:04}-{id}")
+}
+
+/// See [`Generated::error`].
+fn difference(generated: &Tokens, own: &Tokens, prompt: usize) -> Option<f64> {
+    let left = generated.len.checked_sub(prompt).filter(|&n| n > 0)?;
+    let [generated, own] = [generated, own].map(|tokens| tokens.slice(prompt, left));
+    let codes = generated.codes.iter().zip(&own.codes).map(|(a, b)| f64::from(u8::from(a != b)));
+    let values = generated.values.iter().zip(&own.values).map(|(a, b)| f64::from(a - b).powi(2));
+    let all: Vec<f64> = codes.chain(values).collect();
+    Some(all.iter().sum::<f64>() / all.len().max(1) as f64)
+}
+
+fn describe(one: &Generated) -> String {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+    let files = [&one.files.picture, &one.files.table, &one.files.array];
+    let files: Vec<String> = files.into_iter().filter_map(path).collect();
+    format!(
+        "{}: {} {} tokens after {} given: {}",
+        one.id,
+        one.tokens - one.prompt,
+        one.modality,
+        if one.given.is_empty() { one.prompt.to_string() } else { one.given.join(", ") },
+        files.join(", ")
+    )
+}

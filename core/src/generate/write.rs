@@ -1,0 +1,132 @@
+//! Generated spans as files in the modality's own units.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::write_bytes;
+use crate::embed::NpySink;
+use crate::error::{Error, Result};
+use crate::observation::{Array, Label, Observation};
+use crate::picture;
+use crate::seam::Modality;
+use crate::tokens::Tokens;
+
+/// What was written for one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Files {
+    /// Picture of the generated span, beside the object's own where it has one.
+    pub picture: Option<PathBuf>,
+    /// Columns of numbers with their units.
+    pub table: Option<PathBuf>,
+    /// The arrays of all objects as NumPy reads them, one after the other.
+    pub array: Option<PathBuf>,
+}
+
+/// Writes generated spans of one modality into a folder: a PNG per object where the
+/// modality has a picture, and either a CSV per object, of what the tokens tell as columns,
+/// or one `generated.npy` with the arrays of all objects.
+pub struct Writer<'a> {
+    modality: &'a dyn Modality,
+    folder: PathBuf,
+    arrays: Option<(NpySink, Vec<usize>)>,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes spans of `modality` into `folder`, which must exist.
+    pub fn new(modality: &'a dyn Modality, folder: &Path) -> Self {
+        Self { modality, folder: folder.to_owned(), arrays: None }
+    }
+
+    /// Writes the `generated` tokens of the object `id` beside its `own`, to files that
+    /// begin with `stem`.
+    ///
+    /// # Errors
+    /// When the tokens are not the modality's, or a file cannot be written.
+    pub fn write(
+        &mut self,
+        id: &str,
+        stem: &str,
+        generated: &Tokens,
+        own: Option<&Tokens>,
+    ) -> Result<Files> {
+        let mut files = Files::default();
+        if let Some(picture) = self.modality.preview(generated)? {
+            let own = own.map(|own| self.modality.preview(own)).transpose()?.flatten();
+            let path = self.folder.join(format!("{stem}.png"));
+            let row: Vec<_> = std::iter::once(picture).chain(own).collect();
+            write_bytes(&path, &picture::sheet(&[row])?)?;
+            files.picture = Some(path);
+        }
+        if let Some(columns) = self.modality.reconstruct(generated)?.as_ref().and_then(columns) {
+            let path = self.folder.join(format!("{stem}.csv"));
+            write_bytes(&path, &csv(&columns)?)?;
+            files.table = Some(path);
+        } else {
+            files.array = Some(self.append(id, &self.modality.detokenise(generated)?)?);
+        }
+        Ok(files)
+    }
+
+    fn append(&mut self, id: &str, array: &Array) -> Result<PathBuf> {
+        let path = self.folder.join("generated.npy");
+        let (sink, shape) = match &mut self.arrays {
+            Some(arrays) => arrays,
+            None => {
+                let sink = NpySink::create(&path, &array.shape)?;
+                self.arrays.insert((sink, array.shape.clone()))
+            }
+        };
+        if *shape != array.shape {
+            let message = format!("its shape is {:?}, the others' {shape:?}", array.shape);
+            return Err(Error::object(id, message));
+        }
+        sink.write(&[id.to_owned()], &array.data.to_f32())?;
+        Ok(path)
+    }
+
+    /// Ends the file of arrays, if there is one.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(self) -> Result<()> {
+        self.arrays.map_or(Ok(()), |(sink, _)| sink.finish())
+    }
+}
+
+/// A heading and its cells.
+type Column = (String, Vec<String>);
+
+/// The observation as columns of equal length: its one-dimensional fields, or else its
+/// labels as one line. `None` when neither is all there is.
+fn columns(observation: &Observation) -> Option<Vec<Column>> {
+    let mut columns = Vec::new();
+    for (name, field) in &observation.fields {
+        let [_] = field.array.shape[..] else { return None };
+        let heading = match &field.unit {
+            Some(unit) => format!("{name} [{unit}]"),
+            None => name.clone(),
+        };
+        let cells = field.array.data.to_f64().iter().map(f64::to_string).collect();
+        columns.push((heading, cells));
+    }
+    if columns.is_empty() {
+        columns.extend(observation.labels.iter().map(|(name, label)| {
+            let cell = match label {
+                Label::Number(number) => number.to_string(),
+                Label::Text(text) => text.clone(),
+            };
+            (name.clone(), vec![cell])
+        }));
+    }
+    let len = columns.first()?.1.len();
+    columns.iter().all(|(_, cells)| cells.len() == len).then_some(columns)
+}
+
+fn csv(columns: &[Column]) -> Result<Vec<u8>> {
+    let failed = |e: csv::Error| Error::Failed(format!("cannot make a table: {e}"));
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record(columns.iter().map(|(heading, _)| heading)).map_err(failed)?;
+    for line in 0..columns.first().map_or(0, |(_, cells)| cells.len()) {
+        table.write_record(columns.iter().map(|(_, cells)| &cells[line])).map_err(failed)?;
+    }
+    table.into_inner().map_err(|e| Error::Failed(format!("cannot make a table: {e}")))
+}

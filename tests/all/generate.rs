@@ -1,0 +1,50 @@
+//! `astropt generate` on a small run.
+
+use astropt_tests::{fails, succeeds};
+
+use crate::run::small;
+
+#[test]
+fn spans_are_generated_and_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(at, &small("pretrain", "r", &[]));
+    let text = succeeds(at, &["generate", "r", "--objects", "3", "--prompt", "5", "--json"]);
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 3);
+    for line in &lines {
+        assert_eq!(line["prompt"], 5);
+        assert!(line["error"].as_f64().expect("a number") > 0.0);
+        let picture = line["picture"].as_str().expect("a picture");
+        let size = image::image_dimensions(at.join(picture)).expect("a PNG");
+        assert!(size.0 > size.1, "the generated and its own side by side: {size:?}");
+    }
+    let array = std::fs::read(at.join("r/generated/generated.npy")).expect("arrays");
+    assert!(String::from_utf8_lossy(&array[..128]).contains("'shape': (3, "));
+    let ids = std::fs::read_to_string(at.join("r/generated/generated.ids.txt")).expect("ids");
+    let listed: Vec<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
+    assert_eq!(ids.lines().collect::<Vec<_>>(), listed);
+
+    // The same again, and for one of the objects alone.
+    let again = succeeds(at, &["generate", "r", "--object", listed[1], "--prompt", "5", "--json"]);
+    let again: serde_json::Value = serde_json::from_str(again.trim()).expect("JSON");
+    assert_eq!(again["error"], lines[1]["error"]);
+
+    let noisy = ["generate", "r", "--objects", "1", "--noise", "0.5", "--seed", "1", "--json"];
+    let first: serde_json::Value = serde_json::from_str(succeeds(at, &noisy).trim()).expect("JSON");
+    assert!(first["error"] != lines[0]["error"]);
+
+    for (arguments, code, said) in [
+        (&["--prompt", "0"][..], 1, "nothing is given"),
+        (&["--prompt", "100000"], 2, "nothing is left"),
+        (&["--make", "spectra"], 2, "no modality \"spectra\""),
+        (&["--object", "nobody"], 2, "no object of the data has this id"),
+        (&["--noise=-1"], 2, "must be 0 or more"),
+    ] {
+        let mut command = vec!["generate", "r"];
+        command.extend(arguments);
+        let error = fails(at, &command, code);
+        assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+}
