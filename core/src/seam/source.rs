@@ -84,7 +84,9 @@ pub trait Source: Send + Sync {
 
     /// Objects that will be read before long, the nearest first: a source that fetches files
     /// may begin with theirs. Returns at once.
-    fn expect(&self, _upcoming: &[u32]) {}
+    fn expect(&self, _upcoming: &[u32]) {
+        // Files that are here need no time.
+    }
 
     /// Reads object `index`. Called from several threads at once; a pure function.
     ///

@@ -183,7 +183,7 @@ fn what_cannot_be_read_says_why_and_where() {
         ("path = ''\nsplit = 'train'", "no shard of the split \"train\""),
         ("path = ''\nfields = { x = 'image' }", "(`fields.x`): it has flux, twice, holes"),
         ("path = ''\nfields = { x = 'holes' }", "of the type Utf8"),
-        ("path = ''\nfields = {}", "source.fields is empty"),
+        ("path = ''\nfields = {}", "`fields` is empty"),
         ("path = ''\nlabels = ['flux']", "no numbers, truth values or texts"),
         ("path = ''\nlabels = ['z']", "no column \"z\" (`labels`)"),
         ("path = ''\nlabels = ['twice', 'twice']", "twice"),

@@ -88,12 +88,8 @@ fn main_branch() -> String {
 #[typetag::serde(name = "hub")]
 impl SourceConfig for HubConfig {
     fn check(&self) -> Result<()> {
-        if !address::is_repo(&self.repo) {
-            let message = format!("source.repo is {:?}; a dataset is owner/name", self.repo);
-            return Err(Error::Misuse(message));
-        }
         if !address::is_safe(&self.revision) {
-            let message = format!("source.revision is {:?}, no branch or commit", self.revision);
+            let message = format!("`revision` is {:?}, no branch or commit", self.revision);
             return Err(Error::Misuse(message));
         }
         self.columns().check()
@@ -122,6 +118,11 @@ impl HubConfig {
     /// Opens the source in these surroundings.
     fn open_in(&self, environment: Environment, first_wait: Duration) -> Result<Table> {
         self.check()?;
+        // Only now: a recipe may leave it to --data.
+        if !address::is_repo(&self.repo) {
+            let message = format!("source.repo is {:?}; a dataset is owner/name", self.repo);
+            return Err(Error::Misuse(message));
+        }
         let choice = Choice {
             repo: &self.repo,
             revision: &self.revision,

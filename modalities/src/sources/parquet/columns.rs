@@ -51,14 +51,14 @@ impl Columns {
     pub(crate) fn check(&self) -> Result<()> {
         if self.fields.as_ref().is_some_and(BTreeMap::is_empty) {
             return Err(Error::Misuse(
-                "source.fields is empty: an object needs at least one field; name a column, or \
+                "`fields` is empty: an object needs at least one field; name a column, or \
                  leave the key out"
                     .into(),
             ));
         }
         for (i, name) in self.labels.iter().flatten().enumerate() {
             if self.labels.as_ref().is_some_and(|all| all[..i].contains(name)) {
-                return Err(Error::Misuse(format!("source.labels names {name:?} twice")));
+                return Err(Error::Misuse(format!("`labels` names {name:?} twice")));
             }
         }
         Ok(())

@@ -2,6 +2,8 @@
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
 
+use crate::sources::tabular;
+
 /// A column found in a schema.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Found {
@@ -27,9 +29,6 @@ pub(super) enum Kind {
     /// Neither.
     Other,
 }
-
-/// Keys under which a file's schema may state the unit of a column.
-const UNIT_KEYS: [&str; 4] = ["unit", "units", "UNIT", "Unit"];
 
 /// The column `name`: dots step into structs, also into structs in lists. A column of that
 /// very name goes first.
@@ -155,19 +154,12 @@ pub(super) fn unit(schema: &Schema, path: &[String]) -> Option<String> {
 }
 
 fn stated(field: &Field) -> Option<String> {
-    let on = |field: &Field| {
-        UNIT_KEYS
-            .iter()
-            .find_map(|key| field.metadata().get(*key))
-            .map(|unit| unit.trim().to_owned())
-    };
-    let of_item = || match field.data_type() {
+    tabular::unit(field).or_else(|| match field.data_type() {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             stated(item)
         }
         _ => None,
-    };
-    on(field).filter(|unit| !unit.is_empty()).or_else(of_item)
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use astropt_core::{Error, Result};
 
 pub(crate) use cell::{Cell, cell};
 use parquet::ParquetFile;
+pub(crate) use parquet::unit;
 
 use super::fits;
 

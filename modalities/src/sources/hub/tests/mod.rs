@@ -249,6 +249,10 @@ fn what_the_hub_refuses_is_said_without_the_token() {
         assert_eq!(server.requests().len(), 1, "asking again does not help");
     }
     let (server, cache) = hub();
+    let mut elsewhere = config("");
+    elsewhere.repo = "../etc".into();
+    let refused = elsewhere.open_in(environment(&server, &cache, &[]), Duration::ZERO);
+    assert!(matches!(refused.map(drop), Err(Error::Misuse(_))));
     let mut missing = config("");
     missing.split = Some("validation".into());
     let environment = environment(&server, &cache, &[]);

@@ -190,28 +190,9 @@ impl Server {
             let last = to.saturating_sub(1);
             headers.push(format!("Content-Range: bytes {from}-{last}/{}", file.len()));
         }
-        let mut sent = if request.head { 0 } else { body.len() };
-        match fault {
-            Some(Fault::Status(code, after)) => {
-                (status, body) = (code, b"no".to_vec());
-                sent = 2;
-                headers.extend(after.map(|seconds| format!("Retry-After: {seconds}")));
-            }
-            Some(Fault::Cut(after)) => sent = after.min(sent),
-            Some(Fault::Flip(place)) if !body.is_empty() => {
-                let place = place % body.len();
-                body[place] ^= 4;
-            }
-            Some(Fault::Redirect(to)) => {
-                status = 302;
-                headers.push(format!("Location: {to}"));
-            }
-            Some(Fault::Longer) => {
-                body.extend_from_slice(b"more");
-                sent = body.len();
-            }
-            _ => {}
-        }
+        let mut answer = Answer { status, headers, body };
+        let sent = answer.spoil(fault, request.head);
+        let Answer { status, headers, body } = answer;
         let head = format!(
             "HTTP/1.1 {status} so\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n",
             body.len(),
@@ -260,5 +241,41 @@ impl Server {
         });
         let folder = serde_json::json!({ "type": "directory", "path": "data", "oid": "" });
         [readme, folder].into_iter().chain(entries.into_values()).collect()
+    }
+}
+
+/// What is sent.
+struct Answer {
+    status: u16,
+    headers: Vec<String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// Makes it go wrong; hands back how many bytes of the body are sent.
+    fn spoil(&mut self, fault: Option<Fault>, head: bool) -> usize {
+        let mut sent = if head { 0 } else { self.body.len() };
+        match fault {
+            Some(Fault::Status(code, after)) => {
+                (self.status, self.body) = (code, b"no".to_vec());
+                sent = 2;
+                self.headers.extend(after.map(|seconds| format!("Retry-After: {seconds}")));
+            }
+            Some(Fault::Cut(after)) => sent = after.min(sent),
+            Some(Fault::Flip(place)) if !self.body.is_empty() => {
+                let place = place % self.body.len();
+                self.body[place] ^= 4;
+            }
+            Some(Fault::Redirect(to)) => {
+                self.status = 302;
+                self.headers.push(format!("Location: {to}"));
+            }
+            Some(Fault::Longer) => {
+                self.body.extend_from_slice(b"more");
+                sent = self.body.len();
+            }
+            _ => {}
+        }
+        sent
     }
 }
