@@ -40,6 +40,8 @@ fn session(width: usize, token: usize) -> Box<dyn Session> {
         width,
         tokeniser: Tokeniser::Aim,
         modalities: BTreeMap::from([("images".to_owned(), spec)]),
+        mask_token: false,
+        delimiters: false,
     };
     let mut session = astropt_cpu::Cpu.open(0, &model).unwrap();
     let parameters = model.parameters().into_iter().map(|p| {

@@ -1,6 +1,8 @@
 //! Tokens: what a modality makes of an observation, and the description of them that the
 //! model is built from.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -105,20 +107,27 @@ impl Tokens {
         self.len = len;
     }
 
+    /// What belongs to the tokens `range` in `all`, one of these tokens' buffers.
+    pub(crate) fn part<'a, T>(&self, all: &'a [T], range: &Range<usize>) -> &'a [T] {
+        let width = all.len() / self.len.max(1);
+        &all[range.start * width..range.end * width]
+    }
+
+    /// Appends tokens `range` of `more`, which must be there.
+    pub fn extend(&mut self, more: &Self, range: Range<usize>) {
+        self.len += range.len();
+        self.values.extend_from_slice(more.part(&more.values, &range));
+        self.codes.extend_from_slice(more.part(&more.codes, &range));
+        self.indices.extend_from_slice(more.part(&more.indices, &range));
+        self.positions.extend_from_slice(more.part(&more.positions, &range));
+        self.affine.extend_from_slice(more.part(&more.affine, &range));
+    }
+
     /// Tokens `first..first + len`, which must be there.
     pub fn slice(&self, first: usize, len: usize) -> Self {
-        fn cut<T: Clone>(all: &[T], tokens: usize, first: usize, len: usize) -> Vec<T> {
-            let width = all.len() / tokens.max(1);
-            all[first * width..(first + len) * width].to_vec()
-        }
-        Self {
-            len,
-            values: cut(&self.values, self.len, first, len),
-            codes: cut(&self.codes, self.len, first, len),
-            indices: cut(&self.indices, self.len, first, len),
-            positions: cut(&self.positions, self.len, first, len),
-            affine: cut(&self.affine, self.len, first, len),
-        }
+        let mut out = Self::default();
+        out.extend(self, first..first + len);
+        out
     }
 
     /// Checks that the buffers agree with `spec` and hold only finite numbers.

@@ -41,6 +41,8 @@ fn model(tokeniser: Tokeniser) -> ModelConfig {
         heads: 3,
         width: 24,
         tokeniser,
+        mask_token: false,
+        delimiters: false,
         modalities: BTreeMap::from([
             ("images".to_owned(), spec(Values::Continuous { width: 20 }, index)),
             (

@@ -230,7 +230,15 @@ pub fn model_config(configuration: &serde_json::Value) -> std::result::Result<Mo
         }
     };
     let (layers, heads, width) = (args.n_layer, args.n_head, args.n_embd);
-    let model = ModelConfig { layers, heads, width, tokeniser, modalities };
+    let model = ModelConfig {
+        layers,
+        heads,
+        width,
+        tokeniser,
+        modalities,
+        mask_token: false,
+        delimiters: false,
+    };
     model.check().map_err(|e| e.to_string())?;
     if layers > MAX_LAYERS {
         return Err(format!("claims {layers} layers; at most {MAX_LAYERS} are believed"));

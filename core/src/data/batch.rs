@@ -1,11 +1,14 @@
-//! Token streams: objects' spans chained into rows, rows into a batch.
+//! Token streams: objects' spans chained into sequences, sequences into the rows of a batch.
 //!
-//! The token at position i of a row predicts the token at i + 1, whatever modality that
+//! The token at position i of a sequence predicts the token at i + 1, whatever modality that
 //! is, through that modality's decoder: the last token of one span prompts the first of
-//! the next, and the last token of a row predicts nothing.
+//! the next, and the last token of a sequence predicts nothing. Where tokens are masked
+//! each is predicted at its own place.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use super::sequence::{Sequence, Task};
 use crate::error::{Error, Result};
 use crate::tokens::{TokenSpec, Tokens};
 
@@ -17,12 +20,29 @@ pub type Row = Vec<(String, Tokens)>;
 pub struct Batch {
     /// Number of rows, B.
     pub rows: usize,
-    /// Tokens per row, T; shorter rows are padded at their end.
+    /// Slots per row, T; shorter rows are padded at their end.
     pub len: usize,
     /// Inputs and targets by modality, in alphabetical order.
     pub parts: BTreeMap<String, Part>,
-    /// Ids of the objects, one per row.
+    /// Ids of the objects, row after row.
     pub ids: Vec<String>,
+    /// Slots of delimiters, and which: 2k begins a span of modality k (in alphabetical
+    /// order), 2k + 1 ends it.
+    pub delimiters: Vec<(u32, u32)>,
+    /// Which slots see which.
+    pub sight: Sight,
+}
+
+/// Which slots of a row see which.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// A slot sees those after it too.
+    pub full: bool,
+    /// `[B T]` number of the sequence in each slot, 0 in padding: slots see only their own.
+    /// `None`: a row is one sequence, and padding is out of sight.
+    pub documents: Option<Vec<u32>>,
+    /// `[B T]`: each slot also sees its row's first so many slots.
+    pub reach: Option<Vec<u32>>,
 }
 
 /// The tokens of one modality in a batch.
@@ -33,8 +53,12 @@ pub struct Part {
     /// Where in the B x T grid (row·T + position) each input stands. `None`: input k is
     /// at slot k and the grid is full.
     pub input_slots: Option<Vec<u32>>,
+    /// For each input whether the model sees a mask in its place. Empty: none is masked.
+    pub masked: Vec<bool>,
     /// Number of tokens to predict.
     pub targets: usize,
+    /// `[targets]` the place of each target within its span.
+    pub target_tokens: Vec<u32>,
     /// `[targets, width]` values to predict; empty for codes.
     pub target_values: Vec<f32>,
     /// `[targets]` codes to predict; empty for continuous values.
@@ -44,7 +68,7 @@ pub struct Part {
     pub target_slots: Option<Vec<u32>>,
 }
 
-/// What a batch is for.
+/// What a batch of plain rows is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Next-token prediction: the last token of a row is a target and no input.
@@ -53,95 +77,59 @@ pub enum Purpose {
     Read,
 }
 
+/// How sequences become batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Assembly<'a> {
+    /// The tokens of every modality that may occur.
+    pub specs: &'a BTreeMap<String, TokenSpec>,
+    /// Whether learned tokens begin and end the spans.
+    pub delimiters: bool,
+    /// Whether tokens see those after them where nothing else is said ([`Task::Read`],
+    /// [`Task::Masked`]).
+    pub full: bool,
+    /// Slots of a row, where several sequences may share one.
+    pub row_length: Option<usize>,
+}
+
 impl Batch {
-    /// Chains `rows` (with their objects' ids) into a batch. `specs` describes the tokens
-    /// of every modality that may occur.
+    /// Chains `rows` (with their objects' ids), one to a row, without delimiters and with
+    /// causal attention. `specs` describes the tokens of every modality that may occur.
     ///
     /// # Errors
-    /// When a span does not fit its specification, or a row is too short to predict.
+    /// As [`Assembly::batch`].
     pub fn assemble(
         rows: &[(String, Row)],
         specs: &BTreeMap<String, TokenSpec>,
         purpose: Purpose,
     ) -> Result<Self> {
-        let drop_last = usize::from(purpose == Purpose::Predict);
-        let lengths: Vec<usize> = rows
-            .iter()
-            .map(|(_, spans)| spans.iter().map(|(_, tokens)| tokens.len).sum())
-            .collect();
-        for ((id, _), &length) in rows.iter().zip(&lengths) {
-            if length <= drop_last {
-                return Err(Error::object(
-                    id,
-                    format!("{length} tokens, at least {} needed", drop_last + 1),
-                ));
-            }
-        }
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut batch = Self {
-            rows: rows.len(),
-            len: longest.saturating_sub(drop_last),
-            parts: BTreeMap::new(),
-            ids: rows.iter().map(|(id, _)| id.clone()).collect(),
+        let task = || match purpose {
+            Purpose::Predict => Task::Next,
+            Purpose::Read => Task::Read,
         };
-        for (row, (id, spans)) in rows.iter().enumerate() {
-            let mut at = 0;
-            for (name, tokens) in spans {
-                let spec = specs.get(name).ok_or_else(|| {
-                    Error::object(id, format!("the model has no modality {name:?}"))
-                })?;
-                tokens
-                    .check(spec)
-                    .map_err(|e| Error::object(id, format!("modality {name}: {e}")))?;
-                let last_of_row = at + tokens.len == lengths[row];
-                let inputs = tokens.len - if last_of_row { drop_last } else { 0 };
-                batch.push(name, spec, tokens, row, at, inputs, purpose);
-                at += tokens.len;
-            }
-        }
-        batch.drop_identity_slots();
-        Ok(batch)
+        let sequences: Vec<_> =
+            rows.iter().map(|(id, spans)| Sequence { id, spans, task: task() }).collect();
+        let assembly = Assembly { specs, delimiters: false, full: false, row_length: None };
+        assembly.batch(&sequences)
     }
 
-    #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename them
-    fn push(
-        &mut self,
-        name: &str,
-        spec: &TokenSpec,
-        tokens: &Tokens,
-        row: usize,
-        at: usize,
-        inputs: usize,
-        purpose: Purpose,
-    ) {
-        let first_slot = row * self.len + at;
-        let part = self.parts.entry(name.to_owned()).or_insert_with(|| Part {
-            input_slots: Some(Vec::new()),
-            target_slots: Some(Vec::new()),
-            ..Part::default()
-        });
-        let take = |all: &[f32], count: usize| -> usize { all.len() / tokens.len * count };
-        part.inputs.len += inputs;
-        part.inputs.values.extend_from_slice(&tokens.values[..take(&tokens.values, inputs)]);
-        part.inputs.codes.extend(tokens.codes.iter().take(inputs));
-        part.inputs.indices.extend(tokens.indices.iter().take(inputs));
-        part.inputs
-            .positions
-            .extend_from_slice(&tokens.positions[..take(&tokens.positions, inputs)]);
-        let slots = first_slot..first_slot + inputs;
-        part.input_slots.get_or_insert_default().extend(slots.map(|s| s as u32));
+    /// Number of slots, rows times slots per row, padding included.
+    pub fn slots(&self) -> usize {
+        self.rows * self.len
+    }
 
-        if purpose == Purpose::Predict {
-            // The first token of a row is predicted by nothing.
-            let skip = usize::from(at == 0);
-            part.targets += tokens.len - skip;
-            let from = take(&tokens.values, skip);
-            part.target_values.extend_from_slice(&tokens.values[from..]);
-            part.target_codes.extend(tokens.codes.iter().skip(skip));
-            let slots = first_slot + skip - 1..first_slot + tokens.len - 1;
-            part.target_slots.get_or_insert_default().extend(slots.map(|s| s as u32));
+    /// For each row the slots within it that hold tokens, ascending; delimiters and padding
+    /// left out.
+    pub fn token_slots(&self) -> Vec<Vec<usize>> {
+        let mut out = vec![Vec::new(); self.rows];
+        for part in self.parts.values() {
+            let all = 0..part.inputs.len as u32;
+            let slots = part.input_slots.clone().unwrap_or_else(|| all.collect());
+            for slot in slots.into_iter().map(|slot| slot as usize) {
+                out[slot / self.len].push(slot % self.len);
+            }
         }
-        debug_assert!(spec.max_tokens >= tokens.len);
+        out.iter_mut().for_each(|row| row.sort_unstable());
+        out
     }
 
     /// One modality that fills the grid needs no gathering: says so with `None`.
@@ -161,10 +149,199 @@ impl Batch {
             }
         }
     }
+}
 
-    /// Number of slots, rows times tokens per row, padding included.
-    pub fn slots(&self) -> usize {
-        self.rows * self.len
+/// Where a sequence goes.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    row: usize,
+    /// First slot within the row.
+    start: usize,
+    /// Slots it takes.
+    slots: usize,
+}
+
+impl Assembly<'_> {
+    /// Chains `sequences` into a batch. Those that share rows are packed longest first, so
+    /// the ids of the batch may come in another order.
+    ///
+    /// # Errors
+    /// When a span does not fit its specification, a sequence is too short to predict
+    /// anything, or longer than a packed row.
+    pub fn batch(&self, sequences: &[Sequence<'_>]) -> Result<Batch> {
+        let mut places = self.places(sequences)?;
+        places.sort_by_key(|(_, place)| (place.row, place.start));
+        let mut batch = Batch {
+            rows: places.last().map_or(0, |(_, place)| place.row + 1),
+            len: places.iter().map(|(_, place)| place.start + place.slots).max().unwrap_or(0),
+            ids: places.iter().map(|&(k, _)| sequences[k].id.to_owned()).collect(),
+            sight: Sight { full: self.full, ..Sight::default() },
+            ..Batch::default()
+        };
+        for &(k, place) in &places {
+            self.push(&mut batch, &sequences[k], place)?;
+        }
+        self.look(&mut batch, sequences, &places);
+        batch.drop_identity_slots();
+        Ok(batch)
+    }
+
+    /// Slots of `sequence`: its tokens and delimiters, less the last where that is a target
+    /// only. The end of the last span closes nothing and is left out.
+    fn slots(&self, sequence: &Sequence<'_>) -> Result<usize> {
+        let delimiters = if self.delimiters { 2 * sequence.spans.len() } else { 0 };
+        let elements = sequence.tokens() + delimiters.saturating_sub(1);
+        let (drop, least) = match &sequence.task {
+            Task::Read => (0, 1),
+            Task::Masked(mask) => {
+                if mask.len() != sequence.tokens() || !mask.contains(&true) {
+                    let message = "its mask hides nothing, or is of another length";
+                    return Err(Error::object(sequence.id, message));
+                }
+                (0, 1)
+            }
+            Task::Next | Task::After(_) => (1, 2),
+        };
+        if elements < least {
+            let message = format!("{elements} tokens, at least {least} needed");
+            return Err(Error::object(sequence.id, message));
+        }
+        Ok(elements - drop)
+    }
+
+    /// A place for each sequence: a row of its own, or in rows of `row_length` slots the
+    /// first with room, longest first.
+    fn places(&self, sequences: &[Sequence<'_>]) -> Result<Vec<(usize, Place)>> {
+        let mut sized = Vec::new();
+        for (k, sequence) in sequences.iter().enumerate() {
+            sized.push((k, self.slots(sequence)?));
+        }
+        let Some(row_length) = self.row_length else {
+            let own = |(k, slots)| (k, Place { row: k, start: 0, slots });
+            return Ok(sized.into_iter().map(own).collect());
+        };
+        sized.sort_by_key(|&(_, slots)| std::cmp::Reverse(slots));
+        let (mut filled, mut places) = (Vec::<usize>::new(), Vec::new());
+        for (k, slots) in sized {
+            if slots > row_length {
+                return Err(Error::object(
+                    sequences[k].id,
+                    format!("{slots} tokens do not fit a row of stream.row_length = {row_length}"),
+                ));
+            }
+            let row = filled.iter().position(|&n| n + slots <= row_length);
+            let row = row.unwrap_or_else(|| {
+                filled.push(0);
+                filled.len() - 1
+            });
+            places.push((k, Place { row, start: filled[row], slots }));
+            filled[row] += slots;
+        }
+        Ok(places)
+    }
+
+    /// Adds the spans of `sequence` at `place`.
+    fn push(&self, batch: &mut Batch, sequence: &Sequence<'_>, place: Place) -> Result<()> {
+        let first_slot = place.row * batch.len + place.start;
+        let (mut at, mut token) = (0, 0);
+        for (name, tokens) in sequence.spans {
+            let blame = |message: String| Error::object(sequence.id, message);
+            let spec = self.specs.get(name);
+            let spec = spec.ok_or_else(|| blame(format!("the model has no modality {name:?}")))?;
+            tokens.check(spec).map_err(|e| blame(format!("modality {name}: {e}")))?;
+            let kind = self.specs.keys().take_while(|known| *known != name).count() as u32;
+            if self.delimiters {
+                batch.delimiters.push(((first_slot + at) as u32, 2 * kind));
+                at += 1;
+            }
+            let span = Span { tokens, at, token, first_slot, inputs: place.slots };
+            span.push(batch.parts.entry(name.clone()).or_default(), &sequence.task);
+            at += tokens.len;
+            token += tokens.len;
+            if self.delimiters && at < place.slots {
+                batch.delimiters.push(((first_slot + at) as u32, 2 * kind + 1));
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which slots see which.
+    fn look(&self, batch: &mut Batch, sequences: &[Sequence<'_>], places: &[(usize, Place)]) {
+        let grid = batch.slots();
+        let ragged = places.iter().any(|(_, place)| place.slots < batch.len);
+        if self.row_length.is_some() || (self.full && ragged) {
+            let mut documents = vec![0; grid];
+            for (number, (_, place)) in places.iter().enumerate() {
+                let first = place.row * batch.len + place.start;
+                documents[first..first + place.slots].fill(number as u32 + 1);
+            }
+            batch.sight.documents = Some(documents);
+        }
+        if sequences.iter().any(|sequence| matches!(sequence.task, Task::After(_))) {
+            batch.sight.full = false;
+            let mut reach = vec![0; grid];
+            for &(k, place) in places {
+                if let Task::After(first) = sequences[k].task {
+                    let slots = place.row * batch.len + place.start;
+                    let end = place.start + first.min(place.slots);
+                    reach[slots..slots + place.slots].fill(end as u32);
+                }
+            }
+            batch.sight.reach = Some(reach);
+        }
+    }
+}
+
+/// A span on its way into a [`Part`].
+struct Span<'a> {
+    tokens: &'a Tokens,
+    /// Its first token among the elements of its sequence, delimiters counted.
+    at: usize,
+    /// Its first token among the tokens of its sequence.
+    token: usize,
+    /// Slot of the sequence's first element.
+    first_slot: usize,
+    /// Elements of the sequence that are inputs.
+    inputs: usize,
+}
+
+impl Span<'_> {
+    fn push(&self, part: &mut Part, task: &Task) {
+        let inputs = self.tokens.len.min(self.inputs - self.at);
+        let slot = |k: usize| (self.first_slot + self.at + k) as u32;
+        part.inputs.extend(self.tokens, 0..inputs);
+        part.input_slots.get_or_insert_default().extend((0..inputs).map(slot));
+        match task {
+            Task::Read => {}
+            Task::Masked(mask) => {
+                let mask = &mask[self.token..self.token + self.tokens.len];
+                part.masked.extend_from_slice(mask);
+                for (k, _) in mask.iter().enumerate().filter(|(_, hidden)| **hidden) {
+                    part.aim(self.tokens, k..k + 1, slot(k));
+                }
+            }
+            Task::Next | Task::After(_) => {
+                // The first element of a sequence is predicted by nothing.
+                let first = if let Task::After(first) = task { (*first).max(1) } else { 1 };
+                let skip = first.saturating_sub(self.at).min(self.tokens.len);
+                if skip < self.tokens.len {
+                    part.aim(self.tokens, skip..self.tokens.len, slot(skip) - 1);
+                }
+            }
+        }
+    }
+}
+
+impl Part {
+    /// Adds tokens `range` of `tokens` to the targets, predicted from `slot` on.
+    fn aim(&mut self, tokens: &Tokens, range: Range<usize>, slot: u32) {
+        self.targets += range.len();
+        let slots = self.target_slots.get_or_insert_default();
+        slots.extend((slot..).take(range.len()));
+        self.target_tokens.extend(range.clone().map(|k| k as u32));
+        self.target_values.extend_from_slice(tokens.part(&tokens.values, &range));
+        self.target_codes.extend_from_slice(tokens.part(&tokens.codes, &range));
     }
 }
 
@@ -189,6 +366,10 @@ mod tests {
             indices: (0..len as u32).collect(),
             ..Tokens::default()
         }
+    }
+
+    fn spans(lengths: &[(&str, usize)]) -> Row {
+        lengths.iter().map(|&(name, len)| (name.to_owned(), span(len, 0.0))).collect()
     }
 
     fn specs() -> BTreeMap<String, TokenSpec> {
@@ -250,5 +431,78 @@ mod tests {
         let rows = [("lonely".to_owned(), vec![("a".to_owned(), span(1, 0.0))])];
         let error = Batch::assemble(&rows, &specs(), Purpose::Predict).expect_err("too short");
         assert!(error.to_string().contains("lonely"), "{error}");
+    }
+
+    #[test]
+    fn delimiters_stand_around_spans_and_prompt_their_first_tokens() {
+        let specs = specs();
+        let assembly = Assembly { specs: &specs, delimiters: true, full: false, row_length: None };
+        // begin a, a, a, end a, begin b, b, (b is a target only)
+        let spans = spans(&[("a", 2), ("b", 2)]);
+        let batch = assembly.batch(&[Sequence { id: "x", spans: &spans, task: Task::Next }]);
+        let batch = batch.expect("fits");
+        assert_eq!(batch.len, 6);
+        assert_eq!(batch.delimiters, [(0, 0), (3, 1), (4, 2)]);
+        assert_eq!(batch.parts["a"].input_slots, Some(vec![1, 2]));
+        assert_eq!(batch.parts["a"].target_slots, Some(vec![0, 1]));
+        assert_eq!(batch.parts["b"].input_slots, Some(vec![5]));
+        assert_eq!(batch.parts["b"].target_slots, Some(vec![4, 5]));
+        assert_eq!(batch.token_slots(), [[1, 2, 5]]);
+        let read = assembly.batch(&[Sequence { id: "x", spans: &spans, task: Task::Read }]);
+        assert_eq!(read.expect("fits").token_slots(), [[1, 2, 5, 6]]);
+    }
+
+    #[test]
+    fn masked_tokens_are_predicted_where_they_stand() {
+        let specs = specs();
+        let assembly = Assembly { specs: &specs, delimiters: false, full: true, row_length: None };
+        let mask = vec![false, true, true, false];
+        let (x, y) = (spans(&[("a", 3), ("b", 1)]), spans(&[("a", 2)]));
+        let sequences = [
+            Sequence { id: "x", spans: &x, task: Task::Masked(mask) },
+            Sequence { id: "y", spans: &y, task: Task::Masked(vec![true, false]) },
+        ];
+        let batch = assembly.batch(&sequences).expect("fits");
+        let a = &batch.parts["a"];
+        assert_eq!(a.masked, [false, true, true, true, false]);
+        assert_eq!(a.target_slots, Some(vec![1, 2, 4]));
+        assert_eq!(a.target_values, [2., 3., 4., 5., 0., 1.]);
+        assert_eq!(batch.parts["b"].targets, 0);
+        // The padding of the shorter row is out of sight.
+        assert_eq!(batch.sight.documents, Some(vec![1, 1, 1, 1, 2, 2, 0, 0]));
+        assert!(batch.sight.full);
+    }
+
+    #[test]
+    fn only_what_comes_after_the_prefix_is_predicted() {
+        let specs = specs();
+        let assembly = Assembly { specs: &specs, delimiters: false, full: true, row_length: None };
+        let spans = spans(&[("a", 3), ("b", 2)]);
+        let batch = assembly.batch(&[Sequence { id: "x", spans: &spans, task: Task::After(2) }]);
+        let batch = batch.expect("fits");
+        assert_eq!(batch.parts["a"].target_slots, Some(vec![1]));
+        assert_eq!(batch.parts["b"].target_slots, Some(vec![2, 3]));
+        assert_eq!(batch.sight, Sight { full: false, documents: None, reach: Some(vec![2; 4]) });
+    }
+
+    #[test]
+    fn whole_objects_share_rows_and_do_not_see_each_other() {
+        let specs = specs();
+        let assembly =
+            Assembly { specs: &specs, delimiters: false, full: false, row_length: Some(6) };
+        let rows = [3, 6, 4, 2].map(|len| spans(&[("a", len)]));
+        let sequence = |(id, spans)| Sequence { id, spans, task: Task::Next };
+        let sequences: Vec<_> = ["x", "y", "z", "w"].into_iter().zip(&rows).map(sequence).collect();
+        let batch = assembly.batch(&sequences).expect("fits");
+        // Slots: y 5 and w 1 fill the first row, z 3 and x 2 share the second.
+        assert_eq!((batch.rows, batch.len), (2, 6));
+        assert_eq!(batch.ids, ["y", "w", "z", "x"]);
+        let documents = batch.sight.documents.expect("packed");
+        assert_eq!(documents, [1, 1, 1, 1, 1, 2, 3, 3, 3, 4, 4, 0]);
+        assert_eq!(batch.parts["a"].inputs.indices, [0, 1, 2, 3, 4, 0, 0, 1, 2, 0, 1]);
+        assert_eq!(batch.parts["a"].targets, 11);
+        let spans = spans(&[("a", 8)]);
+        let long = assembly.batch(&[Sequence { id: "long", spans: &spans, task: Task::Next }]);
+        assert!(long.expect_err("too long").to_string().contains("long"));
     }
 }

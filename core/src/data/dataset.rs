@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::batch::{Batch, Purpose, Row};
+use super::batch::{Assembly, Batch, Purpose, Row};
 use super::order::Order;
+use super::sequence::{Objective, Sequence, Task};
 use super::split::{Split, Splits};
+use super::stream::{Packing, StreamConfig};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Labels, Observation};
@@ -24,6 +26,8 @@ pub struct Dataset {
     /// Which objects train, validate and test.
     pub splits: Splits,
     order: Order,
+    stream: StreamConfig,
+    objective: Objective,
     seed: u64,
     rejected: Mutex<Rejected>,
     budget: usize,
@@ -44,6 +48,8 @@ impl Dataset {
             budget: (plan.train.max_rejected * source.len() as f64) as usize,
             modalities: plan.build_modalities()?,
             model: plan.model_config()?,
+            stream: plan.stream.clone(),
+            objective: plan.objective,
             order: Order::new(splits.train.clone(), plan.train.seed, source.groups().as_ref()),
             source,
             splits,
@@ -188,7 +194,29 @@ impl Dataset {
         }
         let rows: Vec<_> =
             (first..first + count as u64).map(|k| self.train_row(k)).collect::<Result<_>>()?;
-        Batch::assemble(&rows, &self.model.modalities, Purpose::Predict)
+        let sequences = rows.iter().zip(first..).map(|((id, spans), k)| {
+            // Each time an object comes up it is asked something else.
+            let seed = self.seed ^ k.rotate_left(32);
+            let tokens = spans.iter().map(|(_, tokens)| tokens.len).sum();
+            Sequence { id, spans, task: self.objective.task(id, tokens, seed) }
+        });
+        self.assembly(true).batch(&sequences.collect::<Vec<_>>())
+    }
+
+    /// How sequences become batches, packed only where `pack` allows.
+    fn assembly(&self, pack: bool) -> Assembly<'_> {
+        let longest = || {
+            let spans = self.model.modalities.values();
+            let delimiters = if self.model.delimiters { 2 } else { 0 };
+            spans.map(|spec| spec.max_tokens + delimiters).sum()
+        };
+        let packed = pack && self.stream.packing == Packing::Rows;
+        Assembly {
+            specs: &self.model.modalities,
+            delimiters: self.model.delimiters,
+            full: !self.objective.is_causal(),
+            row_length: packed.then(|| self.stream.row_length.unwrap_or_else(longest)),
+        }
     }
 
     fn train_row(&self, k: u64) -> Result<(String, Row)> {
@@ -197,7 +225,9 @@ impl Dataset {
                 0 => self.order.at(k),
                 _ => self.order.instead(k, attempt),
             };
-            if let Some((observation, row)) = self.read(index)? {
+            if let Some((observation, mut row)) = self.read(index)? {
+                let epoch = k / self.splits.train.len() as u64;
+                self.stream.arrange(&mut row, &observation.id, self.seed, epoch);
                 return Ok((observation.id, row));
             }
         }
@@ -231,6 +261,7 @@ impl Dataset {
         let mut kept = Vec::new();
         for &index in indices {
             if let Some((observation, mut row)) = self.read(index)? {
+                self.stream.arrange(&mut row, &observation.id, self.seed, 0);
                 if let Some(limit) = limit {
                     truncate(&mut row, limit);
                 }
@@ -242,7 +273,16 @@ impl Dataset {
         if rows.is_empty() {
             return Ok(None);
         }
-        let batch = Batch::assemble(&rows, &self.model.modalities, purpose)?;
+        let sequences = rows.iter().map(|(id, spans)| {
+            let tokens = spans.iter().map(|(_, tokens)| tokens.len).sum();
+            let task = match purpose {
+                Purpose::Read => Task::Read,
+                Purpose::Predict => self.objective.task(id, tokens, self.seed),
+            };
+            Sequence { id, spans, task }
+        });
+        // Never packed: rows are objects, for the reader of hidden states.
+        let batch = self.assembly(false).batch(&sequences.collect::<Vec<_>>())?;
         Ok(Some(Loaded { indices: kept, observations, rows, batch }))
     }
 }

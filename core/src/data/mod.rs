@@ -4,9 +4,13 @@ mod batch;
 mod dataset;
 mod loader;
 mod order;
+mod sequence;
 mod split;
+mod stream;
 
-pub use batch::{Batch, Part, Purpose, Row};
+pub use batch::{Assembly, Batch, Part, Purpose, Row, Sight};
 pub use dataset::{Dataset, Loaded, Rejected};
 pub use loader::Loader;
+pub use sequence::{Objective, Sequence, Task};
 pub use split::{Split, Splits, unit_hash};
+pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};

@@ -54,9 +54,9 @@ pub fn embed(
     let pass = Pass { label, data, config, workers };
     pass.each_batch(|loaded, split| {
         let states = session.hidden(&loaded.batch, layer)?;
-        for (row, (id, spans)) in loaded.rows.iter().enumerate() {
-            let len = spans.iter().map(|(_, tokens)| tokens.len).sum();
-            let (shape, vector) = pool(&states, row, len, config.pooling);
+        let slots = loaded.batch.token_slots();
+        for (row, (id, _)) in loaded.rows.iter().enumerate() {
+            let (shape, vector) = pool(&states, row, &slots[row], config.pooling);
             output.push(id, split, &loaded.observations[row].labels, shape, &vector)?;
         }
         output.flush()
@@ -224,17 +224,23 @@ impl Output {
     }
 }
 
-/// The embedding of row `row`, which has `len` tokens, with its shape.
-fn pool(states: &HostTensor, row: usize, len: usize, pooling: Pooling) -> (Vec<usize>, Vec<f32>) {
+/// The embedding of row `row`, whose tokens are in `slots`, with its shape.
+fn pool(
+    states: &HostTensor,
+    row: usize,
+    slots: &[usize],
+    pooling: Pooling,
+) -> (Vec<usize>, Vec<f32>) {
     let (t, d) = (states.shape[1], states.shape[2]);
-    let tokens = &states.data[row * t * d..(row * t + len) * d];
+    let token = |slot: &usize| &states.data[(row * t + slot) * d..][..d];
+    let len = slots.len();
     match pooling {
-        Pooling::None => (vec![len, d], tokens.to_vec()),
-        Pooling::Last => (vec![d], tokens[(len - 1) * d..].to_vec()),
+        Pooling::None => (vec![len, d], slots.iter().flat_map(token).copied().collect()),
+        Pooling::Last => (vec![d], slots.last().map(token).unwrap_or_default().to_vec()),
         Pooling::Mean => {
             let mut sum = vec![0.0f64; d];
-            for token in tokens.chunks_exact(d) {
-                sum.iter_mut().zip(token).for_each(|(sum, &x)| *sum += f64::from(x));
+            for slot in slots {
+                sum.iter_mut().zip(token(slot)).for_each(|(sum, &x)| *sum += f64::from(x));
             }
             (vec![d], sum.iter().map(|sum| (sum / len as f64) as f32).collect())
         }

@@ -33,12 +33,14 @@ pub struct AttentionMask<B: Backend> {
     /// `[b, t]` document numbers: only to tokens of its own document. `None`: a row is one
     /// document.
     pub documents_bt: Option<Tensor<B, 2, Int>>,
+    /// `[b, t]`, with `causal`: also to the first so many tokens of its row.
+    pub reach_bt: Option<Tensor<B, 2, Int>>,
 }
 
 impl<B: Backend> AttentionMask<B> {
     /// The mask of the autoregressive objective on rows of one document each.
     pub fn causal() -> Self {
-        Self { causal: true, documents_bt: None }
+        Self { causal: true, documents_bt: None, reach_bt: None }
     }
 }
 

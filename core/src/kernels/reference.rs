@@ -1,6 +1,6 @@
 //! Every kernel in plain Burn operations: slow, and the truth.
 
-use burn_tensor::{Bool, Tensor, backend::Backend};
+use burn_tensor::{Bool, Int, Tensor, backend::Backend};
 
 use super::{AdamW, Attended, AttentionMask, LinearGradients, Normalised, Slot};
 
@@ -124,6 +124,13 @@ fn hidden<B: Backend>(
         Tensor::<B, 4>::zeros([1, 1, t, t], device).greater_elem(0.5)
     };
     hidden_b1tt = hidden_b1tt.expand([b, 1, t, t]);
+    if let (true, Some(reach_bt)) = (mask.causal, &mask.reach_bt) {
+        let key_b1tt = Tensor::<B, 1, Int>::arange(0..t as i64, device)
+            .reshape([1, 1, 1, t])
+            .expand([b, 1, t, t]);
+        let reach_b1tt = reach_bt.clone().reshape([b, 1, t, 1]).expand([b, 1, t, t]);
+        hidden_b1tt = hidden_b1tt.bool_and(key_b1tt.greater_equal(reach_b1tt));
+    }
     if let Some(documents_bt) = &mask.documents_bt {
         let query_b1t1 = documents_bt.clone().reshape([b, 1, t, 1]).expand([b, 1, t, t]);
         let key_b11t = documents_bt.clone().reshape([b, 1, 1, t]).expand([b, 1, t, t]);

@@ -51,7 +51,7 @@ impl<P: Platform> Cache<P> {
             let [n, d] = x_plain_nd.dims();
             let (_, qkv_ne) = layer.project::<P::Kernels>(x_plain_nd.clone(), NORM_EPS);
             let qkv_bte = qkv_ne.reshape([batch.rows, n / batch.rows, 3 * d]);
-            let out_nd = self.attend(index, qkv_bte, model.heads).reshape([n, d]);
+            let out_nd = self.attend(index, qkv_bte, model.heads, &batch.mask).reshape([n, d]);
             let y_nd = P::Kernels::linear_onto(out_nd, layer.leave_dd, x_plain_nd);
             x_nd = block_mlp(Tensor::from_inner(y_nd), index, weights);
         }
@@ -71,8 +71,15 @@ impl<P: Platform> Cache<P> {
         self.last_bd.clone().map(|last_bd| decode_as(name, last_bd, model, weights))
     }
 
-    /// Attention of new tokens to those in the cache and, causally, to each other.
-    fn attend(&mut self, index: usize, qkv_bte: Plain<P, 3>, heads: usize) -> Plain<P, 3> {
+    /// Attention of new tokens to those in the cache and, causally, to each other; of the
+    /// first tokens to each other as `mask` says.
+    fn attend(
+        &mut self,
+        index: usize,
+        qkv_bte: Plain<P, 3>,
+        heads: usize,
+        mask: &AttentionMask<P::Backend>,
+    ) -> Plain<P, 3> {
         let [b, t, e] = qkv_bte.dims();
         let d = e / 3;
         let part = |k: usize| {
@@ -82,7 +89,7 @@ impl<P: Platform> Cache<P> {
         let [q_bhts, k_bhts, v_bhts] = [0, 1, 2].map(part);
         let Some(kept) = self.blocks.get_mut(index) else {
             self.blocks.push([k_bhts, v_bhts]);
-            return P::Kernels::attention(qkv_bte, heads, &AttentionMask::causal()).out_btd;
+            return P::Kernels::attention(qkv_bte, heads, mask).out_btd;
         };
         kept[0] = Tensor::cat(vec![kept[0].clone(), k_bhts], 2);
         kept[1] = Tensor::cat(vec![kept[1].clone(), v_bhts], 2);

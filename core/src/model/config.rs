@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::tokens::{Positions, TokenSpec, Values};
 
+/// Name of the parameter that stands for hidden tokens, `[1, 1, d]`.
+pub(crate) const MASK_TOKEN: &str = "mask_token";
+/// Name of the table of delimiters, `[2 · modalities, d]`: row 2k begins a span of modality
+/// k in alphabetical order, row 2k + 1 ends it.
+pub(crate) const DELIMITERS: &str = "delimiters.weight";
 /// Largest number of layers, heads or width: far above any model trained so far.
 const MAX_SIZE: usize = 1 << 17;
 /// Largest token, vocabulary or position table.
@@ -26,6 +31,12 @@ pub struct ModelConfig {
     pub tokeniser: Tokeniser,
     /// Tokens by modality name; alphabetical order is the order of the parameters.
     pub modalities: BTreeMap<String, TokenSpec>,
+    /// Whether there is a learned token that stands for hidden ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mask_token: bool,
+    /// Whether there are learned tokens that begin and end the spans of each modality.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delimiters: bool,
 }
 
 /// Encoder and decoder of continuous tokens of f numbers, for a model of width d.
@@ -199,6 +210,12 @@ impl ModelConfig {
             }
         }
         let d = self.width;
+        if self.mask_token {
+            self.push(&mut out, MASK_TOKEN.into(), vec![1, 1, d]);
+        }
+        if self.delimiters {
+            self.push(&mut out, DELIMITERS.into(), vec![2 * self.modalities.len(), d]);
+        }
         for block in 0..self.layers {
             let prefix = format!("transformer.h.{block}");
             push_gain(&mut out, format!("{prefix}.ln_1.weight"), d);
@@ -278,6 +295,8 @@ mod tests {
             width,
             tokeniser: Tokeniser::Paper,
             modalities: BTreeMap::from([("images".to_owned(), spec)]),
+            mask_token: false,
+            delimiters: false,
         }
     }
 

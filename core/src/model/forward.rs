@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use burn_backend::tensor::Device;
-use burn_tensor::{Int, Tensor, TensorData, activation};
+use burn_tensor::{Bool, Int, Tensor, TensorData, activation};
 
-use super::config::{Activation, Layer as Linear, ModelConfig, Tokeniser};
+use super::config::{Activation, DELIMITERS, Layer as Linear, MASK_TOKEN, ModelConfig, Tokeniser};
 use crate::data::{Batch, Part};
 use crate::engine::Layer;
 use crate::kernels::ops::{self, AttentionLayer, AttentionSettings, MlpLayer};
@@ -42,7 +42,9 @@ impl<P: Platform> Weights<P> {
 pub(crate) struct DeviceBatch<P: Platform> {
     pub(super) rows: usize,
     len: usize,
-    mask: AttentionMask<P::Backend>,
+    pub(super) mask: AttentionMask<P::Backend>,
+    /// Slots of delimiters, and rows of their table.
+    delimiters: Vec<(u32, u32)>,
     parts: BTreeMap<String, DevicePart<P>>,
 }
 
@@ -52,6 +54,8 @@ struct DevicePart<P: Platform> {
     codes: Option<Indices<P>>,
     places: Places<P>,
     input_slots: Option<Vec<u32>>,
+    /// `[inputs, 1]`: whether a token is hidden.
+    masked: Option<Tensor<Differentiated<P>, 2, Bool>>,
     target_values: Option<Plain<P, 2>>,
     target_codes: Option<Indices<P>>,
     target_slots: Option<Indices<P>>,
@@ -84,12 +88,21 @@ fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P
 impl<P: Platform> DeviceBatch<P> {
     /// Uploads `batch` for `model`.
     pub(crate) fn new(batch: Batch, model: &ModelConfig, device: &Device<P::Backend>) -> Self {
-        let Batch { rows, len, parts, .. } = batch;
+        let Batch { rows, len, parts, delimiters, sight, .. } = batch;
+        let per_slot = |numbers: Vec<u32>| {
+            let data: Vec<i64> = numbers.into_iter().map(i64::from).collect();
+            Tensor::from_data(TensorData::new(data, [rows, len]), device)
+        };
+        let mask = AttentionMask {
+            causal: !sight.full,
+            documents_bt: sight.documents.map(per_slot),
+            reach_bt: sight.reach.map(per_slot),
+        };
         let parts = parts.into_iter().map(|(name, part)| {
             let part = DevicePart::new(part, len, &model.modalities[&name], device);
             (name, part)
         });
-        Self { rows, len, mask: AttentionMask::causal(), parts: parts.collect() }
+        Self { rows, len, mask, delimiters, parts: parts.collect() }
     }
 }
 
@@ -132,6 +145,10 @@ impl<P: Platform> DevicePart<P> {
             codes,
             places,
             input_slots: part.input_slots,
+            masked: (!part.masked.is_empty()).then(|| {
+                let shape = [part.masked.len(), 1];
+                Tensor::from_data(TensorData::new(part.masked, shape), device)
+            }),
             target_values,
             target_codes,
             target_slots: part.target_slots.as_ref().map(|slots| integers::<P>(slots, device)),
@@ -188,6 +205,14 @@ fn embed_part<P: Platform>(
         }
         (None, None) => unreachable!("a part has values or codes: {spec:?}"),
     };
+    let x_nd = match &part.masked {
+        None => x_nd,
+        Some(masked_n1) => {
+            let [n, d] = x_nd.dims();
+            let mask_nd = weights.vector(MASK_TOKEN).reshape([1, d]).expand([n, d]);
+            x_nd.mask_where(masked_n1.clone().expand([n, d]), mask_nd)
+        }
+    };
     let table = || weights.matrix(&format!("embedders.{name}.wpe.weight"));
     match &part.places {
         Places::Continuous(positions) => {
@@ -226,6 +251,14 @@ pub(crate) fn embed<P: Platform>(
         }
         offset += x_nd.dims()[0];
         parts.push(x_nd);
+    }
+    if !batch.delimiters.is_empty() {
+        for &(slot, which) in &batch.delimiters {
+            source_of_slot[slot as usize] = Some(offset as u32 + which);
+        }
+        let table = weights.matrix(DELIMITERS);
+        offset += table.dims()[0];
+        parts.push(table);
     }
     let device = parts[0].device();
     parts.push(Tensor::zeros([1, model.width], &device)); // what an empty slot reads

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::{EmbedConfig, ModelSection, ProbeConfig, SplitConfig, TrainConfig};
 use super::tree::Tree;
+use crate::data::{Delimiters, Objective, StreamConfig};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::seam::{
@@ -32,6 +33,12 @@ pub struct Plan {
     pub split: SplitConfig,
     /// The transformer.
     pub model: ModelSection,
+    /// How spans become sequences and rows.
+    #[serde(default)]
+    pub stream: StreamConfig,
+    /// What training asks.
+    #[serde(default)]
+    pub objective: Objective,
     /// The optimisation.
     pub train: TrainConfig,
     /// Where embeddings are read.
@@ -73,14 +80,27 @@ impl Plan {
             width: self.model.width,
             tokeniser: self.model.tokeniser,
             modalities: modalities.iter().map(|(name, m)| (name.clone(), m.spec())).collect(),
+            mask_token: matches!(self.objective, Objective::Masked { .. }),
+            delimiters: self.stream.delimiters == Delimiters::BeginEnd,
         };
         model.check()?;
         Ok(model)
     }
 }
 
-const SECTIONS: [&str; 9] =
-    ["name", "summary", "source", "modality", "split", "model", "train", "embed", "probe"];
+const SECTIONS: [&str; 11] = [
+    "name",
+    "summary",
+    "source",
+    "modality",
+    "split",
+    "model",
+    "stream",
+    "objective",
+    "train",
+    "embed",
+    "probe",
+];
 
 /// Builds a plan from a merged recipe whose scale has been applied.
 pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
@@ -105,6 +125,8 @@ pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
         modalities: modalities(tree)?,
         split: optional(tree, "split")?,
         model: section(tree, "model")?,
+        stream: optional(tree, "stream")?,
+        objective: optional(tree, "objective")?,
         train: section(tree, "train")?,
         embed: section(tree, "embed")?,
         probe: optional(tree, "probe")?,
@@ -125,6 +147,8 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
     };
     plan.source.check().map_err(|e| tree.error(&["source"], format!("source: {e}")))?;
     plan.split.check().map_err(at("split"))?;
+    plan.stream.check(plan.modalities.keys()).map_err(at("stream"))?;
+    plan.objective.check().map_err(at("objective"))?;
     plan.train.check().map_err(at("train"))?;
     plan.embed.check().map_err(at("embed"))?;
     let model = |error: Error| tree.error(&["model"], error.to_string());

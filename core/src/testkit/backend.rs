@@ -50,6 +50,8 @@ fn model(tokeniser: Tokeniser) -> ModelConfig {
         width: 16,
         tokeniser,
         modalities: BTreeMap::from([("codes".into(), codes), ("image".into(), image)]),
+        mask_token: true,
+        delimiters: true,
     }
 }
 

@@ -15,6 +15,7 @@ pub mod backend;
 mod config;
 pub mod modality;
 pub mod source;
+mod vary;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -26,7 +27,8 @@ pub type Check = Result<(), String>;
 /// Checks every linked backend whole, and every modality and source as far as that goes
 /// without data: names are unique; the example parses, refuses an unknown key by name,
 /// survives a round trip through JSON, and builds; what is built describes itself and
-/// answers an object that lacks the modality, or a folder that is empty, without a panic.
+/// answers an object that lacks the modality, hundreds of objects made up from the names in
+/// its configuration, or a folder that is empty, without a panic.
 ///
 /// # Errors
 /// All that is wrong, one plugin per line.

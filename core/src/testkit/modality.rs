@@ -1,9 +1,16 @@
 //! What holds for every modality.
 
+use super::vary::{Random, made_up, varied};
 use super::{Check, calm, config, ensure, on_threads};
 use crate::observation::{Array, Data, Field, Observation};
 use crate::seam::{self, Modality, ModalityPlugin};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
+
+/// Objects made up or changed at random per check.
+const VARIANTS: usize = 300;
+/// How far tokens of a reconstructed object may be from those it came from, relative to
+/// numbers above 1.
+const AGAIN_WITHIN: f32 = 1e-3;
 
 /// Data to try a modality on.
 #[derive(Clone, Debug)]
@@ -14,8 +21,9 @@ pub struct Sample<'a> {
     pub observation: Observation,
     /// The array of it that the modality reads first; checks damage this one.
     pub field: &'a str,
-    /// How far `detokenise(tokenise(x))` may be from the array, in its own units; `None`
-    /// when the tokens are not meant to give it back.
+    /// How far `detokenise(tokenise(x))` may be from the array, in its own units; what
+    /// `reconstruct` gives, if anything, must then make the same tokens again. `None` when the
+    /// tokens are not meant to give the array back.
     pub inverse_within: Option<f64>,
 }
 
@@ -29,7 +37,10 @@ pub fn check_plugin(plugin: &ModalityPlugin) -> Check {
         let modality = calm("build", || config.build())?
             .map_err(|e| format!("its example does not build: {e}"))?;
         check_spec(&modality.spec())?;
+        check_choices(&*modality)?;
         check_absent(&*modality, &Observation { id: "nothing".into(), ..Observation::default() })?;
+        let json = serde_json::to_value(&config).map_err(|e| e.to_string())?;
+        check_made_up(&*modality, &names(&json))?;
         check_foreign_tokens(&*modality, &Tokens::default())
     };
     check().map_err(|message| format!("modality {:?}: {message}", plugin.info.kind))
@@ -66,10 +77,14 @@ pub fn check_modality(modality: &dyn Modality, sample: &Sample<'_>) -> Check {
     tokens.check(&spec).map_err(|e| format!("the sample's tokens are not as spec() says: {e}"))?;
     check_determinism(modality, observation, &tokens)?;
     check_inverse(modality, sample, &tokens)?;
+    check_reconstruction(modality, sample, &tokens)?;
     check_preview(modality, &tokens)?;
+    check_choices(modality)?;
     check_features(modality, observation)?;
-    check_absent(modality, &Observation { fields: Default::default(), ..observation.clone() })?;
+    let nothing = Observation { id: observation.id.clone(), ..Observation::default() };
+    check_absent(modality, &nothing)?;
     check_damaged(modality, sample)?;
+    check_varied(modality, observation)?;
     check_foreign_tokens(modality, &tokens)
 }
 
@@ -145,6 +160,39 @@ fn check_inverse(modality: &dyn Modality, sample: &Sample<'_>, tokens: &Tokens) 
     })
 }
 
+/// What is reconstructed, put in place of what was read, gives the tokens again.
+fn check_reconstruction(modality: &dyn Modality, sample: &Sample<'_>, tokens: &Tokens) -> Check {
+    let found = calm("reconstruct", || modality.reconstruct(tokens))?
+        .map_err(|e| format!("reconstruct refuses the sample's tokens: {e}"))?;
+    let (Some(found), Some(_)) = (found, sample.inverse_within) else { return Ok(()) };
+    let mut observation = sample.observation.clone();
+    observation.fields.extend(found.fields);
+    observation.labels.extend(found.labels);
+    let again = tokenise(modality, &observation)?
+        .map_err(|e| format!("what reconstruct gives cannot be tokenised: {e}"))?
+        .ok_or("what reconstruct gives lacks the modality")?;
+    ensure((again.len, &again.codes) == (tokens.len, &tokens.codes), || {
+        format!("what reconstruct gives makes {} tokens of {}, or others", again.len, tokens.len)
+    })?;
+    let numbers = |t: &Tokens| t.values.iter().chain(&t.positions).copied().collect::<Vec<_>>();
+    let (first, second) = (numbers(tokens), numbers(&again));
+    let apart = |(a, b): (&f32, &f32)| (a - b).abs() > AGAIN_WITHIN * a.abs().max(1.0);
+    match first.iter().zip(&second).position(apart) {
+        Some(at) => Err(format!(
+            "what reconstruct gives makes other tokens: {} and not {} at number {at} of values \
+             and positions",
+            second[at], first[at]
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_choices(modality: &dyn Modality) -> Check {
+    let choices = calm("choices", || modality.choices())?;
+    let empty = choices.iter().find(|(name, choice)| name.is_empty() || choice.is_empty());
+    ensure(empty.is_none(), || format!("choices() names nothing in {empty:?}"))
+}
+
 fn check_preview(modality: &dyn Modality, tokens: &Tokens) -> Check {
     let preview = calm("preview", || modality.preview(tokens))?
         .map_err(|e| format!("preview refuses the sample's tokens: {e}"))?;
@@ -158,7 +206,8 @@ fn check_preview(modality: &dyn Modality, tokens: &Tokens) -> Check {
             preview.width,
             preview.rgb.len()
         )
-    })
+    })?;
+    ensure(!preview.rgb.is_empty(), || "a preview without pixels; give None instead".to_owned())
 }
 
 fn check_features(modality: &dyn Modality, observation: &Observation) -> Check {
@@ -187,29 +236,124 @@ fn check_absent(modality: &dyn Modality, observation: &Observation) -> Check {
     }
 }
 
-/// Damages the sample's array in every way a file can be damaged.
+/// What a modality makes of an object that may be anything: sound tokens that go back,
+/// nothing, or an error that names the object; never a panic. Answers the tokens' bits.
+fn check_answer(
+    modality: &dyn Modality,
+    observation: &Observation,
+) -> Result<Option<Vec<u32>>, String> {
+    let named = |error: crate::Error| {
+        let text = error.to_string();
+        ensure(text.contains(&observation.id), || {
+            format!("its error does not name the object {:?}: {text}", observation.id)
+        })
+    };
+    match calm("raw_features", || modality.raw_features(observation))? {
+        Ok(features) => ensure(features.iter().flatten().all(|x| x.is_finite()), || {
+            "raw_features holds a number that is not finite".to_owned()
+        })?,
+        Err(error) => named(error)?,
+    }
+    let tokens = match tokenise(modality, observation)? {
+        Ok(Some(tokens)) => tokens,
+        Ok(None) => return Ok(None),
+        Err(error) => return named(error).map(|()| None),
+    };
+    tokens
+        .check(&modality.spec())
+        .map_err(|e| format!("it makes tokens that are not as spec() says: {e}"))?;
+    let lost = tokens
+        .affine
+        .iter()
+        .find(|[offset, scale]| !(offset.is_finite() && scale.is_finite() && *scale != 0.0));
+    ensure(lost.is_none(), || format!("it makes an affine that cannot be undone: {lost:?}"))?;
+    let back = |what, result: crate::Result<()>| {
+        result.map_err(|e| format!("{what} refuses tokens that the modality made: {e}"))
+    };
+    back("detokenise", calm("detokenise", || modality.detokenise(&tokens).map(drop))?)?;
+    back("reconstruct", calm("reconstruct", || modality.reconstruct(&tokens).map(drop))?)?;
+    back("preview", calm("preview", || modality.preview(&tokens).map(drop))?)?;
+    Ok(Some(bits(&tokens)))
+}
+
+/// Objects of any content under the names that the configuration holds.
+fn check_made_up(modality: &dyn Modality, names: &[String]) -> Check {
+    let mut random = Random::new(1);
+    for _ in 0..VARIANTS {
+        let observation = made_up(names, &mut random);
+        check_answer(modality, &observation)
+            .map_err(|message| format!("{message}; the object was {}", sketch(&observation)))?;
+    }
+    Ok(())
+}
+
+/// The sample changed at random. Then the same objects in the opposite order: what came
+/// before must not matter.
+fn check_varied(modality: &dyn Modality, sample: &Observation) -> Check {
+    let mut random = Random::new(2);
+    let length = |o: &Observation| modality.raw_features(o).ok().flatten().map(|f| f.len());
+    let expected = length(sample);
+    let mut answers = Vec::new();
+    for _ in 0..VARIANTS {
+        let (what, observation) = varied(sample, &mut random);
+        let context = |message: String| {
+            format!("with {what}, {message}; the object was {}", sketch(&observation))
+        };
+        let answer = check_answer(modality, &observation).map_err(context)?;
+        let found = length(&observation);
+        ensure(found.is_none() || expected.is_none() || found == expected, || {
+            context(format!("raw_features gives {found:?} numbers and {expected:?} else"))
+        })?;
+        answers.push((observation, answer));
+    }
+    for (observation, answer) in answers.iter().rev() {
+        let again = check_answer(modality, observation)?;
+        ensure(again == *answer, || {
+            format!(
+                "objects in another order give other tokens: those of one depend on what came \
+                 before; the object was {}",
+                sketch(observation)
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Every text in a configuration, as a name that a field or label might have.
+fn names(json: &serde_json::Value) -> Vec<String> {
+    match json {
+        serde_json::Value::String(text) => vec![text.clone()],
+        serde_json::Value::Array(all) => all.iter().flat_map(names).collect(),
+        serde_json::Value::Object(all) => all.values().flat_map(names).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// An object in one line: shapes, types and first numbers.
+fn sketch(observation: &Observation) -> String {
+    let field = |(name, field): (&String, &Field)| {
+        let Array { shape, data } = &field.array;
+        let first: Vec<f64> = data.to_f64().iter().copied().take(4).collect();
+        format!("{name:?} {shape:?} starting {first:?}")
+    };
+    let fields: Vec<_> = observation.fields.iter().map(field).collect();
+    format!("{} with labels {:?}", fields.join(", "), observation.labels)
+}
+
+/// Damages each of the sample's arrays in every way a file can be damaged. Of arrays that
+/// the modality need not read, only that nothing breaks is asked.
 fn check_damaged(modality: &dyn Modality, sample: &Sample<'_>) -> Check {
-    let array = &sample.observation.field(sample.field).map_err(|e| e.to_string())?.array;
-    for (what, damaged, usable) in damaged(array) {
-        let mut observation = sample.observation.clone();
-        let field = Field { array: damaged, unit: None };
-        observation.fields.insert(sample.field.to_owned(), field);
-        let context = |message: String| format!("with {what} in {:?}, {message}", sample.field);
-        let tokens = tokenise(modality, &observation).map_err(context)?;
-        calm("raw_features", || modality.raw_features(&observation)).map_err(context)?.ok();
-        match tokens {
-            Ok(Some(tokens)) if usable => {
-                let checked = tokens.check(&modality.spec());
-                checked.map_err(|e| context(format!("it makes tokens that are not sound: {e}")))?;
-            }
-            Ok(Some(_)) => return Err(context("it makes tokens; an error is asked for".into())),
-            Ok(None) => {}
-            Err(error) => {
-                let text = error.to_string();
-                ensure(text.contains(&observation.id), || {
-                    context(format!("its error does not name the object: {text}"))
-                })?;
-            }
+    sample.observation.field(sample.field).map_err(|e| e.to_string())?;
+    for (name, field) in &sample.observation.fields {
+        for (what, damaged, usable) in damaged(&field.array) {
+            let mut observation = sample.observation.clone();
+            let damaged = Field { array: damaged, unit: None };
+            observation.fields.insert(name.clone(), damaged);
+            let context = |message: String| format!("with {what} in {name:?}, {message}");
+            let tokens = check_answer(modality, &observation).map_err(context)?;
+            ensure(tokens.is_none() || usable || name != sample.field, || {
+                context("it makes tokens; an error is asked for".to_owned())
+            })?;
         }
     }
     Ok(())
@@ -244,7 +388,8 @@ fn damaged(array: &Array) -> Vec<(&'static str, Array, bool)> {
         ("no numbers", Array { shape: nowhere, data: Data::F32(vec![]) }, false),
         ("a shape beyond memory", Array { shape: huge, data: Data::F32(vec![]) }, false),
         ("an axis too many", Array { shape: deeper, data: array.data.clone() }, false),
-        ("no axis", Array { shape: vec![], data: Data::F32(vec![1.0]) }, false),
+        // One number is one number, with an axis or without.
+        ("no axis", Array { shape: vec![], data: Data::F32(vec![1.0]) }, numbers.len() == 1),
     ]
 }
 
@@ -265,12 +410,20 @@ fn check_foreign_tokens(modality: &dyn Modality, tokens: &Tokens) -> Check {
     change(&|t| t.len = usize::MAX / 4096);
     change(&|t| t.values.truncate(t.values.len() / 2));
     change(&|t| t.codes.fill(u32::MAX));
+    change(&|t| t.indices.fill(u32::MAX));
+    change(&|t| t.positions.fill(f32::INFINITY));
+    change(&|t| t.positions.fill(f32::MAX));
     change(&|t| t.values.fill(f32::NAN));
+    change(&|t| t.values.fill(f32::MAX));
+    change(&|t| t.truncate(1));
+    change(&|t| t.truncate(t.len / 2));
+    change(&|t| t.affine.truncate(t.affine.len() / 2));
     // Sound, but without what standardisation took out: what a model generates.
     change(&|t| t.affine.clear());
     change(&|t| t.affine.fill([f32::NAN, f32::INFINITY]));
     for tokens in &foreign {
         calm("detokenise", || modality.detokenise(tokens))?.ok();
+        calm("reconstruct", || modality.reconstruct(tokens))?.ok();
         calm("preview", || modality.preview(tokens))?.ok();
     }
     ensure(modality.detokenise(&foreign[0]).is_err(), || {

@@ -40,11 +40,11 @@ pub(crate) fn evaluate(
     let mut evaluation = Evaluation { losses: MeanLosses::default(), zero_loss: 0.0, objects: 0 };
     for loaded in loader {
         let Some(loaded) = loaded? else { continue };
-        let rows = loaded.batch.rows as f64;
+        let rows = loaded.rows.len() as f64;
         let losses = session.evaluate(&loaded.batch)?;
         evaluation.losses.add(&losses, rows);
         evaluation.zero_loss += rows * zero_loss(&loaded, session);
-        evaluation.objects += loaded.batch.rows as u64;
+        evaluation.objects += loaded.rows.len() as u64;
     }
     evaluation.zero_loss /= evaluation.objects.max(1) as f64;
     Ok(Some(evaluation))

@@ -29,14 +29,10 @@ impl PreviewSet {
     ) -> Result<Option<Vec<u8>>> {
         let outputs = session.predict(&self.batch)?;
         let mut rows = Vec::new();
-        let mut used = std::collections::BTreeMap::new();
-        for (_, spans) in &self.rows {
+        for (row, (_, spans)) in self.rows.iter().enumerate() {
             let mut pictures = Vec::new();
-            for (place, (name, tokens)) in spans.iter().enumerate() {
-                let first = place == 0;
-                let from = used.entry(name.clone()).or_insert(0usize);
-                let predicted = predicted_tokens(tokens, &outputs, name, *from, first);
-                *from += tokens.len - usize::from(first);
+            for (name, tokens) in spans {
+                let predicted = self.predicted(tokens, &outputs, name, row);
                 let modality = data.modalities()[name].as_ref();
                 pictures.extend(pair(modality, tokens, predicted)?);
             }
@@ -46,27 +42,33 @@ impl PreviewSet {
         }
         if rows.is_empty() { Ok(None) } else { picture::sheet(&rows).map(Some) }
     }
-}
 
-/// `target` with the model's outputs (from row `from` of the modality's) in place of its
-/// values. The first token of a row, which nothing predicts, stays.
-fn predicted_tokens(
-    target: &Tokens,
-    outputs: &StateDict,
-    name: &str,
-    from: usize,
-    first: bool,
-) -> Option<Tokens> {
-    let output = outputs.get(name)?;
-    let width = *output.shape.get(1)?;
-    if target.values.is_empty() {
-        return None; // logits of codes are no picture
+    /// The tokens of row `row` with the model's outputs in place of all it predicts; those
+    /// that nothing predicts stay. `None` for codes, whose logits are no picture.
+    fn predicted(
+        &self,
+        tokens: &Tokens,
+        outputs: &StateDict,
+        name: &str,
+        row: usize,
+    ) -> Option<Tokens> {
+        let (part, output) = (self.batch.parts.get(name)?, outputs.get(name)?);
+        if tokens.values.is_empty() {
+            return None;
+        }
+        let width = *output.shape.get(1)?;
+        let mut predicted = tokens.clone();
+        for (k, (&token, output)) in
+            part.target_tokens.iter().zip(output.data.chunks_exact(width)).enumerate()
+        {
+            let slot = part.target_slots.as_ref().map_or(k, |slots| slots[k] as usize);
+            if slot / self.batch.len == row {
+                let at = token as usize * width;
+                predicted.values[at..at + width].copy_from_slice(output);
+            }
+        }
+        Some(predicted)
     }
-    let skip = usize::from(first);
-    let mut predicted = target.clone();
-    let rows = output.data.get(from * width..(from + target.len - skip) * width)?;
-    predicted.values[skip * width..].copy_from_slice(rows);
-    Some(predicted)
 }
 
 fn pair(

@@ -14,12 +14,11 @@ mod preview;
 mod spiral;
 mod tokenise;
 
-pub use config::{
-    Axes, Crop, GalaxyImageConfig, Order, Orientation, PreviewStyle, Standardise, Stretch,
-};
+pub use crate::normalise::Stretch;
+pub use config::{Axes, Crop, GalaxyImageConfig, Order, Orientation, PreviewStyle, Standardise};
 pub use spiral::spiral;
 
-use astropt_core::observation::{Array, Data, Observation};
+use astropt_core::observation::{Array, Data, Field, Observation};
 use astropt_core::seam::{Modality, Preview};
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
@@ -132,7 +131,8 @@ impl GalaxyImage {
 
     /// The image's numbers as `f32` after the stretch, whole.
     fn stretched(&self, data: &Data) -> Vec<f32> {
-        data.to_f32().iter().map(|&flux| self.config.stretch.apply(flux)).collect()
+        let stretch = self.config.stretch;
+        data.to_f32().iter().map(|&flux| stretch.apply(f64::from(flux)) as f32).collect()
     }
 }
 
@@ -200,11 +200,17 @@ impl Modality for GalaxyImage {
         // Without the removed mean and scale the numbers are not in stretched units.
         if self.config.standardise == Standardise::None || !tokens.affine.is_empty() {
             for pixel in &mut pixels {
-                *pixel = self.config.stretch.undo(*pixel);
+                *pixel = self.config.stretch.undo(f64::from(*pixel)) as f32;
             }
         }
         let side = self.layout.pixels();
         Array::new(vec![side, side, self.config.bands], Data::F32(pixels))
+    }
+
+    fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
+        let field = Field { array: self.detokenise(tokens)?, unit: None };
+        let fields = [(self.config.field.clone(), field)].into();
+        Ok(Some(Observation { fields, ..Observation::default() }))
     }
 
     fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {

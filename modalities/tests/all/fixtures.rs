@@ -6,11 +6,29 @@ use astropt_core::observation::{Array, Data, Field, Observation};
 use astropt_core::seam::{Modality, Source, find_modality, find_source};
 use serde_json::Value;
 
-/// The modality `galaxy-image` with this table.
-pub(crate) fn galaxy_image(table: &str) -> Box<dyn Modality> {
-    let plugin = find_modality("galaxy-image").expect("linked");
+/// The modality `kind` with this table.
+pub(crate) fn modality(kind: &str, table: &str) -> Box<dyn Modality> {
+    let plugin = find_modality(kind).expect("linked");
     let config = (plugin.parse)(table.parse().expect("TOML")).expect("a valid table");
     config.build().expect("a sound configuration")
+}
+
+/// The modality `galaxy-image` with this table.
+pub(crate) fn galaxy_image(table: &str) -> Box<dyn Modality> {
+    modality("galaxy-image", table)
+}
+
+/// An object with these arrays of one axis.
+pub(crate) fn columns(fields: Vec<(&str, Data)>) -> Observation {
+    let field = |(name, data): (&str, Data)| {
+        let array = Array::new(vec![data.len()], data).expect("a fitting shape");
+        (name.to_owned(), Field { array, unit: None })
+    };
+    Observation {
+        id: "object-12".to_owned(),
+        fields: fields.into_iter().map(field).collect(),
+        labels: Default::default(),
+    }
 }
 
 /// The source `kind` with this table, relative to `root`.

@@ -1,6 +1,7 @@
 //! One binary for all tests that cross modules.
 
 mod conformance;
+mod faults;
 mod fits;
 mod fixtures;
 mod golden;
@@ -11,4 +12,6 @@ mod npz;
 mod parquet;
 mod real_sources;
 mod round_trip;
+mod spectrum;
 mod table;
+mod time_series;

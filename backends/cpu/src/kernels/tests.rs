@@ -168,6 +168,8 @@ struct AttentionCase {
     causal: bool,
     /// Documents of this many tokens; 0: none.
     document: usize,
+    /// Each token of a run of this many also sees the run's first half; 0: none does.
+    prefix: usize,
     scale: f32,
     seed: u64,
 }
@@ -181,7 +183,13 @@ impl AttentionCase {
             Tensor::<Flex, 2, Int>::from_data(data, &FlexDevice)
         };
         let documents_bt = (self.document > 0).then(|| documents(self.document));
-        AttentionMask { causal: self.causal, documents_bt }
+        let reach = |length: usize| {
+            let of_token = |k: usize| (k % self.t / length * length + length.div_ceil(2)) as i64;
+            let data: Vec<i64> = (0..self.b * self.t).map(of_token).collect();
+            Tensor::from_data(TensorData::new(data, [self.b, self.t]), &FlexDevice)
+        };
+        let reach_bt = (self.prefix > 0).then(|| reach(self.prefix));
+        AttentionMask { causal: self.causal, documents_bt, reach_bt }
     }
 
     fn inputs(&self) -> (Tensor<Flex, 3>, Tensor<Flex, 3>) {

@@ -13,13 +13,13 @@ mod tiles;
 
 use astropt_core::kernels::{Attended, AttentionMask};
 use burn_flex::Flex;
-use burn_tensor::{Int, Tensor};
+use burn_tensor::Tensor;
 use rayon::prelude::*;
 
 use super::pool::Buffer;
 use super::simd;
 use super::tensors::{Dense, tensor};
-use tiles::Mask;
+use tiles::{HostMask, Mask};
 
 /// Stands for minus infinity among scores; its half is still below any score.
 const HIDDEN: f32 = -1e30;
@@ -96,10 +96,6 @@ impl Shared {
     }
 }
 
-fn documents(documents_bt: Option<&Tensor<Flex, 2, Int>>) -> Option<Vec<i64>> {
-    documents_bt.map(|documents| documents.to_data().iter::<i64>().collect())
-}
-
 fn sizes(qkv_bte: &Tensor<Flex, 3>, heads: usize) -> (usize, Sizes) {
     let [b, t, e] = qkv_bte.dims();
     (b, Sizes { t, d: e / 3, size: e / 3 / heads })
@@ -113,14 +109,14 @@ pub(super) fn forward(
 ) -> Attended<Flex> {
     let (b, sizes) = sizes(&qkv_bte, heads);
     let qkv = Dense::new(qkv_bte);
-    let documents = documents(mask.documents_bt.as_ref());
+    let mask = HostMask::new(mask);
     let mut out = Buffer::new(b * sizes.t * sizes.d);
     let mut lse = Buffer::new(b * heads * sizes.t);
     let shared = Shared::new(&mut out);
     let tasks = lse.par_chunks_mut(sizes.t.max(1)).enumerate();
     tasks.for_each_init(Vec::new, |scratch, (task, lse)| {
         let (row, head) = (task / heads, task % heads);
-        let mask = Mask::new(mask.causal, documents.as_deref(), row, sizes.t);
+        let mask = Mask::new(&mask, row, sizes.t);
         simd::run(forward::Head { sizes, qkv: &qkv, row, head, mask, scratch, out: shared, lse });
     });
     Attended {
@@ -140,13 +136,13 @@ pub(super) fn backward(
     let (b, sizes) = sizes(&qkv_bte, heads);
     let (qkv, dout) = (Dense::new(qkv_bte), Dense::new(dout_btd));
     let (out, lse) = (Dense::new(attended.out_btd), Dense::new(attended.lse_bht));
-    let documents = documents(mask.documents_bt.as_ref());
+    let mask = HostMask::new(mask);
     let mut dqkv = Buffer::new(b * sizes.t * 3 * sizes.d);
     let shared = Shared::new(&mut dqkv);
     let tasks = lse.par_chunks(sizes.t.max(1)).enumerate();
     tasks.for_each_init(Vec::new, |scratch, (task, lse)| {
         let (row, head) = (task / heads, task % heads);
-        let mask = Mask::new(mask.causal, documents.as_deref(), row, sizes.t);
+        let mask = Mask::new(&mask, row, sizes.t);
         let head = backward::Head {
             sizes,
             qkv: &qkv,

@@ -1,0 +1,163 @@
+//! `[stream]`: how the spans of an object become one sequence, and sequences rows.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::batch::Row;
+
+/// `[stream]`: the token stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamConfig {
+    /// Order of an object's spans: `"alphabetical"` (by name of the modality, as the Python
+    /// program), `"shuffled"`, or a list of all names.
+    pub order: SpanOrder,
+    /// Tokens around each span: `"none"`, as the paper, or `"begin-end"`.
+    pub delimiters: Delimiters,
+    /// What a row holds: `"object"`, one object, or `"rows"`, whole objects one after the
+    /// other that do not see each other.
+    pub packing: Packing,
+    /// Tokens of a packed row, at most. Unset: as many as the longest object can have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_length: Option<usize>,
+}
+
+/// Order of an object's spans.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected \"alphabetical\", \"shuffled\" or a list of modalities")]
+pub enum SpanOrder {
+    /// One of two words.
+    Word(OrderWord),
+    /// Names of all modalities.
+    Listed(Vec<String>),
+}
+
+impl Default for SpanOrder {
+    fn default() -> Self {
+        Self::Word(OrderWord::Alphabetical)
+    }
+}
+
+/// Orders that have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderWord {
+    /// By name of the modality.
+    Alphabetical,
+    /// Another for every object and epoch, a pure function of both.
+    Shuffled,
+}
+
+/// Tokens around each span.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delimiters {
+    /// None.
+    #[default]
+    None,
+    /// A learned token of the modality before its span, which prompts the first of it, and
+    /// one after it. They are read and never predicted.
+    BeginEnd,
+}
+
+/// What a row of a batch holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Packing {
+    /// One object.
+    #[default]
+    Object,
+    /// As many whole objects of the micro-batch as fit.
+    Rows,
+}
+
+impl StreamConfig {
+    /// Checks the names of a listed order against those of the modalities.
+    ///
+    /// # Errors
+    /// The key to blame and what is wrong with it.
+    pub(crate) fn check<'a>(
+        &self,
+        modalities: impl Iterator<Item = &'a String>,
+    ) -> Result<(), (&'static str, String)> {
+        let SpanOrder::Listed(listed) = &self.order else { return Ok(()) };
+        let known: Vec<&String> = modalities.collect();
+        for (place, name) in listed.iter().enumerate() {
+            if !known.contains(&name) {
+                return Err(("order", format!("lists {name:?}, which is no modality")));
+            }
+            if listed[..place].contains(name) {
+                return Err(("order", format!("lists {name:?} twice")));
+            }
+        }
+        match known.iter().find(|name| !listed.contains(name)) {
+            Some(lacking) => Err(("order", format!("does not list {lacking:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the spans of object `id` (alphabetical so far) in stream order, in `epoch`.
+    pub(crate) fn arrange(&self, spans: &mut Row, id: &str, seed: u64, epoch: u64) {
+        match &self.order {
+            SpanOrder::Word(OrderWord::Alphabetical) => {}
+            SpanOrder::Word(OrderWord::Shuffled) => {
+                let seed = xxh3_64_with_seed(&epoch.to_le_bytes(), seed);
+                let seed = xxh3_64_with_seed(id.as_bytes(), seed);
+                spans.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+            }
+            SpanOrder::Listed(listed) => {
+                spans.sort_by_key(|(name, _)| listed.iter().position(|listed| listed == name));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::Tokens;
+
+    fn names(config: &StreamConfig, id: &str, epoch: u64) -> Vec<String> {
+        let mut spans: Row =
+            ["a", "b", "c", "d"].map(|name| (name.to_owned(), Tokens::default())).to_vec();
+        config.arrange(&mut spans, id, 5, epoch);
+        spans.into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn parse(text: &str) -> StreamConfig {
+        toml::from_str(text).expect("a stream")
+    }
+
+    #[test]
+    fn orders_are_fixed_listed_or_shuffled() {
+        assert_eq!(names(&parse(""), "x", 0), ["a", "b", "c", "d"]);
+        assert_eq!(names(&parse("order = \"alphabetical\""), "x", 0), ["a", "b", "c", "d"]);
+        let listed = parse("order = [\"d\", \"b\", \"a\", \"c\"]");
+        assert_eq!(names(&listed, "x", 0), ["d", "b", "a", "c"]);
+        let shuffled = parse("order = \"shuffled\"");
+        let orders: std::collections::BTreeSet<_> =
+            (0..200).map(|epoch| names(&shuffled, "x", epoch)).collect();
+        assert_eq!(orders.len(), 24, "every order of four comes up");
+        assert_eq!(names(&shuffled, "x", 3), names(&shuffled, "x", 3));
+        assert!((0..20).any(|epoch| names(&shuffled, "x", epoch) != names(&shuffled, "y", epoch)));
+    }
+
+    #[test]
+    fn a_list_names_every_modality_once() {
+        let known: Vec<String> = ["a", "b"].map(str::to_owned).to_vec();
+        for (order, wrong) in [
+            ("[\"a\"]", "b"),
+            ("[\"a\", \"b\", \"b\"]", "twice"),
+            ("[\"a\", \"z\"]", "no modality"),
+        ] {
+            let config = parse(&format!("order = {order}"));
+            let (key, message) = config.check(known.iter()).expect_err("wrong");
+            assert!(key == "order" && message.contains(wrong), "{message}");
+        }
+        assert!(parse("order = [\"b\", \"a\"]").check(known.iter()).is_ok());
+        assert!(toml::from_str::<StreamConfig>("order = \"random\"").is_err());
+    }
+}

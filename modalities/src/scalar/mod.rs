@@ -1,0 +1,226 @@
+//! The modality `scalar`: numbers of a catalogue become one token.
+//!
+//! ```text
+//! columns x_1 .. x_c -> transform -> (y - mean) / std -> one token [1, c]
+//! ```
+//!
+//! A column is a label of the object (redshift, Teff, [Fe/H]) or, where it has no label of
+//! that name, a field of one number. Transforms and their constants are stated in the recipe,
+//! never measured on the sample, so that a token means the same in every run and
+//! [`Modality::detokenise`] needs nothing else. Means and deviations are those of the
+//! transformed numbers: with `transform = "log10"` both are in dex.
+//!
+//! A value that is not known is simply absent: the object then has no span of this
+//! modality. Several columns in one token are known or absent together, unless `missing`
+//! says otherwise; for columns that come and go on their own, use one modality each.
+
+mod config;
+
+pub use config::{Column, Missing, OutOfDomain, ScalarConfig, Transform};
+
+use astropt_core::observation::{Array, Data, Label, Observation};
+use astropt_core::seam::Modality;
+use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
+use astropt_core::{Error, Result};
+
+/// The tokeniser that [`ScalarConfig`] builds.
+#[derive(Debug)]
+pub struct Scalar {
+    config: ScalarConfig,
+    spec: TokenSpec,
+}
+
+impl Scalar {
+    /// The tokeniser of a configuration that [`ScalarConfig`] has checked.
+    fn new(config: ScalarConfig) -> Self {
+        let spec = TokenSpec {
+            values: Values::Continuous { width: config.columns.len() },
+            positions: Positions::Index { max: config.position_rows },
+            loss_weight: config.loss_weight,
+            max_tokens: 1,
+        };
+        Self { config, spec }
+    }
+
+    /// The token's numbers; `None` when the object lacks the modality.
+    fn numbers(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
+        let columns = &self.config.columns;
+        let found: Vec<Option<f32>> =
+            columns.iter().map(|column| self.number(observation, column)).collect::<Result<_>>()?;
+        let missing = found.iter().position(Option::is_none);
+        let Some(missing) = missing else { return Ok(Some(found.into_iter().flatten().collect())) };
+        if found.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        match self.config.missing {
+            Missing::Absent => Ok(None),
+            Missing::Mean => Ok(Some(found.into_iter().map(Option::unwrap_or_default).collect())),
+            Missing::Refuse => Err(Error::object(
+                &observation.id,
+                format!(
+                    "no value of {:?}, while other columns have one; choose what becomes of such \
+                     objects with `missing`",
+                    columns[missing].name
+                ),
+            )),
+        }
+    }
+
+    /// The transformed number of one column; `None` when it is missing.
+    fn number(&self, observation: &Observation, column: &Column) -> Result<Option<f32>> {
+        let Some(x) = value(observation, &column.name)? else { return Ok(None) };
+        let y = column.transform.apply(x).map(|y| column.affine().apply(y) as f32);
+        if let Some(y) = y.filter(|y| y.is_finite()) {
+            return Ok(Some(y));
+        }
+        match self.config.out_of_domain {
+            OutOfDomain::Missing => Ok(None),
+            OutOfDomain::Refuse => Err(Error::object(
+                &observation.id,
+                format!(
+                    "{:?} is {x}, which its transform cannot take; use another transform, or \
+                     `out_of_domain = \"missing\"`",
+                    column.name
+                ),
+            )),
+        }
+    }
+}
+
+/// The label, or else the field of one number, of this name.
+fn value(observation: &Observation, name: &str) -> Result<Option<f64>> {
+    let refuse = |message: String| Err(Error::object(&observation.id, message));
+    match observation.labels.get(name) {
+        Some(Label::Number(x)) => return Ok(Some(*x)),
+        Some(Label::Text(text)) => {
+            return refuse(format!(
+                "the label {name:?} is the text {text:?}; a scalar is a number"
+            ));
+        }
+        None => {}
+    }
+    let Some(field) = observation.fields.get(name) else { return Ok(None) };
+    let (shape, data) = (&field.array.shape, &field.array.data);
+    match (data.to_f64().as_ref(), &shape[..]) {
+        // How tables and FITS headers say that a number is not known.
+        ([x], [] | [1]) => Ok((!x.is_nan()).then_some(*x)),
+        _ => refuse(format!(
+            "field {name:?} has shape {shape:?} and {} numbers; a scalar is one number",
+            data.len()
+        )),
+    }
+}
+
+impl Modality for Scalar {
+    fn spec(&self) -> TokenSpec {
+        self.spec.clone()
+    }
+
+    fn choices(&self) -> Vec<(String, String)> {
+        let describe = |column: &Column| {
+            let inner = match column.transform {
+                Transform::None => "x".to_owned(),
+                Transform::Log10 => "log10(x)".to_owned(),
+                Transform::Asinh(softening) => format!("asinh(x / {softening})"),
+            };
+            let choice = format!("({inner} - {}) / {}", column.mean, column.std);
+            (format!("Transform of {}", column.name), choice)
+        };
+        self.config.columns.iter().map(describe).collect()
+    }
+
+    fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
+        let values = self.numbers(observation)?;
+        Ok(values.map(|values| Tokens { len: 1, values, indices: vec![0], ..Tokens::default() }))
+    }
+
+    /// The columns `[columns]` in the catalogue's units.
+    fn detokenise(&self, tokens: &Tokens) -> Result<Array> {
+        tokens.check(&self.spec)?;
+        let pairs = tokens.values.iter().zip(&self.config.columns);
+        let numbers: Vec<f64> = pairs
+            .map(|(&y, column)| column.transform.undo(column.affine().undo(y.into())))
+            .collect();
+        Array::new(vec![numbers.len()], Data::F64(numbers))
+    }
+
+    /// The columns as labels.
+    fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
+        let numbers = self.detokenise(tokens)?;
+        let labels = self
+            .config
+            .columns
+            .iter()
+            .zip(numbers.data.to_f64().iter())
+            .map(|(column, &x)| (column.name.clone(), Label::Number(x)))
+            .collect();
+        Ok(Some(Observation { labels, ..Observation::default() }))
+    }
+
+    /// The token itself.
+    fn raw_features(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
+        self.numbers(observation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use astropt_core::seam::ModalityConfig;
+
+    fn scalar(table: &str) -> Box<dyn Modality> {
+        let config: ScalarConfig = toml::from_str(table).expect("a valid table");
+        config.build().expect("a sound configuration")
+    }
+
+    fn star(labels: &[(&str, f64)]) -> Observation {
+        let labels = labels.iter().map(|&(name, x)| (name.to_owned(), Label::Number(x)));
+        Observation { id: "HD 1".into(), labels: labels.collect(), ..Observation::default() }
+    }
+
+    const STAR: &str = "columns = [
+        { name = 'Teff', transform = 'log10', mean = 3.5, std = 0.25 },
+        { name = 'feh', transform = { asinh = 0.5 } },
+    ]";
+
+    #[test]
+    fn numbers_are_those_of_the_formula_and_come_back() {
+        let modality = scalar(STAR);
+        let tokens = modality.tokenise(&star(&[("Teff", 1e4), ("feh", -0.5)])).expect("sound");
+        let tokens = tokens.expect("a star");
+        assert_eq!(tokens.values, [2.0, -(1f64.asinh()) as f32]);
+        let back = modality.reconstruct(&tokens).expect("sound").expect("labels");
+        let number = |name| back.labels.get(name).and_then(Label::number).expect("a number");
+        assert!((number("Teff") - 1e4).abs() < 1e-2 && (number("feh") + 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_missing_follows_the_recipe() {
+        let some = star(&[("feh", -0.5)]);
+        assert_eq!(scalar(STAR).tokenise(&some).expect("sound"), None);
+        let with = |line: &str| scalar(&format!("{line}\n{STAR}"));
+        let error = with("missing = 'refuse'").tokenise(&some).expect_err("missing").to_string();
+        assert!(error.contains("HD 1") && error.contains("\"Teff\""), "{error}");
+        let filled = with("missing = 'mean'").tokenise(&some).expect("sound").expect("a star");
+        assert_eq!(filled.values[0], 0.0);
+        // Who has none of the columns lacks the modality, whatever the recipe says.
+        assert_eq!(with("missing = 'refuse'").tokenise(&star(&[])).expect("sound"), None);
+    }
+
+    #[test]
+    fn a_logarithm_of_nothing_follows_the_recipe() {
+        let cold = star(&[("feh", -0.5), ("Teff", -1.0)]);
+        let error = scalar(STAR).tokenise(&cold).expect_err("negative").to_string();
+        assert!(error.contains("HD 1") && error.contains("-1"), "{error}");
+        let lenient = scalar(&format!("out_of_domain = 'missing'\n{STAR}"));
+        assert_eq!(lenient.tokenise(&cold).expect("sound"), None);
+    }
+
+    #[test]
+    fn a_text_is_no_number() {
+        let mut star = star(&[("feh", -0.5)]);
+        star.labels.insert("Teff".into(), Label::Text("hot".into()));
+        let error = scalar(STAR).tokenise(&star).expect_err("a text").to_string();
+        assert!(error.contains("\"hot\""), "{error}");
+    }
+}

@@ -1,0 +1,199 @@
+//! The modality `time-series`: irregular samples of one quantity become tokens in order of
+//! time.
+//!
+//! ```text
+//! (time, value, error, band, quality) [n] -> bad samples -> sort by time, then band
+//!     -> stretch -> standardise -> keep at most max_tokens -> windows -> tokens [T, F]
+//! ```
+//!
+//! With `window = 1` a token is one sample; with a window of w it is w neighbours in time,
+//! whatever their bands, one after the other. Of one sample a token holds
+//!
+//! - the value y, stretched and standardised;
+//! - with `error`, its error in the same units, sigma |dy/dx| to first order;
+//! - with `band_as = "token"`, a 1 for its band and a 0 for each other band.
+//!
+//! Of one sample a position holds
+//!
+//! - with `positions.affine = s`, the number t / s, or with `positions.periodic = [P, ...]`
+//!   the numbers sin(2 pi t / P) and cos(2 pi t / P) for each P, where t is counted from `zero`;
+//! - with `band_as = "position"`, a 1 for its band and a 0 for each other band.
+//!
+//! With `next = true` the same follows for the next token's samples, since the model predicts
+//! the next token and has to be told for when; the last token is its own next. One period,
+//! one sample a token and no bands make positions of four numbers, (sin, cos) now and next.
+//!
+//! Times are subtracted in double precision before they become single: with `zero` near the
+//! data or left out, Julian dates lose nothing. From a position a time is known to about
+//! 1e-7 of the longest time counted from `zero`, or of the shortest period.
+//!
+//! **The inverse** returns the values, and with [`Modality::reconstruct`] also times, errors
+//! and bands, of the samples kept. Padding repeats the last place in the last window and is
+//! left out again; so are, in windows of several samples, measurements at the very end that
+//! share time and band. Median and deviation of the series stay beside the tokens
+//! (`Tokens::affine`); tokens that a model made lack them, and are returned as they are.
+
+mod config;
+mod features;
+mod layout;
+mod read;
+
+pub use config::{
+    Bad, BandAs, Keep, OtherBands, Short, Standardise, Tail, TimePosition, TimeSeriesConfig,
+};
+
+use astropt_core::Result;
+use astropt_core::observation::{Array, Data, Observation};
+use astropt_core::seam::{Modality, Preview};
+use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
+
+use crate::fields;
+use crate::normalise::{Affine, overflow, robust};
+use crate::plot::{self, Mark};
+use read::Sample;
+
+/// The tokeniser that [`TimeSeriesConfig`] builds.
+#[derive(Debug)]
+pub struct TimeSeries {
+    config: TimeSeriesConfig,
+    spec: TokenSpec,
+}
+
+impl TimeSeries {
+    /// The tokeniser of a configuration that [`TimeSeriesConfig`] has checked.
+    fn new(config: TimeSeriesConfig) -> Self {
+        let times = if config.next { 2 } else { 1 };
+        let spec = TokenSpec {
+            values: Values::Continuous { width: config.window * config.value_width() },
+            positions: Positions::Continuous {
+                width: config.window * config.place_width() * times,
+            },
+            loss_weight: config.loss_weight,
+            max_tokens: config.max_tokens,
+        };
+        Self { config, spec }
+    }
+
+    fn affine(&self, samples: &[Sample]) -> Affine {
+        match self.config.standardise {
+            Standardise::Affine(affine) => affine,
+            Standardise::None => Affine::IDENTITY,
+            Standardise::Series => {
+                let stretched = samples.iter().map(|s| self.config.stretch.apply(s.value));
+                robust(&stretched.collect::<Vec<_>>()).rounded()
+            }
+        }
+    }
+
+    /// Whether the numbers of `tokens` can be brought back to the file's units.
+    fn has_units(&self, tokens: &Tokens) -> bool {
+        self.config.standardise != Standardise::Series || !tokens.affine.is_empty()
+    }
+
+    fn samples(&self, tokens: &Tokens) -> Result<Vec<Sample>> {
+        tokens.check(&self.spec)?;
+        let affine = match (self.config.standardise, tokens.affine.first()) {
+            (Standardise::Affine(affine), _) => affine,
+            (Standardise::Series, Some(&pair)) => Affine::from_pair(pair),
+            _ => Affine::IDENTITY,
+        };
+        let stretch = if self.has_units(tokens) { self.config.stretch } else { Default::default() };
+        Ok(self.config.decode(tokens, affine, stretch))
+    }
+}
+
+impl Modality for TimeSeries {
+    fn spec(&self) -> TokenSpec {
+        self.spec.clone()
+    }
+
+    fn choices(&self) -> Vec<(String, String)> {
+        let config = &self.config;
+        let keep = match config.keep {
+            Keep::First => "the earliest",
+            Keep::Last => "the latest",
+            Keep::Strided => "evenly spread",
+        };
+        let bad = match config.bad {
+            Bad::Refuse => "the series is refused",
+            Bad::Drop => "left out",
+        };
+        let standardise = match config.standardise {
+            Standardise::Series => {
+                "each series to median 0 and median absolute deviation 1 / 1.4826".to_owned()
+            }
+            Standardise::Affine(Affine { offset, scale }) => format!("(x - {offset}) / {scale}"),
+            Standardise::None => "none".to_owned(),
+        };
+        let most = config.max_tokens.saturating_mul(config.window);
+        [
+            ("Bad measurements", bad.to_owned()),
+            ("Series of more measurements", format!("{keep} {most} are kept")),
+            ("Standardisation of series", standardise),
+        ]
+        .map(|(name, choice)| (name.to_owned(), choice))
+        .into()
+    }
+
+    fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
+        let Some(samples) = self.read(observation)? else { return Ok(None) };
+        let affine = self.affine(&samples);
+        let mut tokens = self.config.encode(&self.kept(&samples), affine);
+        if self.config.standardise == Standardise::Series {
+            tokens.affine = vec![affine.pair(); tokens.len];
+        }
+        let finite = |numbers: &[f32]| numbers.iter().all(|x| x.is_finite());
+        let wrong = if !finite(&tokens.positions) {
+            &self.config.time
+        } else if !finite(&tokens.values) || !finite(tokens.affine.as_flattened()) {
+            &self.config.value
+        } else {
+            return Ok(Some(tokens));
+        };
+        Err(overflow(&observation.id, wrong))
+    }
+
+    /// Values `[samples]` in the file's unit, in order of time.
+    fn detokenise(&self, tokens: &Tokens) -> Result<Array> {
+        let values: Vec<f32> = self.samples(tokens)?.iter().map(|s| s.value as f32).collect();
+        Array::new(vec![values.len()], Data::F32(values))
+    }
+
+    fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
+        let samples = self.samples(tokens)?;
+        let config = &self.config;
+        let unit = config.unit.as_deref().filter(|_| self.has_units(tokens));
+        let mut observation = Observation::default();
+        let mut put = |name: &String, field| observation.fields.insert(name.clone(), field);
+        let column = |get: fn(&Sample) -> f64| samples.iter().map(get).collect::<Vec<_>>();
+        let floats = |get| column(get).iter().map(|&x| x as f32).collect();
+        put(&config.time, fields::doubles(column(|s| s.time), config.time_unit.as_deref()));
+        put(&config.value, fields::floats(floats(|s| s.value), unit));
+        if let Some(error) = &config.error {
+            put(error, fields::floats(floats(|s| s.error), unit));
+        }
+        if let Some(band) = &config.band {
+            let bands = samples.iter().filter_map(|s| config.bands.get(s.band).copied());
+            put(band, fields::whole(bands.collect()));
+        }
+        Ok(Some(observation))
+    }
+
+    /// Value over time, a colour for each band; magnitudes have bright above faint.
+    fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {
+        let mark = |s: &Sample| Mark { x: s.time, y: s.value, group: s.band, joined: false };
+        let marks: Vec<Mark> = self.samples(tokens)?.iter().map(mark).collect();
+        let magnitudes = self.config.unit.as_deref().is_some_and(|u| u.eq_ignore_ascii_case("mag"));
+        Ok(Some(plot::draw(&marks, magnitudes)))
+    }
+
+    /// What a light curve is usually summed up in, per band: `[max(bands, 1), 9]`.
+    fn raw_features(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
+        let Some(samples) = self.read(observation)? else { return Ok(None) };
+        let features = features::summary(&samples, self.config.bands.len().max(1));
+        if features.iter().any(|x| !x.is_finite()) {
+            return Err(overflow(&observation.id, &self.config.value));
+        }
+        Ok(Some(features))
+    }
+}
