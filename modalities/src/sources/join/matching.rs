@@ -152,7 +152,7 @@ impl Matches {
         Groups { starts, held: of_lead.held, shards: vec![0] }
     }
 
-    /// A line for every part of which objects were left out, or that some objects lack.
+    /// A line for every part of which objects are left out, or that some objects lack.
     pub(super) fn report(&self, keys: &[Keys]) -> Vec<String> {
         let report = |(part, keys): (usize, &Keys)| {
             let of_part = self.places.iter().skip(part).step_by(self.parts.max(1));
@@ -167,8 +167,8 @@ impl Matches {
                 n => format!(" ({n} of them lack the label that names them)"),
             };
             Some(format!(
-                "join: part {:?}: {used} of its {total} objects are used, {} match none of what \
-                 is required{nameless}; {} of the {objects} joined objects lack it",
+                "join: part {:?}: {used} of its {total} objects are used, {} are left out for want \
+                 of a part that is required{nameless}; {} of the {objects} joined objects lack it",
                 keys.part,
                 total - used,
                 objects - used

@@ -176,8 +176,10 @@ fn number_type(descr: &str) -> Result<(Kind, usize, bool), String> {
                 .to_owned(),
         );
     }
-    let letters = size.find(|c: char| !c.is_ascii_digit()).map_or(size, |end| &size[..end]);
-    let size: usize = letters.parse().map_err(|_| unknown())?;
+    if let 'M' | 'm' = letter {
+        return Err("holds dates or durations; save it as days".to_owned());
+    }
+    let size: usize = size.parse().map_err(|_| unknown())?;
     let kind = match (letter, size) {
         ('b' | '?', 1) => Kind::Bool,
         ('i', 1 | 2 | 4 | 8) => Kind::Signed,
@@ -187,7 +189,6 @@ fn number_type(descr: &str) -> Result<(Kind, usize, bool), String> {
         ('U', 1..) => Kind::Unicode,
         ('f', _) => return Err("holds long doubles; save it as float64".to_owned()),
         ('c', _) => return Err("holds complex numbers; save real and imaginary parts".to_owned()),
-        ('M' | 'm', _) => return Err("holds dates or durations; save it as days".to_owned()),
         _ => return Err(unknown()),
     };
     let width = if kind == Kind::Unicode { size.checked_mul(4) } else { Some(size) };
@@ -244,6 +245,7 @@ mod tests {
             ("'<M8[D]'", "(3,)", "days"),
             ("'<f16'", "(3,)", "long doubles"),
             ("'<U99999999999999999999'", "(3,)", "unknown type"),
+            ("'<f4x'", "(3,)", "unknown type"),
             ("'<f4'", "(-3,)", "sound shape"),
             ("'<f4'", huge.as_str(), "sound shape"),
             ("'<f4'", "3", "sound shape"),

@@ -56,8 +56,8 @@ pub struct NpzConfig {
     /// Arrays with one number or text per object that become labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub label_arrays: Vec<String>,
-    /// A `.csv` or `.parquet` table of labels, relative to the folder `path` is in, or to where
-    /// `path` starts from.
+    /// A `.csv`, `.parquet` or `.fits` table of labels, relative to the folder `path` is in, or
+    /// to where `path` starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
     /// Column of the table that holds the objects' ids. By default the column that names most
@@ -172,7 +172,7 @@ impl SourceConfig for NpzConfig {
         match (&self.labels, self.labels_in_order) {
             (Some(path), true) => {
                 let table = Table::open(find_table(path, base, root)?)?;
-                (ids, labels) = self.labels_in_order(&table, ids, len)?;
+                (ids, labels) = self.in_order(&table, ids, len)?;
             }
             _ => {
                 let file = LabelFile {
@@ -232,7 +232,7 @@ impl NpzConfig {
     }
 
     /// Ids and labels, of which the table may give both, of `len` entries.
-    fn labels_in_order(
+    fn in_order(
         &self,
         table: &Table,
         ids: Vec<Box<str>>,

@@ -29,8 +29,8 @@ pub struct TableConfig {
     /// of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sort: Option<String>,
-    /// A second table, `.csv` or `.parquet`, of labels: relative to the folder `path` is in,
-    /// or to where `path` starts from.
+    /// A second table, `.csv`, `.parquet` or `.fits`, of labels: relative to the folder `path`
+    /// is in, or to where `path` starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
     /// Column of the second table that holds the objects' ids. By default the column that

@@ -10,10 +10,10 @@
 //! # Memory
 //! One pass when opening reads the `object` column and keeps, per object, its id and where its
 //! rows are. Samples are read in blocks (8192 lines of CSV; a row group of Parquet, at most
-//! 2^20 rows of it), of which as many are kept as fit in `memory_mib`. A table sorted by object
-//! can be of any size. Where the rows of an object lie apart, as in a table sorted by time, the
-//! samples must fit in `memory_mib` together, 16 bytes per run of rows included; the error says
-//! so when they do not.
+//! 2^20 rows of it), of which as many are kept as fit in `memory_mib`, one at least. A table
+//! sorted by object can be of any size. Where the rows of an object lie apart, as in a table
+//! sorted by time, the samples must fit in `memory_mib` together, 16 bytes per run of rows
+//! included; the error says so when they do not.
 //!
 //! # Missing and bad cells
 //! An empty cell, `nan`, `na`, `n/a`, `null` or `none` is NaN in a field of fractions. Among
@@ -40,6 +40,9 @@ use super::lru::Lru;
 use super::tabular::{Block, Cell, Table};
 use column::{Spec, append, ascending, reorder};
 use index::Index;
+
+/// What is wrong with a row takes about so much, in bytes.
+const BAD_BYTES: u64 = 160;
 
 /// The reader that [`TableConfig`] opens.
 #[derive(Debug)]
@@ -119,7 +122,7 @@ impl SourceConfig for TableConfig {
             Layout::Long => self.other_labels(root, &table, &index)?,
         };
         if self.fields.is_none() {
-            let all = labels.numeric().into_iter();
+            let all = labels.numeric();
             let all =
                 all.map(|name| (name.to_owned(), FieldConfig::from(name.to_owned()))).collect();
             specs = self::specs(&table, &all)?;
@@ -231,7 +234,9 @@ impl TableSource {
                 }
                 Ok(())
             })?;
-            Ok((Decoded { numbers, bad }, self.width.saturating_mul(block.rows as u64)))
+            let size = self.width.saturating_mul(block.rows as u64);
+            let size = size.saturating_add(bad.len() as u64 * BAD_BYTES);
+            Ok((Decoded { numbers, bad }, size))
         })
     }
 

@@ -134,7 +134,7 @@ fn open(path: &Path) -> Result<File> {
 
 /// The unit that the metadata of a column states.
 pub(crate) fn unit(field: &Field) -> Option<String> {
-    let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(*key))?;
+    let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(key))?;
     Some(found.trim()).filter(|unit| !unit.is_empty()).map(str::to_owned)
 }
 
