@@ -29,7 +29,10 @@ fn spans_are_generated_and_written() {
     // The same again, and for one of the objects alone.
     let again = succeeds(at, &["generate", "r", "--object", listed[1], "--prompt", "5", "--json"]);
     let again: serde_json::Value = serde_json::from_str(again.trim()).expect("JSON");
-    assert_eq!(again["error"], lines[1]["error"]);
+    // Products of rows read together are added up in another order.
+    let [alone, together] =
+        [&again, &lines[1]].map(|line| line["error"].as_f64().expect("a number"));
+    assert!((alone - together).abs() <= 1e-5 * together, "{alone} {together}");
 
     let noisy = ["generate", "r", "--objects", "1", "--noise", "0.5", "--seed", "1", "--json"];
     let first: serde_json::Value = serde_json::from_str(succeeds(at, &noisy).trim()).expect("JSON");

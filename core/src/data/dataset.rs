@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::batch::{Assembly, Batch, Purpose, Row};
+use super::assembly::Assembly;
+use super::batch::{Batch, Purpose, Row};
 use super::order::Order;
 use super::sequence::{Objective, Sequence, Task};
 use super::split::{Split, Splits};
@@ -120,20 +121,27 @@ impl Dataset {
 
     /// Number of objects that have labels.
     pub fn labelled(&self) -> usize {
-        (0..self.len()).filter(|&k| !self.labels(k as u32).is_empty()).count()
+        self.source.labelled()
     }
 
     /// Reads object `index`. An object that cannot be read or tokenised is `None`, and
     /// counted.
     ///
     /// # Errors
-    /// When more objects are unusable than `train.max_rejected` allows.
+    /// When more objects are unusable than `train.max_rejected` allows, or a file that holds
+    /// objects cannot be had at all.
     pub fn read(&self, index: u32) -> Result<Option<(Observation, Row)>> {
         let id = self.id(index);
         if self.lock().contains_key(&id) {
             return Ok(None);
         }
-        match self.try_read(index as usize) {
+        let made = match self.source.read(index as usize) {
+            // No object's fault: which ones a run sees must not depend on a network.
+            Err(error @ (Error::Failed(_) | Error::Interrupted(_))) => return Err(error),
+            Err(error) => Err(error),
+            Ok(observation) => self.tokenise(observation),
+        };
+        match made {
             Ok(object) => Ok(Some(object)),
             Err(error) => {
                 self.reject(id, &error)?;
@@ -142,8 +150,7 @@ impl Dataset {
         }
     }
 
-    fn try_read(&self, index: usize) -> Result<(Observation, Row)> {
-        let observation = self.source.read(index)?;
+    fn tokenise(&self, observation: Observation) -> Result<(Observation, Row)> {
         let mut row = Row::new();
         for (name, modality) in &self.modalities {
             if let Some(tokens) = modality.tokenise(&observation)? {
@@ -182,6 +189,10 @@ impl Dataset {
     /// # Errors
     /// See [`read`](Self::read).
     pub fn train_batch(&self, first: u64, count: usize) -> Result<Batch> {
+        let upcoming = self.order.upcoming(first);
+        if !upcoming.is_empty() {
+            self.source.expect(&upcoming);
+        }
         let rows: Vec<_> =
             (first..first + count as u64).map(|k| self.train_row(k)).collect::<Result<_>>()?;
         let sequences = rows.iter().zip(first..).map(|((id, spans), k)| {

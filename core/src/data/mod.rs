@@ -1,5 +1,6 @@
 //! Objects to batches: splits, order, reading, chaining, and the workers that do it.
 
+mod assembly;
 mod batch;
 mod dataset;
 mod loader;
@@ -8,7 +9,8 @@ mod sequence;
 mod split;
 mod stream;
 
-pub use batch::{Assembly, Batch, Part, Purpose, Row, Sight};
+pub use assembly::Assembly;
+pub use batch::{Batch, Part, Purpose, Row, Sight};
 pub use dataset::{Dataset, Loaded, Rejected};
 pub use loader::Loader;
 pub use sequence::{Objective, Sequence, Task};

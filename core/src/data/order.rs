@@ -94,6 +94,23 @@ impl Order {
         self.objects[substitute_at(k, attempt, n, self.seed) as usize]
     }
 
+    /// An object of each of the shards that positions from `k` on are read from, the nearest
+    /// first. None where all data are at hand.
+    pub(super) fn upcoming(&self, k: u64) -> Vec<u32> {
+        const SHARDS: usize = 3; // the one that is read, and a little ahead
+        let Some(groups) = self.groups.as_ref().filter(|groups| groups.shards.len() > 1) else {
+            return Vec::new();
+        };
+        let n = self.objects.len() as u64;
+        let (epoch, place) = (k / n, k % n);
+        let mut members = groups.epoch(epoch, self.seed).shards_from(place, SHARDS);
+        if members.len() < SHARDS {
+            let left = SHARDS - members.len();
+            members.extend(groups.epoch(epoch + 1, self.seed).shards_from(0, left));
+        }
+        members.into_iter().map(|member| self.objects[member as usize]).collect()
+    }
+
     /// Number of objects in an epoch.
     #[cfg(test)]
     fn len(&self) -> usize {
@@ -120,6 +137,16 @@ struct Epoch {
     seed: u64,
     /// Position in the epoch where each window begins, and its groups.
     windows: Vec<(u64, Vec<Range<u64>>)>,
+    /// Position in the epoch where each shard begins, and a member of it.
+    shards: Vec<(u64, u64)>,
+}
+
+impl Epoch {
+    /// A member of each of the first `count` shards that are read from `place` on.
+    fn shards_from(&self, place: u64, count: usize) -> Vec<u64> {
+        let first = self.shards.partition_point(|(start, _)| *start <= place).saturating_sub(1);
+        self.shards.iter().skip(first).take(count).map(|(_, member)| *member).collect()
+    }
 }
 
 impl Grouped {
@@ -176,12 +203,14 @@ impl Grouped {
 
     fn shuffle(&self, epoch: u64, seed: u64) -> Epoch {
         let shards = Permutation::new(self.shards.len() as u64, seed, epoch);
-        let mut groups = Vec::new();
+        let (mut groups, mut begun, mut position) = (Vec::new(), Vec::new(), 0);
         for k in 0..self.shards.len() as u64 {
             let shard = shards.at(k);
             let within = xxh3_64_with_seed(&shard.to_le_bytes(), seed);
             let shard = &self.shards[shard as usize];
             let order = Permutation::new(shard.len() as u64, within, epoch);
+            begun.extend(shard.first().map(|group| (position, group.start)));
+            position += shard.iter().map(|g| g.end - g.start).sum::<u64>();
             groups.extend((0..shard.len() as u64).map(|g| shard[order.at(g) as usize].clone()));
         }
         let mut start = 0;
@@ -190,7 +219,7 @@ impl Grouped {
             start += groups.iter().map(|g| g.end - g.start).sum::<u64>();
             window
         });
-        Epoch { epoch, seed, windows: windows.collect() }
+        Epoch { epoch, seed, windows: windows.collect(), shards: begun }
     }
 }
 
@@ -243,6 +272,20 @@ mod tests {
                 prop_assert!(last - first < 40 + 2 * 10 * held.div_ceil(2));
             }
         }
+    }
+
+    #[test]
+    fn the_shards_ahead_are_those_that_are_read_next() {
+        let order = Order::new((0..1000).collect(), 7, Some(&groups(1000, 10, 2)));
+        let shard = |object: u32| object / 40;
+        let mut read: Vec<u32> = (0..2000).map(|k| shard(order.at(k))).collect();
+        read.dedup();
+        for k in 0..1000u64 {
+            let ahead: Vec<u32> = order.upcoming(k).into_iter().map(shard).collect();
+            let at = (k / 40) as usize;
+            assert_eq!(ahead, read[at..at + 3], "position {k}");
+        }
+        assert!(Order::new((0..1000).collect(), 7, None).upcoming(0).is_empty());
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub trait SourceConfig: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether opening it reaches out to another machine.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Opens the source: lists its objects without reading their data.
     /// `root` is the folder relative paths start from.
     ///
@@ -57,8 +62,16 @@ pub trait Source: Send + Sync {
     /// Id of object `index`, without reading its data.
     fn id(&self, index: usize) -> String;
 
-    /// Labels of object `index`, without reading its data.
+    /// Labels of object `index`, without reading its data. Where they lie in a file that has
+    /// to be fetched first, this waits for it; nothing asks for the labels of all objects
+    /// unless the recipe splits by one (`split.column`).
     fn labels(&self, index: usize) -> Labels;
+
+    /// How many objects have labels, for a person to read. A source that would have to fetch
+    /// files for it says how many may have some.
+    fn labelled(&self) -> usize {
+        (0..self.len()).filter(|&index| !self.labels(index).is_empty()).count()
+    }
 
     /// How objects lie in the data, where reading neighbours together is much cheaper than
     /// reading any object at any time. `None`: every order costs the same.
@@ -69,11 +82,18 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Objects that will be read before long, the nearest first: a source that fetches files
+    /// may begin with theirs. Returns at once.
+    fn expect(&self, _upcoming: &[u32]) {
+        // Files that are here need no time.
+    }
+
     /// Reads object `index`. Called from several threads at once; a pure function.
     ///
     /// # Errors
     /// When this one object cannot be read ([`crate::Error::Object`] or
-    /// [`crate::Error::File`] naming it): it is counted and skipped.
+    /// [`crate::Error::File`] naming it): it is counted and skipped. Any other error ends
+    /// the work: a file that cannot be fetched, or the user's wish to stop.
     fn read(&self, index: usize) -> Result<Observation>;
 }
 

@@ -17,6 +17,9 @@ const READ: usize = 24;
 pub fn check_plugin(plugin: &SourcePlugin) -> Check {
     let check = || {
         let config = config::check(&plugin.info, plugin.parse)?;
+        if config.is_remote() {
+            return Ok(()); // its own tests bring a server
+        }
         let empty = tempfile::tempdir().map_err(|e| e.to_string())?;
         let opened = calm("open", || config.open(empty.path()))?;
         let Some(key) = plugin.path_key else {

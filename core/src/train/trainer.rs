@@ -110,22 +110,22 @@ impl<'a> Trainer<'a> {
             self.save(false)?;
         }
         while self.state.step < train.steps {
-            let (loss, timing) = self.step(&mut loader)?;
+            let (loss, timing) = match self.step(&mut loader) {
+                // Stopped while it waited for data: the last step is whole.
+                Err(Error::Interrupted(_)) => return Err(self.stopped()?),
+                done => done?,
+            };
             let step = self.state.step;
             progress.update(step, &describe(loss, &timing));
             if step.is_multiple_of(train.eval_every) || step == train.steps {
                 validation_loss = self.evaluate(&progress)?;
             }
             let stopping = stop::asked() && step < train.steps;
-            if saves.binary_search(&step).is_ok() || stopping {
-                self.save(false)?;
-            }
             if stopping {
-                return Err(Error::Interrupted(format!(
-                    "stopped after step {step} of {}; go on with --resume --out {}",
-                    train.steps,
-                    self.run.path().display()
-                )));
+                return Err(self.stopped()?);
+            }
+            if saves.binary_search(&step).is_ok() {
+                self.save(false)?;
             }
         }
         self.run.write_rejected(&self.data.rejected())?;
@@ -141,6 +141,17 @@ impl<'a> Trainer<'a> {
             self.run.path().display()
         ));
         Ok(summary)
+    }
+
+    /// Saves, and says how to go on.
+    fn stopped(&mut self) -> Result<Error> {
+        self.save(false)?;
+        Ok(Error::Interrupted(format!(
+            "stopped after step {} of {}; go on with --resume --out {}",
+            self.state.step,
+            self.manifest.plan.train.steps,
+            self.run.path().display()
+        )))
     }
 
     /// Validation loss of the last evaluation before this part of the run.

@@ -9,6 +9,7 @@ mod hdf5;
 mod image_folder;
 mod join;
 mod npz;
+mod parquet;
 mod real_sources;
 mod round_trip;
 mod spectrum;

@@ -77,7 +77,7 @@ fn shorten(text: &str) -> String {
 }
 
 /// Cell `i` of an Arrow column.
-pub(super) fn cell(column: &dyn Array, i: usize) -> Cell<'_> {
+pub(crate) fn cell(column: &dyn Array, i: usize) -> Cell<'_> {
     if column.is_null(i) {
         return Cell::Unknown;
     }

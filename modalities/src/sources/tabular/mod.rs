@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use astropt_core::{Error, Result};
 
-pub(crate) use cell::Cell;
+pub(crate) use cell::{Cell, cell};
 use parquet::ParquetFile;
+pub(crate) use parquet::unit;
 
 use super::fits;
 

@@ -132,7 +132,8 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|e| Error::io("read the table", path, &e))
 }
 
-fn unit(field: &Field) -> Option<String> {
+/// The unit that the metadata of a column states.
+pub(crate) fn unit(field: &Field) -> Option<String> {
     let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(key))?;
     Some(found.trim()).filter(|unit| !unit.is_empty()).map(str::to_owned)
 }

@@ -1,0 +1,104 @@
+"""Loading rates from Parquet, of this program and of pyarrow, turn about on one core.
+
+usage: python benches/sources/parquet.py ASTROPT [ROWS] [ROUNDS]
+
+ASTROPT is the program. It reads a file of JPEGs of 256 x 256 pixels, in row groups of 100
+as the `datasets` library writes them, decodes them and makes tokens of them; Python reads
+and decodes them (pyarrow and pillow, what `datasets` uses) and makes no tokens. Prints the
+rates, their ratio and the memory of either. Needs numpy, pyarrow and pillow.
+"""
+
+import io
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+SIZE = 256
+RECIPE = """
+name = "bench"
+extends = "galaxy-grz"
+[source]
+kind = "parquet"
+path = "{path}"
+[modality.images]
+size = 256
+positions = 256
+"""
+
+
+def jpeg(rng, place):
+    """A galaxy of no particular kind, with noise."""
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    light = 220 * np.exp(-np.hypot(x, y * (1 + place % 3)) / (8 + place % 17))
+    pixels = light[..., None] * rng.uniform(0.5, 1, 3) + rng.normal(12, 5, (SIZE, SIZE, 3))
+    out = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def make(path, rows):
+    rng = np.random.default_rng(0)
+    images = [{"bytes": jpeg(rng, k), "path": None} for k in range(rows)]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"image": pa.array(images, kind)}
+    columns |= {f"label_{k}": rng.normal(size=rows) for k in range(20)}
+    pq.write_table(pa.table(columns), path, row_group_size=100, compression="snappy")
+
+
+def python(path):
+    """Images a second, in a process of its own."""
+    start = time.perf_counter()
+    count = 0
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=100, use_threads=False):
+        for row in batch.to_pylist():
+            np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])))
+            count += 1
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"rate": count / (time.perf_counter() - start), "memory": memory}
+
+
+def answer(command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main():
+    program, rows, rounds = sys.argv[1], int((sys.argv + [0, 0])[2] or 1000), int((sys.argv + [0, 0, 0])[3] or 5)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "galaxies.parquet")
+        recipe = os.path.join(folder, "bench.toml")
+        make(path, rows)
+        with open(recipe, "w") as file:
+            file.write(RECIPE.format(path=path))
+        ours = [program, "bench", "data", path, "--recipe", recipe, "--objects", str(rows), "--json"]
+        theirs = [sys.executable, __file__, "--python", path]
+        found = {"astropt": [], "pyarrow": []}
+        for _ in range(rounds):
+            times = answer(ours)
+            found["astropt"].append((times["images_per_second_per_core"], times["peak_rss_bytes"]))
+            times = answer(theirs)
+            found["pyarrow"].append((times["rate"], times["memory"]))
+    rates = {name: statistics.median(rate for rate, _ in runs) for name, runs in found.items()}
+    for name, runs in found.items():
+        memory = max(memory for _, memory in runs) / 1e6
+        print(f"{name}: {rates[name]:.0f} images/s, {memory:.0f} MB")
+    print(f"ratio: {rates['astropt'] / rates['pyarrow']:.2f}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--python":
+        print(json.dumps(python(sys.argv[2])))
+    else:
+        main()

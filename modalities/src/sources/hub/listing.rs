@@ -1,0 +1,201 @@
+//! What files a dataset has on the hub.
+
+use astropt_core::{Error, Result};
+use serde::Deserialize;
+
+use super::address::{Origin, encode, is_hash, is_safe};
+use super::client::Client;
+use crate::sources::parquet::layout;
+
+/// The branch where the hub keeps what it has converted to Parquet itself.
+const CONVERTED: &str = "refs/convert/parquet";
+/// Most pages and files of a listing that are read.
+const MAX_PAGES: usize = 10_000;
+const MAX_FILES: usize = 1_000_000;
+
+/// A dataset at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listing {
+    /// `owner/name`.
+    pub(super) repo: String,
+    /// The branch, tag or commit that was asked for, or [`CONVERTED`].
+    pub(super) revision: String,
+    pub(super) commit: String,
+    /// The shards, ordered by path.
+    pub(super) files: Vec<RemoteFile>,
+}
+
+/// A file on the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RemoteFile {
+    /// Within the dataset, checked to stay there.
+    pub(super) path: String,
+    pub(super) size: u64,
+    pub(super) hash: Hash,
+}
+
+/// What a file is called in the cache, and whether that can be checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Hash {
+    /// SHA-256 of a large file.
+    Sha256(String),
+    /// Git's own hash of a small one; of such a file the size alone is checked.
+    Git(String),
+}
+
+impl Hash {
+    /// Its digits.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Sha256(name) | Self::Git(name) => name,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Revision {
+    sha: String,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    oid: String,
+    lfs: Option<LargeFile>,
+}
+
+#[derive(Deserialize)]
+struct LargeFile {
+    oid: String,
+    size: u64,
+}
+
+/// Which shards of a dataset are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice<'a> {
+    pub(super) repo: &'a str,
+    pub(super) revision: &'a str,
+    pub(super) config: Option<&'a str>,
+    pub(super) split: Option<&'a str>,
+}
+
+impl Listing {
+    /// Asks the hub. A dataset that has no Parquet files of its own is read from where the
+    /// hub has converted it.
+    ///
+    /// # Errors
+    /// When the hub does not answer, or the dataset has no such shards.
+    pub(super) fn fetch(client: &Client, choice: Choice<'_>) -> Result<Self> {
+        let listing = Self::of_revision(client, choice, choice.revision)?;
+        let listing = match listing.files.is_empty() && choice.revision == "main" {
+            true => Self::of_revision(client, choice, CONVERTED).unwrap_or(listing),
+            false => listing,
+        };
+        listing.choose(choice)
+    }
+
+    fn of_revision(client: &Client, choice: Choice<'_>, revision: &str) -> Result<Self> {
+        let Choice { repo, .. } = choice;
+        let endpoint = &client.environment().endpoint;
+        let api = format!("{endpoint}/api/datasets/{repo}");
+        let what = format!("the dataset {repo} at {revision}");
+        let address = format!("{api}/revision/{}", encode(revision, false));
+        let (Revision { sha: commit }, _) = client.json(&address, &what)?;
+        if !is_hash(&commit, 40) {
+            return Err(Error::Failed(format!("{what}: {commit:?} is no commit")));
+        }
+        let home = Origin::of(endpoint);
+        let mut next = Some(format!("{api}/tree/{commit}?recursive=1"));
+        let mut files = Vec::new();
+        let mut pages = 0;
+        while let Some(address) = next {
+            pages += 1;
+            let (entries, following): (Vec<Entry>, _) = client.json(&address, &what)?;
+            for entry in entries {
+                files
+                    .extend(remote_file(entry).map_err(|e| Error::Failed(format!("{what}: {e}")))?);
+            }
+            if pages >= MAX_PAGES || files.len() > MAX_FILES {
+                return Err(Error::Failed(format!("{what}: more files than can be listed")));
+            }
+            next = following.filter(|next| Origin::of(next) == home);
+        }
+        files.sort_by(|a: &RemoteFile, b| a.path.cmp(&b.path));
+        files.dedup_by(|a, b| a.path == b.path);
+        let (repo, revision) = (repo.to_owned(), revision.to_owned());
+        Ok(Self { repo, revision, commit, files })
+    }
+
+    /// Keeps the shards of the config and split that are wanted.
+    ///
+    /// # Errors
+    /// When none is left; says what there is.
+    pub(super) fn choose(mut self, choice: Choice<'_>) -> Result<Self> {
+        let what = format!("the dataset {} at {}", self.repo, self.revision);
+        if self.files.is_empty() {
+            return Err(Error::Failed(format!("{what} has no Parquet files")));
+        }
+        let kept = |files: &[RemoteFile], keep: &dyn Fn(&str) -> bool| -> Vec<RemoteFile> {
+            files.iter().filter(|file| keep(&file.path)).cloned().collect()
+        };
+        if let Some(config) = choice.config {
+            let files = kept(&self.files, &|path| layout::in_folder(path, config));
+            if files.is_empty() {
+                let names = self.files.iter().map(|file| file.path.as_str());
+                let names: Vec<_> = names.take(3).collect();
+                return Err(Error::Failed(format!(
+                    "{what} has no folder {config:?} (`config`); there is {}",
+                    names.join(", ")
+                )));
+            }
+            self.files = files;
+        }
+        if let Some(split) = choice.split {
+            let files = kept(&self.files, &|path| layout::in_split(path, split));
+            if files.is_empty() {
+                let names = self.files.iter().map(|file| file.path.as_str());
+                let message = layout::no_such_split(split, names);
+                return Err(Error::Failed(format!("{what}: {message}")));
+            }
+            self.files = files;
+        }
+        Ok(self)
+    }
+
+    /// Where a file is fetched from.
+    pub(super) fn address(&self, client: &Client, file: &RemoteFile) -> String {
+        format!(
+            "{}/datasets/{}/resolve/{}/{}",
+            client.environment().endpoint,
+            self.repo,
+            self.commit,
+            encode(&file.path, true)
+        )
+    }
+}
+
+/// The shard that an entry of a listing names, if it is one.
+fn remote_file(entry: Entry) -> Result<Option<RemoteFile>, String> {
+    if entry.kind != "file" || !entry.path.to_ascii_lowercase().ends_with(".parquet") {
+        return Ok(None);
+    }
+    if !is_safe(&entry.path) {
+        return Err(format!("it lists a file {:?} that would lie elsewhere", entry.path));
+    }
+    if !layout::is_shard(&entry.path) {
+        return Ok(None);
+    }
+    let (hash, size, digits) = match entry.lfs {
+        Some(LargeFile { oid, size }) => (Hash::Sha256(oid), size, 64),
+        None => (Hash::Git(entry.oid), entry.size, 40),
+    };
+    if !is_hash(hash.name(), digits) {
+        return Err(format!("it gives {:?} the hash {:?}", entry.path, hash.name()));
+    }
+    Ok(Some(RemoteFile { path: entry.path, size, hash }))
+}

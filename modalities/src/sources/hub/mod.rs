@@ -1,0 +1,210 @@
+//! The source `hub`: a dataset on the Hugging Face hub, read as [`parquet`](super::parquet)
+//! reads files.
+//!
+//! Shards are fetched into the folder that Python's `huggingface_hub` and `datasets` use
+//! (`HF_HOME`, `HF_HUB_CACHE`), where either finds what the other has fetched. How many rows
+//! there are is read off the ends of the shards, and training starts as soon as the first
+//! shard is here, while the next ones are on their way, in the order they will be read.
+//! `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to Python; the token
+//! goes to the endpoint and nowhere else.
+//!
+//! Ids from a column (`id`), and a split by a label (`split.column`), need every shard before
+//! training starts.
+
+mod address;
+mod cache;
+mod client;
+mod download;
+mod environment;
+mod footers;
+mod listing;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use astropt_core::seam::{Source, SourceConfig};
+use astropt_core::{Error, Result, progress};
+use serde::{Deserialize, Serialize};
+
+use super::bytes::ByteSize;
+use super::parquet::{Columns, FieldColumn, layout, table::Table};
+use cache::Cache;
+use client::Client;
+use download::Downloader;
+use environment::Environment;
+use listing::{Choice, Hash, Listing, RemoteFile};
+use queue::Queue;
+
+/// Time before a question is asked again; it doubles from there.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// Configuration of the source `hub`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubConfig {
+    /// The dataset: `owner/name`.
+    pub repo: String,
+    /// A branch, tag or commit.
+    #[serde(default = "main_branch")]
+    pub revision: String,
+    /// Reads only the shards of this split: files whose name starts with it, as in
+    /// `train-00000-of-00010.parquet`, or that lie in a folder of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// Reads only the shards in the folder of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// Fields of an object; see [`ParquetConfig::fields`](super::parquet::ParquetConfig).
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::shorthand::map"
+    )]
+    pub fields: Option<BTreeMap<String, FieldColumn>>,
+    /// Columns that become labels; by default all that hold one number, truth value or text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+    /// Column of the objects' ids, which must differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Memory for rows that are held (`"512MB"`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<ByteSize>,
+    /// Disk that fetched shards may take (`"50GB"`), of all datasets together: those used
+    /// longest ago are deleted first, and only those that this program has fetched. By
+    /// default all are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_budget: Option<ByteSize>,
+}
+
+fn main_branch() -> String {
+    "main".to_owned()
+}
+
+#[typetag::serde(name = "hub")]
+impl SourceConfig for HubConfig {
+    fn check(&self) -> Result<()> {
+        if !address::is_safe(&self.revision) {
+            let message = format!("`revision` is {:?}, no branch or commit", self.revision);
+            return Err(Error::Misuse(message));
+        }
+        self.columns().check()
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn open(&self, _root: &Path) -> Result<Box<dyn Source>> {
+        let table = self.open_in(Environment::of_process()?, FIRST_WAIT)?;
+        Ok(Box::new(table))
+    }
+}
+
+impl HubConfig {
+    fn columns(&self) -> Columns {
+        Columns {
+            fields: self.fields.clone(),
+            labels: self.labels.clone(),
+            id: self.id.clone(),
+            buffer: self.buffer,
+        }
+    }
+
+    /// Opens the source in these surroundings.
+    fn open_in(&self, environment: Environment, first_wait: Duration) -> Result<Table> {
+        self.check()?;
+        // Only now: a recipe may leave it to --data.
+        if !address::is_repo(&self.repo) {
+            let message = format!("source.repo is {:?}; a dataset is owner/name", self.repo);
+            return Err(Error::Misuse(message));
+        }
+        let choice = Choice {
+            repo: &self.repo,
+            revision: &self.revision,
+            config: self.config.as_deref(),
+            split: self.split.as_deref(),
+        };
+        let cache = Cache::new(&environment.cache, &self.repo);
+        let offline = environment.offline;
+        let client = Client::new(environment, first_wait);
+        let listing = if offline {
+            self.found_here(&cache, choice)?
+        } else {
+            let listing = Listing::fetch(&client, choice)?;
+            cache.prepare()?;
+            cache.remember(&listing)?;
+            listing
+        };
+        let size = listing.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+        progress::say(&format!(
+            "{} at {}: {} shards, {:.1} GB",
+            self.repo,
+            listing.commit.get(..12).unwrap_or_default(),
+            listing.files.len(),
+            size as f64 / 1e9
+        ));
+        let downloader = Downloader { client, cache: cache.clone(), listing: listing.clone() };
+        let columns = self.columns();
+        let (names, shards) = footers::read(&downloader, &columns)?;
+        let downloader = (!offline).then_some(downloader);
+        let queue = Queue::start(downloader, cache, listing, self.disk_budget.map(|b| b.0));
+        Table::new(Box::new(queue), names, &columns, &shards)
+    }
+
+    /// The shards that are in the cache, for when the hub may not be asked.
+    fn found_here(&self, cache: &Cache, choice: Choice<'_>) -> Result<Listing> {
+        let commit = cache.recall(choice.revision).ok_or_else(|| {
+            Error::Failed(format!(
+                "the dataset {} at {} was never fetched to here, and HF_HUB_OFFLINE is set; \
+                 unset it, or set HF_HOME to where it is",
+                choice.repo, choice.revision
+            ))
+        })?;
+        let shards = layout::list(&cache.snapshot(&commit, ""), None)?;
+        let file = |shard: layout::LocalShard| RemoteFile {
+            size: std::fs::metadata(&shard.path).map_or(0, |m| m.len()),
+            // The name of the file that the link leads to.
+            hash: Hash::Git(blob_name(&shard.path)),
+            path: shard.name,
+        };
+        let listing = Listing {
+            repo: choice.repo.to_owned(),
+            revision: choice.revision.to_owned(),
+            commit,
+            files: shards.into_iter().map(file).collect(),
+        };
+        let listing = listing.choose(choice)?;
+        let announced = listing.files.iter().filter_map(|f| layout::announced(&f.path)).max();
+        match announced {
+            Some(announced) if choice.split.is_some() && listing.files.len() < announced => {
+                Err(Error::Failed(format!(
+                    "{} of {announced} shards of the dataset {} are here, and HF_HUB_OFFLINE is \
+                     set; unset it, or read the folder {} with the source `parquet`",
+                    listing.files.len(),
+                    choice.repo,
+                    cache.snapshot(&listing.commit, "").display()
+                )))
+            }
+            _ => Ok(listing),
+        }
+    }
+}
+
+fn blob_name(link: &Path) -> String {
+    let blob = std::fs::canonicalize(link).unwrap_or_else(|_| link.to_owned());
+    blob.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+astropt_core::register_source!(
+    "hub",
+    "A dataset on the Hugging Face hub, fetched shard by shard while training runs",
+    "repo = \"Smith42/galaxies\"\nsplit = \"train\"\nfields = { image = \"image_crop\" }\n\
+     disk_budget = \"50GB\"",
+    Some("repo"),
+    HubConfig
+);

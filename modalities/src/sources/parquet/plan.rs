@@ -1,0 +1,189 @@
+//! What is read of a table: the recipe's columns, found in the schema.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use astropt_core::{Error, Result};
+
+use super::columns::{Columns, FieldColumn};
+use super::footer::Footer;
+use super::schema::{self, Found, Kind};
+use crate::sources::axes::Axes;
+use crate::sources::tabular::list;
+
+/// Columns by name, as the first shard has them.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    fields: BTreeMap<String, FieldColumn>,
+    labels: Vec<String>,
+    id: Option<String>,
+}
+
+/// Columns as one shard has them.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(super) fields: Vec<FieldPlan>,
+    /// Name of the label and where it is; labels that this shard lacks are left out.
+    pub(super) labels: Vec<(String, Found)>,
+    pub(super) id: Option<Found>,
+}
+
+/// A field and where it is.
+#[derive(Clone, Debug)]
+pub(super) struct FieldPlan {
+    pub(super) name: String,
+    /// As the recipe calls it, for errors.
+    pub(super) column: String,
+    pub(super) found: Found,
+    pub(super) kind: Kind,
+    pub(super) unit: Option<String>,
+    /// How an image's lists are nested; none: nothing is moved.
+    pub(super) axes: Option<Axes>,
+}
+
+impl Names {
+    /// The columns that the recipe states, filled in with defaults from the first shard.
+    ///
+    /// # Errors
+    /// When the recipe names a column that is not there or of no use for it.
+    pub(crate) fn new(columns: &Columns, footer: &Footer, path: &Path) -> Result<Self> {
+        let schema = footer.schema();
+        let top = || schema.fields().iter().map(|field| field.name().clone());
+        let found = |name: &String| schema::find(schema, name);
+        let fields = match &columns.fields {
+            Some(fields) => fields.clone(),
+            None => default_fields(top(), found),
+        };
+        if fields.is_empty() {
+            let message = "no column holds pictures or lists of numbers; name with `fields` what \
+                           an object consists of";
+            return Err(Error::file(path, format!("{message}: {}", listed(top()))));
+        }
+        let scalar = |name: &String| found(name).is_some_and(|f| f.is_scalar());
+        let labels = match &columns.labels {
+            Some(labels) => {
+                for name in labels {
+                    match found(name) {
+                        None => return Err(absent(path, "labels", name, top())),
+                        Some(_) if !scalar(name) => {
+                            let message = format!(
+                                "the column {name:?} (`labels`) holds no numbers, truth values or \
+                                 texts"
+                            );
+                            return Err(Error::file(path, message));
+                        }
+                        Some(_) => {}
+                    }
+                }
+                labels.clone()
+            }
+            None => top().filter(scalar).filter(|name| Some(name) != columns.id.as_ref()).collect(),
+        };
+        let names = Self { fields, labels, id: columns.id.clone() };
+        names.plan(footer, path).map(|_| names)
+    }
+
+    /// Where the columns are in one shard.
+    ///
+    /// # Errors
+    /// When a field or the id is not there or of no use.
+    pub(crate) fn plan(&self, footer: &Footer, path: &Path) -> Result<Plan> {
+        let schema = footer.schema();
+        let top = || schema.fields().iter().map(|field| field.name().clone());
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for (name, FieldColumn { column, unit, axes }) in &self.fields {
+            let key = format!("fields.{name}");
+            let found = schema::find(schema, column);
+            let found = found.ok_or_else(|| absent(path, &key, column, top()))?;
+            let kind = found.kind();
+            if !matches!(kind, Kind::Picture | Kind::Numbers) {
+                let message = format!(
+                    "the column {column:?} (`{key}`) is of the type {}: a field is made of \
+                     pictures, numbers or lists of numbers; of a struct, name a part as in \
+                     \"{column}.flux\"",
+                    found.data_type
+                );
+                return Err(Error::file(path, message));
+            }
+            let written = footer.written.as_ref();
+            let unit = unit.clone().or_else(|| schema::unit(written?, &found.path));
+            let (name, column) = (name.clone(), column.clone());
+            fields.push(FieldPlan { name, column, found, kind, unit, axes: *axes });
+        }
+        let id = match &self.id {
+            None => None,
+            Some(name) => match schema::find(schema, name) {
+                None => return Err(absent(path, "id", name, top())),
+                Some(found) if found.is_scalar() => Some(found),
+                Some(_) => {
+                    let message = format!("the column {name:?} (`id`) holds no numbers or texts");
+                    return Err(Error::file(path, message));
+                }
+            },
+        };
+        let label = |name: &String| {
+            let found = schema::find(schema, name).filter(Found::is_scalar)?;
+            Some((name.clone(), found))
+        };
+        let labels = self.labels.iter().filter_map(label).collect();
+        Ok(Plan { fields, labels, id })
+    }
+
+    /// Whether ids come from a column.
+    pub(crate) fn has_id(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// Whether objects have labels.
+    pub(crate) fn has_labels(&self) -> bool {
+        !self.labels.is_empty()
+    }
+}
+
+impl Plan {
+    /// The leaf columns that fields are read from.
+    pub(crate) fn field_leaves(&self) -> Vec<usize> {
+        leaves(self.fields.iter().map(|field| &field.found))
+    }
+
+    /// The leaf columns that labels are read from.
+    pub(super) fn label_leaves(&self) -> Vec<usize> {
+        leaves(self.labels.iter().map(|(_, found)| found))
+    }
+}
+
+fn leaves<'a>(found: impl Iterator<Item = &'a Found>) -> Vec<usize> {
+    let mut leaves: Vec<usize> =
+        found.flat_map(|f| f.first_leaf..f.first_leaf + f.leaves).collect();
+    leaves.sort_unstable();
+    leaves.dedup();
+    leaves
+}
+
+/// `image` where there are pictures of that name, otherwise all pictures and lists.
+fn default_fields(
+    top: impl Iterator<Item = String>,
+    found: impl Fn(&String) -> Option<Found>,
+) -> BTreeMap<String, FieldColumn> {
+    const IMAGE: &str = "image";
+    let usable = |name: &String| {
+        found(name).is_some_and(|f| match f.kind() {
+            Kind::Picture => true,
+            Kind::Numbers => !f.is_scalar(),
+            Kind::Text | Kind::Other => false,
+        })
+    };
+    let names: Vec<String> = top.filter(usable).collect();
+    let image = names.iter().find(|name| *name == IMAGE).cloned();
+    let chosen = image.map_or(names, |image| vec![image]);
+    chosen.into_iter().map(|name| (name.clone(), name.into())).collect()
+}
+
+fn absent(path: &Path, key: &str, name: &str, known: impl Iterator<Item = String>) -> Error {
+    Error::file(path, format!("no column {name:?} (`{key}`): {}", listed(known)))
+}
+
+/// What columns there are, cut short.
+fn listed(names: impl Iterator<Item = String>) -> String {
+    format!("it has {}", list(&names.collect::<Vec<_>>()))
+}

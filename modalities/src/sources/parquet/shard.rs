@@ -1,0 +1,164 @@
+//! One file: parts of its rows, decoded.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use astropt_core::{Error, Result};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+
+use super::footer::{Footer, calm};
+use super::pages::{MAX_GROUP, decoded_size};
+use super::plan::{Names, Plan};
+
+/// Stated size of the rows that are decoded in one go, in bytes.
+const BATCH: u64 = 8 << 20;
+/// Most rows that are decoded in one go.
+const BATCH_ROWS: u64 = 8192;
+/// Most that a part may take in memory, whatever its file states.
+const MAX_PART: usize = 1 << 30;
+
+/// An open file.
+pub(super) struct Shard {
+    path: PathBuf,
+    footer: Footer,
+    pub(super) plan: Arc<Plan>,
+    /// Keeps the file in place as long as this is in use.
+    _held: Held,
+}
+
+/// Whatever must not be dropped while a file is in use.
+pub(crate) type Held = Box<dyn std::any::Any + Send + Sync>;
+
+/// Rows `first..first + rows` of a row group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) group: usize,
+    pub(super) first: usize,
+    pub(super) rows: usize,
+}
+
+/// Decoded rows.
+#[derive(Debug)]
+pub(super) struct Rows {
+    batches: Vec<RecordBatch>,
+    /// Rows of every batch but the last.
+    step: usize,
+    /// Bytes in memory.
+    pub(super) size: usize,
+}
+
+impl Shard {
+    pub(super) fn open(path: PathBuf, names: &Names, held: Held) -> Result<Self> {
+        let footer = Footer::open(&path)?;
+        let plan = Arc::new(names.plan(&footer, &path)?);
+        Ok(Self { path, footer, plan, _held: held })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Rows of every row group.
+    pub(super) fn group_rows(&self) -> impl Iterator<Item = u32> + '_ {
+        self.footer.groups(&[]).into_iter().map(|group| group.rows)
+    }
+
+    /// Decodes these leaf columns of `span`.
+    ///
+    /// # Errors
+    /// When the file is damaged, or the rows take more memory than is reasonable.
+    pub(super) fn read(&self, span: Span, leaves: &[usize]) -> Result<Rows> {
+        let file =
+            || File::open(&self.path).map_err(|e| Error::io("read the table", &self.path, &e));
+        let (mut looked_at, read) = (file()?, file()?);
+        calm(&self.path, || {
+            let stated = self.check(&mut looked_at, span, leaves)?;
+            self.decode(read, span, leaves, stated)
+        })
+    }
+
+    /// Refuses row groups that claim too much; hands back the bytes that the span claims.
+    fn check(&self, file: &mut File, span: Span, leaves: &[usize]) -> Result<u64, String> {
+        let group = self.footer.metadata.metadata().row_groups().get(span.group);
+        let group = group.ok_or_else(|| format!("it has no row group {} any more", span.group))?;
+        let mut total = 0u64;
+        for &leaf in leaves {
+            let chunk = group.columns().get(leaf).ok_or("a column is missing")?;
+            let name = chunk.column_path().string();
+            if chunk.column_descr().type_length() > 64 {
+                return Err(format!("the column {name} has values of a fixed, large size"));
+            }
+            let size = decoded_size(file, chunk).map_err(|e| format!("column {name}: {e}"))?;
+            total = total.saturating_add(size);
+        }
+        if total > MAX_GROUP {
+            return Err(format!(
+                "row group {} holds {total} bytes in the columns that are read; write the file \
+                 again with smaller row groups",
+                span.group
+            ));
+        }
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+        Ok(total / rows * span.rows as u64)
+    }
+
+    fn decode(
+        &self,
+        file: File,
+        span: Span,
+        leaves: &[usize],
+        stated: u64,
+    ) -> Result<Rows, String> {
+        let text = |e: parquet::errors::ParquetError| e.to_string();
+        let schema = self.footer.metadata.metadata().file_metadata().schema_descr();
+        let rows = span.rows as u64;
+        let step = (rows * BATCH / stated.max(1)).clamp(1, rows.clamp(1, BATCH_ROWS)) as usize;
+        let selection = vec![RowSelector::skip(span.first), RowSelector::select(span.rows)];
+        let reader =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.metadata.clone())
+                .with_projection(ProjectionMask::leaves(schema, leaves.iter().copied()))
+                .with_row_groups(vec![span.group])
+                .with_row_selection(RowSelection::from(selection))
+                .with_batch_size(step)
+                .build()
+                .map_err(text)?;
+        let mut out = Rows { batches: Vec::new(), step, size: 0 };
+        let mut found = 0;
+        for batch in reader {
+            let batch = batch.map_err(|e| e.to_string())?;
+            found += batch.num_rows();
+            out.size = out.size.saturating_add(batch.get_array_memory_size());
+            if out.size > MAX_PART {
+                return Err(format!(
+                    "{found} rows of row group {} take more than {MAX_PART} bytes of memory",
+                    span.group
+                ));
+            }
+            out.batches.push(batch);
+        }
+        if found != span.rows {
+            return Err(format!(
+                "row group {} has {found} rows where {} are stated",
+                span.group, span.rows
+            ));
+        }
+        Ok(out)
+    }
+}
+
+impl Rows {
+    /// The table's column `name` and the row of it that is row `row` of these.
+    pub(super) fn column(&self, name: &str, row: usize) -> Option<(&ArrayRef, usize)> {
+        let batch = self.batches.get(row / self.step)?;
+        let row = row % self.step;
+        batch.column_by_name(name).filter(|_| row < batch.num_rows()).map(|column| (column, row))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
