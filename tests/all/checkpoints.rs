@@ -89,7 +89,7 @@ fn a_masked_autoencoder_embeds_and_goes_on() {
     let checkpoint = case.join("ckpt.pt");
     let mut import = vec!["import", text(&checkpoint), "--out", "r", "--data", "data"];
     let sets = [
-        "train={batch=8,micro_batch=8,steps=3,warmup_steps=1,decay_steps=20,eval_batches=2}",
+        "train={batch=8,micro_batch=8,steps=14,warmup_steps=1,decay_steps=20,eval_batches=2}",
         "split.validation_fraction=0.3",
     ];
     import.extend(sets.iter().flat_map(|set| ["--set", set]));
