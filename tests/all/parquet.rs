@@ -8,10 +8,10 @@ use astropt_tests::{program, succeeds, workspace};
 /// A recipe for the small galaxies that are kept with the tests of the source.
 fn recipe(folder: &Path, source: &str) {
     let text = format!(
-        "name = \"hf\"\nextends = \"galaxy-grz\"\n[source]\n{source}\n\
+        "name = \"hf\"\nextends = \"galaxy-grz\"\ndefault_scale = \"tiny\"\n[source]\n{source}\n\
          [modality.images]\nsize = 4\npatch = 2\npositions = 4\n\
          [split]\nvalidation_fraction = 0.2\ntest_fraction = 0.1\n\
-         [model]\nlayers = 1\nheads = 1\nwidth = 8\n\
+         [scale.tiny]\nmodel = {{ layers = 1, heads = 1, width = 8 }}\n\
          [train]\nsteps = 6\nbatch = 4\nmicro_batch = 2\nwarmup_steps = 1\ndecay_steps = 6\n\
          eval_every = 3\neval_batches = 1\n"
     );
