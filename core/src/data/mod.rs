@@ -9,7 +9,7 @@ mod split;
 mod stream;
 
 pub use batch::{Assembly, Batch, Part, Purpose, Row, Sight};
-pub use dataset::{Dataset, Loaded, Rejected};
+pub use dataset::{Dataset, Excerpt, Loaded, Rejected};
 pub use loader::Loader;
 pub use sequence::{Objective, Sequence, Task};
 pub use split::{Split, Splits, unit_hash};
