@@ -10,6 +10,7 @@ mod cli;
 mod conformance;
 mod generate;
 mod hostile_checkpoints;
+mod recipes;
 mod resume;
 mod run;
 mod tidy;
