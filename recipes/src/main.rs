@@ -12,6 +12,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 astropt_core::register_recipe!("galaxy-grz", include_str!("../galaxy-grz.toml"));
 astropt_core::register_recipe!("efigi", include_str!("../efigi.toml"));
+astropt_core::register_recipe!("crts", include_str!("../crts.toml"));
+astropt_core::register_recipe!("galaxy-spectrum", include_str!("../galaxy-spectrum.toml"));
+astropt_core::register_recipe!("stars", include_str!("../stars.toml"));
+astropt_core::register_recipe!("transients", include_str!("../transients.toml"));
 
 /// mimalloc's `mi_option_purge_delay` (mimalloc.h, version 3), and the milliseconds it is
 /// set to: freed memory stays with the process for a few steps, where the next step takes

@@ -11,6 +11,7 @@ mod conformance;
 mod generate;
 mod hostile_checkpoints;
 mod parquet;
+mod recipes;
 mod resume;
 mod run;
 mod tidy;

@@ -79,7 +79,7 @@ fn stages_run_alone(folder: &Path) {
     assert_ne!(before, whole(&folder.join("middle"), "embeddings.npy"));
     assert!(!folder.join("r/probes.json").exists(), "probes of older embeddings are gone");
     let table = succeeds(folder, &["probe", "r", "--set", "probe.fit.method=ridge"]);
-    assert!(table.contains("random-init") && table.contains("raw pixels"), "{table}");
+    assert!(table.contains("random-init") && table.contains("raw features"), "{table}");
     succeeds(folder, &["probe", "r", "--embeddings", "middle"]);
     succeeds(folder, &["report", "r"]);
     let report = String::from_utf8(whole(&folder.join("r"), "report.html")).expect("UTF-8");

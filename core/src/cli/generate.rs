@@ -146,7 +146,7 @@ fn objects(args: &GenerateArgs, data: &Dataset) -> Result<Vec<u32>> {
 /// What is given of object `index`, and the span to replace; `None` when the object cannot
 /// be read or lacks what is asked for.
 fn want(args: &GenerateArgs, data: &Dataset, modality: &str, index: u32) -> Result<Option<Wanted>> {
-    let Some((observation, row)) = data.read(index)? else {
+    let Some((observation, mut row)) = data.read(index)? else {
         if args.object.is_empty() {
             return Ok(None);
         }
@@ -155,6 +155,7 @@ fn want(args: &GenerateArgs, data: &Dataset, modality: &str, index: u32) -> Resu
         return Err(Error::object(id, why));
     };
     let id = observation.id;
+    data.arrange(&id, &mut row);
     let has = |name: &str| row.iter().any(|(n, _)| n == name);
     if let Some(lacking) = args.given.iter().find(|name| !has(name)) {
         if args.object.is_empty() {

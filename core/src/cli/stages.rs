@@ -15,7 +15,7 @@ use crate::embed::{Description, Embeddings, Target, Written, embed as embed_all,
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
-use crate::probe::{FeatureSet, Features, Interval, ProbeTable, Split, probe_table};
+use crate::probe::{FeatureSet, Features, Interval, Outcome, ProbeTable, Split, probe_table};
 use crate::recipe::{Plan, ProbeConfig, ProbeProtocol, amend};
 use crate::run::{Manifest, RunFolder, StageRecord, load_model};
 
@@ -30,7 +30,7 @@ const REPORT: &str = "report.html";
 
 /// Names of the feature sets in the probe's table.
 const SETS: [(&str, &str); 3] =
-    [("embedding", EMBEDDINGS), ("random-init", RANDOM_INIT), ("raw pixels", RAW)];
+    [("embedding", EMBEDDINGS), ("random-init", RANDOM_INIT), ("raw features", RAW)];
 
 /// Everything after training, with what is open already.
 pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
@@ -188,19 +188,34 @@ fn describe(table: &ProbeTable) -> String {
     let mut heading = vec!["label".to_owned()];
     heading.extend(table.sets.iter().map(|set| format!("R² {set}")));
     heading.push("median |error| (IQR)".into());
+    let score_of = |label: &str, set: &str| table.row(label, set).and_then(|row| row.score());
+    let classes = table.rows.iter().any(|row| row.score().is_some_and(|s| s.auc.is_some()));
+    if classes {
+        heading.extend(table.sets.iter().map(|set| format!("AUC {set}")));
+    }
     let mut rows = vec![heading];
     for label in table.labels() {
         let mut row = vec![label.to_owned()];
         for set in &table.sets {
-            let score = table.row(label, set).and_then(|row| row.score());
+            let score = score_of(label, set);
             row.push(score.map_or("-".into(), |s| interval(&s.r2)));
         }
         let score = table.sets.first().and_then(|set| table.row(label, set)?.score());
         let error = score.and_then(|s| s.error);
         row.push(error.map_or("-".into(), |e| format!("{:.3}", e.value)));
+        for set in table.sets.iter().filter(|_| classes) {
+            let auc = score_of(label, set).and_then(|s| s.auc);
+            row.push(auc.map_or("-".into(), |auc| interval(&auc)));
+        }
         rows.push(row);
     }
     let mut text = columns(&rows);
+    let model = table.rows.iter().filter(|row| table.sets.first() == Some(&row.features));
+    for row in model {
+        if let Outcome::Failed(reason) = &row.outcome {
+            text.push_str(&format!("\n{}: no score, {reason}", row.label));
+        }
+    }
     for skipped in &table.skipped {
         text.push_str(&format!("\n{}: not probed, {}", skipped.label, skipped.reason));
     }

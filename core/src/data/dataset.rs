@@ -164,6 +164,11 @@ impl Dataset {
         if row.is_empty() {
             return Err(Error::object(&observation.id, "it has none of the recipe's modalities"));
         }
+        let tokens: usize = row.iter().map(|(_, tokens)| tokens.len).sum();
+        if tokens < self.objective.least_tokens() {
+            let message = "it makes a single token, which no other token can predict";
+            return Err(Error::object(&observation.id, message));
+        }
         Ok((observation, row))
     }
 
@@ -237,6 +242,11 @@ impl Dataset {
         )))
     }
 
+    /// Puts the spans of object `id` in the order in which they are read after training.
+    pub fn arrange(&self, id: &str, row: &mut Row) {
+        self.stream.arrange(row, id, self.seed, 0);
+    }
+
     /// The first `count` usable objects of `split` in a shuffled order that does not
     /// change during a run: indices into the source.
     pub fn sample(&self, split: Split, count: usize) -> Vec<u32> {
@@ -247,7 +257,7 @@ impl Dataset {
     }
 
     /// The usable ones of these objects, read and chained for `purpose`, with their
-    /// observations; of each object the first `limit` tokens. `None` when none is usable.
+    /// observations; of each object the `excerpt`. `None` when none is usable.
     ///
     /// # Errors
     /// See [`read`](Self::read).
@@ -255,16 +265,17 @@ impl Dataset {
         &self,
         indices: &[u32],
         purpose: Purpose,
-        limit: Option<usize>,
+        excerpt: &Excerpt,
     ) -> Result<Option<Loaded>> {
         let mut observations = Vec::new();
         let mut rows = Vec::new();
         let mut kept = Vec::new();
         for &index in indices {
             if let Some((observation, mut row)) = self.read(index)? {
-                self.stream.arrange(&mut row, &observation.id, self.seed, 0);
-                if let Some(limit) = limit {
-                    truncate(&mut row, limit);
+                self.arrange(&observation.id, &mut row);
+                excerpt.cut(&mut row);
+                if row.is_empty() {
+                    continue;
                 }
                 rows.push((observation.id.clone(), row));
                 observations.push(observation);
@@ -288,14 +299,26 @@ impl Dataset {
     }
 }
 
-/// Keeps the first `limit` tokens of a row.
-fn truncate(row: &mut Row, limit: usize) {
-    let mut left = limit;
-    for (_, tokens) in row.iter_mut() {
-        tokens.truncate(left);
-        left -= tokens.len.min(left);
+/// What of an object is read.
+#[derive(Clone, Debug, Default)]
+pub struct Excerpt {
+    /// The spans of these modalities; of all when empty. An object that has none of them is
+    /// left out.
+    pub modalities: Vec<String>,
+    /// Of what is left, so many tokens from the first on; all when `None`.
+    pub tokens: Option<usize>,
+}
+
+impl Excerpt {
+    fn cut(&self, row: &mut Row) {
+        row.retain(|(name, _)| self.modalities.is_empty() || self.modalities.contains(name));
+        let Some(mut left) = self.tokens else { return };
+        for (_, tokens) in row.iter_mut() {
+            tokens.truncate(left);
+            left -= tokens.len.min(left);
+        }
+        row.retain(|(_, tokens)| tokens.len > 0);
     }
-    row.retain(|(_, tokens)| tokens.len > 0);
 }
 
 /// Objects read, tokenised and chained.

@@ -11,7 +11,7 @@ mod stream;
 
 pub use assembly::Assembly;
 pub use batch::{Batch, Part, Purpose, Row, Sight};
-pub use dataset::{Dataset, Loaded, Rejected};
+pub use dataset::{Dataset, Excerpt, Loaded, Rejected};
 pub use loader::Loader;
 pub use sequence::{Objective, Sequence, Task};
 pub use split::{Split, Splits, unit_hash};

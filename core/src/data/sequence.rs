@@ -67,6 +67,14 @@ impl Objective {
         matches!(self, Self::Autoregressive)
     }
 
+    /// Fewest tokens of an object that something can be asked of.
+    pub(crate) fn least_tokens(&self) -> usize {
+        match self {
+            Self::Masked { .. } => 1,
+            Self::Autoregressive | Self::Prefix { .. } => 2,
+        }
+    }
+
     /// What is asked of an object of `tokens` tokens: a pure function of its id and `seed`.
     pub fn task(&self, id: &str, tokens: usize, seed: u64) -> Task {
         let mut draws = ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(id.as_bytes(), seed));

@@ -62,7 +62,10 @@ impl Splits {
             let id = source.id(index);
             let split = match &config.column {
                 Some(column) => by_label(&id, &source.labels(index), column, config)?,
-                None => by_hash(&id, config),
+                None => match &config.group {
+                    Some(group) => by_hash(&grouped(&id, &source.labels(index), group), config),
+                    None => by_hash(&id, config),
+                },
             };
             splits.get_mut(split).push(index as u32);
         }
@@ -128,6 +131,15 @@ fn by_label(id: &str, labels: &Labels, column: &str, config: &SplitConfig) -> Re
         })
 }
 
+/// What object `id` is hashed by where objects with the same label `group` stay together.
+fn grouped(id: &str, labels: &Labels, group: &str) -> String {
+    match labels.get(group) {
+        Some(Label::Text(text)) => text.clone(),
+        Some(Label::Number(number)) => number.to_string(),
+        None => id.to_owned(),
+    }
+}
+
 fn by_hash(id: &str, config: &SplitConfig) -> Split {
     let place = unit_hash(id, config.seed);
     if place < config.test_fraction {
@@ -158,6 +170,19 @@ mod tests {
         assert!((1850..2150).contains(&count(Split::Validation)));
         assert!((900..1100).contains(&count(Split::Test)));
         assert_eq!(by_hash("o17", &config), splits[17]);
+    }
+
+    #[test]
+    fn objects_of_a_group_stay_together() {
+        let labels = Labels::from([("source".to_owned(), Label::Text("s1".into()))]);
+        assert_eq!(grouped("a", &labels, "source"), grouped("b", &labels, "source"));
+        assert_eq!(grouped("a", &Labels::new(), "source"), "a");
+        let both = SplitConfig {
+            column: Some("s".into()),
+            group: Some("source".into()),
+            ..SplitConfig::default()
+        };
+        assert_eq!(both.check().expect_err("both").0, "group");
     }
 
     #[test]

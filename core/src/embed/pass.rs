@@ -1,14 +1,15 @@
 //! Objects to embeddings: every object of the data through the model once, to disk.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::npy::NpySink;
 use super::{Description, ParquetSink, Rows, label_columns};
-use crate::data::{Dataset, Loaded, Loader, Purpose, Split};
+use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose, Split};
 use crate::engine::{HostTensor, Session};
 use crate::error::{Error, Result};
-use crate::observation::Labels;
+use crate::observation::{Labels, Observation};
 use crate::progress::Progress;
 use crate::recipe::{EmbedConfig, Pooling};
 
@@ -75,14 +76,12 @@ pub fn raw_features(
     workers: usize,
     target: &Target,
 ) -> Result<Option<Written>> {
+    let widths = raw_widths(data, config)?;
     let mut output = Output::new(data, target.clone());
     let pass = Pass { label: "raw features", data, config, workers };
     pass.each_batch(|loaded, split| {
         for observation in &loaded.observations {
-            let mut vector = Vec::new();
-            for modality in data.modalities().values() {
-                vector.extend(modality.raw_features(observation)?.into_iter().flatten());
-            }
+            let vector = raw_vector(data, config, observation, &widths)?;
             if !vector.is_empty() {
                 let shape = vec![vector.len()];
                 output.push(&observation.id, split, &observation.labels, shape, &vector)?;
@@ -91,6 +90,50 @@ pub fn raw_features(
         output.flush()
     })?;
     output.finish()
+}
+
+/// How many plain features each modality that is read gives, by its name: those of the first
+/// object that has it.
+fn raw_widths(data: &Dataset, config: &EmbedConfig) -> Result<BTreeMap<String, usize>> {
+    let names = data.modalities().keys();
+    let mut left: Vec<_> = names.filter(|name| config.reads(name)).cloned().collect();
+    let mut widths = BTreeMap::new();
+    for index in 0..data.len() as u32 {
+        if left.is_empty() {
+            break;
+        }
+        let Some((observation, row)) = data.read(index)? else { continue };
+        for (name, _) in row.iter().filter(|(name, _)| left.contains(name)) {
+            let features = data.modalities()[name].raw_features(&observation)?;
+            widths.insert(name.clone(), features.map_or(0, |features| features.len()));
+        }
+        left.retain(|name| !widths.contains_key(name));
+    }
+    Ok(widths)
+}
+
+/// The plain features of one object; zeros where it lacks a modality.
+fn raw_vector(
+    data: &Dataset,
+    config: &EmbedConfig,
+    observation: &Observation,
+    widths: &BTreeMap<String, usize>,
+) -> Result<Vec<f32>> {
+    let mut vector = Vec::new();
+    for (name, modality) in data.modalities().iter().filter(|(name, _)| config.reads(name)) {
+        let width = widths.get(name).copied().unwrap_or(0);
+        let features = modality.raw_features(observation)?;
+        let features = features.unwrap_or_else(|| vec![0.0; width]);
+        if features.len() != width {
+            let message = format!(
+                "it has {} raw features of modality {name}, and other objects {width}",
+                features.len()
+            );
+            return Err(Error::object(&observation.id, message));
+        }
+        vector.extend(features);
+    }
+    Ok(vector)
 }
 
 /// One reading of all objects.
@@ -104,7 +147,8 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// Calls `take` with every usable object of every split, a batch at a time.
     fn each_batch(&self, mut take: impl FnMut(&Loaded, Split) -> Result<()>) -> Result<()> {
-        let limit = self.config.tokens()?;
+        let modalities = self.config.modalities.clone();
+        let excerpt = Excerpt { modalities, tokens: self.config.tokens()? };
         let mut batches = Vec::new();
         for split in [Split::Train, Split::Validation, Split::Test] {
             let chunks = self.data.splits.get(split).chunks(self.config.batch);
@@ -113,13 +157,14 @@ impl Pass<'_> {
         let splits: Vec<_> = batches.iter().map(|(split, chunk)| (*split, chunk.len())).collect();
         let reader = self.data.clone();
         let loader = Loader::start(self.workers, batches.len() as u64, move |k| {
-            reader.batch(&batches[k as usize].1, Purpose::Read, limit)
+            reader.batch(&batches[k as usize].1, Purpose::Read, &excerpt)
         });
         let mut progress = Progress::new(self.label, self.data.len() as u64, 0);
-        let mut done = 0;
+        let (mut done, mut taken) = (0, 0);
         for (loaded, (split, count)) in loader.zip(splits) {
             if let Some(loaded) = loaded? {
                 take(&loaded, split)?;
+                taken += loaded.rows.len() as u64;
             }
             done += count as u64;
             progress.update(done, "objects");
@@ -128,7 +173,11 @@ impl Pass<'_> {
                 return Err(Error::Interrupted(message));
             }
         }
-        progress.finish(&format!("{}: {done} objects", self.label));
+        let left_out = match done - taken {
+            0 => String::new(),
+            count => format!(", {count} left out: unusable, or without embed.modalities"),
+        };
+        progress.finish(&format!("{}: {taken} objects{left_out}", self.label));
         Ok(())
     }
 }
@@ -253,7 +302,12 @@ fn describe(config: &EmbedConfig) -> Description {
         Pooling::Last => "last",
         Pooling::None => "none",
     };
+    let modalities = match config.modalities.is_empty() {
+        true => "all".to_owned(),
+        false => config.modalities.join(", "),
+    };
     Description::from([
+        ("modalities".to_owned(), modalities),
         ("layer".to_owned(), config.layer.to_string().replace('"', "")),
         ("tokens".to_owned(), config.tokens.to_string().replace('"', "")),
         ("pooling".to_owned(), pooling.to_owned()),

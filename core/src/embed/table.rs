@@ -108,6 +108,17 @@ impl Embeddings {
         self.labels.iter().map(|labels| labels.get(name).and_then(Label::number)).collect()
     }
 
+    /// The label `name` of every object as a text; `None` where it is not known or a number.
+    pub fn texts(&self, name: &str) -> Vec<Option<&str>> {
+        let labels = self.labels.iter();
+        labels
+            .map(|labels| match labels.get(name) {
+                Some(Label::Text(text)) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Writes the table as Parquet: columns `id`, `split`, `embedding` (a fixed-size list of
     /// `f32`) and one for each label; shape and description go to the file's metadata.
     ///

@@ -326,7 +326,8 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn read(&mut self, batch: &Batch) -> Result<()> {
         self.check(batch)?;
-        let filled: usize = batch.parts.values().map(|part| part.inputs.len).sum();
+        let tokens: usize = batch.parts.values().map(|part| part.inputs.len).sum();
+        let filled = tokens + batch.delimiters.len();
         let rows = self.cache.rows();
         if filled != batch.slots() || filled == 0 {
             return Err(Error::Failed("rows that are read need equal numbers of tokens".into()));

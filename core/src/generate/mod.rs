@@ -5,12 +5,14 @@
 
 mod write;
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::data::{Batch, Purpose, Row};
+use crate::data::{Assembly, Batch, Purpose, Row, Sequence, Task};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -140,7 +142,11 @@ impl<'a> Rows<'a> {
             known.push((wanted.id.clone(), row));
         }
         session.forget();
-        session.read(&Batch::assemble(&known, &specs, Purpose::Read)?)?;
+        let mut batch = assembled(&known, &specs, session.model().delimiters)?;
+        if session.model().delimiters && next == 0 {
+            open_span(&mut batch, &known, &specs, modality);
+        }
+        session.read(&batch)?;
         let rows = wanted.iter().map(|wanted| GrowingRow {
             draws: ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(
                 wanted.id.as_bytes(),
@@ -175,6 +181,41 @@ impl<'a> Rows<'a> {
     fn finish(self) -> impl Iterator<Item = Tokens> {
         self.rows.into_iter().map(|row| row.span)
     }
+}
+
+/// `rows` chained as in training, each token seeing those before it.
+fn assembled(
+    rows: &[(String, Row)],
+    specs: &BTreeMap<String, TokenSpec>,
+    delimiters: bool,
+) -> Result<Batch> {
+    let rows = rows.iter();
+    let sequences: Vec<_> =
+        rows.map(|(id, spans)| Sequence { id, spans, task: Task::Read }).collect();
+    Assembly { specs, delimiters, full: false, row_length: None }.batch(&sequences)
+}
+
+/// Ends the last span of every row, which are of equal lengths, and begins one of `modality`.
+fn open_span(
+    batch: &mut Batch,
+    rows: &[(String, Row)],
+    specs: &BTreeMap<String, TokenSpec>,
+    modality: &str,
+) {
+    let (old, new) = (batch.len as u32, batch.len as u32 + 2);
+    let moved = |slot: u32| slot / old * new + slot % old;
+    for part in batch.parts.values_mut() {
+        let slots = part.input_slots.iter_mut().flatten();
+        slots.for_each(|slot| *slot = moved(*slot));
+    }
+    batch.delimiters.iter_mut().for_each(|(slot, _)| *slot = moved(*slot));
+    let kind = |name: &str| specs.keys().take_while(|known| *known != name).count() as u32;
+    for (row, (_, spans)) in (0..).zip(rows) {
+        let last = spans.last().map_or(modality, |(name, _)| name);
+        batch.delimiters.push((row * new + old, 2 * kind(last) + 1));
+        batch.delimiters.push((row * new + old + 1, 2 * kind(modality)));
+    }
+    batch.len = new as usize;
 }
 
 impl GrowingRow {
@@ -230,6 +271,52 @@ fn draw(logits: &[f32], temperature: f32, draws: &mut impl Rng) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokens::Positions;
+
+    #[test]
+    fn a_span_is_begun_as_in_training() {
+        let spec = TokenSpec {
+            values: Values::Continuous { width: 1 },
+            positions: Positions::Index { max: 9 },
+            loss_weight: 1.0,
+            max_tokens: 9,
+        };
+        let specs = BTreeMap::from(["a", "b"].map(|name| (name.to_owned(), spec.clone())));
+        let span = |len: usize| Tokens {
+            len,
+            values: vec![0.5; len],
+            indices: (0..len as u32).collect(),
+            ..Tokens::default()
+        };
+        let row = |id: &str, spans: &[(&str, usize)]| {
+            let spans = spans.iter().map(|&(name, len)| (name.to_owned(), span(len)));
+            (id.to_owned(), spans.collect::<Row>())
+        };
+        let given = [row("x", &[("b", 3)]), row("y", &[("b", 3)])];
+        let mut batch = assembled(&given, &specs, true).expect("fits");
+        open_span(&mut batch, &given, &specs, "a");
+        // The same with a token of the new span after it, which is then taken away.
+        let whole = [row("x", &[("b", 3), ("a", 1)]), row("y", &[("b", 3), ("a", 1)])];
+        let trained = assembled(&whole, &specs, true).expect("fits");
+        assert_eq!((batch.len, trained.len), (6, 7));
+        let places = |batch: &Batch, all: &mut dyn Iterator<Item = u32>| -> Vec<(u32, u32)> {
+            all.map(|slot| (slot / batch.len as u32, slot % batch.len as u32)).collect()
+        };
+        let slots = |batch: &Batch| {
+            let of = &batch.parts["b"].input_slots;
+            places(batch, &mut of.iter().flatten().copied())
+        };
+        assert_eq!(slots(&batch), slots(&trained));
+        let marks = |batch: &Batch| {
+            let mut marks: Vec<_> = places(batch, &mut batch.delimiters.iter().map(|d| d.0))
+                .into_iter()
+                .zip(batch.delimiters.iter().map(|d| d.1))
+                .collect();
+            marks.sort_unstable();
+            marks
+        };
+        assert_eq!(marks(&batch), marks(&trained));
+    }
 
     #[test]
     fn codes_are_drawn_as_often_as_the_softmax_says() {

@@ -4,7 +4,7 @@
 //! scored on held-out ones, by the paper's recipe (arXiv 2405.14930, section 4): unknown
 //! values dropped, outliers cut at three median absolute deviations, labels moved by their
 //! median and divided by their interquartile range. The same fit on the embeddings of an
-//! untrained model and on raw pixels says how much of the score is the pretraining's.
+//! untrained model and on raw features says how much of the score is the pretraining's.
 //!
 //! Everything is deterministic: the bootstrap draws from counter-based streams, so scores
 //! and intervals do not depend on the number of threads.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::{Interval, Replicates, replicates};
+use super::bootstrap::{Interval, Replicates, area, replicates};
 use super::linear::{self, Fit};
 use super::settings::{Features, Method, ProbeSettings, ValidRange};
 use super::stats::{median, r_squared};
@@ -22,6 +22,9 @@ pub struct ProbeScore {
     pub error: Option<Interval>,
     /// Median absolute error in the label's own unit.
     pub error_label: Interval,
+    /// Of a class, labelled 1 and the rest 0: area under the ROC curve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc: Option<Interval>,
     /// Objects fitted on.
     pub n_train: usize,
     /// Objects scored on.
@@ -112,12 +115,17 @@ pub fn probe(
         Interval::percentile(error, &replicates.error, settings.confidence).times(target.scale);
     let truth: Vec<f64> = target.y_test.iter().map(unscale).collect();
     let predicted: Vec<f64> = predicted.iter().map(unscale).collect();
+    let auc = truth.iter().all(|y| [0.0, 1.0].contains(y)).then(|| {
+        let class: Vec<bool> = truth.iter().map(|&y| y > 0.5).collect();
+        area(&class, &predicted, settings.bootstrap, settings.seed, settings.confidence)
+    });
     let step = truth.len().div_ceil(PAIRS);
     let pairs = truth.iter().zip(&predicted).step_by(step);
     Ok(ProbeScore {
         r2: Interval::percentile(r2, &replicates.r2, settings.confidence),
         error: target.iqr.map(|iqr| error_label.times(1.0 / iqr)),
         error_label,
+        auc,
         n_train: target.train.len(),
         n_test: target.test.len(),
         n_unknown: target.unknown,

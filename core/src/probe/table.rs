@@ -1,16 +1,18 @@
 //! A table of probes: labels by sets of features.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::score::{Difference, ProbeScore, difference, probe};
 use super::settings::{Features, ProbeSettings, Split};
+use super::target::FEWEST;
 use crate::checkpoint::{format, write_bytes};
 use crate::embed::{Embeddings, LabelKind};
 use crate::error::{Error, Result};
 
-/// A set of features under the name a table shows: `embedding`, `random-init`, `raw pixels`.
+/// A set of features under the name a table shows: `embedding`, `random-init`, `raw features`.
 #[derive(Clone, Copy, Debug)]
 pub struct FeatureSet<'a> {
     /// Name of the set.
@@ -125,7 +127,8 @@ impl ProbeTable {
 
 /// Probes the labels of `table` from every one of `sets`, the model's first. `labels` names
 /// the labels to probe; none probes all. A label that cannot be probed has its reason in the
-/// table; columns of texts are skipped, because a linear probe fits numbers.
+/// table. A column of texts is one label for each class with at least ten objects to train
+/// on and ten to be scored on, 1 for objects of the class and 0 for those of another.
 ///
 /// # Errors
 /// When `sets` is empty, a set does not have one row an object of `table`, or a label asked
@@ -163,13 +166,52 @@ pub fn probe_table(
             continue;
         }
         if *kind == LabelKind::Text {
-            let reason = "its values are texts; a linear probe fits numbers".to_owned();
-            out.skipped.push(Skipped { label: label.clone(), reason });
+            probe_classes(table, label, sets, split, settings, &mut out);
             continue;
         }
         out.rows.extend(probe_label(label, &table.numbers(label), sets, split, settings));
     }
     Ok(out)
+}
+
+/// Adds the rows of a label of texts: each class against the rest.
+fn probe_classes(
+    table: &Embeddings,
+    label: &str,
+    sets: &[FeatureSet<'_>],
+    split: &Split,
+    settings: &ProbeSettings,
+    out: &mut ProbeTable,
+) {
+    let classes = table.texts(label);
+    let count = |rows: &[usize]| {
+        let mut counts = BTreeMap::<&str, usize>::new();
+        for class in rows.iter().filter_map(|&row| classes[row]) {
+            *counts.entry(class).or_default() += 1;
+        }
+        counts
+    };
+    let (train, test) = (count(&split.train), count(&split.test));
+    let enough = |count: usize| count >= FEWEST;
+    let usable: Vec<&str> = train
+        .iter()
+        .filter(|(class, n)| enough(**n) && enough(test.get(*class).copied().unwrap_or(0)))
+        .map(|(class, _)| *class)
+        .collect();
+    if usable.is_empty() {
+        let reason = format!(
+            "none of its {} values has {FEWEST} objects to train on and {FEWEST} to be scored on",
+            train.len()
+        );
+        out.skipped.push(Skipped { label: label.to_owned(), reason });
+    }
+    // Neither medians nor outliers mean anything in zeros and ones.
+    let settings = ProbeSettings { cut: false, scale: false, ..settings.clone() };
+    for class in usable {
+        let is = |seen: &Option<&str>| seen.map(|seen| f64::from(u8::from(seen == class)));
+        let y: Vec<_> = classes.iter().map(is).collect();
+        out.rows.extend(probe_label(&format!("{label} = {class}"), &y, sets, split, &settings));
+    }
 }
 
 /// The rows of one label.
@@ -216,7 +258,8 @@ mod tests {
             let x = [f64::from(i % 17), f64::from(i % 23)];
             let mut labels = Labels::from([
                 ("sum".into(), Label::Number(x[0] + 2.0 * x[1])),
-                ("class".into(), Label::Text("spiral".into())),
+                ("name".into(), Label::Text(format!("NGC {i}"))),
+                ("class".into(), Label::Text(["low", "high"][usize::from(x[0] > 8.0)].into())),
             ]);
             if i < 5 {
                 labels.insert("rare".into(), Label::Number(1.0));
@@ -234,8 +277,12 @@ mod tests {
         ];
         let settings = ProbeSettings::default();
         let probes = probe_table(&table, &sets, &[], &split, &settings).unwrap();
-        assert_eq!(probes.labels(), ["rare", "sum"]);
-        assert_eq!(probes.skipped[0].label, "class");
+        assert_eq!(probes.labels(), ["class = high", "class = low", "rare", "sum"]);
+        assert_eq!(probes.skipped[0].label, "name");
+        let auc = |set: &str| probes.row("class = high", set).unwrap().score().unwrap().auc;
+        assert!(auc("embedding").unwrap().low.unwrap() > 0.95);
+        assert!(auc("random-init").unwrap().value < 0.7);
+        assert!(probes.row("sum", "embedding").unwrap().score().unwrap().auc.is_none());
         let Outcome::Failed(reason) = &probes.row("rare", "embedding").unwrap().outcome else {
             panic!("five objects cannot be probed")
         };

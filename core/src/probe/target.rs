@@ -5,7 +5,7 @@ use super::stats::{interquartile_range, median};
 use crate::error::{Error, Result};
 
 /// Fewest objects on either side for a fit or a score to mean anything.
-const FEWEST: usize = 10;
+pub(super) const FEWEST: usize = 10;
 
 /// One label, cleaned and scaled.
 pub(super) struct Target {

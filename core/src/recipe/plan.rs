@@ -166,6 +166,10 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
     let embed = |key: &str, error: Error| tree.error(&["embed", key], error.to_string());
     plan.embed.layer(plan.model.layers).map_err(|e| embed("layer", e))?;
     plan.embed.tokens().map_err(|e| embed("tokens", e))?;
+    if let Some(name) = plan.embed.modalities.iter().find(|n| !plan.modalities.contains_key(*n)) {
+        let message = format!("embed.modalities lists {name:?}, which is no modality");
+        return Err(tree.error(&["embed", "modalities"], message));
+    }
     Ok(())
 }
 

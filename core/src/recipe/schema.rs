@@ -20,6 +20,10 @@ pub struct SplitConfig {
     pub validation: Vec<String>,
     /// Values of `column` that mean test.
     pub test: Vec<String>,
+    /// Label whose value is hashed in place of the id, so that objects that share it stay
+    /// together: several observations of one source. Objects without it go by their id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Fraction of the objects that validate, when split by hash.
     pub validation_fraction: f64,
     /// Fraction of the objects that test, when split by hash.
@@ -35,6 +39,7 @@ impl Default for SplitConfig {
             train: vec!["train".into()],
             validation: vec!["val".into(), "validation".into(), "valid".into()],
             test: vec!["test".into()],
+            group: None,
             validation_fraction: 0.01,
             test_fraction: 0.01,
             seed: 0,
@@ -163,6 +168,9 @@ pub struct EmbedConfig {
     pub layer: Choice,
     /// `all`, `first-N`, or N for the same.
     pub tokens: Choice,
+    /// Modalities that are read; the others are not shown to the model. Empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modalities: Vec<String>,
     /// `mean` over tokens, `last` token, or `none` for every token.
     pub pooling: Pooling,
     /// Objects per forward pass.
@@ -274,6 +282,9 @@ impl TrainConfig {
 
 impl SplitConfig {
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.column.is_some() && self.group.is_some() {
+            return Err(("group", "is for splits by hash, and split.column is set".into()));
+        }
         for (key, fraction) in [
             ("validation_fraction", self.validation_fraction),
             ("test_fraction", self.test_fraction),
@@ -295,6 +306,11 @@ impl EmbedConfig {
             return Err(("batch", "must be at least 1".into()));
         }
         Ok(())
+    }
+
+    /// Whether the modality `name` is read.
+    pub fn reads(&self, name: &str) -> bool {
+        self.modalities.is_empty() || self.modalities.iter().any(|read| read == name)
     }
 
     /// The layer to read in a model of `layers` blocks.

@@ -61,12 +61,14 @@ fn percent(share: f64) -> String {
 fn scores(table: &ProbeTable, input: &ReportInput) -> Markup {
     let baselines = table.sets.get(1..).unwrap_or_default();
     let model = table.sets.first().map(String::as_str).unwrap_or_default();
+    let classes = table.rows.iter().any(|row| row.score().is_some_and(|s| s.auc.is_some()));
     html! {
         div.scroll tabindex="0" role="group" aria-label="Table of probes" { table.scores {
             thead { tr {
                 th { "Property" }
                 th.n { "R²" }
                 @for set in baselines { th.n { "gain over " (set) } }
+                @if classes { th.n { "AUC" } }
                 th.n { "median error" }
                 th.n { "in IQR" }
                 th.n { "fitted / scored" }
@@ -78,6 +80,12 @@ fn scores(table: &ProbeTable, input: &ReportInput) -> Markup {
                             th scope="row" { (row.label) }
                             td.n { (interval(&score.r2, 3)) }
                             @for set in baselines { (gain(row.versus(set))) }
+                            @if classes {
+                                td.n { @match &score.auc {
+                                    Some(auc) => (interval(auc, 3)),
+                                    None => "–",
+                                } }
+                            }
                             td.n { (in_unit(&score.error_label, input.units.get(&row.label))) }
                             td.n { @match &score.error {
                                 Some(error) => (fixed(error.value, 3)),
@@ -95,6 +103,10 @@ fn scores(table: &ProbeTable, input: &ReportInput) -> Markup {
             " the held-out objects cannot tell. Half of the held-out objects are predicted to "
             "within the median error, given in the property's unit and as a share of its "
             "interquartile range (IQR), the paper's score: smaller is better."
+            @if classes {
+                " Of a class, 1 for its objects and 0 for the others, AUC is the chance that "
+                "one of the class is ranked above one of the others: 0.5 is a guess."
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::metrics::MeanLosses;
-use crate::data::{Dataset, Loaded, Loader, Purpose, Split};
+use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose, Split};
 use crate::engine::Session;
 use crate::error::Result;
 use crate::recipe::Plan;
@@ -35,7 +35,7 @@ pub(crate) fn evaluate(
     let data = data.clone();
     let loader = Loader::start(plan.train.workers, objects.len().div_ceil(size) as u64, move |k| {
         let end = objects.len().min((k as usize + 1) * size);
-        data.batch(&objects[k as usize * size..end], Purpose::Predict, None)
+        data.batch(&objects[k as usize * size..end], Purpose::Predict, &Excerpt::default())
     });
     let mut evaluation = Evaluation { losses: MeanLosses::default(), zero_loss: 0.0, objects: 0 };
     for loaded in loader {

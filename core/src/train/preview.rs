@@ -1,6 +1,6 @@
 //! Previews: what the model predicts beside what is there, as a person would look at it.
 
-use crate::data::{Batch, Dataset, Purpose, Row};
+use crate::data::{Batch, Dataset, Excerpt, Purpose, Row};
 use crate::engine::{Session, StateDict};
 use crate::error::Result;
 use crate::picture;
@@ -16,7 +16,7 @@ pub(crate) struct PreviewSet {
 impl PreviewSet {
     /// The objects `indices` of `data`; `None` when none of them can be used.
     pub(crate) fn new(data: &Dataset, indices: &[u32]) -> Result<Option<Self>> {
-        let loaded = data.batch(indices, Purpose::Predict, None)?;
+        let loaded = data.batch(indices, Purpose::Predict, &Excerpt::default())?;
         Ok(loaded.map(|loaded| Self { rows: loaded.rows, batch: loaded.batch }))
     }
 

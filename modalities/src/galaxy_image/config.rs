@@ -27,6 +27,14 @@ pub struct GalaxyImageConfig {
     /// Number of bands of every image.
     #[serde(default = "default_bands")]
     pub bands: usize,
+    /// The planes that are read as its `bands`, counted from 0, of an image with more of
+    /// them: for planes that are no bands of one another, such as an alert's science, template
+    /// and difference cutouts, each a modality of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planes: Option<Vec<usize>>,
+    /// What is done about pixels that are not finite.
+    #[serde(default)]
+    pub bad: Bad,
     /// What to do with an image larger than `size`, and with a `size` that `patch` does
     /// not divide. An image smaller than `size` is refused in any case.
     #[serde(default)]
@@ -61,6 +69,18 @@ pub struct GalaxyImageConfig {
     /// bands are taken to run from short to long wavelength, and the last is red.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rgb: Option<[usize; 3]>,
+}
+
+/// What is done about pixels that are not finite, such as those outside the chip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bad {
+    /// The image is refused.
+    #[default]
+    Refuse,
+    /// They take the median of the finite pixels of their band. An image with a band that
+    /// has none is refused.
+    Median,
 }
 
 /// What to do with pixels that do not fit whole patches of the window.
@@ -174,6 +194,15 @@ impl GalaxyImageConfig {
         if bands == 0 || bands > MAX_BANDS {
             return Err(format!("`bands` is {bands}; it must lie between 1 and {MAX_BANDS}"));
         }
+        if let Some(planes) = &self.planes
+            && (planes.len() != bands || planes.iter().any(|&plane| plane >= MAX_BANDS))
+        {
+            return Err(format!(
+                "`planes` lists {} planes for `bands` = {bands}; list that many, each below \
+                 {MAX_BANDS}",
+                planes.len()
+            ));
+        }
         if self.crop == Crop::Refuse && !size.is_multiple_of(patch) {
             return Err(format!(
                 "`size`, {size}, is no multiple of `patch`, {patch}; set it to {}, or use \
@@ -248,6 +277,8 @@ mod tests {
             ("size = 4\npatch = 1\nbands = 1", "standard deviation"),
             ("size = 32\npositions = 3", "`positions`"),
             ("size = 32\nstretch = { arcsinh = 0 }", "`stretch.arcsinh`"),
+            ("size = 32\nplanes = [0, 1]", "`planes`"),
+            ("size = 32\nplanes = [0, 1, 256]", "`planes`"),
             ("size = 32\nloss_weight = -1.0", "`loss_weight`"),
             ("size = 32\nrgb = [0, 1, 3]", "`rgb`"),
         ] {

@@ -11,13 +11,18 @@
 
 mod config;
 mod import;
+mod planes;
 mod preview;
 mod spiral;
 mod tokenise;
 
 pub use crate::normalise::Stretch;
-pub use config::{Axes, Crop, GalaxyImageConfig, Order, Orientation, PreviewStyle, Standardise};
+pub use config::{
+    Axes, Bad, Crop, GalaxyImageConfig, Order, Orientation, PreviewStyle, Standardise,
+};
 pub use spiral::spiral;
+
+use std::borrow::Cow;
 
 use astropt_core::observation::{Array, Data, Field, Observation};
 use astropt_core::seam::{Modality, Preview};
@@ -36,7 +41,7 @@ pub struct GalaxyImage {
 
 /// An image checked against the configuration, and where its window starts.
 struct Window<'a> {
-    image: &'a Array,
+    image: Cow<'a, Data>,
     /// Pixels in a row of the image.
     width: usize,
     top: usize,
@@ -89,9 +94,17 @@ impl GalaxyImage {
                 image.data.len()
             ));
         }
-        if bands != self.config.bands {
+        let least = self.config.planes.iter().flatten().max().map_or(0, |&plane| plane + 1);
+        if bands < least {
             return refuse(format!(
-                "has {bands} bands, not {}; set `bands` to what the images have",
+                "has {bands} planes, and `planes` asks for plane {}",
+                least - 1
+            ));
+        }
+        if self.config.planes.is_none() && bands != self.config.bands {
+            return refuse(format!(
+                "has {bands} bands, not {}; set `bands` to what the images have, or list those \
+                 to read as `planes`",
                 self.config.bands
             ));
         }
@@ -109,12 +122,20 @@ impl GalaxyImage {
             ));
         }
         let used = self.layout.pixels();
+        let picked = match &self.config.planes {
+            Some(planes) => Cow::Owned(planes::pick(&image.data, bands, planes)),
+            None => Cow::Borrowed(&image.data),
+        };
+        let image = match self.config.bad {
+            Bad::Refuse => picked,
+            Bad::Median => planes::fill(picked, self.config.bands),
+        };
         Ok(Some(Window { image, width, top: (height - used) / 2, left: (width - used) / 2 }))
     }
 
     /// Where the first pixel that is not a finite number is.
     fn bad_pixel(&self, observation: &Observation, window: &Window<'_>) -> Error {
-        let numbers = window.image.data.to_f32();
+        let numbers = window.image.to_f32();
         let bad = numbers.iter().filter(|v| !v.is_finite()).count();
         let first = numbers.iter().position(|v| !v.is_finite()).unwrap_or(0);
         let (pixel, band) = (first / self.config.bands, first % self.config.bands);
@@ -174,7 +195,7 @@ impl Modality for GalaxyImage {
         };
         let standardise = self.config.standardise == Standardise::Patch;
         let (width, corner) = (window.width, (window.top, window.left));
-        let tokens = match (&window.image.data, self.config.stretch) {
+        let tokens = match (&*window.image, self.config.stretch) {
             (Data::U8(pixels), Stretch::None) => {
                 self.layout.tokens(pixels, width, corner, standardise)
             }
@@ -237,7 +258,7 @@ impl Modality for GalaxyImage {
         let Some(window) = self.window(observation)? else {
             return Ok(None);
         };
-        let numbers = self.stretched(&window.image.data);
+        let numbers = self.stretched(&window.image);
         let features = preview::average(
             &numbers,
             (window.width, self.config.bands),

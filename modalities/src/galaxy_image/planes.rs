@@ -1,0 +1,75 @@
+//! What is done to an image before it is cut into patches: planes picked, bad pixels filled.
+
+use std::borrow::Cow;
+
+use astropt_core::observation::Data;
+
+/// The numbers of `planes` alone, of an image with `bands` numbers per pixel.
+pub(super) fn pick(data: &Data, bands: usize, planes: &[usize]) -> Data {
+    fn of<T: Copy>(pixels: &[T], bands: usize, planes: &[usize]) -> Vec<T> {
+        let pixels = pixels.chunks_exact(bands);
+        pixels.flat_map(|pixel| planes.iter().map(|&plane| pixel[plane])).collect()
+    }
+    match data {
+        Data::U8(v) => Data::U8(of(v, bands, planes)),
+        Data::U16(v) => Data::U16(of(v, bands, planes)),
+        Data::F32(v) => Data::F32(of(v, bands, planes)),
+        Data::F64(v) => Data::F64(of(v, bands, planes)),
+        Data::I64(v) => Data::I64(of(v, bands, planes)),
+    }
+}
+
+/// The image with pixels that are not finite set to the median of their band, which stays as
+/// it is where none is finite.
+pub(super) fn fill(data: Cow<'_, Data>, bands: usize) -> Cow<'_, Data> {
+    let finite = match &*data {
+        Data::F32(v) => v.iter().all(|x| x.is_finite()),
+        Data::F64(v) => v.iter().all(|x| x.is_finite()),
+        Data::U8(_) | Data::U16(_) | Data::I64(_) => true,
+    };
+    if finite {
+        return data;
+    }
+    let mut pixels = data.to_f32().into_owned();
+    for band in 0..bands {
+        let mut good: Vec<f32> =
+            pixels.iter().skip(band).step_by(bands).copied().filter(|x| x.is_finite()).collect();
+        if good.is_empty() {
+            continue;
+        }
+        let middle = good.len() / 2;
+        let median = *good.select_nth_unstable_by(middle, f32::total_cmp).1;
+        for pixel in pixels.iter_mut().skip(band).step_by(bands) {
+            if !pixel.is_finite() {
+                *pixel = median;
+            }
+        }
+    }
+    Cow::Owned(Data::F32(pixels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_are_picked_in_the_order_asked_for() {
+        let picked = pick(&Data::U8(vec![1, 2, 3, 4, 5, 6]), 3, &[2, 0]);
+        assert_eq!(picked, Data::U8(vec![3, 1, 6, 4]));
+    }
+
+    #[test]
+    fn bad_pixels_take_the_median_of_their_band() {
+        let nan = f32::NAN;
+        let image = Data::F32(vec![1.0, nan, nan, nan, 3.0, nan, 2.0, nan]);
+        let filled = fill(Cow::Owned(image), 2).to_f32().into_owned();
+        assert_eq!(
+            filled[..3],
+            [1.0, f32::NAN, 2.0].map(|x| if x.is_nan() { filled[1] } else { x })
+        );
+        assert!(filled[1].is_nan(), "a band without a finite pixel has no median");
+        assert_eq!([filled[4], filled[6]], [3.0, 2.0]);
+        let whole = Data::U8(vec![1, 2]);
+        assert!(matches!(fill(Cow::Borrowed(&whole), 1), Cow::Borrowed(_)));
+    }
+}
