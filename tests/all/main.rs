@@ -10,6 +10,8 @@ mod cli;
 mod conformance;
 mod generate;
 mod hostile_checkpoints;
+mod new_modality;
+mod plugins_page;
 mod resume;
 mod run;
 mod tidy;
