@@ -16,10 +16,11 @@ use crate::error::{Error, Result};
 use crate::seam::modalities;
 
 /// The files of `templates/modality`, by the path they get.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     (".gitignore", include_str!("templates/modality/gitignore")),
     ("Cargo.toml", include_str!("templates/modality/Cargo.toml.template")),
     ("README.md", include_str!("templates/modality/README.md")),
+    ("rustfmt.toml", include_str!("../../../rustfmt.toml")),
     ("recipe.toml", include_str!("templates/modality/recipe.toml")),
     ("src/config.rs", include_str!("templates/modality/src/config.rs")),
     ("src/lib.rs", include_str!("templates/modality/src/lib.rs")),
@@ -35,7 +36,15 @@ const CRATES: [(&str, &str); 3] = [
 ];
 /// Names whose package, `astropt-NAME`, is taken.
 const RESERVED: [&str; 10] = [
-    "core", "cpu", "cuda", "libtorch", "modalities", "new-modality", "recipes", "seam", "tests",
+    "core",
+    "cpu",
+    "cuda",
+    "libtorch",
+    "modalities",
+    "new-modality",
+    "recipes",
+    "seam",
+    "tests",
     "testkit",
 ];
 /// Longest name.
@@ -199,7 +208,8 @@ mod tests {
             assert!(check_name(name).is_ok(), "{name}");
         }
         let long = "a".repeat(MAX_NAME + 1);
-        for name in ["", "-", "a--b", "a-", "2x", "Pulsar", "a_b", "a b", "../a", "é", "core", &long]
+        for name in
+            ["", "-", "a--b", "a-", "2x", "Pulsar", "a_b", "a b", "../a", "é", "core", &long]
         {
             let error = check_name(name).expect_err(name);
             assert_eq!(error.exit_code(), 2, "{name}");

@@ -158,7 +158,8 @@ impl Source for BlackBodies {
             let array = Array::new(vec![numbers.len()], Data::F64(numbers))?;
             Ok(Field { array, unit: Some(Unit::MicroJy.name().to_owned()) })
         };
-        let fields = [("flux".to_owned(), field(fluxes)?), ("flux_error".to_owned(), field(errors)?)];
+        let fields =
+            [("flux".to_owned(), field(fluxes)?), ("flux_error".to_owned(), field(errors)?)];
         Ok(Observation { id: self.id(index), fields: fields.into(), labels: star.labels() })
     }
 }

@@ -56,8 +56,7 @@ impl Sed {
                 Measurement { band, flux, error }
             })
         };
-        let found: Vec<_> =
-            values.iter().zip(&errors).enumerate().filter_map(measured).collect();
+        let found: Vec<_> = values.iter().zip(&errors).enumerate().filter_map(measured).collect();
         Ok((!found.is_empty()).then_some(found))
     }
 
@@ -66,9 +65,8 @@ impl Sed {
         let field = observation.field(name)?;
         let bands = self.places.len();
         let Field { array: Array { shape, data }, unit } = field;
-        let refuse = |what: String| {
-            Err(Error::object(&observation.id, format!("field {name:?} {what}")))
-        };
+        let refuse =
+            |what: String| Err(Error::object(&observation.id, format!("field {name:?} {what}")));
         if shape[..] != [bands] || data.len() != bands {
             return refuse(format!(
                 "has shape {shape:?} and {} numbers; `wavelengths` lists {bands} bands",

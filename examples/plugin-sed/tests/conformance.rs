@@ -35,7 +35,8 @@ fn the_plugin_conforms() {
 #[test]
 fn photometry_comes_back_in_its_own_unit() {
     let fluxes = [12.0, -0.5, f64::NAN, 250.0];
-    for (unit, values) in [("uJy", fluxes), ("nanomaggy", fluxes), ("mag", [21.3, 18.0, -99.0, 25.1])]
+    for (unit, values) in
+        [("uJy", fluxes), ("nanomaggy", fluxes), ("mag", [21.3, 18.0, -99.0, 25.1])]
     {
         let sample = testkit::modality::Sample {
             config: &format!("{RECIPE}unit = '{unit}'"),
@@ -77,7 +78,10 @@ fn only_measured_bands_have_tokens() {
 fn a_file_in_another_unit_is_refused() {
     let object = object(&[1.0; 4], &[0.1; 4], Some("mJy"));
     let error = sed("uJy").tokenise(&object).expect_err("another unit").to_string();
-    assert!(error.contains("HD 1") && error.contains("\"mJy\"") && error.contains("`unit`"), "{error}");
+    assert!(
+        error.contains("HD 1") && error.contains("\"mJy\"") && error.contains("`unit`"),
+        "{error}"
+    );
 }
 
 /// The program with this plugin runs its recipe, and the model learns.

@@ -34,9 +34,8 @@ impl Tokeniser {
     fn numbers(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
         let Config { field: name, unit, samples, offset, scale, .. } = &self.config;
         let Some(field) = observation.fields.get(name) else { return Ok(None) };
-        let refuse = |what: String| {
-            Err(Error::object(&observation.id, format!("field {name:?} {what}")))
-        };
+        let refuse =
+            |what: String| Err(Error::object(&observation.id, format!("field {name:?} {what}")));
         let Array { shape, data } = &field.array;
         if shape[..] != [*samples] || data.len() != *samples {
             return refuse(format!(

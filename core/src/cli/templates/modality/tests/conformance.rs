@@ -30,7 +30,7 @@ fn the_modality_conforms() {
         config: TABLE,
         observation: object(),
         field: "samples",
-        inverse_within: Some(1e-6),
+        inverse_within: Some(1e-5),
     };
     testkit::modality::check("new-modality", &sample).unwrap_or_else(|wrong| panic!("{wrong}"));
 }
