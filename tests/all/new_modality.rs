@@ -40,7 +40,7 @@ fn nothing_is_overwritten_and_no_name_is_taken_twice() {
     for (arguments, expected) in [
         (&["radio-pulse", "--out", "mine", "--astropt", checkout][..], "mine is there already"),
         (&["spectrum", "--astropt", checkout], "taken by the modality of astropt-modalities"),
-        (&["core", "--astropt", checkout], "astropt-core"),
+        (&["core", "--astropt", checkout], "kept for AstroPT"),
         (&["Radio Pulse", "--astropt", checkout], "lower-case"),
         (&["radio-pulse"], "--astropt PATH"),
         (&["radio-pulse", "--astropt", "."], "no checkout"),

@@ -121,17 +121,21 @@ fn source_of(config: &ConfigType) -> String {
 fn comment(source: &str, config: &ConfigType, key: &str) -> String {
     let name = (config.path)().rsplit("::").next().unwrap_or_default();
     let body = source.split_once(&format!("pub struct {name} {{")).map_or("", |(_, rest)| rest);
+    let (field, renamed) = (format!("pub {key}:"), format!("rename = \"{key}\""));
     let mut words: Vec<&str> = Vec::new();
+    let mut found = false;
     for line in body.lines().map(str::trim).take_while(|line| *line != "}") {
+        found |= line.starts_with(&field) || line.contains(&renamed);
         if let Some(comment) = line.strip_prefix("///") {
             words.push(comment.trim());
-        } else if line.starts_with(&format!("pub {key}:")) {
-            break;
         } else if line.starts_with("pub ") {
+            if found {
+                return plain(&words.join(" "));
+            }
             words.clear();
         }
     }
-    plain(&words.join(" "))
+    String::new()
 }
 
 /// Without links, which lead nowhere on a page, and safe in a table.
