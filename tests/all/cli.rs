@@ -4,9 +4,9 @@ use std::path::Path;
 
 use astropt_tests::{fails, succeeds, workspace};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "run", "pretrain", "embed", "probe", "report", "verify", "bench", "tokenise", "plugins",
-    "recipes",
+    "recipes", "new",
 ];
 
 #[test]

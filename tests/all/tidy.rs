@@ -18,7 +18,7 @@ fn files(folder: &Path, extension: &str, out: &mut Vec<PathBuf>) {
 
 fn sources() -> Vec<(PathBuf, String)> {
     let mut paths = Vec::new();
-    for folder in ["core", "modalities", "backends", "recipes", "tests", "benches"] {
+    for folder in ["core", "modalities", "backends", "recipes", "tests", "benches", "examples"] {
         files(&workspace().join(folder), "rs", &mut paths);
     }
     let read = |path: PathBuf| {

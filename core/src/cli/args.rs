@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// The recipes inside this program
     #[command(after_help = "Example: astropt recipes galaxy-grz --scale 1M")]
     Recipes(RecipesArgs),
+    /// Start a crate of your own, such as a modality
+    #[command(after_help = "Example: astropt new modality radio-pulse --astropt ../astropt")]
+    New(NewArgs),
 }
 
 /// Which recipe, and what to change in it.
@@ -383,4 +386,29 @@ pub(crate) struct RecipesArgs {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) choice: RecipeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewArgs {
+    #[command(subcommand)]
+    pub(crate) what: NewWhat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NewWhat {
+    /// A crate with a modality that builds and conforms, and a program that has it linked
+    #[command(after_help = "Example: astropt new modality radio-pulse --astropt ../astropt")]
+    Modality(NewModalityArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewModalityArgs {
+    /// Its kind: lower-case words joined by hyphens
+    pub(crate) name: String,
+    /// Folder of the crate, which must not be there yet [default: astropt-NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// AstroPT's repository [default: the one that the current folder is in]
+    #[arg(long, value_name = "PATH|GIT-URL")]
+    pub(crate) astropt: Option<String>,
 }

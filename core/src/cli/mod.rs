@@ -8,6 +8,7 @@ mod exchange;
 mod generate;
 mod inspect;
 mod list;
+mod new;
 mod output;
 mod report;
 mod run;
@@ -22,7 +23,7 @@ use clap::Parser;
 use crate::error::{Error, Result};
 use crate::seam::{Backend, check_registry, find_backend};
 use crate::{progress, stop};
-use args::{Cli, Command, DeviceArgs};
+use args::{Cli, Command, DeviceArgs, NewWhat};
 use output::Output;
 
 /// Runs the program: parses the arguments, does what they say, and answers with the exit
@@ -56,6 +57,9 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Tokenise(args) => tokenise::tokenise(&args, output)?,
         Command::Plugins => list::plugins(output)?,
         Command::Recipes(args) => list::recipes(&args, output)?,
+        Command::New(args) => match args.what {
+            NewWhat::Modality(args) => new::modality(&args, output)?,
+        },
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ pub use import::{Assumption, Described, ImportRule, Proposal, import_rules};
 pub use modality::{Modality, ModalityConfig, ModalityPlugin, Preview};
 pub(crate) use registry::nearest;
 pub use registry::{
-    ConfigError, PluginInfo, backends, check_registry, find_backend, find_modality, find_source,
-    modalities, parse_config, sources,
+    ConfigError, ConfigType, PluginInfo, backends, check_registry, find_backend, find_modality,
+    find_source, modalities, parse_config, sources,
 };
 pub use source::{Groups, Source, SourceConfig, SourcePlugin};

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::registry::{ConfigError, PluginInfo};
+use super::registry::{ConfigError, ConfigType, PluginInfo};
 use crate::error::Result;
 use crate::observation::{Array, Observation};
 use crate::tokens::{TokenSpec, Tokens};
@@ -94,6 +94,8 @@ pub struct Preview {
 pub struct ModalityPlugin {
     /// Name, summary and example.
     pub info: PluginInfo,
+    /// The struct that its table is read into.
+    pub config: ConfigType,
     /// Reads the configuration from a recipe's table, `kind` taken out.
     pub parse: fn(toml::Table) -> std::result::Result<Box<dyn ModalityConfig>, ConfigError>,
 }
@@ -117,6 +119,7 @@ macro_rules! register_modality {
                     example: $example,
                     package: env!("CARGO_PKG_NAME"),
                 },
+                config: $crate::seam::ConfigType::of::<$config>(),
                 parse: |table| {
                     let config: $config = $crate::seam::parse_config(table)?;
                     Ok(Box::new(config))

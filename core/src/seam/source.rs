@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use super::registry::{ConfigError, PluginInfo};
+use super::registry::{ConfigError, ConfigType, PluginInfo};
 use crate::error::Result;
 use crate::observation::{Labels, Observation};
 
@@ -101,6 +101,8 @@ pub trait Source: Send + Sync {
 pub struct SourcePlugin {
     /// Name, summary and example.
     pub info: PluginInfo,
+    /// The struct that its table is read into.
+    pub config: ConfigType,
     /// The key that `--data PATH` sets, if the source reads from a path.
     pub path_key: Option<&'static str>,
     /// Reads the configuration from a recipe's table, `kind` taken out.
@@ -122,6 +124,7 @@ macro_rules! register_source {
                     example: $example,
                     package: env!("CARGO_PKG_NAME"),
                 },
+                config: $crate::seam::ConfigType::of::<$config>(),
                 path_key: $path_key,
                 parse: |table| {
                     let config: $config = $crate::seam::parse_config(table)?;

@@ -29,7 +29,7 @@ mod matching;
 use std::path::Path;
 
 use astropt_core::observation::{Label, Labels, Observation};
-use astropt_core::seam::{Groups, PluginInfo, Source, SourceConfig, SourcePlugin};
+use astropt_core::seam::{ConfigType, Groups, PluginInfo, Source, SourceConfig, SourcePlugin};
 use astropt_core::{Error, Result, progress};
 
 pub use config::{JoinConfig, MatchConfig, Require};
@@ -205,6 +205,7 @@ astropt_core::inventory::submit! {
                       prefix = { stars = \"star_\" }",
             package: env!("CARGO_PKG_NAME"),
         },
+        config: ConfigType::of::<JoinConfig>(),
         path_key: Some("path"),
         parse: |table| Ok(Box::new(config::parse(table)?)),
     }
