@@ -70,7 +70,8 @@ fn stars() {
     let text = succeeds(at, &generated);
     let line: serde_json::Value =
         serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
-    let table = std::fs::read_to_string(line["table"].as_str().expect("a table")).expect("there");
+    let table =
+        std::fs::read_to_string(at.join(line["table"].as_str().expect("a table"))).expect("there");
     assert!(table.starts_with("feh,logg,teff\n"), "{table}");
 }
 

@@ -115,10 +115,7 @@ pub fn probe(
         Interval::percentile(error, &replicates.error, settings.confidence).times(target.scale);
     let truth: Vec<f64> = target.y_test.iter().map(unscale).collect();
     let predicted: Vec<f64> = predicted.iter().map(unscale).collect();
-    let auc = truth.iter().all(|y| [0.0, 1.0].contains(y)).then(|| {
-        let class: Vec<bool> = truth.iter().map(|&y| y > 0.5).collect();
-        area(&class, &predicted, settings.bootstrap, settings.seed, settings.confidence)
-    });
+    let auc = class_area(&truth, &predicted, settings);
     let step = truth.len().div_ceil(PAIRS);
     let pairs = truth.iter().zip(&predicted).step_by(step);
     Ok(ProbeScore {
@@ -137,6 +134,14 @@ pub fn probe(
         note: note(&fit, features.width, target.train.len(), settings.method),
         pairs: pairs.map(|(&t, &p)| [t as f32, p as f32]).collect(),
         held_out: HeldOut { rows: target.test, truth, predicted, replicates },
+    })
+}
+
+/// The area under the curve of a label that is a class, 0 or 1.
+fn class_area(truth: &[f64], predicted: &[f64], settings: &ProbeSettings) -> Option<Interval> {
+    truth.iter().all(|y| [0.0, 1.0].contains(y)).then(|| {
+        let class: Vec<bool> = truth.iter().map(|&y| y > 0.5).collect();
+        area(&class, predicted, settings.bootstrap, settings.seed, settings.confidence)
     })
 }
 

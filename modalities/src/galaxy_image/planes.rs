@@ -63,12 +63,9 @@ mod tests {
         let nan = f32::NAN;
         let image = Data::F32(vec![1.0, nan, nan, nan, 3.0, nan, 2.0, nan]);
         let filled = fill(Cow::Owned(image), 2).to_f32().into_owned();
-        assert_eq!(
-            filled[..3],
-            [1.0, f32::NAN, 2.0].map(|x| if x.is_nan() { filled[1] } else { x })
-        );
-        assert!(filled[1].is_nan(), "a band without a finite pixel has no median");
-        assert_eq!([filled[4], filled[6]], [3.0, 2.0]);
+        assert_eq!([filled[0], filled[2], filled[4], filled[6]], [1.0, 2.0, 3.0, 2.0]);
+        let second_band = filled.iter().skip(1).step_by(2);
+        assert!(second_band.into_iter().all(|x| x.is_nan()), "no finite pixel, no median");
         let whole = Data::U8(vec![1, 2]);
         assert!(matches!(fill(Cow::Borrowed(&whole), 1), Cow::Borrowed(_)));
     }
