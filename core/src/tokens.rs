@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::numbers::Numbers;
 
 /// What the tokens of a modality look like. The model's encoder, decoder and position
 /// layers for the modality follow from this alone.
@@ -98,7 +99,7 @@ pub struct Tokens {
     /// Number of tokens, T.
     pub len: usize,
     /// `[T, width]` numbers, row-major; empty for codes.
-    pub values: Vec<f32>,
+    pub values: Numbers,
     /// `[T]` codes; empty for continuous values.
     pub codes: Vec<u32>,
     /// `[T]` indices into the position table; empty for continuous positions.

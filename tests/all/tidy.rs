@@ -71,14 +71,15 @@ fn core_names_no_plugin_crate() {
     }
 }
 
-/// Unsafe code stands in kernels alone.
+/// Unsafe code stands in kernels, and where files are mapped into memory.
 #[test]
 fn unsafe_code_is_in_kernels_only() {
     for (path, text) in sources() {
         let kernels = path.components().any(|c| c.as_os_str() == "kernels");
+        let mapping = path.ends_with("core/src/shards/mapping.rs");
         let uses =
             text.contains(concat!("uns", "afe {")) || text.contains(concat!("uns", "afe fn"));
-        assert!(kernels || !uses, "{}: unsafe outside kernels", path.display());
+        assert!(kernels || mapping || !uses, "{}: unsafe outside kernels", path.display());
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::args::{BenchArgs, BenchDataArgs, BenchJob, BenchModelArgs};
 use super::choose;
 use super::output::Output;
-use crate::data::{Batch, Purpose, Row};
+use crate::data::{Batch, Objects, Purpose, Row};
 use crate::engine::{Layer, Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
@@ -142,7 +142,7 @@ fn random_rows(model: &ModelConfig, args: &BenchModelArgs, purpose: Purpose) -> 
         };
         let mut tokens = Tokens { len, ..Tokens::default() };
         match spec.values {
-            Values::Continuous { width } => tokens.values = floats(len * width),
+            Values::Continuous { width } => tokens.values = floats(len * width).into(),
             Values::Codes { vocabulary } => {
                 tokens.codes = (0..len).map(|k| (k * 7919 % vocabulary) as u32).collect();
             }
@@ -248,16 +248,9 @@ fn data(args: &BenchDataArgs, output: Output) -> Result<()> {
     if args.objects == 0 {
         return Err(Error::Misuse("--objects must be at least 1".into()));
     }
-    let source = plan.source.open(Path::new("."))?;
-    let modalities = plan.build_modalities()?;
-    let one = |index: usize| -> Result<()> {
-        let observation = source.read(index)?;
-        for modality in modalities.values() {
-            std::hint::black_box(modality.tokenise(&observation)?);
-        }
-        Ok(())
-    };
-    let objects = source.len().min(args.objects);
+    let data = Objects::open(&plan, Path::new("."))?;
+    let one = |index: usize| data.read(index).map(|object| drop(std::hint::black_box(object)));
+    let objects = data.source.len().min(args.objects);
     (0..objects).try_for_each(one)?; // files into the cache of the operating system
     let start = Instant::now();
     (0..objects).try_for_each(one)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::batch::{Assembly, Batch, Purpose, Row};
+use super::objects::Objects;
 use super::order::Order;
 use super::sequence::{Objective, Sequence, Task};
 use super::split::{Split, Splits};
@@ -13,15 +14,13 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Labels, Observation};
 use crate::recipe::{Modalities, Plan};
-use crate::seam::Source;
 
 /// How often an unusable object is replaced by another before the step gives up.
 const MAX_SUBSTITUTES: u64 = 100;
 
 /// The data of a plan, opened.
 pub struct Dataset {
-    source: Box<dyn Source>,
-    modalities: Modalities,
+    objects: Objects,
     model: ModelConfig,
     /// Which objects train, validate and test.
     pub splits: Splits,
@@ -42,17 +41,17 @@ impl Dataset {
     /// # Errors
     /// When the source cannot be opened or nothing is left to train on.
     pub fn open(plan: &Plan, root: &Path) -> Result<Self> {
-        let source = plan.source.open(root)?;
-        let splits = Splits::of(source.as_ref(), &plan.split)?;
+        let objects = Objects::open(plan, root)?;
+        let source = objects.source.as_ref();
+        let splits = Splits::of(source, &plan.split)?;
         Ok(Self {
             budget: (plan.train.max_rejected * source.len() as f64) as usize,
-            modalities: plan.build_modalities()?,
             model: plan.model_config()?,
             stream: plan.stream.clone(),
             objective: plan.objective,
             order: Order::new(splits.train.clone(), plan.train.seed, source.groups().as_ref()),
-            source,
             splits,
+            objects,
             seed: plan.train.seed,
             rejected: Mutex::new(Rejected::new()),
         })
@@ -65,27 +64,27 @@ impl Dataset {
 
     /// The modalities by name.
     pub fn modalities(&self) -> &Modalities {
-        &self.modalities
+        &self.objects.modalities
     }
 
     /// Number of objects in all splits.
     pub fn len(&self) -> usize {
-        self.source.len()
+        self.objects.source.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.source.is_empty()
+        self.objects.source.is_empty()
     }
 
     /// Id of object `index`.
     pub fn id(&self, index: u32) -> String {
-        self.source.id(index as usize)
+        self.objects.source.id(index as usize)
     }
 
     /// Labels of object `index`.
     pub fn labels(&self, index: u32) -> Labels {
-        self.source.labels(index as usize)
+        self.objects.source.labels(index as usize)
     }
 
     /// The unusable objects met so far.
@@ -133,7 +132,7 @@ impl Dataset {
         if self.lock().contains_key(&id) {
             return Ok(None);
         }
-        match self.try_read(index as usize) {
+        match self.objects.read(index as usize) {
             Ok(object) => Ok(Some(object)),
             Err(error) => {
                 self.reject(id, &error)?;
@@ -142,35 +141,24 @@ impl Dataset {
         }
     }
 
-    fn try_read(&self, index: usize) -> Result<(Observation, Row)> {
-        let observation = self.source.read(index)?;
-        let mut row = Row::new();
-        for (name, modality) in &self.modalities {
-            if let Some(tokens) = modality.tokenise(&observation)? {
-                let spec = &self.model.modalities[name];
-                tokens
-                    .check(spec)
-                    .map_err(|e| Error::object(&observation.id, format!("modality {name}: {e}")))?;
-                row.push((name.clone(), tokens));
-            }
+    /// The plain features of object `index`, read as `observation`, of all modalities.
+    ///
+    /// # Errors
+    /// When the object cannot be used.
+    pub fn raw_features(&self, index: u32, observation: &Observation) -> Result<Vec<f32>> {
+        let mut vector = Vec::new();
+        for name in self.modalities().keys() {
+            let features = self.objects.raw_features(index as usize, observation, name)?;
+            vector.extend(features.into_iter().flatten());
         }
-        if row.is_empty() {
-            return Err(Error::object(&observation.id, "it has none of the recipe's modalities"));
-        }
-        Ok((observation, row))
+        Ok(vector)
     }
 
     fn reject(&self, id: String, error: &Error) -> Result<()> {
         let mut rejected = self.lock();
         rejected.insert(id, error.to_string());
         if rejected.len() > self.budget {
-            return Err(Error::Failed(format!(
-                "{} of {} objects cannot be used, more than train.max_rejected allows; the last: \
-                 {error}. If all are like this the recipe's modality does not fit the data; else \
-                 mend the data, or allow more with --set train.max_rejected=0.1",
-                rejected.len(),
-                self.len()
-            )));
+            return Err(too_many_rejected(rejected.len(), self.len(), error));
         }
         Ok(())
     }
@@ -231,7 +219,7 @@ impl Dataset {
     pub fn sample(&self, split: Split, count: usize) -> Vec<u32> {
         let objects = self.splits.get(split);
         let count = objects.len().min(count) as u64;
-        let order = Order::new(objects.to_vec(), self.seed, self.source.groups().as_ref());
+        let order = Order::new(objects.to_vec(), self.seed, self.objects.source.groups().as_ref());
         (0..count).map(|k| order.at(k)).collect()
     }
 
@@ -275,6 +263,19 @@ impl Dataset {
         let batch = self.assembly(false).batch(&sequences.collect::<Vec<_>>())?;
         Ok(Some(Loaded { indices: kept, observations, rows, batch }))
     }
+}
+
+/// `count` of `total` objects cannot be used, the last because of `error`.
+pub(crate) fn too_many_rejected(
+    count: usize,
+    total: usize,
+    error: &dyn std::fmt::Display,
+) -> Error {
+    Error::Failed(format!(
+        "{count} of {total} objects cannot be used, more than train.max_rejected allows; the last: \
+         {error}. If all are like this the recipe's modality does not fit the data; else mend the \
+         data, or allow more with --set train.max_rejected=0.1"
+    ))
 }
 
 /// Keeps the first `limit` tokens of a row.

@@ -3,14 +3,17 @@
 mod batch;
 mod dataset;
 mod loader;
+mod objects;
 mod order;
 mod sequence;
 mod split;
 mod stream;
 
 pub use batch::{Assembly, Batch, Part, Purpose, Row, Sight};
+pub(crate) use dataset::too_many_rejected;
 pub use dataset::{Dataset, Loaded, Rejected};
 pub use loader::Loader;
+pub use objects::Objects;
 pub use sequence::{Objective, Sequence, Task};
 pub use split::{Split, Splits, unit_hash};
 pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};

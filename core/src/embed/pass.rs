@@ -78,11 +78,8 @@ pub fn raw_features(
     let mut output = Output::new(data, target.clone());
     let pass = Pass { label: "raw features", data, config, workers };
     pass.each_batch(|loaded, split| {
-        for observation in &loaded.observations {
-            let mut vector = Vec::new();
-            for modality in data.modalities().values() {
-                vector.extend(modality.raw_features(observation)?.into_iter().flatten());
-            }
+        for (&index, observation) in loaded.indices.iter().zip(&loaded.observations) {
+            let vector = data.raw_features(index, observation)?;
             if !vector.is_empty() {
                 let shape = vec![vector.len()];
                 output.push(&observation.id, split, &observation.labels, shape, &vector)?;
