@@ -39,7 +39,6 @@ fn training_from_converted_data_is_the_same_bit_for_bit() {
     succeeds(at, &small("run", "tokens", &["--data", "c"]));
     let names = [
         "metrics.jsonl",
-        "checkpoints/step-000006/model.safetensors",
         "checkpoints/step-000006/optimizer.safetensors",
         "previews/step-000006.png",
         "embeddings.npy",
@@ -79,6 +78,9 @@ fn an_interrupted_conversion_goes_on_to_the_same_bytes() {
     assert!(files(&at.join("c")) == first, "another conversion");
     let error = fails(at, &small("convert", "c", &["--shard-size", "700KB"]), 2);
     assert!(error.contains("converted data already"), "{error}");
+    std::fs::remove_file(at.join("c/astropt-index.json")).expect("deletable");
+    let error = fails(at, &small("convert", "c", &["--shard-size", "700KB"]), 2);
+    assert!(error.contains("shards without their index"), "{error}");
 }
 
 #[test]

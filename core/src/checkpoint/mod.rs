@@ -14,7 +14,7 @@ pub mod files;
 pub mod format;
 mod graph;
 mod layout;
-pub(crate) mod numbers;
+mod numbers;
 pub mod pickle;
 pub mod pickle_writer;
 pub mod pt;

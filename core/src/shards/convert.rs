@@ -14,7 +14,7 @@ use super::index::{
     write_index, write_listing,
 };
 use super::writer::{Builder, Spans};
-use super::{INDEX, shard_path};
+use super::{INDEX, listing_path, shard_path};
 use crate::data::{Loader, Objects, Rejected, too_many_rejected};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
@@ -68,20 +68,7 @@ pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Res
     }
     let head = head(plan, &objects, settings)?;
     std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
-    match read_head(out)? {
-        None => write_head(out, &head)?,
-        Some(old) => {
-            let differences = old.differences(&head)?;
-            if !differences.is_empty() {
-                return Err(Error::Misuse(format!(
-                    "{} holds the beginning of another conversion: {}; choose another folder with \
-                     --out, or delete it",
-                    out.display(),
-                    differences.join(", ")
-                )));
-            }
-        }
-    }
+    begin(out, &head)?;
     let budget = (plan.train.max_rejected * objects.source.len() as f64) as usize;
     let mut work = Work::resume(out, &head, budget);
     work.run(objects, settings.workers)?;
@@ -89,6 +76,26 @@ pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Res
     write_rejected(out, &rejected)?;
     write_index(out, &Index { head, shards: entries })?;
     Ok(converted)
+}
+
+/// Makes sure that `out` holds the beginning of this conversion and of no other.
+fn begin(out: &Path, head: &Head) -> Result<()> {
+    let refuse = |what: &str| {
+        let out = out.display();
+        let way = "choose another folder with --out, or delete it";
+        Err(Error::Misuse(format!("{out} holds {what}; {way}")))
+    };
+    match read_head(out)? {
+        None if listing_path(out, 0).exists() => refuse("shards without their index"),
+        None => write_head(out, head),
+        Some(old) => {
+            let differences = old.differences(head)?.join(", ");
+            if differences.is_empty() {
+                return Ok(());
+            }
+            refuse(&format!("the beginning of another conversion: {differences}"))
+        }
+    }
 }
 
 /// What this conversion is.

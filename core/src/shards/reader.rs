@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, Metadata};
 
 use super::hash;
 use super::index::Precision;
 use super::mapping::Mapping;
 use crate::checkpoint::format;
-use crate::checkpoint::numbers::Number;
 use crate::checkpoint::tensors::read_header;
 use crate::error::{Error, Result};
 use crate::numbers::{Numbers, SharedBytes};
@@ -64,11 +65,14 @@ impl Shard {
         let map = Mapping::open(path)?;
         let bytes = map.as_ref();
         let size = bytes.len() as u64;
-        if size != file.bytes || hash(bytes) != file.xxh3 {
+        let changed = if size != file.bytes {
+            Some(format!("it has {size} bytes, {} expected", file.bytes))
+        } else {
+            (hash(bytes) != file.xxh3).then(|| "its hash is another".to_owned())
+        };
+        if let Some(how) = changed {
             let message = format!(
-                "is not what was converted: it has {size} bytes, {} expected, or other ones; copy \
-                 it again, or convert the data again",
-                file.bytes
+                "is not what was converted: {how}; copy it again, or convert the data again"
             );
             return Err(Error::file(path, message));
         }
@@ -122,7 +126,7 @@ impl Shard {
             }
             Precision::F16 => {
                 let halves = part(&column.values, 2 * column.width)?;
-                tokens.values = Number::F16.decode(halves)?.into();
+                tokens.values = widened(halves).into();
             }
         }
         tokens.codes = integers(part(&column.codes, 4)?);
@@ -161,6 +165,15 @@ fn span(offsets: &[usize], k: usize) -> Result<Range<usize>, String> {
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+}
+
+/// Half precision to single, many at a time.
+fn widened(bytes: &[u8]) -> Vec<f32> {
+    let halves: Vec<f16> =
+        bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b)).collect();
+    let mut numbers = vec![0.0; halves.len()];
+    halves.convert_to_f32_slice(&mut numbers);
+    numbers
 }
 
 fn integers(bytes: &[u8]) -> Vec<u32> {

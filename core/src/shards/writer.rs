@@ -1,7 +1,6 @@
 //! A shard being filled.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use half::f16;
