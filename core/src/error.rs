@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, in one sentence a user can act on.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The command or the recipe asks for something that cannot be (exit code 2).
     #[error("{0}")]
@@ -44,6 +44,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is no single object's or file's fault, so that skipping that one would hide
+    /// it: a network that is down, or the user's wish to stop.
+    pub fn ends_work(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Interrupted(_))
+    }
+
     /// An error about `path`.
     pub fn file(path: impl AsRef<Path>, message: impl ToString) -> Self {
         Self::File { path: path.as_ref().to_owned(), message: message.to_string() }

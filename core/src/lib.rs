@@ -17,6 +17,7 @@ pub mod error;
 pub mod generate;
 pub mod kernels;
 pub mod model;
+pub mod numbers;
 pub mod observation;
 mod picture;
 pub mod probe;
@@ -25,6 +26,7 @@ pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod seam;
+pub mod shards;
 pub mod stop;
 #[cfg(feature = "testkit")]
 pub mod testkit;

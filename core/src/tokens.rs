@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::numbers::Numbers;
 
 /// What the tokens of a modality look like. The model's encoder, decoder and position
 /// layers for the modality follow from this alone.
@@ -98,7 +99,7 @@ pub struct Tokens {
     /// Number of tokens, T.
     pub len: usize,
     /// `[T, width]` numbers, row-major; empty for codes.
-    pub values: Vec<f32>,
+    pub values: Numbers,
     /// `[T]` codes; empty for continuous values.
     pub codes: Vec<u32>,
     /// `[T]` indices into the position table; empty for continuous positions.
@@ -192,10 +193,10 @@ impl Tokens {
     }
 
     fn check_values(&self, spec: &TokenSpec) -> Result<()> {
-        if let Some(i) = self.values.iter().position(|v| !v.is_finite()) {
+        if let Some(i) = first_not_finite(&self.values) {
             return Err(Error::Failed(format!("value {i} is not finite")));
         }
-        if let Some(i) = self.positions.iter().position(|v| !v.is_finite()) {
+        if let Some(i) = first_not_finite(&self.positions) {
             return Err(Error::Failed(format!("position {i} is not finite")));
         }
         if let Values::Codes { vocabulary } = spec.values
@@ -214,4 +215,13 @@ impl Tokens {
         }
         Ok(())
     }
+}
+
+/// Index of the first number that is infinite or not a number.
+fn first_not_finite(numbers: &[f32]) -> Option<usize> {
+    // A block is read whole, without a way out, so that it is read many numbers at a time.
+    let block = 1024;
+    let finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
+    let bad = numbers.chunks(block).position(|block| !finite(block))? * block;
+    numbers[bad..].iter().position(|x| !x.is_finite()).map(|k| bad + k)
 }

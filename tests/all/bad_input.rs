@@ -22,7 +22,7 @@ pub(crate) fn pictures(folder: &Path, count: u32) -> PathBuf {
 }
 
 /// A run of seconds on a folder of 32-pixel pictures.
-fn on_pictures<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn on_pictures<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["pretrain", "galaxy-grz", "--data", data, "--out", "r", "--quiet"];
     for set in [
         "modality.images.size=32",

@@ -8,6 +8,7 @@ mod bad_input;
 mod checkpoints;
 mod cli;
 mod conformance;
+mod convert;
 mod generate;
 mod hostile_checkpoints;
 mod new_modality;

@@ -137,7 +137,7 @@ pub fn tokens_from(
     match spec.values {
         Values::Continuous { width } => {
             shape(values, Some(width), "the tokens")?;
-            tokens.values = values.data.to_f32().into_owned();
+            tokens.values = values.data.to_f32().into_owned().into();
         }
         Values::Codes { .. } => {
             shape(values, None, "the codes")?;

@@ -48,9 +48,14 @@ pub(crate) fn to_json(of: &impl Serialize) -> std::result::Result<String, serde_
 /// # Errors
 /// When it cannot be read, is of a newer version, or is not `what`.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
+    let text = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+    parse_json(path, &text, what)
+}
+
+/// As [`read_json`], of the bytes `text` that `path` holds.
+pub(crate) fn parse_json<T: DeserializeOwned>(path: &Path, text: &[u8], what: &str) -> Result<T> {
     let broken = |e: serde_json::Error| Error::file(path, format!("is not {what}: {e}"));
-    let mut json: JsonMap = serde_json::from_str(&text).map_err(broken)?;
+    let mut json: JsonMap = serde_json::from_slice(text).map_err(broken)?;
     let stated = json.remove(KEY).or_else(|| json.get("format").cloned());
     let version = match &stated {
         None => 1,

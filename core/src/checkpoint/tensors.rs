@@ -44,11 +44,11 @@ pub fn save_tensors(
 }
 
 /// An array as a header describes it: name, type, shape, and how many numbers there are.
-pub(super) type Described<'a> = (&'a str, Dtype, &'a [usize], usize);
+pub(crate) type Described<'a> = (&'a str, Dtype, &'a [usize], usize);
 
 /// The JSON header, padded to a multiple of 8 bytes. Built here because the crate keeps
 /// metadata in a hash map, whose order differs from run to run.
-pub(super) fn header<'a>(
+pub(crate) fn header<'a>(
     arrays: impl Iterator<Item = Described<'a>>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, String> {
@@ -160,7 +160,8 @@ fn broken(path: &Path, what: &str) -> Error {
     Error::file(path, format!("not a whole safetensors file: {what}; copy or write it again"))
 }
 
-fn read_header(reader: &mut impl Read, size: u64) -> Result<Metadata, String> {
+/// The header of a file of `size` bytes, checked against them.
+pub(crate) fn read_header(reader: &mut impl Read, size: u64) -> Result<Metadata, String> {
     let mut length = [0; 8];
     reader.read_exact(&mut length).map_err(|_| format!("it has only {size} bytes"))?;
     let length = u64::from_le_bytes(length);

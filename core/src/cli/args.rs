@@ -55,6 +55,12 @@ pub(crate) enum Command {
     /// Time this build
     #[command(after_help = "Example: astropt bench train --scale 1M --micro-batch 8 --json")]
     Bench(BenchArgs),
+    /// Turn data into tokens once, in files that are mapped into memory
+    #[command(
+        after_help = "Examples:\n  astropt convert galaxy-grz --data DIR --out converted\n  \
+        astropt run galaxy-grz --data converted"
+    )]
+    Convert(ConvertArgs),
     /// Make a run of a checkpoint of the Python AstroPT
     #[command(after_help = "Examples:\n  astropt import ckpt.pt --out runs/imported\n  \
         astropt import ckpt.pt --out runs/imported --recipe efigi --data DIR --set train.steps=9000\n  \
@@ -291,6 +297,26 @@ pub(crate) struct BenchDataArgs {
     /// Objects to time, at most
     #[arg(long, default_value_t = 64)]
     pub(crate) objects: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// Name of a recipe (see `astropt recipes`) or path of a .toml file
+    pub(crate) recipe: String,
+    #[command(flatten)]
+    pub(crate) choice: RecipeArgs,
+    /// Folder to write to; an interrupted conversion in it goes on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Size at which a shard is full, such as 64MB or 1GiB
+    #[arg(long, value_name = "SIZE", default_value = "256MB", value_parser = super::convert::size)]
+    pub(crate) shard_size: u64,
+    /// How the numbers of tokens are stored: f16 halves the size and rounds
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub(crate) dtype: crate::shards::Precision,
+    /// Threads that read and tokenise [default: train.workers of the recipe]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
 }
 
 #[derive(Debug, Args)]

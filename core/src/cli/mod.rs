@@ -3,6 +3,7 @@
 
 mod args;
 mod bench;
+mod convert;
 mod data;
 mod exchange;
 mod generate;
@@ -51,6 +52,7 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Generate(args) => generate::generate(&args, output)?,
         Command::Verify(args) => return verify::verify(&args, output),
         Command::Bench(args) => bench::bench(&args, output)?,
+        Command::Convert(args) => convert::convert(&args, output)?,
         Command::Import(args) => exchange::import(&args, output)?,
         Command::Export(args) => exchange::export(&args, output)?,
         Command::Inspect(args) => inspect::inspect(&args, output)?,

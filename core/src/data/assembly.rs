@@ -49,6 +49,7 @@ impl Assembly<'_> {
             sight: Sight { full: self.full, ..Sight::default() },
             ..Batch::default()
         };
+        self.reserve(&mut batch, sequences);
         for &(k, place) in &places {
             self.push(&mut batch, &sequences[k], place)?;
         }
@@ -109,6 +110,24 @@ impl Assembly<'_> {
             filled[row] += slots;
         }
         Ok(places)
+    }
+
+    /// Makes room for the values of all `sequences`, so that each is copied once.
+    fn reserve(&self, batch: &mut Batch, sequences: &[Sequence<'_>]) {
+        let mut numbers = BTreeMap::<&String, (usize, usize)>::new();
+        for sequence in sequences {
+            let predicts = !matches!(sequence.task, Task::Read);
+            for (name, tokens) in sequence.spans {
+                let (inputs, targets) = numbers.entry(name).or_default();
+                *inputs += tokens.values.len();
+                *targets += if predicts { tokens.values.len() } else { 0 };
+            }
+        }
+        for (name, (inputs, targets)) in numbers {
+            let part = batch.parts.entry(name.clone()).or_default();
+            part.inputs.values.to_mut().reserve_exact(inputs);
+            part.target_values.reserve_exact(targets);
+        }
     }
 
     /// Adds the spans of `sequence` at `place`.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::assembly::Assembly;
 use super::batch::{Batch, Purpose, Row};
+use super::objects::Objects;
 use super::order::Order;
 use super::sequence::{Objective, Sequence, Task};
 use super::split::{Split, Splits};
@@ -14,15 +15,13 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Labels, Observation};
 use crate::recipe::{Modalities, Plan};
-use crate::seam::Source;
 
 /// How often an unusable object is replaced by another before the step gives up.
 const MAX_SUBSTITUTES: u64 = 100;
 
 /// The data of a plan, opened.
 pub struct Dataset {
-    source: Box<dyn Source>,
-    modalities: Modalities,
+    objects: Objects,
     model: ModelConfig,
     /// Which objects train, validate and test.
     pub splits: Splits,
@@ -43,17 +42,17 @@ impl Dataset {
     /// # Errors
     /// When the source cannot be opened or nothing is left to train on.
     pub fn open(plan: &Plan, root: &Path) -> Result<Self> {
-        let source = plan.source.open(root)?;
-        let splits = Splits::of(source.as_ref(), &plan.split)?;
+        let objects = Objects::open(plan, root)?;
+        let source = objects.source.as_ref();
+        let splits = Splits::of(source, &plan.split)?;
         Ok(Self {
             budget: (plan.train.max_rejected * source.len() as f64) as usize,
-            modalities: plan.build_modalities()?,
             model: plan.model_config()?,
             stream: plan.stream.clone(),
             objective: plan.objective,
             order: Order::new(splits.train.clone(), plan.train.seed, source.groups().as_ref()),
-            source,
             splits,
+            objects,
             seed: plan.train.seed,
             rejected: Mutex::new(Rejected::new()),
         })
@@ -66,27 +65,27 @@ impl Dataset {
 
     /// The modalities by name.
     pub fn modalities(&self) -> &Modalities {
-        &self.modalities
+        &self.objects.modalities
     }
 
     /// Number of objects in all splits.
     pub fn len(&self) -> usize {
-        self.source.len()
+        self.objects.source.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.source.is_empty()
+        self.objects.source.is_empty()
     }
 
     /// Id of object `index`.
     pub fn id(&self, index: u32) -> String {
-        self.source.id(index as usize)
+        self.objects.source.id(index as usize)
     }
 
     /// Labels of object `index`.
     pub fn labels(&self, index: u32) -> Labels {
-        self.source.labels(index as usize)
+        self.objects.source.labels(index as usize)
     }
 
     /// The unusable objects met so far.
@@ -121,7 +120,7 @@ impl Dataset {
 
     /// Number of objects that have labels.
     pub fn labelled(&self) -> usize {
-        self.source.labelled()
+        self.objects.source.labelled()
     }
 
     /// Reads object `index`. An object that cannot be read or tokenised is `None`, and
@@ -135,14 +134,10 @@ impl Dataset {
         if self.lock().contains_key(&id) {
             return Ok(None);
         }
-        let made = match self.source.read(index as usize) {
-            // No object's fault: which ones a run sees must not depend on a network.
-            Err(error @ (Error::Failed(_) | Error::Interrupted(_))) => return Err(error),
-            Err(error) => Err(error),
-            Ok(observation) => self.tokenise(observation),
-        };
-        match made {
+        match self.objects.read(index as usize).and_then(|object| self.check_length(object)) {
             Ok(object) => Ok(Some(object)),
+            // No object's fault: which ones a run sees must not depend on a network.
+            Err(error) if error.ends_work() => Err(error),
             Err(error) => {
                 self.reject(id, &error)?;
                 Ok(None)
@@ -150,39 +145,34 @@ impl Dataset {
         }
     }
 
-    fn tokenise(&self, observation: Observation) -> Result<(Observation, Row)> {
-        let mut row = Row::new();
-        for (name, modality) in &self.modalities {
-            if let Some(tokens) = modality.tokenise(&observation)? {
-                let spec = &self.model.modalities[name];
-                tokens
-                    .check(spec)
-                    .map_err(|e| Error::object(&observation.id, format!("modality {name}: {e}")))?;
-                row.push((name.clone(), tokens));
-            }
-        }
-        if row.is_empty() {
-            return Err(Error::object(&observation.id, "it has none of the recipe's modalities"));
-        }
-        let tokens: usize = row.iter().map(|(_, tokens)| tokens.len).sum();
+    fn check_length(&self, object: (Observation, Row)) -> Result<(Observation, Row)> {
+        let tokens: usize = object.1.iter().map(|(_, tokens)| tokens.len).sum();
         if tokens < self.objective.least_tokens() {
             let message = "it makes a single token, which no other token can predict";
-            return Err(Error::object(&observation.id, message));
+            return Err(Error::object(&object.0.id, message));
         }
-        Ok((observation, row))
+        Ok(object)
+    }
+
+    /// The plain features of object `index`, read as `observation`, in `modality`; `None`
+    /// where it has none.
+    ///
+    /// # Errors
+    /// When the object cannot be used.
+    pub fn raw_features(
+        &self,
+        index: u32,
+        observation: &Observation,
+        modality: &str,
+    ) -> Result<Option<Vec<f32>>> {
+        self.objects.raw_features(index as usize, observation, modality)
     }
 
     fn reject(&self, id: String, error: &Error) -> Result<()> {
         let mut rejected = self.lock();
         rejected.insert(id, error.to_string());
         if rejected.len() > self.budget {
-            return Err(Error::Failed(format!(
-                "{} of {} objects cannot be used, more than train.max_rejected allows; the last: \
-                 {error}. If all are like this the recipe's modality does not fit the data; else \
-                 mend the data, or allow more with --set train.max_rejected=0.1",
-                rejected.len(),
-                self.len()
-            )));
+            return Err(too_many_rejected(rejected.len(), self.len(), error));
         }
         Ok(())
     }
@@ -196,7 +186,7 @@ impl Dataset {
     pub fn train_batch(&self, first: u64, count: usize) -> Result<Batch> {
         let upcoming = self.order.upcoming(first);
         if !upcoming.is_empty() {
-            self.source.expect(&upcoming);
+            self.objects.source.expect(&upcoming);
         }
         let rows: Vec<_> =
             (first..first + count as u64).map(|k| self.train_row(k)).collect::<Result<_>>()?;
@@ -252,7 +242,7 @@ impl Dataset {
     pub fn sample(&self, split: Split, count: usize) -> Vec<u32> {
         let objects = self.splits.get(split);
         let count = objects.len().min(count) as u64;
-        let order = Order::new(objects.to_vec(), self.seed, self.source.groups().as_ref());
+        let order = Order::new(objects.to_vec(), self.seed, self.objects.source.groups().as_ref());
         (0..count).map(|k| order.at(k)).collect()
     }
 
@@ -318,6 +308,20 @@ impl Excerpt {
             left -= tokens.len.min(left);
         }
         row.retain(|(_, tokens)| tokens.len > 0);
+    }
+}
+
+/// `count` of `total` objects cannot be used, the last because of `error`.
+pub(crate) fn too_many_rejected(
+    count: usize,
+    total: usize,
+    error: &dyn std::fmt::Display,
+) -> Error {
+    Error::Failed(format!(
+        "{count} of {total} objects cannot be used, more than train.max_rejected allows; the last: \
+         {error}. If all are like this the recipe's modality does not fit the data; else mend the \
+         data, or allow more with --set train.max_rejected=0.1"
+    ))
     }
 }
 

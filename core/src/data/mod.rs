@@ -4,6 +4,7 @@ mod assembly;
 mod batch;
 mod dataset;
 mod loader;
+mod objects;
 mod order;
 mod sequence;
 mod split;
@@ -11,8 +12,10 @@ mod stream;
 
 pub use assembly::Assembly;
 pub use batch::{Batch, Part, Purpose, Row, Sight};
+pub(crate) use dataset::too_many_rejected;
 pub use dataset::{Dataset, Excerpt, Loaded, Rejected};
 pub use loader::Loader;
+pub use objects::Objects;
 pub use sequence::{Objective, Sequence, Task};
 pub use split::{Split, Splits, unit_hash};
 pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};

@@ -80,8 +80,8 @@ pub fn raw_features(
     let mut output = Output::new(data, target.clone());
     let pass = Pass { label: "raw features", data, config, workers };
     pass.each_batch(|loaded, split| {
-        for observation in &loaded.observations {
-            let vector = raw_vector(data, config, observation, &widths)?;
+        for (&index, observation) in loaded.indices.iter().zip(&loaded.observations) {
+            let vector = raw_vector(data, config, (index, observation), &widths)?;
             if !vector.is_empty() {
                 let shape = vec![vector.len()];
                 output.push(&observation.id, split, &observation.labels, shape, &vector)?;
@@ -104,7 +104,7 @@ fn raw_widths(data: &Dataset, config: &EmbedConfig) -> Result<BTreeMap<String, u
         }
         let Some((observation, row)) = data.read(index)? else { continue };
         for (name, _) in row.iter().filter(|(name, _)| left.contains(name)) {
-            let features = data.modalities()[name].raw_features(&observation)?;
+            let features = data.raw_features(index, &observation, name)?;
             widths.insert(name.clone(), features.map_or(0, |features| features.len()));
         }
         left.retain(|name| !widths.contains_key(name));
@@ -116,13 +116,13 @@ fn raw_widths(data: &Dataset, config: &EmbedConfig) -> Result<BTreeMap<String, u
 fn raw_vector(
     data: &Dataset,
     config: &EmbedConfig,
-    observation: &Observation,
+    (index, observation): (u32, &Observation),
     widths: &BTreeMap<String, usize>,
 ) -> Result<Vec<f32>> {
     let mut vector = Vec::new();
-    for (name, modality) in data.modalities().iter().filter(|(name, _)| config.reads(name)) {
+    for name in data.modalities().keys().filter(|name| config.reads(name)) {
         let width = widths.get(name).copied().unwrap_or(0);
-        let features = modality.raw_features(observation)?;
+        let features = data.raw_features(index, observation, name)?;
         let features = features.unwrap_or_else(|| vec![0.0; width]);
         if features.len() != width {
             let message = format!(

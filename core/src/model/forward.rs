@@ -117,7 +117,7 @@ impl<P: Platform> DevicePart<P> {
         let (mut values, mut codes, mut target_values, mut target_codes) = (None, None, None, None);
         match spec.values {
             Values::Continuous { width } => {
-                values = Some(floats::<P>(inputs.values, width, device));
+                values = Some(floats::<P>(inputs.values.into_vec(), width, device));
                 target_values = Some(floats::<P>(part.target_values, width, device));
             }
             Values::Codes { .. } => {

@@ -242,8 +242,19 @@ fn fill_data(tree: &mut Tree) {
     }
 }
 
-/// Sets the key that the chosen source reads its path from.
+/// Sets the key that the chosen source reads its path from. Converted data need a source of
+/// their own, whatever they were converted from.
 fn apply_data(tree: &mut Tree, data: &Path) -> Result<()> {
+    let place = format!("--data {}", data.display());
+    if crate::shards::is_converted(data) {
+        let set = |key: &str, value: String| (key.to_owned(), toml::Value::String(value));
+        let table =
+            [set("kind", crate::shards::KIND.into()), set("path", data.display().to_string())];
+        tree.table.remove("source");
+        let table = toml::Value::Table(toml::Table::from_iter(table));
+        tree.overlay(Tree::of(vec!["source".to_owned()], table, &place));
+        return Ok(());
+    }
     let kind = tree.table.get("source").and_then(|s| s.get("kind")).and_then(toml::Value::as_str);
     let Some(kind) = kind else { return Ok(()) }; // building the plan says what is missing
     let plugin = crate::seam::find_source(kind)?;
@@ -256,6 +267,6 @@ fn apply_data(tree: &mut Tree, data: &Path) -> Result<()> {
     };
     let keys = vec!["source".to_owned(), key.to_owned()];
     let value = toml::Value::String(data.display().to_string());
-    tree.overlay(Tree::of(keys, value, &format!("--data {}", data.display())));
+    tree.overlay(Tree::of(keys, value, &place));
     Ok(())
 }

@@ -188,8 +188,7 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written.
     pub fn write_rejected(&self, rejected: &Rejected) -> Result<()> {
-        let bytes = csv_bytes(rejected).map_err(|e| Error::Failed(e.to_string()))?;
-        write_bytes(self.path.join(REJECTED), &bytes)
+        write_rejected(&self.path, rejected)
     }
 
     /// The unusable objects listed so far.
@@ -235,6 +234,15 @@ fn entries(folder: &Path) -> Result<Vec<std::fs::DirEntry>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(Error::io("read", folder, &e)),
     }
+}
+
+/// Lists unusable objects in `rejected.csv` of the folder `path`.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write_rejected(path: &Path, rejected: &Rejected) -> Result<()> {
+    let bytes = csv_bytes(rejected).map_err(|e| Error::Failed(e.to_string()))?;
+    write_bytes(path.join(REJECTED), &bytes)
 }
 
 fn csv_bytes(rejected: &Rejected) -> std::result::Result<Vec<u8>, Box<dyn std::error::Error>> {

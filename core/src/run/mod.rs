@@ -15,6 +15,7 @@ mod saved;
 mod selfcheck;
 
 pub use folder::RunFolder;
+pub(crate) use folder::write_rejected;
 pub use import::{ImportRequest, Imported, import};
 pub(crate) use manifest::now;
 pub use manifest::{Manifest, StageRecord};

@@ -126,7 +126,8 @@ impl Inputs {
         let spent: usize = self.arrays.values().map(|a| byte_length(&a.data)).sum();
         let fits = |o: &&Observation| {
             let bytes: usize = o.fields.values().map(|f| byte_length(&f.array.data)).sum();
-            spent + bytes <= RAW_BYTES
+            // Converted data have tokens and nothing that they could be made of again.
+            !o.fields.is_empty() && spent + bytes <= RAW_BYTES
         };
         let raw = observation.filter(fits).map(|o| {
             for (name, field) in &o.fields {
@@ -170,7 +171,7 @@ fn made_up(name: &str, spec: &TokenSpec) -> Tokens {
     };
     let mut tokens = Tokens { len, ..Tokens::default() };
     match spec.values {
-        Values::Continuous { width } => tokens.values = numbers("value", len * width),
+        Values::Continuous { width } => tokens.values = numbers("value", len * width).into(),
         Values::Codes { vocabulary } => {
             let code = |k| (number("code", k) * vocabulary as f64) as u32;
             tokens.codes = (0..len).map(code).collect();

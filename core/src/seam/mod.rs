@@ -18,4 +18,4 @@ pub use registry::{
     ConfigError, ConfigType, PluginInfo, backends, check_registry, find_backend, find_modality,
     find_source, modalities, parse_config, sources,
 };
-pub use source::{Groups, Source, SourceConfig, SourcePlugin};
+pub use source::{Groups, Source, SourceConfig, SourcePlugin, TokenSource};

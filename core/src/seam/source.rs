@@ -1,9 +1,12 @@
 //! Source: files -> observations.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
 
+use super::modality::ModalityConfig;
 use super::registry::{ConfigError, ConfigType, PluginInfo};
+use crate::data::Row;
 use crate::error::Result;
 use crate::observation::{Labels, Observation};
 
@@ -36,7 +39,8 @@ pub trait SourceConfig: Debug + Send + Sync {
 }
 
 /// Runs of objects that are read together: row groups of Parquet, chunks of HDF5.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Groups {
     /// Index of the first object of each group: ascending, from 0, without repeats.
     pub starts: Vec<u32>,
@@ -95,6 +99,37 @@ pub trait Source: Send + Sync {
     /// [`crate::Error::File`] naming it): it is counted and skipped. Any other error ends
     /// the work: a file that cannot be fetched, or the user's wish to stop.
     fn read(&self, index: usize) -> Result<Observation>;
+
+    /// The same objects as tokens, where the data hold tokens already, as `astropt convert`
+    /// writes them. Training then reads these and leaves the modalities out.
+    fn tokenised(&self) -> Option<&dyn TokenSource> {
+        None
+    }
+}
+
+/// What modalities made of the objects of a [`Source`], at hand.
+pub trait TokenSource: Send + Sync {
+    /// Checks that the tokens are those that `modalities` would make.
+    ///
+    /// # Errors
+    /// When they are not: what differs, as the data have it and as the recipe has it.
+    fn check(&self, modalities: &BTreeMap<String, Box<dyn ModalityConfig>>) -> Result<()>;
+
+    /// The tokens of object `index`, by modality in alphabetical order: of those in `wanted`
+    /// the ones that it has. Their buffers are as long as their modality's description asks;
+    /// the numbers in them are checked where batches are made.
+    ///
+    /// # Errors
+    /// As [`Source::read`], and the reason where the object was unusable when it was
+    /// converted.
+    fn tokens(&self, index: usize, wanted: &dyn Fn(&str) -> bool) -> Result<Row>;
+
+    /// [`Modality::raw_features`](super::Modality::raw_features) of object `index` in
+    /// `modality`.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens).
+    fn raw_features(&self, index: usize, modality: &str) -> Result<Option<Vec<f32>>>;
 }
 
 /// A registered source.

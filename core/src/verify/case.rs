@@ -239,7 +239,7 @@ impl Case {
         };
         let mut tokens = Tokens { len, ..Tokens::default() };
         match span.spec.values {
-            Values::Continuous { width } => tokens.values = part(&span.values, width),
+            Values::Continuous { width } => tokens.values = part(&span.values, width).into(),
             Values::Codes { .. } => tokens.codes = integers(&span.values)?,
         }
         match (span.spec.positions, &span.positions) {

@@ -75,7 +75,7 @@ fn predicted_everywhere(batch: &Batch) -> Batch {
     let mut batch = batch.clone();
     for part in batch.parts.values_mut() {
         part.targets = part.inputs.len;
-        part.target_values.clone_from(&part.inputs.values);
+        part.target_values = part.inputs.values.to_vec();
         part.target_codes.clone_from(&part.inputs.codes);
         part.target_slots.clone_from(&part.input_slots);
     }
@@ -186,7 +186,8 @@ fn generated(case: &Case, session: &mut dyn Session, ledger: &mut Ledger<'_>) ->
         let mut next = rows.clone();
         for (b, (_, spans)) in next.iter_mut().enumerate() {
             let values = predicted[b * width..(b + 1) * width].to_vec();
-            rows[b].1[0].1.values.extend(&values);
+            rows[b].1[0].1.values.extend_from_slice(&values);
+            let values = values.into();
             spans[0].1 = Tokens { len: 1, values, indices: vec![n as u32], ..Tokens::default() };
         }
         session.read(&Batch::assemble(&next, specs, Purpose::Read)?)?;

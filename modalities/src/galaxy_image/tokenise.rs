@@ -150,7 +150,7 @@ impl Layout {
         }
         let len = self.order.len();
         let indices = (0..len as u32).collect();
-        Some(Tokens { len, values, indices, affine, ..Tokens::default() })
+        Some(Tokens { len, values: values.into(), indices, affine, ..Tokens::default() })
     }
 
     /// The window's pixels from a full set of tokens: `[pixels, pixels, bands]`, in the

@@ -131,7 +131,12 @@ impl Modality for Scalar {
 
     fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
         let values = self.numbers(observation)?;
-        Ok(values.map(|values| Tokens { len: 1, values, indices: vec![0], ..Tokens::default() }))
+        Ok(values.map(|values| Tokens {
+            len: 1,
+            values: values.into(),
+            indices: vec![0],
+            ..Tokens::default()
+        }))
     }
 
     /// The columns `[columns]` in the catalogue's units.

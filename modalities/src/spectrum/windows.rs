@@ -57,9 +57,10 @@ impl Spectrum {
             let pads = w - range.len();
             for i in range {
                 let value = if samples.good[i] { affine.apply(samples.flux[i]) } else { 0.0 };
-                tokens.values.push(value as f32);
+                tokens.values.to_mut().push(value as f32);
             }
-            tokens.values.resize(tokens.values.len() + pads, 0.0);
+            let padded = tokens.values.len() + pads;
+            tokens.values.to_mut().resize(padded, 0.0);
             if !matches!(config.standardise, Standardise::None | Standardise::Affine(_)) {
                 tokens.affine.push(affine.pair());
             }

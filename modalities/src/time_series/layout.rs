@@ -61,9 +61,9 @@ impl TimeSeriesConfig {
         let mut tokens = Tokens { len: windows.len(), ..Tokens::default() };
         for (k, window) in windows.iter().enumerate() {
             for sample in *window {
-                self.push_values(sample, affine, &mut tokens.values);
+                self.push_values(sample, affine, tokens.values.to_mut());
             }
-            tokens.values.resize((k + 1) * self.window * self.value_width(), 0.0);
+            tokens.values.to_mut().resize((k + 1) * self.window * self.value_width(), 0.0);
             self.push_places(window, zero, &mut tokens.positions);
             if self.next {
                 // After the last there is none: its own place stands for it.

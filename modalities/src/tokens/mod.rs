@@ -142,7 +142,7 @@ impl Modality for ReadyTokens {
         tokens.check(&self.spec)?;
         match self.spec.values {
             Values::Continuous { width } => {
-                Array::new(vec![tokens.len, width], Data::F32(tokens.values.clone()))
+                Array::new(vec![tokens.len, width], Data::F32(tokens.values.to_vec()))
             }
             Values::Codes { .. } => {
                 let codes = tokens.codes.iter().map(|&code| i64::from(code)).collect();

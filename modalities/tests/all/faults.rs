@@ -82,7 +82,7 @@ impl Modality for Faulty {
         if self.fault != Fault::FeaturesOfAnyLength {
             return self.sound.raw_features(observation);
         }
-        Ok(self.sound.tokenise(observation)?.map(|tokens| tokens.values))
+        Ok(self.sound.tokenise(observation)?.map(|tokens| tokens.values.into_vec()))
     }
 }
 

@@ -59,10 +59,11 @@ fn model(tokeniser: Tokeniser) -> ModelConfig {
 
 /// Objects of unequal length; the second lacks a modality.
 fn batch_rows() -> [(String, Row); 2] {
-    let noise = |n: usize, at: f32| (0..n).map(|k| (at + 1.7 * k as f32).sin()).collect();
+    let noise =
+        |n: usize, at: f32| -> Vec<f32> { (0..n).map(|k| (at + 1.7 * k as f32).sin()).collect() };
     let image = |len: usize| Tokens {
         len,
-        values: noise(6 * len, 0.3),
+        values: noise(6 * len, 0.3).into(),
         indices: (0..len as u32).collect(),
         ..Tokens::default()
     };

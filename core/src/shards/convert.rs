@@ -1,0 +1,268 @@
+//! Data, once through a recipe's modalities, into shards.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use half::f16;
+use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::index::{
+    Entry, Head, Index, Listed, Listing, Precision, read_head, read_listing, write_head,
+    write_index, write_listing,
+};
+use super::writer::{Builder, Spans};
+use super::{INDEX, listing_path, shard_path};
+use crate::data::{Loader, Objects, Rejected, too_many_rejected};
+use crate::error::{Error, Result};
+use crate::observation::{Label, Labels};
+use crate::progress::{Progress, quantity};
+use crate::recipe::Plan;
+use crate::run::write_rejected;
+use crate::seam::Source;
+use crate::stop;
+
+/// How to convert.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Size at which a shard is full, in bytes.
+    pub shard_bytes: u64,
+    /// How the numbers of continuous tokens are stored.
+    pub precision: Precision,
+    /// Threads that read and tokenise; the files do not depend on it.
+    pub workers: usize,
+}
+
+/// What a conversion has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Converted {
+    /// Objects, the unusable ones included.
+    pub objects: usize,
+    /// Objects that could not be used.
+    pub rejected: usize,
+    /// Shards.
+    pub shards: usize,
+    /// Bytes of all shards.
+    pub bytes: u64,
+}
+
+/// Writes the objects of `plan`'s source as tokens to the folder `out`; relative paths of the
+/// source start at `root`. Where `out` holds the beginning of the same conversion it goes on
+/// after the last whole shard, and ends in the same bytes.
+///
+/// # Errors
+/// When the source cannot be opened, `out` holds other data, more objects are unusable than
+/// `train.max_rejected` allows, the user interrupts, or the disk fails.
+pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Result<Converted> {
+    if out.join(INDEX).exists() {
+        return Err(Error::Misuse(format!(
+            "{} holds converted data already; choose another folder with --out, or delete it",
+            out.display()
+        )));
+    }
+    let objects = Arc::new(Objects::open(plan, root)?);
+    if objects.source.tokenised().is_some() {
+        return Err(Error::Misuse("the data are converted already; train from them".into()));
+    }
+    let head = head(plan, &objects, settings)?;
+    std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
+    begin(out, &head)?;
+    let budget = (plan.train.max_rejected * objects.source.len() as f64) as usize;
+    let mut work = Work::resume(out, &head, budget);
+    work.run(objects, settings.workers)?;
+    let Work { converted, rejected, entries, .. } = work;
+    write_rejected(out, &rejected)?;
+    write_index(out, &Index { head, shards: entries })?;
+    Ok(converted)
+}
+
+/// Makes sure that `out` holds the beginning of this conversion and of no other.
+fn begin(out: &Path, head: &Head) -> Result<()> {
+    let refuse = |what: &str| {
+        let out = out.display();
+        let way = "choose another folder with --out, or delete it";
+        Err(Error::Misuse(format!("{out} holds {what}; {way}")))
+    };
+    match read_head(out)? {
+        None if listing_path(out, 0).exists() => refuse("shards without their index"),
+        None => write_head(out, head),
+        Some(old) => {
+            let differences = old.differences(head)?.join(", ");
+            if differences.is_empty() {
+                return Ok(());
+            }
+            refuse(&format!("the beginning of another conversion: {differences}"))
+        }
+    }
+}
+
+/// What this conversion is.
+fn head(plan: &Plan, objects: &Objects, settings: &Settings) -> Result<Head> {
+    let json = |e: serde_json::Error| Error::Failed(format!("cannot describe the data: {e}"));
+    let mut modalities = BTreeMap::new();
+    for (name, config) in &plan.modalities {
+        modalities.insert(name.clone(), serde_json::to_value(config).map_err(json)?);
+    }
+    Ok(Head {
+        program: format!("astropt {}", env!("CARGO_PKG_VERSION")),
+        modalities,
+        specs: objects.specs.clone(),
+        precision: settings.precision,
+        shard_bytes: settings.shard_bytes,
+        source: serde_json::to_value(&plan.source).map_err(json)?,
+        objects: objects.source.len(),
+        ids: ids(objects.source.as_ref()),
+        groups: objects.source.groups(),
+    })
+}
+
+fn ids(source: &dyn Source) -> String {
+    let mut hash = Xxh3::new();
+    for index in 0..source.len() {
+        hash.update(source.id(index).as_bytes());
+        hash.update(&[0]);
+    }
+    format!("{:032x}", hash.digest128())
+}
+
+/// An object on its way into a shard.
+struct Prepared {
+    listed: Listed,
+    spans: Spans,
+}
+
+/// Object `index` as tokens, or why it cannot be used.
+///
+/// # Errors
+/// When that is no single object's fault.
+fn prepare(objects: &Objects, index: usize, precision: Precision) -> Result<Prepared> {
+    let made = objects.read(index).and_then(|(observation, row)| {
+        let mut raw = BTreeMap::new();
+        for name in objects.modalities.keys() {
+            if let Some(features) = objects.raw_features(index, &observation, name)? {
+                raw.insert(name.clone(), features);
+            }
+        }
+        let spans = Spans { row, raw };
+        fits(&spans, precision).map_err(|message| Error::object(&observation.id, message))?;
+        Ok(spans)
+    });
+    let (spans, rejected) = match made {
+        Ok(spans) => (spans, None),
+        Err(error) if error.ends_work() => return Err(error),
+        Err(error) => (Spans::default(), Some(error.to_string())),
+    };
+    let labels = finite(objects.source.labels(index));
+    Ok(Prepared { listed: Listed { id: objects.source.id(index), labels, rejected }, spans })
+}
+
+/// Labels without infinite numbers, which JSON does not have.
+fn finite(mut labels: Labels) -> Labels {
+    labels.retain(|_, label| match label {
+        Label::Number(number) => number.is_finite(),
+        Label::Text(_) => true,
+    });
+    labels
+}
+
+/// Checks that numbers stay finite when they are stored.
+fn fits(spans: &Spans, precision: Precision) -> Result<(), String> {
+    if precision == Precision::F32 {
+        return Ok(());
+    }
+    let mut all = spans.row.iter().flat_map(|(_, tokens)| tokens.values.iter());
+    match all.find(|&&x| !f16::from_f32(x).is_finite()) {
+        None => Ok(()),
+        Some(x) => Err(format!("the value {x} is too large for --dtype f16")),
+    }
+}
+
+/// A conversion under way.
+struct Work<'a> {
+    out: &'a Path,
+    head: &'a Head,
+    /// Unusable objects that are allowed.
+    budget: usize,
+    entries: Vec<Entry>,
+    rejected: Rejected,
+    converted: Converted,
+}
+
+impl<'a> Work<'a> {
+    /// Takes over the whole shards of an earlier conversion that was the same.
+    fn resume(out: &'a Path, head: &'a Head, budget: usize) -> Self {
+        let (entries, rejected, converted) = Default::default();
+        let mut work = Self { out, head, budget, entries, rejected, converted };
+        while let Ok((listing, entry)) = read_listing(out, work.entries.len()) {
+            let size = std::fs::metadata(shard_path(out, work.entries.len())).map(|m| m.len());
+            let left = head.objects - work.converted.objects;
+            if size.ok() != Some(listing.bytes) || !(1..=left).contains(&entry.objects) {
+                break;
+            }
+            work.take(&listing, entry);
+        }
+        work
+    }
+
+    fn take(&mut self, listing: &Listing, entry: Entry) {
+        self.converted.objects += entry.objects;
+        self.converted.bytes += listing.bytes;
+        self.converted.shards += 1;
+        self.entries.push(entry);
+        let reasons = listing
+            .objects
+            .iter()
+            .filter_map(|object| object.rejected.clone().map(|reason| (object.id.clone(), reason)));
+        self.rejected.extend(reasons);
+        self.converted.rejected = self.rejected.len();
+    }
+
+    fn run(&mut self, objects: Arc<Objects>, workers: usize) -> Result<()> {
+        let (first, total) = (self.converted.objects, self.head.objects);
+        let precision = self.head.precision;
+        let prepared = Loader::start(workers, (total - first) as u64, move |k| {
+            prepare(&objects, first + k as usize, precision)
+        });
+        let started = Instant::now();
+        let mut progress = Progress::new("convert", total as u64, first as u64);
+        let (mut listed, mut builder) = (Vec::new(), Builder::new(&self.head.specs, precision));
+        for (done, object) in (first + 1..).zip(prepared) {
+            let Prepared { listed: object, spans } = object?;
+            if let Some(reason) = &object.rejected {
+                self.rejected.insert(object.id.clone(), reason.clone());
+                if self.rejected.len() > self.budget {
+                    return Err(too_many_rejected(self.rejected.len(), total, reason));
+                }
+            }
+            builder.push(&spans);
+            listed.push(object);
+            if builder.bytes() >= self.head.shard_bytes || done == total {
+                let full =
+                    std::mem::replace(&mut builder, Builder::new(&self.head.specs, precision));
+                self.write(full, std::mem::take(&mut listed))?;
+            }
+            let rate = (done - first) as f64 / started.elapsed().as_secs_f64();
+            progress.update(done as u64, &format!("{}/s,", quantity(rate)));
+            if stop::asked() && done < total {
+                return Err(Error::Interrupted(format!(
+                    "stopped after {} of {total} objects in whole shards; the same command goes on",
+                    self.converted.objects
+                )));
+            }
+        }
+        progress.finish(&format!("converted {} objects", total - first));
+        Ok(())
+    }
+
+    /// Writes a shard, then its listing: a shard counts when both are there.
+    fn write(&mut self, shard: Builder<'_>, objects: Vec<Listed>) -> Result<()> {
+        let number = self.entries.len();
+        let (bytes, xxh3) = shard.write(&shard_path(self.out, number))?;
+        let listing = Listing { bytes, xxh3, objects };
+        let entry = write_listing(self.out, number, &listing)?;
+        self.take(&listing, entry);
+        Ok(())
+    }
+}

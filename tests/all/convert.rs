@@ -1,0 +1,184 @@
+//! `astropt convert`, and training from what it wrote.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use astropt_tests::{fails, succeeds};
+use serde_json::Value;
+
+use crate::bad_input::{on_pictures, pictures};
+use crate::run::small;
+
+fn whole(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Every file of a folder.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).expect("readable").flatten();
+    entries.map(|e| (e.file_name().to_string_lossy().into_owned(), whole(&e.path()))).collect()
+}
+
+/// Converts the demo's galaxies into several shards.
+fn converted(folder: &Path, out: &str) {
+    succeeds(folder, &small("convert", out, &["--shard-size", "700KB"]));
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&whole(path)).expect("JSON")
+}
+
+#[test]
+fn training_from_converted_data_is_the_same_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    converted(at, "c");
+    assert!(at.join("c/shard-00001.safetensors").exists(), "several shards");
+    assert!(!at.join("c/astropt-unfinished.json").exists());
+    succeeds(at, &small("run", "original", &[]));
+    succeeds(at, &small("run", "tokens", &["--data", "c"]));
+    let names = [
+        "metrics.jsonl",
+        "checkpoints/step-000006/optimizer.safetensors",
+        "previews/step-000006.png",
+        "embeddings.npy",
+        "probes.json",
+        "rejected.csv",
+    ];
+    for name in names {
+        let [a, b] = ["original", "tokens"].map(|run| whole(&at.join(run).join(name)));
+        assert!(a == b, "{name} differs");
+    }
+    // The labels and splits too.
+    let objects = |run: &str| json(&at.join(run).join("manifest.json"))["data_digest"].clone();
+    assert_eq!(objects("original"), objects("tokens"));
+    let shown = succeeds(at, &["inspect", "c"]);
+    assert!(shown.contains("tokenised") && shown.contains("200"), "{shown}");
+}
+
+#[test]
+fn an_interrupted_conversion_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    converted(at, "c");
+    let first = files(&at.join("c"));
+    // As it lies when the second shard was being written: its file is there, its listing not.
+    let mut head = json(&at.join("c/astropt-index.json"))["head"].clone();
+    head["astropt_format"] = 2.into();
+    for (name, _) in first.iter().filter(|(name, _)| !name.starts_with("shard-00000")) {
+        std::fs::remove_file(at.join("c").join(name)).expect("deletable");
+    }
+    std::fs::write(at.join("c/shard-00001.safetensors"), "half").expect("writable");
+    std::fs::write(at.join("c/astropt-unfinished.json"), head.to_string()).expect("writable");
+    let error = fails(at, &small("pretrain", "r", &["--data", "c"]), 1);
+    assert!(error.contains("not finished"), "{error}");
+    let error = fails(at, &small("convert", "c", &["--shard-size", "900KB"]), 2);
+    assert!(error.contains("shard_bytes is 700000 in the data and 900000 now"), "{error}");
+    converted(at, "c");
+    assert!(files(&at.join("c")) == first, "another conversion");
+    let error = fails(at, &small("convert", "c", &["--shard-size", "700KB"]), 2);
+    assert!(error.contains("converted data already"), "{error}");
+    std::fs::remove_file(at.join("c/astropt-index.json")).expect("deletable");
+    let error = fails(at, &small("convert", "c", &["--shard-size", "700KB"]), 2);
+    assert!(error.contains("shards without their index"), "{error}");
+}
+
+#[test]
+fn the_number_of_workers_changes_nothing_and_half_precision_halves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (out, workers) in [("a", "1"), ("b", "3")] {
+        succeeds(at, &small("convert", out, &["--workers", workers]));
+    }
+    assert!(files(&at.join("a")) == files(&at.join("b")));
+    succeeds(at, &small("convert", "h", &["--dtype", "f16"]));
+    let size = |out: &str| whole(&at.join(out).join("shard-00000.safetensors")).len();
+    assert!(10 * size("h") < 6 * size("a"), "{} and {}", size("h"), size("a"));
+    succeeds(at, &small("pretrain", "r", &["--data", "h"]));
+}
+
+#[test]
+fn another_recipe_is_refused_with_what_differs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    converted(at, "c");
+    let more = ["--data", "c", "--set", "modality.images.patch=16"];
+    let error = fails(at, &small("pretrain", "r", &more), 2);
+    assert!(error.contains("modality.images.patch is 8 in the data and 16 now"), "{error}");
+    let weight = ["--data", "c", "--set", "modality.images.loss_weight=2.0"];
+    succeeds(at, &small("pretrain", "r", &weight));
+}
+
+#[test]
+fn unusable_objects_are_counted_as_in_training() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let data = pictures(at, 30);
+    std::fs::write(data.join("g007.png"), "not a picture").expect("writable");
+    let arguments = |command: &'static str, data: &'static str, out: &'static str| {
+        let more = ["--set", "train.max_rejected=0.2", "--set", "train.steps=8"];
+        let mut all = on_pictures(data, &more);
+        all[0] = command;
+        let at = all.iter().position(|&word| word == "--out").expect("--out");
+        all[at + 1] = out;
+        all
+    };
+    let mut strict = arguments("convert", "data", "c");
+    strict.extend(["--set", "train.max_rejected=0.0"]);
+    let error = fails(at, &strict, 1);
+    assert!(error.contains("g007") && error.contains("max_rejected"), "{error}");
+    succeeds(at, &arguments("convert", "data", "c"));
+    succeeds(at, &arguments("pretrain", "data", "original"));
+    succeeds(at, &arguments("pretrain", "c", "tokens"));
+    for name in ["metrics.jsonl", "rejected.csv"] {
+        let [a, b] = ["original", "tokens"].map(|run| whole(&at.join(run).join(name)));
+        assert!(a == b, "{name} differs");
+    }
+    let rejected = String::from_utf8(whole(&at.join("c/rejected.csv"))).expect("UTF-8");
+    assert!(rejected.contains("g007"), "{rejected}");
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(at, &small("convert", "c", &[]));
+    let train = || fails(at, &small("pretrain", "r", &["--data", "c", "--overwrite"]), 1);
+    let damage = |name: &str, change: &dyn Fn(&mut Vec<u8>), expected: &str| {
+        let path = at.join("c").join(name);
+        let sound = whole(&path);
+        let mut bytes = sound.clone();
+        change(&mut bytes);
+        std::fs::write(&path, bytes).expect("writable");
+        let error = train();
+        assert!(error.contains(expected) && error.contains(name), "{error}");
+        std::fs::write(&path, sound).expect("writable");
+    };
+    let flip = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    };
+    let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
+    let replace = |from: &'static str, to: &'static str| {
+        move |bytes: &mut Vec<u8>| {
+            let text = String::from_utf8(bytes.clone()).expect("UTF-8");
+            assert!(text.contains(from), "{from}");
+            *bytes = text.replacen(from, to, 1).into_bytes();
+        }
+    };
+    let (shard, index) = ("shard-00000.safetensors", "astropt-index.json");
+    damage(shard, &flip, "is not what was converted");
+    damage(shard, &cut, "is not what was converted");
+    damage(shard, &Vec::clear, "is not what was converted");
+    damage("shard-00000.json", &flip, "shard-00000.json");
+    damage("shard-00000.json", &cut, "is not a listing of converted objects");
+    damage(index, &cut, "is not an index of converted data");
+    damage(index, &replace("\"objects\": 200", "\"objects\": 201"), "claims 201 objects");
+    damage(
+        index,
+        &replace("\"astropt_format\": 2", "\"astropt_format\": 9"),
+        "use a newer program",
+    );
+    std::fs::remove_file(at.join("c").join(shard)).expect("deletable");
+    assert!(train().contains(shard));
+}
