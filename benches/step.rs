@@ -57,7 +57,7 @@ fn batch(rows: usize, len: usize, token: usize) -> Batch {
     let part = Part {
         inputs: Tokens {
             len: n,
-            values: numbers(n * token, 1.0),
+            values: numbers(n * token, 1.0).into(),
             indices: (0..rows).flat_map(|_| 0..len as u32).collect(),
             ..Tokens::default()
         },

@@ -100,6 +100,12 @@ impl FromIterator<f32> for Numbers {
     }
 }
 
+impl Extend<f32> for Numbers {
+    fn extend<I: IntoIterator<Item = f32>>(&mut self, numbers: I) {
+        self.to_mut().extend(numbers);
+    }
+}
+
 impl<'a> IntoIterator for &'a Numbers {
     type Item = &'a f32;
     type IntoIter = std::slice::Iter<'a, f32>;
@@ -143,7 +149,8 @@ mod tests {
         part.extend_from_slice(&[8.0]);
         assert_eq!(part, [7.0, 8.0]);
         assert_eq!(Numbers::mapped(&shared, 0..12).expect("whole"), [1.0, 2.0, 3.0]);
-        for wrong in [0..3, 0..16, 8..4, 12..usize::MAX] {
+        let backwards = Range { start: 8, end: 4 };
+        for wrong in [0..3, 0..16, backwards, 12..usize::MAX] {
             assert!(Numbers::mapped(&shared, wrong.clone()).is_none(), "{wrong:?}");
         }
         assert_eq!(Numbers::mapped(&shared, 2..10).expect("copied where unaligned").len(), 2);

@@ -322,7 +322,6 @@ pub(crate) fn too_many_rejected(
          {error}. If all are like this the recipe's modality does not fit the data; else mend the \
          data, or allow more with --set train.max_rejected=0.1"
     ))
-    }
 }
 
 /// Objects read, tokenised and chained.

@@ -284,7 +284,7 @@ mod tests {
         let specs = BTreeMap::from(["a", "b"].map(|name| (name.to_owned(), spec.clone())));
         let span = |len: usize| Tokens {
             len,
-            values: vec![0.5; len],
+            values: vec![0.5; len].into(),
             indices: (0..len as u32).collect(),
             ..Tokens::default()
         };

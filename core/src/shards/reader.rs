@@ -48,8 +48,12 @@ struct Column {
     positions: Option<Range<usize>>,
     affine: Option<Range<usize>>,
     position_width: usize,
-    raw: Option<(Vec<usize>, Range<usize>)>,
+    raw: Option<Raw>,
 }
+
+/// Plain features: how many numbers there are before each object and after the last, and
+/// where they lie.
+type Raw = (Vec<usize>, Range<usize>);
 
 impl Shard {
     /// Maps the shard `path` and checks that it is `file`.
@@ -247,11 +251,7 @@ impl Arrays<'_> {
         })
     }
 
-    fn raw(
-        &self,
-        name: &str,
-        objects: usize,
-    ) -> Result<Option<(Vec<usize>, Range<usize>)>, String> {
+    fn raw(&self, name: &str, objects: usize) -> Result<Option<Raw>, String> {
         if self.header.info(&format!("{name}.raw")).is_none() {
             return Ok(None);
         }

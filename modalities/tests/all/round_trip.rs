@@ -64,7 +64,7 @@ proptest! {
             of(Data::I64(pixels.iter().map(|&x| x.into()).collect())),
         ];
         for other in others {
-            for (a, b) in expected.iter().zip(other) {
+            for (a, b) in expected.iter().zip(&other) {
                 prop_assert!((a - b).abs() < 1e-5);
             }
         }

@@ -67,8 +67,8 @@ impl Modality for Tokeniser {
     }
 
     fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
-        let tokens = |values| {
-            let len = self.spec.max_tokens;
+        let tokens = |values: Vec<f32>| {
+            let (len, values) = (self.spec.max_tokens, values.into());
             Tokens { len, values, indices: (0..len as u32).collect(), ..Tokens::default() }
         };
         Ok(self.numbers(observation)?.map(tokens))
