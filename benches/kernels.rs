@@ -63,6 +63,31 @@ fn linear(c: &mut Criterion) {
     }
 }
 
+/// The layers of `K` that are products and something more.
+fn fused<K: Kernels<Flex>>(c: &mut Criterion, name: &str) {
+    let mut group = c.benchmark_group(name);
+    group.sample_size(10);
+    let n = B * T;
+    let (x, wide, onto) = (random([n, D]), random([n, 4 * D]), random([n, D]));
+    let (up, down) = (random([4 * D, D]), random([D, 4 * D]));
+    group.bench_function("linear and residual sum", |bench| {
+        bench.iter_batched(
+            || onto.clone() + 0.0,
+            |onto| K::linear_onto(wide.clone(), down.clone(), onto),
+            BatchSize::LargeInput,
+        );
+    });
+    group.bench_function("linear and GELU", |bench| {
+        bench.iter(|| K::linear_gelu(x.clone(), up.clone()));
+    });
+    let [wide, gelu] = K::linear_gelu(x.clone(), up.clone());
+    group.bench_function("GELU and linear backward", |bench| {
+        bench.iter(|| {
+            K::gelu_linear_backward(wide.clone(), gelu.clone(), down.clone(), onto.clone())
+        });
+    });
+}
+
 /// The element-wise kernels of `K`.
 fn element_wise<K: Kernels<Flex>>(c: &mut Criterion, name: &str) {
     let mut group = c.benchmark_group(name);
@@ -94,6 +119,14 @@ fn element_wise<K: Kernels<Flex>>(c: &mut Criterion, name: &str) {
             BatchSize::LargeInput,
         );
     });
+    group.bench_function("ReLU forward", |bench| bench.iter(|| K::relu(x.clone())));
+    group.bench_function("ReLU backward", |bench| {
+        bench.iter_batched(
+            || dy.clone() + 0.0,
+            |dy| K::relu_backward(x.clone(), dy),
+            BatchSize::LargeInput,
+        );
+    });
     let (y, target) = (random([n, 768]), random([n, 768]));
     group.bench_function("Huber", |bench| {
         bench.iter_batched(
@@ -101,6 +134,10 @@ fn element_wise<K: Kernels<Flex>>(c: &mut Criterion, name: &str) {
             |y| K::huber(y, target.clone()),
             BatchSize::LargeInput,
         );
+    });
+    let by = random([1]);
+    group.bench_function("scale", |bench| {
+        bench.iter_batched(|| y.clone() + 0.0, |y| K::scale(y, by.clone()), BatchSize::LargeInput);
     });
 }
 
@@ -132,6 +169,8 @@ fn optimiser<K: Kernels<Flex>>(c: &mut Criterion, name: &str) {
 }
 
 fn both(c: &mut Criterion) {
+    fused::<CpuKernels>(c, "cpu");
+    fused::<Reference>(c, "reference");
     element_wise::<CpuKernels>(c, "cpu");
     element_wise::<Reference>(c, "reference");
     optimiser::<CpuKernels>(c, "cpu");

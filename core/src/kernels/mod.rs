@@ -111,7 +111,7 @@ pub struct AdamW {
 }
 
 /// The operations. Each default is the reference; see [`reference`] for the formulas.
-pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + 'static {
+pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     /// `y_no = x_ni · w_oiᵀ + b_o`.
     fn linear(x_ni: Tensor<B, 2>, w_oi: Tensor<B, 2>, b_o: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
         reference::linear(x_ni, w_oi, b_o)
@@ -149,9 +149,8 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + 'static {
         w_oi: Tensor<B, 2>,
         dy_no: Tensor<B, 2>,
     ) -> [Tensor<B, 2>; 2] {
-        let gradients = Self::linear_backward(gelu_ni, w_oi.clone(), dy_no.clone(), true, false);
-        let dgelu_ni = gradients.dx_ni.unwrap_or_else(|| dy_no.matmul(w_oi));
-        [Self::gelu_backward(wide_ni, dgelu_ni), gradients.dw_oi]
+        let [dgelu_ni, dw_oi] = linear_gradients::<B, Self>(gelu_ni, w_oi, dy_no);
+        [Self::gelu_backward(wide_ni, dgelu_ni), dw_oi]
     }
 
     /// Layer normalisation over the last axis with a gain and no bias.
@@ -230,6 +229,17 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + 'static {
             reference::adamw(slot, step);
         }
     }
+}
+
+/// Gradients of a linear layer without bias for its input and its weights.
+pub(crate) fn linear_gradients<B: Backend, K: Kernels<B>>(
+    x_ni: Tensor<B, 2>,
+    w_oi: Tensor<B, 2>,
+    dy_no: Tensor<B, 2>,
+) -> [Tensor<B, 2>; 2] {
+    let gradients = K::linear_backward(x_ni, w_oi.clone(), dy_no.clone(), true, false);
+    // A kernel may forget the gradient that it was asked for; the product is the same.
+    [gradients.dx_ni.unwrap_or_else(|| dy_no.matmul(w_oi)), gradients.dw_oi]
 }
 
 /// The reference itself as kernels for any Burn backend.

@@ -7,7 +7,9 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_tensor::{Tensor, backend::Backend};
 
 use super::{DiffTensor, primitive, typed};
-use crate::kernels::{Attended, AttentionMask, Differentiated, Kernels, Normalised, Platform};
+use crate::kernels::{
+    Attended, AttentionMask, Differentiated, Kernels, Normalised, Platform, linear_gradients,
+};
 
 /// Parameters of the attention half of a block.
 #[derive(Clone, Debug)]
@@ -97,8 +99,8 @@ impl<P: Platform> Backward<P::Backend, 4> for AttentionOp<P> {
             kept.unwrap_or_else(|| attend::<P>(x_nd.clone(), self.rows, &layer, &self.settings));
         let [n, d] = x_nd.dims();
         let out_nd = kept.attended.out_btd.clone().reshape([n, d]);
-        let leave = P::Kernels::linear_backward(out_nd, layer.leave_dd, dy_nd.clone(), true, false);
-        let dout_nd = leave.dx_ni.expect("asked for");
+        let [dout_nd, dleave_dd] =
+            linear_gradients::<_, P::Kernels>(out_nd, layer.leave_dd, dy_nd.clone());
         let dqkv_bte = P::Kernels::attention_backward(
             kept.qkv_bte,
             kept.attended,
@@ -108,8 +110,8 @@ impl<P: Platform> Backward<P::Backend, 4> for AttentionOp<P> {
         );
         let Normalised { y_nd, mean_n, rstd_n } = kept.normal;
         let dqkv_ne = dqkv_bte.reshape([n, 3 * d]);
-        let enter = P::Kernels::linear_backward(y_nd, layer.enter_ed, dqkv_ne, true, false);
-        let dnormal_nd = enter.dx_ni.expect("asked for");
+        let [dnormal_nd, denter_ed] =
+            linear_gradients::<_, P::Kernels>(y_nd, layer.enter_ed, dqkv_ne);
         let (dx_nd, dgain_d) = P::Kernels::layer_norm_backward(
             x_nd,
             layer.gain_d,
@@ -119,7 +121,7 @@ impl<P: Platform> Backward<P::Backend, 4> for AttentionOp<P> {
             Some(dy_nd),
         );
         let found =
-            [primitive(dx_nd), primitive(dgain_d), primitive(enter.dw_oi), primitive(leave.dw_oi)];
+            [primitive(dx_nd), primitive(dgain_d), primitive(denter_ed), primitive(dleave_dd)];
         for (node, gradient) in ops.parents.into_iter().zip(found) {
             if let Some(node) = node {
                 grads.register::<P::Backend>(node.id, gradient);
