@@ -173,7 +173,9 @@ fn damaged_files_are_named() {
     damage("shard-00000.json", &flip, "shard-00000.json");
     damage("shard-00000.json", &cut, "is not a listing of converted objects");
     damage(index, &cut, "is not an index of converted data");
-    damage(index, &replace("\"objects\": 200", "\"objects\": 201"), "claims 201 objects");
+    // The head's count, not that of the source's configuration.
+    let count = replace("\"objects\": 200,\n    \"ids\"", "\"objects\": 201,\n    \"ids\"");
+    damage(index, &count, "claims 201 objects");
     damage(
         index,
         &replace("\"astropt_format\": 2", "\"astropt_format\": 9"),

@@ -5,12 +5,14 @@
 //! the plugin available; only a recipe makes it act.
 
 mod backend;
+mod format;
 mod import;
 mod modality;
 mod registry;
 mod source;
 
 pub use backend::{Backend, BackendPlugin, Device};
+pub use format::{FormatPlugin, Part, Section};
 pub use import::{Assumption, Described, ImportRule, Proposal, import_rules};
 pub use modality::{Modality, ModalityConfig, ModalityPlugin, Preview};
 pub(crate) use registry::nearest;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -79,31 +78,4 @@ pub(super) fn embeddings(path: &Path) -> Result<Option<Found>> {
     let row = |f: &arrow_schema::FieldRef| vec![f.name().clone(), f.data_type().to_string()];
     found.table("columns", &["name", "type"], fields.iter().map(row).collect());
     Ok(Some(found))
-}
-
-/// An array of NumPy: the header alone.
-pub(super) fn npy(path: &Path) -> Result<Found> {
-    /// Longest header that is read: NumPy pads them to some hundred bytes.
-    const LONGEST: usize = 1 << 16;
-    let broken =
-        |what: &str| Error::file(path, format!("is no NumPy array: {what}; copy it again"));
-    let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
-    let mut start = Vec::new();
-    let read = file.take(LONGEST as u64 + 12).read_to_end(&mut start);
-    read.map_err(|e| Error::io("read", path, &e))?;
-    let rest =
-        start.strip_prefix(b"\x93NUMPY").ok_or_else(|| broken("its first bytes are others"))?;
-    let (length, rest) = match rest {
-        [1, _, a, b, rest @ ..] => (usize::from(u16::from_le_bytes([*a, *b])), rest),
-        [2 | 3, _, a, b, c, d, rest @ ..] => {
-            let length = u32::from_le_bytes([*a, *b, *c, *d]);
-            (usize::try_from(length).unwrap_or(usize::MAX), rest)
-        }
-        _ => return Err(broken("its version is unknown")),
-    };
-    let header = rest.get(..length).ok_or_else(|| broken("its header is cut short"))?;
-    let header = String::from_utf8_lossy(header).trim().to_owned();
-    let mut found = Found::new("a NumPy array");
-    found.fact("header", header);
-    Ok(found)
 }

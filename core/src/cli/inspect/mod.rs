@@ -75,7 +75,6 @@ fn look(args: &InspectArgs) -> Result<Found> {
         "pt" | "pth" | "ckpt" => model::python(path),
         "safetensors" => files::safetensors(path),
         "toml" => model::recipe(path),
-        "npy" => files::npy(path),
         "parquet" => match files::embeddings(path)? {
             Some(found) => Ok(found),
             None => source::look(args),
@@ -108,13 +107,15 @@ fn describe(path: &Path, found: &Found) -> String {
     if !facts.is_empty() {
         text += &format!("\n{}", columns(&facts));
     }
+    // All tables together are to fit a screen.
+    let room = (3 * ROWS / found.tables.len().max(1)).clamp(3, ROWS);
     for table in &found.tables {
         let heading = table.heading.iter().map(|&h| h.to_owned()).collect();
         let mut rows: Vec<Vec<String>> = vec![heading];
         let short = |row: &Vec<String>| row.iter().map(|c| cell(c)).collect();
-        rows.extend(table.rows.iter().take(ROWS).map(short));
+        rows.extend(table.rows.iter().take(room).map(short));
         text += &format!("\n\n{}\n{}", table.title, columns(&rows));
-        if let Some(more) = table.rows.len().checked_sub(ROWS).filter(|&more| more > 0) {
+        if let Some(more) = table.rows.len().checked_sub(room).filter(|&more| more > 0) {
             text += &format!("\n… and {more} more (--json lists all)");
         }
     }

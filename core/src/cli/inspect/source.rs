@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{Found, InspectArgs};
+use super::{Found, InspectArgs, Table};
 use crate::error::{Error, Result};
 use crate::observation::{Data, Field, Label, Observation};
 use crate::recipe::assigned;
-use crate::seam::{Source, SourcePlugin, find_source, sources};
+use crate::seam::{FormatPlugin, Part, Section, Source, SourcePlugin, find_source, sources};
 
 /// Objects that are read, and tried to be read.
 const OBJECTS: usize = 5;
@@ -25,19 +25,31 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
                 "--source {kind}: it reads no files, so there is none to inspect"
             ))
         })?;
-        return open(plugin, key, &args.path, set);
+        return open(plugin, key, &args.path, set, true);
     }
+    let contents = contents(&args.path).transpose()?;
     let mut refusals = Vec::new();
     for plugin in sources() {
         let Some(key) = plugin.path_key else { continue };
-        match open(plugin, key, &args.path, set.clone()) {
-            Ok(found) => return Ok(found),
+        match open(plugin, key, &args.path, set.clone(), false) {
+            Ok(mut found) => {
+                found.tables.extend(contents.into_iter().flat_map(|(_, tables)| tables));
+                return Ok(found);
+            }
             Err(error) => {
                 // The path stands before all of them already.
                 let message = error.to_string().replace(&format!("{}: ", args.path.display()), "");
                 refusals.push(format!("{}: {message}", plugin.info.kind));
             }
         }
+    }
+    if let Some((name, tables)) = contents {
+        let mut found = Found { tables, ..Found::new(name) };
+        found.fact(
+            "to see objects",
+            "say what to read of it with --source KIND and --set source.KEY=VALUE",
+        );
+        return Ok(found);
     }
     Err(Error::file(
         &args.path,
@@ -49,12 +61,51 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     ))
 }
 
-fn open(plugin: &SourcePlugin, key: &str, path: &Path, mut table: toml::Table) -> Result<Found> {
+/// What the file at `path`, or the first one in the folder `path`, holds; `None` where no
+/// linked format knows it.
+fn contents(path: &Path) -> Option<Result<(&'static str, Vec<Table>)>> {
+    let file = match path.is_dir() {
+        false => path.to_owned(),
+        true => {
+            let entries = std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
+            entries.filter(|path| path.is_file() && FormatPlugin::of(path).is_some()).min()?
+        }
+    };
+    let format = FormatPlugin::of(&file)?;
+    let of = if path.is_dir() { format!(" of {}", file.display()) } else { String::new() };
+    let table = |section: Section| Table {
+        title: format!("{}{of}", section.title),
+        heading: vec!["name", "shape", "holds", "unit"],
+        rows: section.parts.into_iter().map(part).collect(),
+    };
+    let sections = (format.sections)(&file);
+    Some(sections.map(|all| (format.name, all.into_iter().map(table).collect())))
+}
+
+fn part(part: Part) -> Vec<String> {
+    let shape = if part.shape.is_empty() { String::new() } else { format!("{:?}", part.shape) };
+    vec![part.name, shape, part.holds, part.unit.unwrap_or_default()]
+}
+
+/// Opens `path` with a source; one that the user has not `named` must not reach out to other
+/// machines.
+fn open(
+    plugin: &SourcePlugin,
+    key: &str,
+    path: &Path,
+    mut table: toml::Table,
+    named: bool,
+) -> Result<Found> {
     table.insert(key.to_owned(), path.display().to_string().into());
     let kind = plugin.info.kind;
-    let config = (plugin.parse)(table)
-        .map_err(|e| Error::Misuse(format!("source {kind}: {}: {}", e.path, e.message)))?;
+    let config = (plugin.parse)(table).map_err(|e| {
+        let key = if e.path.is_empty() { String::new() } else { format!("{}: ", e.path) };
+        Error::Misuse(format!("{key}{}", e.message))
+    })?;
     config.check()?;
+    if !named && config.is_remote() {
+        return Err(Error::Misuse("it lies on another machine; name the source".into()));
+    }
     let source = config.open(Path::new("."))?;
     let objects = first_objects(source.as_ref())?;
     let mut found = Found::new("data");

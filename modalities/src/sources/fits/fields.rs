@@ -63,6 +63,15 @@ impl Open {
         Ok(None)
     }
 
+    /// The headers of the first `most` HDUs.
+    ///
+    /// # Errors
+    /// When one is damaged.
+    pub(super) fn headers(&mut self, most: usize) -> Result<&[Rc<Hdu>], String> {
+        self.first(|hdu| hdu.number + 1 >= most)?;
+        Ok(&self.hdus)
+    }
+
     /// The HDU `name`.
     ///
     /// # Errors

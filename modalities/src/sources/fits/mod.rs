@@ -28,6 +28,7 @@
 //! training reads them together ([`Source::groups`]).
 
 mod config;
+mod contents;
 mod fields;
 mod header;
 mod image;

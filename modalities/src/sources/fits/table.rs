@@ -8,6 +8,7 @@ use fitsio_pure::bintable::{
 };
 
 use super::config::Name;
+use super::contents;
 use super::header::{Hdu, Kind, MAX_BYTES};
 use super::numbers::{Scale, decode};
 use super::reader::Reader;
@@ -45,7 +46,7 @@ pub(super) struct Column {
     /// Bytes per row.
     width: usize,
     /// TDIMn, the slowest axis first; empty where there is none.
-    axes: Vec<usize>,
+    pub(super) axes: Vec<usize>,
     scale: Scale,
 }
 
@@ -328,6 +329,21 @@ impl Column {
             Ok(Data::F32(v)) => v.first().map_or(Cell::Unknown, |&x| Cell::Number(x.into())),
             Ok(Data::F64(v)) => v.first().map_or(Cell::Unknown, |&x| Cell::Number(x)),
             _ => Cell::Unknown,
+        }
+    }
+
+    /// What it holds, in words.
+    pub(super) fn holds(&self) -> String {
+        let of = |kind| bitpix(kind).map_or("neither numbers nor text", contents::numbers);
+        match self.kind {
+            Type::Ascii => "text".to_owned(),
+            Type::Logical => "true or false".to_owned(),
+            Type::Bit => "bits".to_owned(),
+            Type::VarArrayP(element) | Type::VarArrayQ(element) => {
+                let kind = parse_tform_binary(&element.to_string()).map_or(Type::Bit, |t| t.1);
+                format!("any number of {}", of(kind))
+            }
+            kind => of(kind).to_owned(),
         }
     }
 

@@ -143,12 +143,14 @@ impl File {
         Ok(dataset)
     }
 
-    /// Names of the datasets in the group `path`, sorted; empty when they cannot be listed.
-    pub(super) fn members(&self, path: &str) -> Vec<String> {
+    /// Names of the groups and of the datasets in the group `path`, sorted; empty when they
+    /// cannot be listed.
+    pub(super) fn members(&self, path: &str) -> (Vec<String>, Vec<String>) {
         let fast = self.fast.as_ref().map_err(Clone::clone).and_then(|file| {
             guarded(|| {
                 let group = if path.is_empty() { Ok(file.root()) } else { file.group(path) };
-                group.and_then(|group| group.datasets()).map_err(|e| e.to_string())
+                let names = group.and_then(|group| Ok((group.groups()?, group.datasets()?)));
+                names.map_err(|e| e.to_string())
             })
         });
         let names = fast.or_else(|error| {
@@ -157,11 +159,11 @@ impl File {
                 let group = if path.is_empty() { file.root_group() } else { file.group(path) };
                 group.and_then(|group| group.member_names()).map_err(|e| e.to_string())
             })
-            .map(|(_, datasets)| datasets)
         });
-        let mut names = names.unwrap_or_default();
-        names.sort_unstable();
-        names
+        let (mut groups, mut datasets) = names.unwrap_or_default();
+        groups.sort_unstable();
+        datasets.sort_unstable();
+        (groups, datasets)
     }
 }
 
@@ -317,6 +319,14 @@ impl Dataset {
     /// Number of rows.
     pub(super) fn rows(&self) -> usize {
         rows(&self.shape)
+    }
+
+    /// What it holds, in words.
+    pub(super) fn holds(&self) -> String {
+        match &self.element {
+            Some(element) => element.holds(),
+            None => "what is not read".to_owned(),
+        }
     }
 
     /// The numbers of `count` rows from `first`, which the dataset has.

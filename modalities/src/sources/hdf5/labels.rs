@@ -102,7 +102,7 @@ impl<'a> Reading<'a> {
                 "" => name,
                 group => format!("{group}/{name}"),
             };
-            file.members(group).into_iter().map(path).collect::<Vec<_>>()
+            file.members(group).1.into_iter().map(path).collect::<Vec<_>>()
         };
         let paths = groups.iter().flat_map(members);
         let label = |path: &String| {

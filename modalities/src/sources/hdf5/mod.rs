@@ -13,6 +13,7 @@
 
 mod bands;
 mod config;
+mod contents;
 mod dataset;
 mod labels;
 mod lzf;

@@ -26,6 +26,17 @@ pub(super) enum Kind {
 }
 
 impl Element {
+    /// What it is, in words: `u8`, `f32`, `text`.
+    pub(super) fn holds(&self) -> String {
+        let letter = match self.kind {
+            Kind::Signed => 'i',
+            Kind::Unsigned => 'u',
+            Kind::Float => 'f',
+            Kind::Text => return "text".to_owned(),
+        };
+        format!("{letter}{}", 8 * self.size)
+    }
+
     /// `bytes` as numbers: unsigned integers of 8 and 16 bits and floats of 32 and 64 keep their
     /// type, other integers become 64-bit ones, half precision becomes single.
     ///

@@ -67,6 +67,11 @@ impl Archive {
         Ok(Self { path, members })
     }
 
+    /// Names of the arrays with their headers, or why they cannot be used.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &Result<Header, String>)> {
+        self.members.iter().map(|m| (m.name.as_str(), &m.header))
+    }
+
     /// Names of the arrays with their headers; those that cannot be used left out.
     pub(super) fn usable(&self) -> impl Iterator<Item = (&str, &Header)> {
         self.members.iter().filter_map(|m| Some((m.name.as_str(), m.header.as_ref().ok()?)))

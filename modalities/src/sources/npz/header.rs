@@ -101,6 +101,18 @@ impl Header {
         !matches!(self.kind, Kind::Bytes | Kind::Unicode)
     }
 
+    /// What it holds, in words: `u8`, `f32`, `text`.
+    pub(super) fn holds(&self) -> String {
+        let letter = match self.kind {
+            Kind::Bool => return "true or false".to_owned(),
+            Kind::Bytes | Kind::Unicode => return "text".to_owned(),
+            Kind::Signed => 'i',
+            Kind::Unsigned => 'u',
+            Kind::Float => 'f',
+        };
+        format!("{letter}{}", 8 * self.width)
+    }
+
     /// As NumPy prints a shape: `(196, 4300)`.
     pub(super) fn shape_text(&self) -> String {
         match self.shape.as_slice() {

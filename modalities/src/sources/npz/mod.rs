@@ -13,6 +13,7 @@
 //! arrays they must fit in `memory_mib`.
 
 mod archive;
+mod contents;
 mod header;
 mod numbers;
 

@@ -5,6 +5,7 @@
 //! read here for labels alone, have none.
 
 mod cell;
+mod contents;
 mod csv;
 mod parquet;
 
