@@ -45,10 +45,7 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     }
     if let Some((name, tables)) = contents {
         let mut found = Found { tables, ..Found::new(name) };
-        found.fact(
-            "to see objects",
-            "say what to read of it with --source KIND and --set source.KEY=VALUE",
-        );
+        found.fact("to see objects", "name the source: --source KIND --set source.KEY=VALUE");
         return Ok(found);
     }
     Err(Error::file(

@@ -17,7 +17,7 @@ fn sections(path: &Path) -> Result<Vec<Section>> {
         name: column.name.clone(),
         shape: Vec::new(),
         holds: match &column.content {
-            Content::Written => "what is written".to_owned(),
+            Content::Written => "text or numbers".to_owned(),
             Content::Text => "text".to_owned(),
             Content::Integer => "integers".to_owned(),
             Content::Single => "f32".to_owned(),
