@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use super::registry::{ConfigError, ConfigType, PluginInfo};
+use super::config_type::ConfigType;
+use super::registry::{ConfigError, PluginInfo};
 use crate::error::Result;
 use crate::observation::{Labels, Observation};
 
