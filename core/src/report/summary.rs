@@ -96,10 +96,15 @@ fn probe_sentence(input: &ReportInput) -> Option<String> {
         1 => "the one property compared".to_owned(),
         n => format!("{better} of {n} properties"),
     };
-    Some(if better == 0 {
-        format!("From its embeddings no property is told reliably better than from {baseline}.")
+    let text = if better == 0 {
+        format!("From its embeddings no property is told reliably better than from {baseline}")
     } else {
-        format!("From its embeddings {what} can be told reliably better than from {baseline}.")
+        format!("From its embeddings {what} can be told reliably better than from {baseline}")
+    };
+    let worse = compared.iter().filter(|d| d.verdict() == Verdict::FallsShort).count();
+    Some(match worse {
+        0 => text + ".",
+        worse => format!("{text}, and {worse} reliably worse."),
     })
 }
 
