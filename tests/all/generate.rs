@@ -1,5 +1,6 @@
 //! `astropt generate` on a small run.
 
+use astropt_core::seam::find_source;
 use astropt_tests::{fails, succeeds};
 
 use crate::run::small;
@@ -49,5 +50,36 @@ fn spans_are_generated_and_written() {
         command.extend(arguments);
         let error = fails(at, &command, code);
         assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+}
+
+/// What is written as FITS, this program's own source reads.
+#[test]
+fn spans_are_written_as_fits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let more = ["modality.images.unit=nanomaggy", "modality.images.standardise=none"];
+    let set = more.map(|key| ["--set", key]).concat();
+    succeeds(at, &small("pretrain", "r", &set));
+    let call = ["generate", "r", "--objects", "2", "--prompt", "5", "--json"];
+    succeeds(at, &call);
+    let array = std::fs::read(at.join("r/generated/generated.npy")).expect("arrays");
+    let header = 10 + usize::from(u16::from_le_bytes([array[8], array[9]]));
+    let number = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let numbers: Vec<f32> = array[header..].chunks_exact(4).map(number).collect();
+
+    let text = succeeds(at, &[&call[..], &["--format", "fits", "--out", "fits"]].concat());
+    assert_eq!(text.lines().count(), 2);
+    for (k, line) in text.lines().enumerate() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert!(line["table"].is_null() && line["array"].is_null(), "{line}");
+        let path = line["fits"].as_str().expect("a file");
+        let table = format!("path = {path:?}\nfields.image = {{ hdu = 0 }}");
+        let config = (find_source("fits").expect("linked").parse)(table.parse().expect("TOML"));
+        let object = config.expect("a table").open(at).expect("opens").read(0).expect("readable");
+        let field = &object.fields["image"];
+        assert_eq!(field.unit.as_deref(), Some("nanomaggy"));
+        let own = numbers.len() / 2;
+        assert_eq!(&*field.array.data.to_f32(), &numbers[k * own..(k + 1) * own]);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use astropt_core::seam::{ConfigType, PluginInfo, backends, modalities, sources};
+use astropt_core::seam::{ConfigType, KeyChoice, PluginInfo, backends, modalities, sources};
 use astropt_core::toml;
 use astropt_tests::workspace;
 use serde_json::Value as Json;
@@ -85,9 +85,33 @@ fn section(table: &str, info: &PluginInfo, config: &ConfigType, parse: Parse<'_>
     let example: toml::Table = example.parse().expect("the kit checks that examples parse");
     for key in (config.keys)() {
         let default = default_of(key, &example, parse);
-        text += &format!("| `{key}` | {default} | {} |\n", comment(&source, config, key));
+        let choices = choices(config, key);
+        text += &format!("| `{key}` | {default} | {}{choices} |\n", comment(&source, config, key));
     }
     text
+}
+
+/// What `key` chooses from, where it is an enum.
+fn choices(config: &ConfigType, key: &'static str) -> String {
+    let written = |choice: &KeyChoice| match choice.holds_more {
+        true => format!("`{{ {} = … }}`", choice.word),
+        false => format!("`\"{}\"`", choice.word),
+    };
+    let words: Vec<String> = (config.choices)(key).iter().map(written).collect();
+    match &words[..] {
+        [] => String::new(),
+        words => format!(" One of {}.", words.join(", ")),
+    }
+}
+
+/// The words of a choice come from the types that read it.
+#[test]
+fn choices_are_listed() {
+    let spectrum = modalities().into_iter().find(|p| p.info.kind == "spectrum").expect("linked");
+    let listed = choices(&spectrum.config, "standardise");
+    let expected = "`\"window\"`, `\"median\"`, `\"robust\"`, `{ affine = … }`, `\"none\"`";
+    assert_eq!(listed, format!(" One of {expected}."));
+    assert_eq!(choices(&spectrum.config, "samples"), "");
 }
 
 /// What `key` is where a table leaves it out.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::generate::Format;
+
 /// Multimodal foundation models of the sky: tokenise observations, pretrain an
 /// autoregressive transformer on them, and probe what it has learnt.
 #[derive(Debug, Parser)]
@@ -47,7 +49,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Generate spans of objects, such as the rest of an image, with a run's model
     #[command(after_help = "Examples:\n  astropt generate runs/efigi --prompt 60\n  \
-        astropt generate runs/pairs --given images --make spectra --object J1234+0102")]
+        astropt generate runs/pairs --given images --make spectra --object J1234+0102 \
+        --format fits")]
     Generate(GenerateArgs),
     /// Replay recorded answers of the Python program and compare
     #[command(after_help = "Example: astropt verify golden/v1_paper golden/v2_images")]
@@ -147,9 +150,9 @@ pub(crate) struct DeviceArgs {
 pub(crate) struct EmbedArgs {
     /// Folder of the run
     pub(crate) run: PathBuf,
-    /// Which checkpoint: last, best or a step
-    #[arg(long, default_value = "last")]
-    pub(crate) checkpoint: String,
+    /// Which checkpoint: last, best or a step [default: the recipe's embed.checkpoint]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) checkpoint: Option<String>,
     /// File or folder to read instead of the one trained on
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,
@@ -196,6 +199,9 @@ pub(crate) struct GenerateArgs {
     /// How many objects, where none is named
     #[arg(long, default_value_t = 4, conflicts_with = "object")]
     pub(crate) objects: usize,
+    /// How numbers are written
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
     /// Draw codes from softmax(logits / T); 0 takes the likeliest
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     pub(crate) temperature: f32,

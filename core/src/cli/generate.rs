@@ -11,7 +11,7 @@ use super::{choose, data};
 use crate::checkpoint::write_bytes;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::generate::{Files, Sampling, Wanted, Writer, generate as generate_spans};
+use crate::generate::{Files, Format, Sampling, Wanted, Writer, generate as generate_spans};
 use crate::recipe::amend;
 use crate::run::{RunFolder, load_model};
 use crate::tokens::Tokens;
@@ -73,7 +73,7 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
 
     let out = args.out.clone().unwrap_or_else(|| folder.path().join("generated"));
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
-    let generated = write(&data, &modality, &wanted, &spans, prompt, &out)?;
+    let generated = write(&data, &modality, &wanted, &spans, prompt, (&out, args.format))?;
     let text = serde_json::to_string_pretty(&generated)
         .map_err(|e| Error::Failed(format!("cannot describe what was generated: {e}")))?;
     write_bytes(out.join("generated.json"), text.as_bytes())?;
@@ -185,9 +185,9 @@ fn write(
     wanted: &[Wanted],
     spans: &[Tokens],
     prompt: usize,
-    out: &Path,
+    (out, format): (&Path, Format),
 ) -> Result<Vec<Generated>> {
-    let mut writer = Writer::new(data.modalities()[modality].as_ref(), out);
+    let mut writer = Writer::new(data.modalities()[modality].as_ref(), out, format);
     let mut generated = Vec::new();
     for (place, (wanted, span)) in wanted.iter().zip(spans).enumerate() {
         let stem = file_stem(place, &wanted.id);
@@ -225,7 +225,7 @@ fn difference(generated: &Tokens, own: &Tokens, prompt: usize) -> Option<f64> {
 
 fn describe(one: &Generated) -> String {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
-    let files = [&one.files.picture, &one.files.table, &one.files.array];
+    let files = [&one.files.picture, &one.files.table, &one.files.fits, &one.files.array];
     let files: Vec<String> = files.into_iter().filter_map(path).collect();
     format!(
         "{}: {} {} tokens after {} given: {}",

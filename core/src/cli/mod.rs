@@ -11,6 +11,7 @@ mod inspect;
 mod list;
 mod new;
 mod output;
+mod probes;
 mod report;
 mod run;
 mod stages;
@@ -47,7 +48,7 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Run(args) => run::run(&args, output)?,
         Command::Pretrain(args) => run::pretrain(&args, output)?,
         Command::Embed(args) => stages::embed(&args, output)?,
-        Command::Probe(args) => stages::probe(&args, output)?,
+        Command::Probe(args) => probes::probe(&args, output)?,
         Command::Report(args) => stages::report(&args, output)?,
         Command::Generate(args) => generate::generate(&args, output)?,
         Command::Verify(args) => return verify::verify(&args, output),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::checkpoint::write_bytes;
+use crate::data::{Objective, SpanOrder};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
 use crate::probe::{ProbeTable, Statistics};
@@ -27,13 +28,14 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
             None => plan.name.clone(),
         },
         subtitle: plan.summary.clone(),
+        task: task(&plan.objective).into(),
         loss_name: "Huber".into(),
         loss_meaning: "of standardised tokens, in units of each token's own standard deviation"
             .into(),
         zero_loss: metrics.iter().rev().find_map(zero_loss),
         run: facts(manifest, &metrics),
         curve: curve(&metrics, &timings),
-        previews: previews(folder)?,
+        previews: previews(folder, plan)?,
         probes: if probes.exists() { Some(ProbeTable::read_json(&probes)?) } else { None },
         embeddings: if embeddings.exists() {
             Embeddings::read_parquet(&embeddings)?.description
@@ -70,12 +72,20 @@ fn choices(plan: &Plan) -> Result<Vec<Choice>> {
     let protocol = match plan.probe.protocol {
         ProbeProtocol::TrainValidation => "fitted on training objects, scored on validation",
         ProbeProtocol::ValidationTest => "fitted on validation objects, scored on test",
+        ProbeProtocol::TrainTest => "fitted on training and validation objects, scored on test",
         ProbeProtocol::Halves => {
             "validation and test together, halved, as the paper's program did; the paper says \
              fitted on validation, scored on test"
         }
     };
-    add("Probe objects".into(), protocol.into());
+    let folds = match plan.probe.folds {
+        0 | 1 => String::new(),
+        folds => format!(
+            "; cross-validated in {folds} folds of the scored objects, each predicted by a fit on \
+             the others too"
+        ),
+    };
+    add("Probe objects".into(), format!("{protocol}{folds}"));
     let fit = &plan.probe.fit;
     let over = match fit.statistics {
         Statistics::All => "over fitted and scored objects together",
@@ -154,10 +164,39 @@ fn curve(metrics: &[Metric], timings: &[Timing]) -> Vec<CurvePoint> {
     points.into_iter().map(|(step, point)| CurvePoint { step, ..point }).collect()
 }
 
-fn previews(folder: &RunFolder) -> Result<Vec<Preview>> {
+/// What the objective asks, as [`ReportInput::task`] has it.
+fn task(objective: &Objective) -> &'static str {
+    match objective {
+        Objective::Autoregressive => "Each token is predicted from those before it in the stream",
+        Objective::Masked { .. } => "Hidden tokens are predicted from all others of the object",
+        Objective::Prefix { .. } => {
+            "After a given beginning, each token is predicted from all before it"
+        }
+    }
+}
+
+/// What a preview of several modalities shows; empty of one.
+fn caption(plan: &Plan) -> String {
+    let order = match &plan.stream.order {
+        SpanOrder::Listed(names) => names.clone(),
+        SpanOrder::Word(_) => plan.modalities.keys().cloned().collect(),
+    };
+    match &order[..] {
+        [] | [_] => String::new(),
+        names => format!(
+            "pairs of target (left) and prediction (right), for those that have a picture of: {}",
+            names.join(", ")
+        ),
+    }
+}
+
+fn previews(folder: &RunFolder, plan: &Plan) -> Result<Vec<Preview>> {
+    let last = folder.previews()?.last().map(|(step, _)| *step);
     let read = |(step, path): (u64, std::path::PathBuf)| {
         let png = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        Ok(Preview { step, png, caption: String::new() })
+        // Under each of a strip it would only be repeated.
+        let caption = if Some(step) == last { caption(plan) } else { String::new() };
+        Ok(Preview { step, png, caption })
     };
     folder.previews()?.into_iter().map(read).collect()
 }

@@ -1,51 +1,77 @@
-//! The stages after training: `astropt embed`, `probe` and `report`, and all of them.
+//! The stages after training: `astropt embed` and `report`, and all of them.
 //!
 //! Each reads what the stage before it wrote into the run's folder, so each runs alone too.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::{EmbedArgs, ProbeArgs, ReportArgs};
-use super::output::{Output, columns};
+use super::args::{EmbedArgs, ReportArgs};
+use super::output::Output;
+use super::probes::{self, PROBES};
 use super::run::{OpenRun, Stage};
 use super::{Chosen, choose, data};
 use crate::data::Dataset;
-use crate::embed::{Description, Embeddings, Target, Written, embed as embed_all, raw_features};
+use crate::embed::{Description, Target, Written, embed as embed_all, raw_features};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
-use crate::probe::{FeatureSet, Features, Interval, Outcome, ProbeTable, Split, probe_table};
-use crate::recipe::{Plan, ProbeConfig, ProbeProtocol, amend};
+use crate::recipe::{CheckpointChoice, Plan, amend};
 use crate::run::{Manifest, RunFolder, StageRecord, load_model};
 
-const EMBEDDINGS: &str = "embeddings.parquet";
+pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
 const EMBEDDINGS_NPY: &str = "embeddings.npy";
-/// Embeddings of the same model before training.
-const RANDOM_INIT: &str = "embeddings-random-init.parquet";
 /// Plain features of the objects themselves.
-const RAW: &str = "embeddings-raw.parquet";
-const PROBES: &str = "probes.json";
+pub(super) const RAW: &str = "embeddings-raw.parquet";
 const REPORT: &str = "report.html";
+/// Embeddings of the same model before training; of further ones a number goes before the dot.
+const RANDOM_INIT: &str = "embeddings-random-init";
 
-/// Names of the feature sets in the probe's table.
-const SETS: [(&str, &str); 3] =
-    [("embedding", EMBEDDINGS), ("random-init", RANDOM_INIT), ("raw features", RAW)];
+/// The files of the embeddings of untrained models in `folder`, in their order.
+pub(super) fn random_inits(folder: &Path) -> Vec<PathBuf> {
+    let files = (0..).map(|k| folder.join(random_init(k)));
+    files.take_while(|path| path.exists()).collect()
+}
+
+/// File of the embeddings of untrained model `k`.
+fn random_init(k: usize) -> String {
+    match k {
+        0 => format!("{RANDOM_INIT}.parquet"),
+        k => format!("{RANDOM_INIT}-{}.parquet", k + 1),
+    }
+}
 
 /// Everything after training, with what is open already.
 pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
     let stage = Stage::start("embed");
     let out = open.folder.path().to_owned();
-    let step = open.folder.checkpoint("last")?.step;
+    let step = choose_checkpoint(open)?;
     write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
     open.folder.write_rejected(&open.data.rejected())?;
     open.manifest.stages.push(stage.end(&open.chosen, step_fact(step)));
     let stage = Stage::start("probe");
-    let table = write_probes(&out, &open.manifest.plan.probe)?;
+    let table = probes::write(&out, &open.manifest.plan)?;
     open.manifest.stages.push(stage.end(&open.chosen, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
-    crate::progress::say(&describe(&table));
+    crate::progress::say(&probes::describe(&table));
     super::report::write(&open.folder, &open.manifest)
+}
+
+/// Puts the parameters that the recipe wants embedded on the device; answers with their step.
+fn choose_checkpoint(open: &mut OpenRun) -> Result<u64> {
+    let last = open.folder.checkpoint(CheckpointChoice::Last.name())?.step;
+    let choice = open.manifest.plan.embed.checkpoint;
+    if choice == CheckpointChoice::Last {
+        return Ok(last);
+    }
+    let saved = open.folder.checkpoint(choice.name())?;
+    let (_, parameters, step) = load_model(&saved.path)?;
+    open.session.set_parameters(&parameters)?;
+    crate::progress::say(&format!(
+        "embedding with the {} parameters, after step {step}",
+        choice.name()
+    ));
+    Ok(step)
 }
 
 fn step_fact(step: u64) -> BTreeMap<String, String> {
@@ -61,7 +87,14 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
             "--data needs --out DIR: the run's own embeddings are of its own objects".into(),
         ));
     }
-    let saved = folder.checkpoint(&args.checkpoint)?;
+    let name = match &args.checkpoint {
+        Some(name) => name.clone(),
+        None => {
+            let plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
+            plan.embed.checkpoint.name().to_owned()
+        }
+    };
+    let saved = folder.checkpoint(&name)?;
     let (plan, parameters, step) = load_model(&saved.path)?;
     let plan = amend(&plan, &["embed."], &args.set, args.data.as_deref())?;
     let chosen = choose(&args.device)?;
@@ -112,6 +145,9 @@ fn write_embeddings(
             std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
         }
     }
+    for path in random_inits(out) {
+        std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
+    }
     let workers = plan.train.workers;
     let target = |file: &str, npy: Option<&str>, key: &str, value: String| Target {
         parquet: out.join(file),
@@ -121,113 +157,17 @@ fn write_embeddings(
     let trained = target(EMBEDDINGS, Some(EMBEDDINGS_NPY), "checkpoint", format!("step {step}"));
     let written = embed_all("embed", data, session, &plan.embed, workers, &trained)?;
 
-    session.set_parameters(&initial_parameters(session.model(), plan.train.seed))?;
-    let random = target(RANDOM_INIT, None, "checkpoint", "random init".into());
-    embed_all("embed untrained", data, session, &plan.embed, workers, &random)?;
+    for k in 0..plan.embed.random_inits {
+        let seed = plan.train.seed.wrapping_add(k as u64);
+        session.set_parameters(&initial_parameters(session.model(), seed))?;
+        let said = format!("random init, seed {seed}");
+        let random = target(&random_init(k), None, "checkpoint", said);
+        embed_all("embed untrained", data, session, &plan.embed, workers, &random)?;
+    }
 
     let raw = target(RAW, None, "features", "raw".into());
     raw_features(data, &plan.embed, workers, &raw)?;
     Ok(written)
-}
-
-/// `astropt probe`.
-pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
-    let (folder, mut manifest) = RunFolder::open(&args.run)?;
-    let plan = amend(&manifest.plan, &["probe."], &args.set, None)?;
-    let from = args.embeddings.as_deref().unwrap_or(folder.path());
-    let table = write_probes(from, &plan.probe)?;
-    if args.embeddings.is_none() {
-        manifest.plan = plan;
-        folder.write_manifest(&manifest)?;
-    }
-    output.result(&table, || describe(&table))
-}
-
-/// Probes the embeddings in `folder` and writes the table beside them.
-fn write_probes(folder: &Path, config: &ProbeConfig) -> Result<ProbeTable> {
-    let path = folder.join(EMBEDDINGS);
-    if !path.exists() {
-        return Err(Error::file(&path, "is not there; `astropt embed` writes it"));
-    }
-    let table = Embeddings::read_parquet(path)?;
-    let mut features = Vec::new();
-    for (name, file) in SETS {
-        let path = folder.join(file);
-        if path.exists() {
-            let set = Embeddings::read_parquet(&path)?;
-            features.push((name, aligned(&table, set, &path)?));
-        }
-    }
-    let sets: Vec<_> =
-        features.iter().map(|(name, features)| FeatureSet { name, features }).collect();
-    let split = match config.protocol {
-        ProbeProtocol::TrainValidation => Split::named(&table.splits, &["train"], &["validation"]),
-        ProbeProtocol::ValidationTest => Split::named(&table.splits, &["validation"], &["test"]),
-        ProbeProtocol::Halves => {
-            Split::halved(&table.ids, &table.splits, &["validation", "test"], config.fit.seed)
-        }
-    };
-    let probes = probe_table(&table, &sets, &config.labels, &split, &config.fit)?;
-    probes.write_json(folder.join(PROBES))?;
-    Ok(probes)
-}
-
-/// The features of `set` for the objects of `table`, in its order.
-fn aligned(table: &Embeddings, set: Embeddings, path: &Path) -> Result<Features> {
-    if set.ids != table.ids {
-        return Err(Error::file(
-            path,
-            format!("holds other objects than {EMBEDDINGS}; run `astropt embed` again"),
-        ));
-    }
-    Features::new(set.width(), set.vectors)
-}
-
-/// R^2 and the median absolute error of each label from each set of features.
-fn describe(table: &ProbeTable) -> String {
-    let mut heading = vec!["label".to_owned()];
-    heading.extend(table.sets.iter().map(|set| format!("R² {set}")));
-    heading.push("median |error| (IQR)".into());
-    let score_of = |label: &str, set: &str| table.row(label, set).and_then(|row| row.score());
-    let classes = table.rows.iter().any(|row| row.score().is_some_and(|s| s.auc.is_some()));
-    if classes {
-        heading.extend(table.sets.iter().map(|set| format!("AUC {set}")));
-    }
-    let mut rows = vec![heading];
-    for label in table.labels() {
-        let mut row = vec![label.to_owned()];
-        for set in &table.sets {
-            let score = score_of(label, set);
-            row.push(score.map_or("-".into(), |s| interval(&s.r2)));
-        }
-        let score = table.sets.first().and_then(|set| table.row(label, set)?.score());
-        let error = score.and_then(|s| s.error);
-        row.push(error.map_or("-".into(), |e| format!("{:.3}", e.value)));
-        for set in table.sets.iter().filter(|_| classes) {
-            let auc = score_of(label, set).and_then(|s| s.auc);
-            row.push(auc.map_or("-".into(), |auc| interval(&auc)));
-        }
-        rows.push(row);
-    }
-    let mut text = columns(&rows);
-    let model = table.rows.iter().filter(|row| table.sets.first() == Some(&row.features));
-    for row in model {
-        if let Outcome::Failed(reason) = &row.outcome {
-            text.push_str(&format!("\n{}: no score, {reason}", row.label));
-        }
-    }
-    for skipped in &table.skipped {
-        text.push_str(&format!("\n{}: not probed, {}", skipped.label, skipped.reason));
-    }
-    text
-}
-
-/// A value with its interval, where there is one.
-fn interval(of: &Interval) -> String {
-    match (of.low, of.high) {
-        (Some(low), Some(high)) => format!("{:.3} [{low:.3}, {high:.3}]", of.value),
-        _ => format!("{:.3}", of.value),
-    }
 }
 
 /// `astropt report`.

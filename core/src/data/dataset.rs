@@ -10,7 +10,7 @@ use super::objects::Objects;
 use super::order::Order;
 use super::sequence::{Objective, Sequence, Task};
 use super::split::{Split, Splits};
-use super::stream::{Packing, StreamConfig};
+use super::stream::{OrderWord, Packing, SpanOrder, StreamConfig};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Labels, Observation};
@@ -235,6 +235,11 @@ impl Dataset {
     /// Puts the spans of object `id` in the order in which they are read after training.
     pub fn arrange(&self, id: &str, row: &mut Row) {
         self.stream.arrange(row, id, self.seed, 0);
+    }
+
+    /// Whether the order of an object's spans differs from object to object.
+    pub fn shuffles_spans(&self) -> bool {
+        matches!(self.stream.order, SpanOrder::Word(OrderWord::Shuffled))
     }
 
     /// The first `count` usable objects of `split` in a shuffled order that does not

@@ -17,5 +17,5 @@ pub use dataset::{Dataset, Excerpt, Loaded, Rejected};
 pub use loader::Loader;
 pub use objects::Objects;
 pub use sequence::{Objective, Sequence, Task};
-pub use split::{Split, Splits, unit_hash};
+pub use split::{Split, Splits, group_key, unit_hash};
 pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};

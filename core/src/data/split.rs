@@ -63,7 +63,7 @@ impl Splits {
             let split = match &config.column {
                 Some(column) => by_label(&id, &source.labels(index), column, config)?,
                 None => match &config.group {
-                    Some(group) => by_hash(&grouped(&id, &source.labels(index), group), config),
+                    Some(group) => by_hash(&group_key(&id, &source.labels(index), group), config),
                     None => by_hash(&id, config),
                 },
             };
@@ -132,7 +132,7 @@ fn by_label(id: &str, labels: &Labels, column: &str, config: &SplitConfig) -> Re
 }
 
 /// What object `id` is hashed by where objects with the same label `group` stay together.
-fn grouped(id: &str, labels: &Labels, group: &str) -> String {
+pub fn group_key(id: &str, labels: &Labels, group: &str) -> String {
     match labels.get(group) {
         Some(Label::Text(text)) => text.clone(),
         Some(Label::Number(number)) => number.to_string(),
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn objects_of_a_group_stay_together() {
         let labels = Labels::from([("source".to_owned(), Label::Text("s1".into()))]);
-        assert_eq!(grouped("a", &labels, "source"), grouped("b", &labels, "source"));
-        assert_eq!(grouped("a", &Labels::new(), "source"), "a");
+        assert_eq!(group_key("a", &labels, "source"), group_key("b", &labels, "source"));
+        assert_eq!(group_key("a", &Labels::new(), "source"), "a");
         let both = SplitConfig {
             column: Some("s".into()),
             group: Some("source".into()),

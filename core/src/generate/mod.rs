@@ -3,6 +3,7 @@
 //! Keys and values of what was read are kept ([`Session::read`]), so a new token costs its
 //! own work and its attention, whatever came before.
 
+mod fits;
 mod write;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::tokens::{TokenSpec, Tokens, Values};
 
-pub use write::{Files, Writer};
+pub use write::{Files, Format, Writer};
 
 /// A span to generate for one object.
 #[derive(Clone, Debug, PartialEq)]

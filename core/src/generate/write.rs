@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::fits;
 use crate::checkpoint::write_bytes;
 use crate::embed::NpySink;
 use crate::error::{Error, Result};
@@ -15,25 +16,39 @@ use crate::tokens::Tokens;
 pub struct Files {
     /// Picture of the generated span, beside the object's own where it has one.
     pub picture: Option<PathBuf>,
-    /// Columns of numbers with their units.
+    /// Columns of numbers with their units, as CSV.
     pub table: Option<PathBuf>,
+    /// The image or columns with their units, as FITS.
+    pub fits: Option<PathBuf>,
     /// The arrays of all objects as NumPy reads them, one after the other.
     pub array: Option<PathBuf>,
 }
 
+/// How numbers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A CSV per object, or one file of all arrays for NumPy where the numbers are no columns
+    #[default]
+    Csv,
+    /// A FITS file per object: an image in the primary HDU, or columns in a binary table
+    Fits,
+}
+
 /// Writes generated spans of one modality into a folder: a PNG per object where the
-/// modality has a picture, and either a CSV per object, of what the tokens tell as columns,
-/// or one `generated.npy` with the arrays of all objects.
+/// modality has a picture, and the numbers. As [`Format::Csv`] these are a CSV per object, of
+/// what the tokens tell as columns, or else one `generated.npy` with the arrays of all
+/// objects; as [`Format::Fits`] they are a FITS file per object.
 pub struct Writer<'a> {
     modality: &'a dyn Modality,
     folder: PathBuf,
+    format: Format,
     arrays: Option<(NpySink, Vec<usize>)>,
 }
 
 impl<'a> Writer<'a> {
     /// Writes spans of `modality` into `folder`, which must exist.
-    pub fn new(modality: &'a dyn Modality, folder: &Path) -> Self {
-        Self { modality, folder: folder.to_owned(), arrays: None }
+    pub fn new(modality: &'a dyn Modality, folder: &Path, format: Format) -> Self {
+        Self { modality, folder: folder.to_owned(), format, arrays: None }
     }
 
     /// Writes the `generated` tokens of the object `id` beside its `own`, to files that
@@ -56,7 +71,13 @@ impl<'a> Writer<'a> {
             write_bytes(&path, &picture::sheet(&[row])?)?;
             files.picture = Some(path);
         }
-        if let Some(columns) = self.modality.reconstruct(generated)?.as_ref().and_then(columns) {
+        if self.format == Format::Fits {
+            let path = self.folder.join(format!("{stem}.fits"));
+            write_bytes(&path, &self.fits(id, generated)?)?;
+            files.fits = Some(path);
+        } else if let Some(columns) =
+            self.modality.reconstruct(generated)?.as_ref().and_then(columns)
+        {
             let path = self.folder.join(format!("{stem}.csv"));
             write_bytes(&path, &csv(&columns)?)?;
             files.table = Some(path);
@@ -64,6 +85,21 @@ impl<'a> Writer<'a> {
             files.array = Some(self.append(id, &self.modality.detokenise(generated)?)?);
         }
         Ok(files)
+    }
+
+    /// What the tokens tell as a FITS file: columns, one array with its unit, or the array
+    /// that they were made of.
+    fn fits(&self, id: &str, tokens: &Tokens) -> Result<Vec<u8>> {
+        if let Some(told) = self.modality.reconstruct(tokens)? {
+            if let Some(table) = fits::table(id, &told)? {
+                return Ok(table);
+            }
+            let mut fields = told.fields.values();
+            if let (Some(field), None) = (fields.next(), fields.next()) {
+                return fits::image(id, &field.array, field.unit.as_deref());
+            }
+        }
+        fits::image(id, &self.modality.detokenise(tokens)?, None)
     }
 
     fn append(&mut self, id: &str, array: &Array) -> Result<PathBuf> {

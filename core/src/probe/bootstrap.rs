@@ -53,12 +53,49 @@ impl Interval {
 pub(super) struct Replicates {
     pub(super) r2: Vec<f64>,
     pub(super) error: Vec<f64>,
+    /// Areas under the ROC curve; empty of a label that is no class.
+    pub(super) auc: Vec<f64>,
 }
 
-/// `count` resamples of the predictions `p` of `y`: R^2 (NaN where the resampled truth does
-/// not vary) and the median absolute error.
-pub(super) fn replicates(y: &[f64], p: &[f64], count: usize, seed: u64) -> Replicates {
-    let n = y.len();
+/// How resamples are drawn.
+#[derive(Clone, Debug)]
+pub(super) struct Resampling {
+    /// How many.
+    pub(super) count: usize,
+    pub(super) seed: u64,
+    /// The objects, by place, of every group that is drawn as a whole.
+    pub(super) groups: Vec<Vec<usize>>,
+}
+
+impl Resampling {
+    /// Resamples of `n` objects, each its own group or those of equal `group`s together.
+    pub(super) fn new(count: usize, seed: u64, n: usize, group: &[usize]) -> Self {
+        let groups = if group.is_empty() {
+            (0..n).map(|place| vec![place]).collect()
+        } else {
+            let mut members = std::collections::BTreeMap::<usize, Vec<usize>>::new();
+            for (place, group) in group.iter().enumerate() {
+                members.entry(*group).or_default().push(place);
+            }
+            members.into_values().collect()
+        };
+        Self { count, seed, groups }
+    }
+
+    /// The objects of resample `index`.
+    fn draw(&self, index: u64) -> impl Iterator<Item = usize> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(index);
+        let groups = &self.groups;
+        let group = move |_| &groups[rng.random_range(0..groups.len() as u64) as usize];
+        (0..groups.len()).flat_map(group).copied()
+    }
+}
+
+/// Resamples of the predictions `p` of `y`: R^2 (NaN where the resampled truth does not vary)
+/// and the median absolute error.
+pub(super) fn replicates(y: &[f64], p: &[f64], draws: &Resampling) -> Replicates {
+    let (n, count) = (y.len(), draws.count);
     let mean = y.iter().sum::<f64>() / n as f64;
     let pairs: Vec<(f64, f64)> = y.iter().zip(p).map(|(y, p)| (y - mean, (y - p).abs())).collect();
     let mut scores = vec![(0.0, 0.0); count];
@@ -68,40 +105,43 @@ pub(super) fn replicates(y: &[f64], p: &[f64], count: usize, seed: u64) -> Repli
         for (part, scores) in scores.chunks_mut(share).enumerate() {
             let pairs = &pairs;
             scope.spawn(move || {
-                let mut errors = vec![0.0; n];
+                let mut errors = Vec::with_capacity(n);
                 for (i, score) in scores.iter_mut().enumerate() {
-                    *score = resample(pairs, seed, (part * share + i) as u64, &mut errors);
+                    let drawn = draws.draw((part * share + i) as u64);
+                    *score = resample(pairs, drawn, &mut errors);
                 }
             });
         }
     });
     let (r2, error) = scores.into_iter().unzip();
-    Replicates { r2, error }
+    Replicates { r2, error, auc: Vec::new() }
 }
 
 /// R^2 and median absolute error of one resample of (centred truth, absolute error).
-fn resample(pairs: &[(f64, f64)], seed: u64, index: u64, errors: &mut [f64]) -> (f64, f64) {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(index);
-    let n = pairs.len();
+fn resample(
+    pairs: &[(f64, f64)],
+    drawn: impl Iterator<Item = usize>,
+    errors: &mut Vec<f64>,
+) -> (f64, f64) {
     let (mut sum, mut squares, mut residual) = (0.0, 0.0, 0.0);
-    for error in errors.iter_mut() {
-        let (y, e) = pairs[rng.random_range(0..n as u64) as usize];
+    errors.clear();
+    for place in drawn {
+        let (y, e) = pairs[place];
         sum += y;
         squares += y * y;
         residual += e * e;
-        *error = e;
+        errors.push(e);
     }
-    let total = squares - sum * sum / n as f64;
+    let total = squares - sum * sum / errors.len() as f64;
     // Rounding leaves a trace of variance where every draw is the same object.
     let r2 = if total > squares * 1e-12 { 1.0 - residual / total } else { f64::NAN };
     (r2, median_in_place(errors).unwrap_or(f64::NAN))
 }
 
-/// Area under the ROC curve of the predictions `p` of classes `y` (true: the class), with
-/// its interval over the same resamples as [`replicates`]: the probability that an object of
-/// the class is given a higher prediction than one that is not, ties counted half.
-pub(super) fn area(y: &[bool], p: &[f64], count: usize, seed: u64, confidence: f64) -> Interval {
+/// Area under the ROC curve of the predictions `p` of classes `y` (true: the class), and the
+/// same of the resamples of [`replicates`]: the probability that an object of the class is
+/// given a higher prediction than one that is not, ties counted half.
+pub(super) fn area(y: &[bool], p: &[f64], draws: &Resampling) -> (f64, Vec<f64>) {
     let n = y.len();
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
@@ -121,16 +161,11 @@ pub(super) fn area(y: &[bool], p: &[f64], count: usize, seed: u64, confidence: f
         won / (class * rest) // NaN where a side is empty
     };
     let resampled = |index: usize| {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(index as u64);
         let mut times = vec![0; n];
-        for _ in 0..n {
-            times[rng.random_range(0..n as u64) as usize] += 1;
-        }
+        draws.draw(index as u64).for_each(|place| times[place] += 1);
         of(&times)
     };
-    let replicates: Vec<f64> = (0..count).map(resampled).collect();
-    Interval::percentile(of(&vec![1; n]), &replicates, confidence)
+    (of(&vec![1; n]), (0..draws.count).map(resampled).collect())
 }
 
 #[cfg(test)]
@@ -143,7 +178,8 @@ mod tests {
         let y = [false, true, false, true, true];
         let p = [0.1, 0.2, 0.3, 0.3, 0.9];
         // Of six pairs of class and rest: four in order, one tied, one not.
-        let area = area(&y, &p, 500, 1, 0.9);
+        let (value, replicates) = area(&y, &p, &Resampling::new(500, 1, 5, &[]));
+        let area = Interval::percentile(value, &replicates, 0.9);
         assert!((area.value - 4.5 / 6.0).abs() < 1e-12, "{area:?}");
         assert!(area.low.unwrap() < area.value && area.high.unwrap() > area.value);
     }
@@ -152,9 +188,10 @@ mod tests {
     fn intervals_cover_and_repeat() {
         let y: Vec<f64> = (0..400).map(|i| f64::from(i) / 40.0).collect();
         let p: Vec<f64> = y.iter().enumerate().map(|(i, y)| y + (i as f64 * 2.4).sin()).collect();
-        let a = replicates(&y, &p, 1000, 3);
-        assert_eq!(a, replicates(&y, &p, 1000, 3));
-        assert_ne!(a, replicates(&y, &p, 1000, 4));
+        let draws = |seed| Resampling::new(1000, seed, 400, &[]);
+        let a = replicates(&y, &p, &draws(3));
+        assert_eq!(a, replicates(&y, &p, &draws(3)));
+        assert_ne!(a, replicates(&y, &p, &draws(4)));
         let value = crate::probe::r_squared(&y, &p).unwrap();
         let interval = Interval::percentile(value, &a.r2, 0.95);
         assert!(interval.low.unwrap() < value && value < interval.high.unwrap());
@@ -164,8 +201,23 @@ mod tests {
     }
 
     #[test]
+    fn objects_of_a_group_are_drawn_together() {
+        // Every object twice says no more than every object once.
+        let y: Vec<f64> = (0..100).map(|i| f64::from(i / 2)).collect();
+        let p: Vec<f64> = y.iter().map(|y| y + (y * 2.4).sin() * 12.0).collect();
+        let group: Vec<usize> = (0..100).map(|i| i / 2).collect();
+        let width = |group: &[usize]| {
+            let a = replicates(&y, &p, &Resampling::new(2000, 0, 100, group));
+            let interval = Interval::percentile(0.0, &a.r2, 0.95);
+            interval.high.unwrap() - interval.low.unwrap()
+        };
+        let ratio = width(&group) / width(&[]);
+        assert!((1.2..1.7).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
     fn no_resamples_no_interval() {
-        let none = replicates(&[1.0, 2.0], &[1.0, 2.0], 0, 0);
+        let none = replicates(&[1.0, 2.0], &[1.0, 2.0], &Resampling::new(0, 0, 2, &[]));
         let interval = Interval::percentile(1.0, &none.r2, 0.95);
         assert_eq!(interval, Interval { value: 1.0, low: None, high: None });
         assert!(!interval.above_zero() && !interval.below_zero());

@@ -6,10 +6,18 @@
 //! median and divided by their interquartile range. The same fit on the embeddings of an
 //! untrained model and on raw features says how much of the score is the pretraining's.
 //!
+//! Where few objects are labelled, held-out objects are cross-validated: those of one fold are
+//! predicted by a fit on all others, and the predictions of all folds are scored together.
+//! Untrained models may be several, whose scores are averaged. What decides between two sets
+//! of features is the bootstrap interval of their paired difference (Efron & Tibshirani 1993,
+//! An Introduction to the Bootstrap, chapters 8 and 13), over objects, or over groups of
+//! objects that belong together.
+//!
 //! Everything is deterministic: the bootstrap draws from counter-based streams, so scores
 //! and intervals do not depend on the number of threads.
 
 mod bootstrap;
+mod compare;
 mod linear;
 mod score;
 mod settings;
@@ -18,7 +26,8 @@ mod table;
 mod target;
 
 pub use bootstrap::Interval;
-pub use score::{Difference, HeldOut, ProbeScore, difference, probe};
+pub use compare::{Difference, Spread, Verdict, difference};
+pub use score::{HeldOut, ProbeScore, probe};
 pub use settings::{Alpha, Features, Method, ProbeSettings, Split, Statistics, ValidRange};
 pub use stats::{interquartile_range, median, pearson, quantile, r_squared, spearman};
 pub use table::{FeatureSet, Outcome, ProbeRow, ProbeTable, Skipped, Versus, probe_table};

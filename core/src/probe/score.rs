@@ -1,10 +1,13 @@
 //! One probe: a label, a set of features, a score.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::{Interval, Replicates, area, replicates};
+use super::bootstrap::{Interval, Replicates, Resampling, area, replicates};
+use super::compare::Spread;
 use super::linear::{self, Fit};
-use super::settings::{Features, Method, ProbeSettings, ValidRange};
+use super::settings::{Features, Method, ProbeSettings, Split, ValidRange};
 use super::stats::{median, r_squared};
 use super::target::Target;
 use crate::error::{Error, Result};
@@ -25,7 +28,7 @@ pub struct ProbeScore {
     /// Of a class, labelled 1 and the rest 0: area under the ROC curve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auc: Option<Interval>,
-    /// Objects fitted on.
+    /// Objects fitted on; the fewest of any fold.
     pub n_train: usize,
     /// Objects scored on.
     pub n_test: usize,
@@ -37,12 +40,16 @@ pub struct ProbeScore {
     pub shift: f64,
     /// Interquartile range of the label, or 1 where it was not scaled.
     pub scale: f64,
-    /// Penalty of ridge.
+    /// Penalty of ridge; the median one of several folds.
     pub alpha: Option<f64>,
     /// Independent directions among the features.
     pub rank: usize,
     /// What a reader should know of the fit.
     pub note: Option<String>,
+    /// Of several sets of features that differ by chance, such as random initialisations: how
+    /// far they differ. The scores are then means over them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
     /// Some held-out objects, evenly chosen: label and prediction, in the label's unit.
     pub pairs: Vec<[f32; 2]>,
     /// Every held-out prediction; not written out.
@@ -62,18 +69,10 @@ pub struct HeldOut {
     pub(super) replicates: Replicates,
 }
 
-/// How much better one set of features does than another on the same held-out objects:
-/// intervals come from the same resamples for both (a paired bootstrap).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Difference {
-    /// R^2 less the other's R^2: above zero is better.
-    pub r2: Interval,
-    /// Median absolute error less the other's, in the label's unit: below zero is better.
-    pub error_label: Interval,
-}
-
 /// Fits a linear model of `features` to the label `y` (`None`: not known) on the rows
-/// `train` and scores it on the rows `test`, after the cut and the scaling of `settings`.
+/// `split.train` and scores it on the rows `split.test`, after the cut and the scaling of
+/// `settings`. With folds the predictions of all folds are scored together, each made by a
+/// fit that has not seen it.
 ///
 /// # Errors
 /// When a side has fewer than ten objects with a usable label, the label does not vary, or a
@@ -81,27 +80,99 @@ pub struct Difference {
 pub fn probe(
     features: &Features,
     y: &[Option<f64>],
-    train: &[usize],
-    test: &[usize],
+    split: &Split,
     settings: &ProbeSettings,
     valid: ValidRange,
 ) -> Result<ProbeScore> {
-    if y.len() != features.n || train.iter().chain(test).any(|&row| row >= features.n) {
+    if y.len() != features.n || split.train.iter().chain(&split.test).any(|&r| r >= features.n) {
         return Err(Error::Failed(format!(
             "features of {} objects do not go with {} labels and the rows asked for",
             features.n,
             y.len()
         )));
     }
-    let target = Target::prepare(y, train, test, valid, settings)?;
-    let fit =
-        linear::fit(features, &target.train, &target.y_train, settings.method, settings.alpha)?;
-    let unscale = |v: &f64| v * target.scale + target.shift;
-    let predicted = fit.predict(features, &target.test);
-    if predicted.iter().any(|p| !p.is_finite()) {
+    let target = Target::prepare(y, split, valid, settings)?;
+    let fitted = predict(features, &target, split, settings)?;
+    if fitted.predicted.iter().any(|p| !p.is_finite()) {
         return Err(Error::Failed("the features hold numbers that are not finite".into()));
     }
-    let replicates = replicates(&target.y_test, &predicted, settings.bootstrap, settings.seed);
+    scored(target, fitted, split, settings)
+}
+
+/// Predictions of the held-out objects, and what is told of the fit or fits behind them.
+struct Fitted {
+    predicted: Vec<f64>,
+    /// Fewest objects that a fit saw.
+    n_train: usize,
+    /// The penalty, the median one of several fits.
+    alpha: Option<f64>,
+    rank: usize,
+    note: Option<String>,
+}
+
+/// Fits once, or once a fold.
+fn predict(
+    features: &Features,
+    target: &Target,
+    split: &Split,
+    settings: &ProbeSettings,
+) -> Result<Fitted> {
+    let fit_on = |rows: &[usize], y: &[f64]| -> Result<Fit> {
+        linear::fit(features, rows, y, settings.method, settings.alpha)
+    };
+    let note_of = |fit: &Fit, n: usize| note(fit, features.width, n, settings.method);
+    if split.folds.is_empty() {
+        let n_train = target.train.len();
+        let fit = fit_on(&target.train, &target.y_train)?;
+        let predicted = fit.predict(features, &target.test);
+        let note = note_of(&fit, n_train);
+        return Ok(Fitted { predicted, n_train, alpha: fit.alpha, rank: fit.rank, note });
+    }
+    let fold = |place: usize| split.folds[target.test[place]];
+    let folds: BTreeSet<usize> = (0..target.test.len()).map(fold).collect();
+    let mut out = Fitted {
+        predicted: vec![f64::NAN; target.test.len()],
+        n_train: usize::MAX,
+        alpha: None,
+        rank: usize::MAX,
+        note: None,
+    };
+    let mut alphas = Vec::new();
+    for held in folds {
+        let (scored, others): (Vec<usize>, Vec<usize>) =
+            (0..target.test.len()).partition(|&place| fold(place) == held);
+        let (mut rows, mut y) = (target.train.clone(), target.y_train.clone());
+        rows.extend(others.iter().map(|&place| target.test[place]));
+        y.extend(others.iter().map(|&place| target.y_test[place]));
+        let fit = fit_on(&rows, &y)?;
+        let tests: Vec<usize> = scored.iter().map(|&place| target.test[place]).collect();
+        for (place, value) in scored.iter().zip(fit.predict(features, &tests)) {
+            out.predicted[*place] = value;
+        }
+        if rows.len() < out.n_train {
+            (out.n_train, out.note) = (rows.len(), note_of(&fit, rows.len()));
+        }
+        out.rank = out.rank.min(fit.rank);
+        alphas.extend(fit.alpha);
+    }
+    out.alpha = median(&alphas);
+    Ok(out)
+}
+
+/// The score of predictions.
+fn scored(
+    target: Target,
+    fitted: Fitted,
+    split: &Split,
+    settings: &ProbeSettings,
+) -> Result<ProbeScore> {
+    let predicted = fitted.predicted;
+    let groups: Vec<usize> = match split.groups.is_empty() {
+        true => Vec::new(),
+        false => target.test.iter().map(|&row| split.groups[row]).collect(),
+    };
+    let draws = Resampling::new(settings.bootstrap, settings.seed, predicted.len(), &groups);
+    let mut replicates = replicates(&target.y_test, &predicted, &draws);
     let r2 = r_squared(&target.y_test, &predicted).unwrap_or(f64::NAN);
     let errors: Vec<f64> =
         target.y_test.iter().zip(&predicted).map(|(y, p)| (y - p).abs()).collect();
@@ -111,11 +182,18 @@ pub fn probe(
             "the label's values are too large or too close together to be scored".into(),
         ));
     }
+    let unscale = |v: &f64| v * target.scale + target.shift;
     let error_label =
         Interval::percentile(error, &replicates.error, settings.confidence).times(target.scale);
     let truth: Vec<f64> = target.y_test.iter().map(unscale).collect();
     let predicted: Vec<f64> = predicted.iter().map(unscale).collect();
-    let auc = class_area(&truth, &predicted, settings);
+    let mut auc = None;
+    if truth.iter().all(|y| [0.0, 1.0].contains(y)) {
+        let class: Vec<bool> = truth.iter().map(|&y| y > 0.5).collect();
+        let (value, resampled) = area(&class, &predicted, &draws);
+        auc = Some(Interval::percentile(value, &resampled, settings.confidence));
+        replicates.auc = resampled;
+    }
     let step = truth.len().div_ceil(PAIRS);
     let pairs = truth.iter().zip(&predicted).step_by(step);
     Ok(ProbeScore {
@@ -123,54 +201,18 @@ pub fn probe(
         error: target.iqr.map(|iqr| error_label.times(1.0 / iqr)),
         error_label,
         auc,
-        n_train: target.train.len(),
+        n_train: fitted.n_train,
         n_test: target.test.len(),
         n_unknown: target.unknown,
         n_cut: target.cut,
         shift: target.shift,
         scale: target.scale,
-        alpha: fit.alpha,
-        rank: fit.rank,
-        note: note(&fit, features.width, target.train.len(), settings.method),
+        alpha: fitted.alpha,
+        rank: fitted.rank,
+        note: fitted.note,
+        spread: None,
         pairs: pairs.map(|(&t, &p)| [t as f32, p as f32]).collect(),
         held_out: HeldOut { rows: target.test, truth, predicted, replicates },
-    })
-}
-
-/// The area under the curve of a label that is a class, 0 or 1.
-fn class_area(truth: &[f64], predicted: &[f64], settings: &ProbeSettings) -> Option<Interval> {
-    truth.iter().all(|y| [0.0, 1.0].contains(y)).then(|| {
-        let class: Vec<bool> = truth.iter().map(|&y| y > 0.5).collect();
-        area(&class, predicted, settings.bootstrap, settings.seed, settings.confidence)
-    })
-}
-
-/// How much better `model` does than `baseline`; both must have been scored on the same
-/// objects of the same label, as [`probe`] does for two sets of features of one table.
-///
-/// # Errors
-/// When they were not.
-pub fn difference(
-    model: &ProbeScore,
-    baseline: &ProbeScore,
-    settings: &ProbeSettings,
-) -> Result<Difference> {
-    let (a, b) = (&model.held_out, &baseline.held_out);
-    if a.rows != b.rows || a.truth != b.truth {
-        return Err(Error::Failed("the two probes were scored on different objects".into()));
-    }
-    let less = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
-    let (ra, rb) = (&a.replicates, &b.replicates);
-    let error = model.error_label.value - baseline.error_label.value;
-    let errors = Interval::percentile(0.0, &less(&ra.error, &rb.error), settings.confidence)
-        .times(model.scale);
-    Ok(Difference {
-        r2: Interval::percentile(
-            model.r2.value - baseline.r2.value,
-            &less(&ra.r2, &rb.r2),
-            settings.confidence,
-        ),
-        error_label: Interval { value: error, ..errors },
     })
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::probe::difference;
 use crate::probe::settings::Alpha;
 
 /// Deterministic noise in (-1, 1).
@@ -21,9 +22,12 @@ fn linear(features: &Features, error: f64) -> Vec<Option<f64>> {
 }
 
 fn run(features: &Features, y: &[Option<f64>], settings: &ProbeSettings) -> Result<ProbeScore> {
-    let rows: Vec<usize> = (0..features.n).collect();
-    let (train, test) = rows.split_at(features.n * 2 / 3);
-    probe(features, y, train, test, settings, ValidRange::default())
+    probe(features, y, &cut_at(features.n * 2 / 3, features.n), settings, ValidRange::default())
+}
+
+/// The first `train` of `n` rows fit, the others are scored.
+fn cut_at(train: usize, n: usize) -> Split {
+    Split { train: (0..train).collect(), test: (train..n).collect(), ..Split::default() }
 }
 
 fn ridge(alpha: Alpha) -> ProbeSettings {
@@ -109,6 +113,31 @@ fn differences_are_paired() {
     assert!(difference(&model, &other, &settings).is_err());
 }
 
+#[test]
+fn folds_are_predicted_by_the_others_and_scored_together() {
+    let features = features(60, 3);
+    let y = linear(&features, 0.6);
+    let keys: Vec<String> = (0..60).map(|i| format!("o{i}")).collect();
+    let held_out = Split { test: (0..60).collect(), ..Split::default() };
+    let split = held_out.clone().folded(&keys, 60, 0);
+    let settings = ProbeSettings { cut: false, ..ridge(Alpha::Fixed(2.0)) };
+    let score = probe(&features, &y, &split, &settings, ValidRange::default()).unwrap();
+    assert_eq!((score.n_train, score.n_test), (59, 60));
+    // Leaving one out by hand gives the same prediction.
+    let without: Vec<usize> = (0..60).filter(|&row| row != 7).collect();
+    let known: Vec<f64> = without.iter().map(|&row| y[row].unwrap()).collect();
+    let fit = linear::fit(&features, &without, &known, Method::Ridge, Alpha::Fixed(2.0)).unwrap();
+    let expected = fit.predict(&features, &[7])[0];
+    let got = score.held_out.predicted[7];
+    assert!((got - expected).abs() < 1e-9 * expected.abs(), "{got} {expected}");
+    // Nothing tells a label that is noise, however few objects there are.
+    let y: Vec<_> = keys.iter().map(|key| Some(crate::data::unit_hash(key, 5))).collect();
+    let score = probe(&features, &y, &split, &settings, ValidRange::default()).unwrap();
+    assert!(score.r2.value < 0.1, "{:?}", score.r2);
+    let whole = probe(&features, &y, &held_out, &settings, ValidRange::default());
+    assert!(whole.err().unwrap().to_string().contains("to train on"));
+}
+
 #[derive(serde::Deserialize)]
 struct Golden {
     width: usize,
@@ -137,14 +166,14 @@ fn scikit_learn_gets_the_same_numbers() {
     let golden: Golden = serde_json::from_str(include_str!("testdata/scikit_learn.json")).unwrap();
     let features = Features::new(golden.width, golden.features).unwrap();
     let y: Vec<_> = golden.labels.iter().map(|&y| Some(y)).collect();
-    let rows: Vec<usize> = (0..features.n).collect();
-    let (train, test) = rows.split_at(golden.train);
+    let split = cut_at(golden.train, features.n);
+    let (train, test) = (&split.train, &split.test);
     for (settings, expected, alpha) in [
         (ProbeSettings::default(), golden.ols, None),
         (ridge(Alpha::Fixed(10.0)), golden.ridge_10, Some(10.0)),
         (ridge(Alpha::Auto), golden.ridge_auto, Some(golden.alpha)),
     ] {
-        let score = probe(&features, &y, train, test, &settings, ValidRange::default()).unwrap();
+        let score = probe(&features, &y, &split, &settings, ValidRange::default()).unwrap();
         let first = score.held_out.predicted[0];
         for (got, expected) in [
             (score.shift, golden.median),

@@ -182,9 +182,41 @@ pub struct Split {
     pub train: Vec<usize>,
     /// Rows it is scored on.
     pub test: Vec<usize>,
+    /// Cross-validation: the fold of every row of the table. A scored row is then predicted
+    /// by a fit on `train` and the scored rows of the other folds. Empty: no folds, the scored
+    /// rows are fitted on never.
+    pub folds: Vec<usize>,
+    /// The group of every row of the table, numbered from 0: objects that are not independent,
+    /// such as several observations of one source. Resamples draw whole groups. Empty: every
+    /// object is its own.
+    pub groups: Vec<usize>,
 }
 
 impl Split {
+    /// The same objects, cross-validated in `folds` parts by a hash of `keys` (one a row of
+    /// the table) and `seed`; rows with the same key are one group and share a fold. Folds
+    /// differ by one group at most. Fewer than 2 folds: no cross-validation.
+    #[must_use]
+    pub fn folded(mut self, keys: &[String], folds: usize, seed: u64) -> Self {
+        let mut scored: Vec<&String> = self.test.iter().map(|&row| &keys[row]).collect();
+        scored.sort_by(|a, b| {
+            let hash = |key: &str| crate::data::unit_hash(key, seed);
+            hash(a).total_cmp(&hash(b)).then_with(|| a.cmp(b))
+        });
+        scored.dedup();
+        let places: BTreeMap<&String, usize> =
+            scored.into_iter().enumerate().map(|(place, key)| (key, place)).collect();
+        // Rows that are not scored have no place, and none is asked for.
+        let place = |key: &String| places.get(key).copied().unwrap_or(0);
+        if places.len() < self.test.len() {
+            self.groups = keys.iter().map(place).collect();
+        }
+        if folds > 1 {
+            self.folds = keys.iter().map(|key| place(key) % folds).collect();
+        }
+        self
+    }
+
     /// Objects whose split is one of `train` fit; those in one of `test` are held out. The
     /// paper's word: fit on `validation`, score on `test`.
     pub fn named(splits: &[String], train: &[&str], test: &[&str]) -> Self {
@@ -192,7 +224,7 @@ impl Split {
             let named = |&i: &usize| names.contains(&splits[i].as_str());
             (0..splits.len()).filter(named).collect()
         };
-        Self { train: rows(train), test: rows(test) }
+        Self { train: rows(train), test: rows(test), ..Self::default() }
     }
 
     /// Objects whose split is one of `names`, put together and halved by a hash of their
@@ -207,7 +239,7 @@ impl Split {
         let mut test = rows.split_off(rows.len().div_ceil(2));
         rows.sort_unstable();
         test.sort_unstable();
-        Self { train: rows, test }
+        Self { train: rows, test, ..Self::default() }
     }
 }
 
@@ -241,5 +273,24 @@ mod tests {
         assert_eq!(split, Split::halved(&ids, &splits, &["test", "validation"], 1));
         assert_ne!(split, Split::halved(&ids, &splits, &["test", "validation"], 2));
         assert_eq!(Split::named(&splits, &["train"], &["test"]).train.len(), 34);
+    }
+
+    #[test]
+    fn folds_are_even_and_keep_groups_whole() {
+        let splits: Vec<String> = (0..120).map(|i| ["train", "test"][i % 2].to_owned()).collect();
+        let keys: Vec<String> = (0..120).map(|i| format!("s{}", i / 4)).collect();
+        let split = Split::named(&splits, &["train"], &["test"]).folded(&keys, 5, 0);
+        for fold in 0..5 {
+            let rows: Vec<_> = split.test.iter().filter(|&&r| split.folds[r] == fold).collect();
+            assert_eq!(rows.len(), 12);
+        }
+        for &row in &split.test {
+            let with = |other: &&usize| split.groups[**other] == split.groups[row];
+            assert_eq!(split.test.iter().filter(with).count(), 2);
+        }
+        assert!((0..119).step_by(4).all(|r| split.folds[r + 1] == split.folds[r + 3]));
+        let plain = Split::named(&splits, &["train"], &["test"]);
+        let alone: Vec<String> = (0..120).map(|i| format!("o{i}")).collect();
+        assert_eq!(plain.clone().folded(&alone, 1, 0), plain);
     }
 }

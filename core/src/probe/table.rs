@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::score::{Difference, ProbeScore, difference, probe};
+use super::compare::{Difference, Verdict, difference, mean};
+use super::score::{ProbeScore, probe};
 use super::settings::{Features, ProbeSettings, Split};
 use super::target::FEWEST;
 use crate::checkpoint::{format, write_bytes};
@@ -17,8 +18,9 @@ use crate::error::{Error, Result};
 pub struct FeatureSet<'a> {
     /// Name of the set.
     pub name: &'a str,
-    /// Features of the table's objects, in its order.
-    pub features: &'a Features,
+    /// Features of the table's objects, in its order. Several are one another's repetitions
+    /// by chance, such as random initialisations: their scores are averaged.
+    pub members: &'a [Features],
 }
 
 /// Probes of every label from every set of features.
@@ -65,6 +67,9 @@ pub struct Versus {
     pub baseline: String,
     /// The difference.
     pub difference: Difference,
+    /// What it says.
+    #[serde(default)]
+    pub verdict: Verdict,
 }
 
 /// A label that was not probed.
@@ -140,13 +145,15 @@ pub fn probe_table(
     split: &Split,
     settings: &ProbeSettings,
 ) -> Result<ProbeTable> {
-    if let Some(set) = sets.iter().find(|set| set.features.n != table.len()) {
-        return Err(Error::Failed(format!(
-            "the features {:?} are of {} objects and the table of {}",
-            set.name,
-            set.features.n,
-            table.len()
-        )));
+    for set in sets {
+        if let Some(features) = set.members.iter().find(|member| member.n != table.len()) {
+            return Err(Error::Failed(format!(
+                "the features {:?} are of {} objects and the table of {}",
+                set.name,
+                features.n,
+                table.len()
+            )));
+        }
     }
     let columns = table.columns();
     let known = || columns.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -192,16 +199,17 @@ fn probe_classes(
         counts
     };
     let (train, test) = (count(&split.train), count(&split.test));
-    let enough = |count: usize| count >= FEWEST;
-    let usable: Vec<&str> = train
-        .iter()
-        .filter(|(class, n)| enough(**n) && enough(test.get(*class).copied().unwrap_or(0)))
-        .map(|(class, _)| *class)
-        .collect();
+    let enough = |class: &str, n: usize| {
+        // Cross-validated, the other folds are fitted on too.
+        let fitted = train.get(class).copied().unwrap_or(0);
+        n >= FEWEST && (fitted >= FEWEST || !split.folds.is_empty())
+    };
+    let usable: Vec<&str> =
+        test.iter().filter(|(class, n)| enough(class, **n)).map(|(class, _)| *class).collect();
     if usable.is_empty() {
         let reason = format!(
             "none of its {} values has {FEWEST} objects to train on and {FEWEST} to be scored on",
-            train.len()
+            train.len().max(test.len())
         );
         out.skipped.push(Skipped { label: label.to_owned(), reason });
     }
@@ -225,7 +233,9 @@ fn probe_label(
     let valid = settings.valid.get(label).copied().unwrap_or_default();
     let mut rows: Vec<ProbeRow> = Vec::with_capacity(sets.len());
     for set in sets {
-        let outcome = match probe(set.features, y, &split.train, &split.test, settings, valid) {
+        let probed = set.members.iter().map(|member| probe(member, y, split, settings, valid));
+        let scores: Result<Vec<_>> = probed.collect();
+        let outcome = match scores.and_then(|scores| mean(scores, settings)) {
             Ok(score) => Outcome::Scored(Box::new(score)),
             Err(reason) => Outcome::Failed(reason.to_string()),
         };
@@ -236,7 +246,9 @@ fn probe_label(
         for row in baselines {
             let (Some(a), Some(b)) = (model.score(), row.score()) else { continue };
             if let Ok(difference) = difference(a, b, settings) {
-                model.versus.push(Versus { baseline: row.features.clone(), difference });
+                let verdict = difference.verdict();
+                let baseline = row.features.clone();
+                model.versus.push(Versus { baseline, difference, verdict });
             }
         }
     }
@@ -272,8 +284,8 @@ mod tests {
         let model = Features::new(2, table.vectors.clone()).unwrap();
         let random = Features::new(1, random).unwrap();
         let sets = [
-            FeatureSet { name: "embedding", features: &model },
-            FeatureSet { name: "random-init", features: &random },
+            FeatureSet { name: "embedding", members: &[model] },
+            FeatureSet { name: "random-init", members: &[random] },
         ];
         let settings = ProbeSettings::default();
         let probes = probe_table(&table, &sets, &[], &split, &settings).unwrap();
@@ -303,7 +315,7 @@ mod tests {
         assert_eq!(back, probes);
         assert!(probe_table(&table, &sets, &["z".into()], &split, &settings).is_err());
         let short = Features::new(1, vec![0.0; 3]).unwrap();
-        let sets = [FeatureSet { name: "short", features: &short }];
+        let sets = [FeatureSet { name: "short", members: &[short] }];
         assert!(probe_table(&table, &sets, &[], &split, &settings).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! From a column of labels to the numbers a probe fits.
 
-use super::settings::{ProbeSettings, Statistics, ValidRange};
+use super::settings::{ProbeSettings, Split, Statistics, ValidRange};
 use super::stats::{interquartile_range, median};
 use crate::error::{Error, Result};
 
@@ -30,8 +30,7 @@ impl Target {
     /// reason alone, for a table that names the label.
     pub(super) fn prepare(
         y: &[Option<f64>],
-        train: &[usize],
-        test: &[usize],
+        split: &Split,
         valid: ValidRange,
         settings: &ProbeSettings,
     ) -> Result<Self> {
@@ -40,10 +39,12 @@ impl Target {
                 |&row: &usize| Some((row, y.get(row).copied()?.filter(|&v| valid.knows(v))?));
             rows.iter().filter_map(value).collect()
         };
-        let (mut fit, mut held) = (known(train), known(test));
-        let unknown = train.len() + test.len() - fit.len() - held.len();
+        let (mut fit, mut held) = (known(&split.train), known(&split.test));
+        let unknown = split.train.len() + split.test.len() - fit.len() - held.len();
+        // Cross-validated, every object is fitted on.
+        let all = settings.statistics == Statistics::All || !split.folds.is_empty();
         let pool = |fit: &[(usize, f64)], held: &[(usize, f64)]| -> Vec<f64> {
-            let held = if settings.statistics == Statistics::All { held } else { &[] };
+            let held = if all { held } else { &[] };
             fit.iter().chain(held).map(|&(_, value)| value).collect()
         };
         let mut cut = 0;
@@ -52,15 +53,17 @@ impl Target {
             keep_near_median(&pool(&fit, &held), [&mut fit, &mut held]);
             cut = before - fit.len() - held.len();
         }
-        for (what, rows) in [("train on", &fit), ("be scored on", &held)] {
-            if rows.len() < FEWEST {
+        let crossed = fit.len() + least_other_folds(&held, split);
+        for (what, count) in [("train on", crossed), ("be scored on", held.len())] {
+            if count < FEWEST {
                 return Err(Error::Failed(format!(
-                    "only {} objects with a known label to {what}; a probe needs at least {FEWEST}",
-                    rows.len()
+                    "only {count} objects with a known label to {what}; a probe needs at least \
+                     {FEWEST}"
                 )));
             }
         }
-        for (what, rows) in [("training", &fit), ("held-out", &held)] {
+        let trained = if split.folds.is_empty() { &fit } else { &held };
+        for (what, rows) in [("training", trained), ("held-out", &held)] {
             if rows.iter().all(|&(_, value)| value == rows[0].1) {
                 return Err(Error::Failed(format!(
                     "the label is {} for every one of the {} {what} objects",
@@ -85,6 +88,18 @@ impl Target {
     }
 }
 
+/// Fewest held-out objects that any fold's fit takes from the other folds.
+fn least_other_folds(held: &[(usize, f64)], split: &Split) -> usize {
+    if split.folds.is_empty() {
+        return 0;
+    }
+    let mut sizes = std::collections::BTreeMap::<usize, usize>::new();
+    for (row, _) in held {
+        *sizes.entry(split.folds[*row]).or_default() += 1;
+    }
+    held.len() - sizes.values().max().copied().unwrap_or(0)
+}
+
 /// Keeps |y - median| < 3 median|y - median| of `pool`; a deviation of zero keeps everything
 /// (more than half of the labels are then equal, and the rule would keep none).
 fn keep_near_median(pool: &[f64], rows: [&mut Vec<(usize, f64)>; 2]) {
@@ -107,7 +122,8 @@ mod tests {
         let y: Vec<_> = y.iter().map(|&v| v.is_finite().then_some(v)).collect();
         let rows: Vec<usize> = (0..y.len()).collect();
         let (train, test) = rows.split_at(y.len() / 2);
-        Target::prepare(&y, train, test, valid, settings)
+        let split = Split { train: train.into(), test: test.into(), ..Split::default() };
+        Target::prepare(&y, &split, valid, settings)
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 pub use plan::{Modalities, Plan};
 pub use schema::{
-    CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, ProbeConfig, ProbeProtocol,
-    SplitConfig, TrainConfig,
+    CheckpointChoice, CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, ProbeConfig,
+    ProbeProtocol, SplitConfig, TrainConfig,
 };
 
 use crate::error::{Error, Result};

@@ -176,10 +176,45 @@ pub struct EmbedConfig {
     /// Objects per forward pass.
     #[serde(default = "embed_batch")]
     pub batch: usize,
+    /// Whose parameters: those after the last step or those of the lowest validation loss.
+    #[serde(default)]
+    pub checkpoint: CheckpointChoice,
+    /// Untrained models that are embedded beside the trained one, with the seeds `train.seed`,
+    /// `train.seed + 1`, and so on: what a probe has to beat is their mean.
+    #[serde(default = "random_inits")]
+    pub random_inits: usize,
 }
 
 fn embed_batch() -> usize {
     16
+}
+
+fn random_inits() -> usize {
+    1
+}
+
+/// Most untrained models beside a trained one.
+const MAX_RANDOM_INITS: usize = 1000;
+
+/// Which checkpoint of a run is embedded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckpointChoice {
+    /// The one after the last step.
+    #[default]
+    Last,
+    /// The one of the lowest validation loss.
+    Best,
+}
+
+impl CheckpointChoice {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Best => "best",
+        }
+    }
 }
 
 /// A word or a number.
@@ -212,6 +247,10 @@ pub struct ProbeConfig {
     pub labels: Vec<String>,
     /// Which objects fit the probe and which score it.
     pub protocol: ProbeProtocol,
+    /// Parts that the scored objects are cut into by a hash of their ids (or of `split.group`):
+    /// each part is predicted by a fit on the protocol's fitting objects and all other parts.
+    /// 0: scored objects are never fitted on.
+    pub folds: usize,
     /// How labels are prepared, fitted and scored.
     pub fit: ProbeSettings,
 }
@@ -225,6 +264,8 @@ pub enum ProbeProtocol {
     /// Fit on validation objects, score on test objects (what the paper says).
     #[default]
     ValidationTest,
+    /// Fit on training and validation objects, score on test objects.
+    TrainTest,
     /// Validation and test objects together, cut in halves by a hash of their ids (what
     /// the paper's program did).
     Halves,
@@ -304,6 +345,10 @@ impl EmbedConfig {
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         if self.batch == 0 {
             return Err(("batch", "must be at least 1".into()));
+        }
+        if !(1..=MAX_RANDOM_INITS).contains(&self.random_inits) {
+            let message = format!("is {}; 1 to {MAX_RANDOM_INITS} are possible", self.random_inits);
+            return Err(("random_inits", message));
         }
         Ok(())
     }

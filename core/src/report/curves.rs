@@ -17,8 +17,7 @@ pub(super) fn loss(input: &ReportInput) -> Option<Markup> {
     let [linear, log] = charts;
     Some(html! {
         p {
-            "The " (name) " loss measures how far predictions of the next token are from what the "
-            "telescope saw" @if !input.loss_meaning.is_empty() { ", " (input.loss_meaning) }
+            "The " (name) " loss measures how far predicted tokens are from what the telescope saw" @if !input.loss_meaning.is_empty() { ", " (input.loss_meaning) }
             ": lower is better. The validation " (or(&input.objects, "objects"))
             " were never trained on."
         }
@@ -123,7 +122,7 @@ pub(super) fn previews(input: &ReportInput) -> Option<Markup> {
     let latest = previews.last()?;
     Some(html! {
         p {
-            "Each patch is predicted from the patches before it in the stream, on "
+            (or(&input.task, "Each token is predicted from those before it in the stream")) ", on "
             (or(&input.objects, "objects")) " the model never trained on."
         }
         (image(latest, "now", LEFT_RIGHT))

@@ -19,7 +19,10 @@ pub(super) fn forest(table: &ProbeTable, width: f64, class_name: &str) -> String
         .filter(|label| table.rows.iter().any(|r| r.label == *label && r.score().is_some()))
         .collect();
     let narrow = width < 500.0;
-    let (left, band) = (if narrow { 12.0 } else { 160.0 }, 14.0 * table.sets.len() as f64);
+    // About the width of the longest name, at some 8 pixels a letter.
+    let longest = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let beside = (24.0 + 8.0 * longest as f64).clamp(160.0, 300.0);
+    let (left, band) = (if narrow { 12.0 } else { beside }, 14.0 * table.sets.len() as f64);
     let gap = if narrow { 30.0 } else { 16.0 };
     let height = labels.len() as f64 * (band + gap) + 52.0;
     // Scores far below zero say no more than "worse than the mean".

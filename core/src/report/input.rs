@@ -16,6 +16,9 @@ pub struct ReportInput {
     pub objects: String,
     /// Where, when and on what the run was.
     pub run: RunFacts,
+    /// What the model is asked, as a sentence without its end: `Each token is predicted from
+    /// those before it in the stream`, which an empty text says too.
+    pub task: String,
     /// Name of the loss, such as `Huber`.
     pub loss_name: String,
     /// What the loss is measured in, as the end of a sentence: `in units of each patch's own

@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use super::forest::{class, forest, scatter};
 use super::format::{count, fixed, signed, significant};
 use super::input::ReportInput;
-use crate::probe::{Difference, Interval, Method, Outcome, ProbeRow, ProbeTable};
+use crate::probe::{Difference, Interval, Method, Outcome, ProbeRow, ProbeTable, Verdict};
 
 pub(super) fn section(input: &ReportInput) -> Option<Markup> {
     let table = input.probes.as_ref().filter(|table| !table.rows.is_empty())?;
@@ -22,6 +22,7 @@ pub(super) fn section(input: &ReportInput) -> Option<Markup> {
                 (PreEscaped(forest(table, 720.0, "wide") + &forest(table, 350.0, "narrow")))
             }
             (scores(table, input))
+            (chance(table))
             (scatters(table, input))
         }
         (without_score(table))
@@ -99,13 +100,41 @@ fn scores(table: &ProbeTable, input: &ReportInput) -> Markup {
         } }
         p.explain {
             span.better { "▲" } " better and " span.worse { "▼" } " worse: the whole interval of "
-            "the paired difference in R² lies on that side of zero; " span.same { "≈" }
+            "the paired difference in R² (of a class: in AUC) lies on that side of zero; " span.same { "≈" }
             " the held-out objects cannot tell. Half of the held-out objects are predicted to "
             "within the median error, given in the property's unit and as a share of its "
             "interquartile range (IQR), the paper's score: smaller is better."
             @if classes {
                 " Of a class, 1 for its objects and 0 for the others, AUC is the chance that "
                 "one of the class is ranked above one of the others: 0.5 is a guess."
+            }
+        }
+    }
+}
+
+/// How far sets of features differ that differ by chance.
+fn chance(table: &ProbeTable) -> Markup {
+    let spreads = table.rows.iter().filter_map(|row| Some((row, row.score()?.spread?)));
+    let said: Vec<String> = spreads
+        .map(|(row, spread)| {
+            let [mean, deviation, least, most] = [
+                row.score().map_or(f64::NAN, |s| s.r2.value),
+                spread.deviation,
+                spread.least,
+                spread.most,
+            ]
+            .map(|x| fixed(x, 3));
+            format!(
+                "{} {mean} ± {deviation} ({least} to {most}, {} of them)",
+                row.label, spread.sets
+            )
+        })
+        .collect();
+    html! {
+        @if !said.is_empty() {
+            p.explain {
+                "The untrained scores are means over several random initialisations; R² with its "
+                "standard deviation over them: " (said.join("; ")) "."
             }
         }
     }
@@ -128,18 +157,18 @@ fn in_unit(interval: &Interval, unit: Option<&String>) -> Markup {
 }
 
 fn gain(difference: Option<&Difference>) -> Markup {
-    let Some(Difference { r2, .. }) = difference else { return html! { td.n { "–" } } };
-    let (class, mark, meaning) = if r2.above_zero() {
-        ("better", "▲", "better")
-    } else if r2.below_zero() {
-        ("worse", "▼", "worse")
-    } else {
-        ("same", "≈", "not told apart")
+    let Some(difference) = difference else { return html! { td.n { "–" } } };
+    let (class, mark, meaning) = match difference.verdict() {
+        Verdict::Beats => ("better", "▲", "better"),
+        Verdict::FallsShort => ("worse", "▼", "worse"),
+        Verdict::Undecided => ("same", "≈", "not told apart"),
     };
+    let of = difference.deciding();
     html! {
         td.n {
-            span class=(class) title=(meaning) { (mark) } " " (signed(r2.value, 3))
-            @if let (Some(low), Some(high)) = (r2.low, r2.high) {
+            span class=(class) title=(meaning) { (mark) } " " (signed(of.value, 3))
+            @if difference.auc.is_some() { " AUC" }
+            @if let (Some(low), Some(high)) = (of.low, of.high) {
                 small { (signed(low, 3)) " to " (signed(high, 3)) }
             }
         }

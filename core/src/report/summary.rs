@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::format::{count, duration, fixed, scientific, short, significant};
 use super::input::ReportInput;
 use super::page::or;
+use crate::probe::Verdict;
 
 /// Validation losses of a run.
 pub(super) struct Losses {
@@ -89,16 +90,21 @@ fn probe_sentence(input: &ReportInput) -> Option<String> {
         .filter(|row| &row.features == model)
         .filter_map(|row| row.versus(baseline))
         .collect();
-    let better = compared.iter().filter(|d| d.r2.above_zero()).count();
+    let better = compared.iter().filter(|d| d.verdict() == Verdict::Beats).count();
     let what = match compared.len() {
         0 => return None,
         1 => "the one property compared".to_owned(),
         n => format!("{better} of {n} properties"),
     };
-    Some(if better == 0 {
-        format!("From its embeddings no property is told reliably better than from {baseline}.")
+    let text = if better == 0 {
+        format!("From its embeddings no property is told reliably better than from {baseline}")
     } else {
-        format!("From its embeddings {what} can be told reliably better than from {baseline}.")
+        format!("From its embeddings {what} can be told reliably better than from {baseline}")
+    };
+    let worse = compared.iter().filter(|d| d.verdict() == Verdict::FallsShort).count();
+    Some(match worse {
+        0 => text + ".",
+        worse => format!("{text}, and {worse} reliably worse."),
     })
 }
 
@@ -123,11 +129,7 @@ fn cards(input: &ReportInput) -> Vec<Card> {
         ));
     }
     if run.tokens > 0 {
-        out.push((
-            short(run.tokens),
-            "tokens",
-            "pieces of data predicted from those before them".into(),
-        ));
+        out.push((short(run.tokens), "tokens", "pieces of data that the model read".into()));
     }
     if run.parameters > 0 {
         out.push((short(run.parameters), "parameters", "numbers the training adjusts".into()));

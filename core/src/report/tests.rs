@@ -85,7 +85,9 @@ fn probes() -> crate::probe::ProbeTable {
         ("random-init", Features::new(8, random).unwrap()),
         ("raw pixels", Features::new(5, pixels).unwrap()),
     ];
-    let sets = sets.each_ref().map(|(name, features)| FeatureSet { name, features });
+    let sets = sets
+        .each_ref()
+        .map(|(name, features)| FeatureSet { name, members: std::slice::from_ref(features) });
     let mut settings = ProbeSettings::default();
     settings.valid.insert("redshift".into(), ValidRange::default());
     let split = Split::named(&table.splits, &["validation"], &["test"]);
@@ -126,6 +128,7 @@ fn full() -> ReportInput {
         subtitle: "grz stamps of the DESI Legacy Survey, patches in spiral order".into(),
         objects: "galaxies".into(),
         run: facts(),
+        task: String::new(),
         loss_name: "Huber".into(),
         loss_meaning: "in units of each patch's own standard deviation".into(),
         zero_loss: Some(0.4246),

@@ -5,6 +5,7 @@
 //! the plugin available; only a recipe makes it act.
 
 mod backend;
+mod config_type;
 mod format;
 mod import;
 mod modality;
@@ -12,12 +13,13 @@ mod registry;
 mod source;
 
 pub use backend::{Backend, BackendPlugin, Device};
+pub use config_type::{ConfigType, KeyChoice};
 pub use format::{FormatPlugin, Part, Section};
 pub use import::{Assumption, Described, ImportRule, Proposal, import_rules};
 pub use modality::{Modality, ModalityConfig, ModalityPlugin, Preview};
 pub(crate) use registry::nearest;
 pub use registry::{
-    ConfigError, ConfigType, PluginInfo, backends, check_registry, find_backend, find_modality,
-    find_source, modalities, parse_config, sources,
+    ConfigError, PluginInfo, backends, check_registry, find_backend, find_modality, find_source,
+    modalities, parse_config, sources,
 };
 pub use source::{Groups, Source, SourceConfig, SourcePlugin, TokenSource};

@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use super::registry::{ConfigError, ConfigType, PluginInfo};
+use super::config_type::ConfigType;
+use super::registry::{ConfigError, PluginInfo};
 use crate::error::Result;
 use crate::observation::{Array, Observation};
 use crate::tokens::{TokenSpec, Tokens};

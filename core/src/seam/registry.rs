@@ -1,6 +1,6 @@
 //! The registry: what is linked into this program, by seam and name.
 
-use serde::de::{DeserializeOwned, Deserializer, Visitor, value};
+use serde::de::DeserializeOwned;
 
 use super::{BackendPlugin, ModalityPlugin, SourcePlugin};
 use crate::error::{Error, Result};
@@ -16,54 +16,6 @@ pub struct PluginInfo {
     pub example: &'static str,
     /// The crate it comes from.
     pub package: &'static str,
-}
-
-/// The struct that a plugin's table is read into.
-#[derive(Clone, Copy, Debug)]
-pub struct ConfigType {
-    /// Its path, such as `astropt_modalities::scalar::config::ScalarConfig`.
-    pub path: fn() -> &'static str,
-    /// The keys that the table can have, in the order they are declared.
-    pub keys: fn() -> &'static [&'static str],
-}
-
-impl ConfigType {
-    /// That of `T`, a struct that derives `Deserialize`.
-    pub const fn of<T: DeserializeOwned>() -> Self {
-        Self { path: std::any::type_name::<T>, keys: keys::<T> }
-    }
-}
-
-/// The keys that `T` asks a deserialiser for.
-fn keys<T: DeserializeOwned>() -> &'static [&'static str] {
-    struct Asked<'a>(&'a mut &'static [&'static str]);
-
-    impl<'de> Deserializer<'de> for Asked<'_> {
-        type Error = value::Error;
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _name: &'static str,
-            fields: &'static [&'static str],
-            visitor: V,
-        ) -> Result<V::Value, Self::Error> {
-            *self.0 = fields;
-            self.deserialize_any(visitor)
-        }
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-            Err(serde::de::Error::custom("there is nothing to read"))
-        }
-
-        serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
-            option unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier
-            ignored_any
-        }
-    }
-
-    let mut keys: &'static [&'static str] = &[];
-    T::deserialize(Asked(&mut keys)).err().map_or(&[], |_| keys)
 }
 
 /// Why a plugin's table could not be read, and which key is to blame.
@@ -218,14 +170,6 @@ mod tests {
             let error = parse_config::<Outer>(table).expect_err(text);
             assert_eq!(error.path, path, "{text}: {}", error.message);
         }
-    }
-
-    #[test]
-    fn a_config_types_keys_are_its_fields() {
-        let config = ConfigType::of::<Outer>();
-        assert_eq!((config.keys)(), ["inner"]);
-        assert!((config.path)().ends_with("::registry::tests::Outer"));
-        assert!((ConfigType::of::<String>().keys)().is_empty());
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
 
+use super::config_type::ConfigType;
 use super::modality::ModalityConfig;
-use super::registry::{ConfigError, ConfigType, PluginInfo};
+use super::registry::{ConfigError, PluginInfo};
 use crate::data::Row;
 use crate::error::Result;
 use crate::observation::{Labels, Observation};

@@ -31,6 +31,11 @@ impl PreviewSet {
         let mut rows = Vec::new();
         for (row, (_, spans)) in self.rows.iter().enumerate() {
             let mut pictures = Vec::new();
+            // Shuffled spans stand in columns all the same.
+            let mut spans: Vec<_> = spans.iter().collect();
+            if data.shuffles_spans() {
+                spans.sort_by_key(|(name, _)| name);
+            }
             for (name, tokens) in spans {
                 let predicted = self.predicted(tokens, &outputs, name, row);
                 let modality = data.modalities()[name].as_ref();

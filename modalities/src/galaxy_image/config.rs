@@ -32,6 +32,10 @@ pub struct GalaxyImageConfig {
     /// and difference cutouts, each a modality of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planes: Option<Vec<usize>>,
+    /// Unit of the pixels, such as `nanomaggy`. Images that state another are refused; nothing
+    /// is converted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// What is done about pixels that are not finite.
     #[serde(default)]
     pub bad: Bad,

@@ -29,6 +29,7 @@ use astropt_core::seam::{Modality, Preview};
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
 
+use crate::fields::check_unit;
 use tokenise::Layout;
 
 /// The tokeniser that [`GalaxyImageConfig`] builds.
@@ -80,6 +81,7 @@ impl GalaxyImage {
         let refuse = |message: String| {
             Err(Error::object(&observation.id, format!("field {:?} {message}", self.config.field)))
         };
+        check_unit(observation, &self.config.field, self.config.unit.as_deref())?;
         let image = &field.array;
         let [height, width, bands] = image.shape[..] else {
             return refuse(format!(
@@ -151,6 +153,11 @@ impl GalaxyImage {
         )
     }
 
+    /// Whether the numbers of `tokens` can be brought back to the file's units.
+    fn has_units(&self, tokens: &Tokens) -> bool {
+        self.config.standardise == Standardise::None || !tokens.affine.is_empty()
+    }
+
     /// The image's numbers as `f32` after the stretch, whole.
     fn stretched(&self, data: &Data) -> Vec<f32> {
         let stretch = self.config.stretch;
@@ -220,7 +227,7 @@ impl Modality for GalaxyImage {
         }
         let mut pixels = self.layout.pixels_of(tokens);
         // Without the removed mean and scale the numbers are not in stretched units.
-        if self.config.standardise == Standardise::None || !tokens.affine.is_empty() {
+        if self.has_units(tokens) {
             for pixel in &mut pixels {
                 *pixel = self.config.stretch.undo(f64::from(*pixel)) as f32;
             }
@@ -230,14 +237,15 @@ impl Modality for GalaxyImage {
     }
 
     fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
-        let field = Field { array: self.detokenise(tokens)?, unit: None };
+        let unit = self.config.unit.clone().filter(|_| self.has_units(tokens));
+        let field = Field { array: self.detokenise(tokens)?, unit };
         let fields = [(self.config.field.clone(), field)].into();
         Ok(Some(Observation { fields, ..Observation::default() }))
     }
 
     fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {
         let image = self.detokenise(tokens)?;
-        let in_units = self.config.standardise == Standardise::None || !tokens.affine.is_empty();
+        let in_units = self.has_units(tokens);
         let scaling = match self.config.preview {
             PreviewStyle::Bytes if in_units => preview::Scaling::Bytes,
             PreviewStyle::Bytes => preview::Scaling::Linear,
