@@ -88,7 +88,7 @@ impl Resampling {
         rng.set_stream(index);
         let groups = &self.groups;
         let group = move |_| &groups[rng.random_range(0..groups.len() as u64) as usize];
-        (0..groups.len()).map(group).flatten().copied()
+        (0..groups.len()).flat_map(group).copied()
     }
 }
 
