@@ -4,9 +4,9 @@ use std::path::Path;
 
 use astropt_tests::{fails, succeeds, workspace};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "run", "pretrain", "embed", "probe", "report", "verify", "bench", "tokenise", "plugins",
-    "recipes", "new",
+    "recipes", "new", "doctor",
 ];
 
 #[test]
@@ -65,6 +65,27 @@ fn plugins_and_recipes_are_listed_as_text_and_json() {
     let plugins: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert!(plugins.as_array().is_some_and(|p| p.len() >= 4));
     assert!(succeeds(workspace(), &["recipes"]).contains("galaxy-grz"));
+}
+
+/// Without libtorch the backend is named, and what to do.
+#[test]
+fn doctor_says_what_works_and_what_is_missing() {
+    let text = succeeds(workspace(), &["doctor"]);
+    assert!(text.contains("cpu:0") && text.contains("used unless --backend"), "{text}");
+    assert!(text.contains("setup.sh") || text.contains("libtorch:0"), "{text}");
+    let json = succeeds(workspace(), &["doctor", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let cpu = found.as_array().and_then(|f| f.iter().find(|f| f["backend"] == "cpu"));
+    assert!(cpu.is_some_and(|f| f["works"] == true && f["default"] == true), "{json}");
+}
+
+#[test]
+fn a_backend_that_is_not_built_in_is_told_with_the_way_out() {
+    let words = ["bench", "train", "--scale", "1M", "--backend", "libtorch"];
+    if !succeeds(workspace(), &["doctor"]).contains("libtorch:0") {
+        let error = fails(workspace(), &words, 1);
+        assert!(error.contains("backends/libtorch/setup.sh"), "{error}");
+    }
 }
 
 /// The paper's table, through the recipe.

@@ -84,6 +84,9 @@ pub(crate) enum Command {
     /// The modalities, sources and backends linked into this program
     #[command(after_help = "Example: astropt plugins --json")]
     Plugins,
+    /// What each backend sees on this machine, whether it computes, and what to install
+    #[command(after_help = "Example: astropt doctor")]
+    Doctor,
     /// The recipes inside this program
     #[command(after_help = "Example: astropt recipes galaxy-grz --scale 1M")]
     Recipes(RecipesArgs),
@@ -142,7 +145,7 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Backend to compute on, and which of its devices
-    #[arg(long, value_name = "NAME[:INDEX]", default_value = "cpu")]
+    #[arg(long, value_name = "NAME[:INDEX]", default_value = super::DEFAULT_BACKEND)]
     pub(crate) backend: String,
 }
 

@@ -74,7 +74,8 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let plan = plan(args)?;
     let model = plan.model_config()?;
     let purpose = if job == "train" { Purpose::Predict } else { Purpose::Read };
-    let batch = Batch::assemble(&random_rows(&model, args, purpose), &model.modalities, purpose)?;
+    let rows = random_rows(&model, args.micro_batch, args.tokens, purpose);
+    let batch = Batch::assemble(&rows, &model.modalities, purpose)?;
     let chosen = choose(&args.device)?;
     let mut session = chosen.backend.open(chosen.index, &model)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
@@ -132,12 +133,17 @@ fn median(values: &[f64]) -> f64 {
 }
 
 /// Rows of random tokens that fill the model's modalities.
-fn random_rows(model: &ModelConfig, args: &BenchModelArgs, purpose: Purpose) -> Vec<(String, Row)> {
+pub(super) fn random_rows(
+    model: &ModelConfig,
+    rows: usize,
+    tokens: Option<usize>,
+    purpose: Purpose,
+) -> Vec<(String, Row)> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut span = |spec: &TokenSpec| -> Tokens {
         let extra = usize::from(purpose == Purpose::Predict);
         // One token more than is read, where there is room: the last one only is predicted.
-        let len = args.tokens.map_or(spec.max_tokens, |n| (n + extra).min(spec.max_tokens));
+        let len = tokens.map_or(spec.max_tokens, |n| (n + extra).min(spec.max_tokens));
         let mut floats = |n: usize| -> Vec<f32> {
             let draw = |_| -> f32 { StandardNormal.sample(&mut rng) };
             (0..n).map(draw).collect()
@@ -157,7 +163,7 @@ fn random_rows(model: &ModelConfig, args: &BenchModelArgs, purpose: Purpose) -> 
         }
         tokens
     };
-    let rows = (0..args.micro_batch).map(|row| {
+    let rows = (0..rows).map(|row| {
         let spans = model.modalities.iter().map(|(name, spec)| (name.clone(), span(spec)));
         (format!("random-{row}"), spans.collect())
     });
@@ -185,7 +191,7 @@ struct GenerateTimes {
 fn generate(args: &BenchModelArgs, output: Output) -> Result<()> {
     let plan = plan(args)?;
     let model = plan.model_config()?;
-    let rows = random_rows(&model, args, Purpose::Read);
+    let rows = random_rows(&model, args.micro_batch, args.tokens, Purpose::Read);
     let chosen = choose(&args.device)?;
     let mut session = chosen.backend.open(chosen.index, &model)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;

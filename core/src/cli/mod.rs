@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod convert;
 mod data;
+mod doctor;
 mod exchange;
 mod generate;
 mod inspect;
@@ -58,6 +59,7 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Export(args) => exchange::export(&args, output)?,
         Command::Inspect(args) => inspect::inspect(&args, output)?,
         Command::Tokenise(args) => tokenise::tokenise(&args, output)?,
+        Command::Doctor => doctor::doctor(output)?,
         Command::Plugins => list::plugins(output)?,
         Command::Recipes(args) => list::recipes(&args, output)?,
         Command::New(args) => match args.what {
@@ -66,6 +68,9 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// The backend of commands whose `--backend` says nothing.
+pub(crate) const DEFAULT_BACKEND: &str = "cpu";
 
 /// A backend and which of its devices.
 pub(crate) struct Chosen {

@@ -9,10 +9,14 @@
 //! // The whole suite, with data.
 //! testkit::modality::check("galaxy-image", &testkit::modality::Sample { .. })?;
 //! testkit::source::check("image-folder", "path = \"galaxies\"", folder)?;
+//! // A backend's kernels, and whole models on them, against the reference.
+//! testkit::kernels::check::<MyPlatform>(&device)?;
+//! testkit::backend::check_platform::<MyPlatform>(&device)?;
 //! ```
 
 pub mod backend;
 mod config;
+pub mod kernels;
 pub mod modality;
 pub mod source;
 mod vary;
@@ -24,11 +28,11 @@ use crate::seam;
 /// Nothing, or what is wrong.
 pub type Check = Result<(), String>;
 
-/// Checks every linked backend whole, and every modality and source as far as that goes
-/// without data: names are unique; the example parses, refuses an unknown key by name,
-/// survives a round trip through JSON, and builds; what is built describes itself and
-/// answers an object that lacks the modality, hundreds of objects made up from the names in
-/// its configuration, or a folder that is empty, without a panic.
+/// Checks every linked backend whole and that models move between them, and every modality
+/// and source as far as that goes without data: names are unique; the example parses, refuses
+/// an unknown key by name, survives a round trip through JSON, and builds; what is built
+/// describes itself and answers an object that lacks the modality, hundreds of objects made up
+/// from the names in its configuration, or a folder that is empty, without a panic.
 ///
 /// # Errors
 /// All that is wrong, one plugin per line.
@@ -37,7 +41,8 @@ pub fn check_registered() -> Check {
     let modalities = seam::modalities().into_iter().map(modality::check_plugin);
     let sources = seam::sources().into_iter().map(source::check_plugin);
     let backends = seam::backends().into_iter().map(backend::check_plugin);
-    let checks = modalities.chain(sources).chain(backends);
+    let exchange = std::iter::once_with(|| backend::check_exchange(&seam::backends()));
+    let checks = modalities.chain(sources).chain(backends).chain(exchange);
     let wrong: Vec<_> = checks.filter_map(Result::err).collect();
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }

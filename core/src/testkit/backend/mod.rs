@@ -1,9 +1,14 @@
 //! The behaviour suite of backends: a small model is opened, moved in and out, evaluated,
 //! differentiated and stepped, and every answer is held against another.
 
+mod exchange;
+mod reference;
 mod streams;
 
 use std::collections::BTreeMap;
+
+pub use exchange::check_exchange;
+pub use reference::{ReferencePlatform, check_platform};
 
 use super::{Check, calm, ensure};
 use crate::data::{Batch, Purpose, Row};

@@ -1,0 +1,63 @@
+//! Devices and sessions.
+
+use astropt_core::engine::{self, Session};
+use astropt_core::error::{Error, Result};
+use astropt_core::kernels::Platform;
+use astropt_core::model::ModelConfig;
+use astropt_core::register_backend;
+use astropt_core::seam::{Backend, Device};
+use burn_tch::{LibTorch, LibTorchDevice};
+
+use crate::kernels::{self, LibTorchKernels};
+
+register_backend!("libtorch", "LibTorch (PyTorch's library), on GPUs and CPU", LibTorchBackend);
+
+/// burn-tch with [`LibTorchKernels`].
+#[derive(Clone, Copy, Debug)]
+pub struct LibTorchPlatform;
+
+impl Platform for LibTorchPlatform {
+    type Backend = LibTorch;
+    type Kernels = LibTorchKernels;
+}
+
+/// The devices that libtorch sees: CUDA's in their order, then the processors as one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LibTorchBackend;
+
+/// Every device, best first.
+fn devices() -> Vec<LibTorchDevice> {
+    let gpus = if tch::Cuda::is_available() { tch::Cuda::device_count().max(0) } else { 0 };
+    let gpus = (0..gpus as usize).map(LibTorchDevice::Cuda);
+    gpus.chain([LibTorchDevice::Cpu]).collect()
+}
+
+fn name(device: LibTorchDevice) -> String {
+    match device {
+        LibTorchDevice::Cuda(index) => format!("CUDA device {index}"),
+        _ => {
+            let threads = tch::get_num_threads();
+            let products = if tch::utils::has_mkl() { ", MKL" } else { "" };
+            format!("CPU, {threads} thread{}{products}", if threads == 1 { "" } else { "s" })
+        }
+    }
+}
+
+impl Backend for LibTorchBackend {
+    fn devices(&self) -> Result<Vec<Device>> {
+        kernels::prepare();
+        Ok(devices().into_iter().map(|device| Device { name: name(device) }).collect())
+    }
+
+    fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
+        kernels::prepare();
+        let devices = devices();
+        let device = *devices.get(index).ok_or_else(|| {
+            Error::Misuse(format!(
+                "there is no device libtorch:{index}; libtorch sees {} device(s), numbered from 0",
+                devices.len()
+            ))
+        })?;
+        engine::open::<LibTorchPlatform>(device, model)
+    }
+}

@@ -1,0 +1,144 @@
+//! Attention by libtorch: flash attention on CPU, memory-efficient attention on CUDA (where
+//! libtorch's flash attention knows no single precision).
+
+use astropt_core::kernels::{Attended, AttentionMask, reference};
+use burn_tch::LibTorch;
+use burn_tensor::Tensor;
+use tch::{Device, Kind};
+
+use super::fused;
+use super::tensors::{fresh, raw, raw_int};
+
+/// Tokens that the keys of a bias are padded to, and those of the logarithms, on CUDA.
+const BIAS_ALIGNMENT: i64 = 16;
+const LSE_ALIGNMENT: i64 = 32;
+
+/// Queries, keys and values on their way through libtorch.
+struct Heads {
+    /// Each `[b, h, t, s]`, views of one tensor.
+    qkv: [tch::Tensor; 3],
+    /// `[b, h, t, t]`, with one mask for all heads: 0 where a key is seen, -∞ elsewhere.
+    bias: Option<tch::Tensor>,
+    /// Whether libtorch masks what comes later; a bias does it otherwise.
+    causal: bool,
+    scale: f64,
+}
+
+impl Heads {
+    fn new(qkv_bte: Tensor<LibTorch, 3>, heads: usize, mask: &AttentionMask<LibTorch>) -> Self {
+        let [b, t, e] = qkv_bte.dims().map(|n| n as i64);
+        let heads = heads as i64;
+        let size = e / 3 / heads;
+        let split = raw(qkv_bte).reshape([b, t, 3, heads, size]).permute([2, 0, 3, 1, 4]);
+        let device = split.device();
+        let bias = bias(mask, [b, t], device).map(|bias| bias.expand([b, heads, t, t], false));
+        Self {
+            qkv: [0, 1, 2].map(|part| split.select(0, part)),
+            causal: mask.causal && bias.is_none(),
+            bias,
+            scale: 1.0 / (size as f64).sqrt(),
+        }
+    }
+
+    /// `[b, t, d]` as `[b, h, t, s]`.
+    fn split(&self, x_btd: Tensor<LibTorch, 3>) -> tch::Tensor {
+        let [b, t, d] = x_btd.dims().map(|n| n as i64);
+        let heads = self.qkv[0].size()[1];
+        raw(x_btd).reshape([b, t, heads, d / heads]).transpose(1, 2)
+    }
+}
+
+/// `[b, 1, t, t]` numbers to add to scores; none where causal order is all there is to say.
+fn bias(mask: &AttentionMask<LibTorch>, [b, t]: [i64; 2], device: Device) -> Option<tch::Tensor> {
+    if mask.documents_bt.is_none() && (mask.reach_bt.is_none() || !mask.causal) {
+        return None;
+    }
+    let places = tch::Tensor::arange(t, (Kind::Int64, device));
+    let (queries, keys) = (places.reshape([1, t, 1]), places.reshape([1, 1, t]));
+    let mut hidden = if mask.causal {
+        keys.gt_tensor(&queries)
+    } else {
+        tch::Tensor::zeros([1, 1, 1], (Kind::Bool, device))
+    };
+    if let (true, Some(reach_bt)) = (mask.causal, &mask.reach_bt) {
+        let beyond = keys.ge_tensor(&raw_int(reach_bt).reshape([b, t, 1]));
+        hidden = hidden.logical_and(&beyond);
+    }
+    if let Some(documents_bt) = &mask.documents_bt {
+        let documents = raw_int(documents_bt);
+        let other = documents.reshape([b, t, 1]).ne_tensor(&documents.reshape([b, 1, t]));
+        hidden = hidden.logical_or(&other);
+    }
+    // Rows begin where CUDA's kernels can read them.
+    let padded = (t + BIAS_ALIGNMENT - 1) / BIAS_ALIGNMENT * BIAS_ALIGNMENT;
+    let bias = tch::Tensor::zeros([b, t, padded], (Kind::Float, device)).narrow(2, 0, t);
+    let _ = bias.shallow_clone().masked_fill_(&hidden.expand([b, t, t], false), f64::NEG_INFINITY);
+    Some(bias.reshape([b, 1, t, t]))
+}
+
+/// Whether CUDA's kernels can read these heads: four numbers at a time.
+fn aligned(qkv_bte: &Tensor<LibTorch, 3>, heads: usize) -> bool {
+    qkv_bte.dims()[2] / 3 / heads % 4 == 0
+}
+
+/// See [`Kernels::attention`](astropt_core::kernels::Kernels::attention).
+pub(super) fn forward(
+    qkv_bte: Tensor<LibTorch, 3>,
+    heads: usize,
+    mask: &AttentionMask<LibTorch>,
+) -> Attended<LibTorch> {
+    let cuda = on_cuda(&qkv_bte);
+    if cuda && !aligned(&qkv_bte, heads) {
+        return reference::attention(qkv_bte, heads, mask);
+    }
+    let [b, t, e] = qkv_bte.dims().map(|n| n as i64);
+    let Heads { qkv: [q, k, v], bias, causal, scale } = Heads::new(qkv_bte, heads, mask);
+    let (out, lse) = if cuda {
+        let (out, lse, _, _) = tch::Tensor::internal_scaled_dot_product_efficient_attention(
+            &q, &k, &v, bias, true, 0.0, causal, scale,
+        );
+        (out, lse.narrow(2, 0, t))
+    } else {
+        tch::Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
+            &q, &k, &v, 0.0, causal, bias, scale,
+        )
+    };
+    Attended { out_btd: fresh(out.transpose(1, 2).reshape([b, t, e / 3])), lse_bht: fresh(lse) }
+}
+
+/// See [`Kernels::attention_backward`](astropt_core::kernels::Kernels::attention_backward).
+pub(super) fn backward(
+    qkv_bte: Tensor<LibTorch, 3>,
+    attended: Attended<LibTorch>,
+    dout_btd: Tensor<LibTorch, 3>,
+    heads: usize,
+    mask: &AttentionMask<LibTorch>,
+) -> Tensor<LibTorch, 3> {
+    let cuda = on_cuda(&qkv_bte);
+    if cuda && !aligned(&qkv_bte, heads) {
+        return reference::attention_backward(qkv_bte, attended, dout_btd, heads, mask);
+    }
+    let [b, t, e] = qkv_bte.dims().map(|n| n as i64);
+    let split = Heads::new(qkv_bte, heads, mask);
+    let (out, dout) = (split.split(attended.out_btd), split.split(dout_btd));
+    let lse = raw(attended.lse_bht);
+    let Heads { qkv: [q, k, v], bias, causal, scale } = split;
+    let gradients = if cuda {
+        let pad = (LSE_ALIGNMENT - t % LSE_ALIGNMENT) % LSE_ALIGNMENT;
+        let lse = lse.constant_pad_nd([0, pad]).contiguous();
+        let bias = bias.as_ref();
+        fused::efficient_attention_backward(&dout, [&q, &k, &v], bias, [&out, &lse], causal, scale)
+    } else {
+        let (dq, dk, dv) =
+            tch::Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
+                &dout, &q, &k, &v, &out, &lse, 0.0, causal, bias, scale,
+            );
+        [dq, dk, dv]
+    };
+    let joined = gradients.map(|gradient| gradient.transpose(1, 2).reshape([b, t, e / 3]));
+    fresh(tch::Tensor::cat(&joined, 2))
+}
+
+fn on_cuda(x: &Tensor<LibTorch, 3>) -> bool {
+    matches!(x.device(), burn_tch::LibTorchDevice::Cuda(_))
+}

@@ -1,0 +1,132 @@
+//! The kernels, on libtorch's own fused operations.
+
+mod attention;
+mod fused;
+mod optimiser;
+mod tensors;
+
+use astropt_core::kernels::{
+    AdamW, Attended, AttentionMask, Kernels, LinearGradients, Normalised, Slot,
+};
+use burn_tch::LibTorch;
+use burn_tensor::Tensor;
+use tch::{Kind, Reduction};
+
+pub(crate) use fused::prepare;
+use tensors::{fresh, raw};
+
+/// libtorch's operations on burn-tch tensors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LibTorchKernels;
+
+/// How libtorch names the approximation of GELU.
+const TANH: &str = "tanh";
+
+type T<const D: usize> = Tensor<LibTorch, D>;
+
+impl Kernels<LibTorch> for LibTorchKernels {
+    fn linear(x_ni: T<2>, w_oi: T<2>, b_o: Option<T<1>>) -> T<2> {
+        fresh(raw(x_ni).linear(&raw(w_oi), b_o.map(raw)))
+    }
+
+    fn linear_backward(
+        x_ni: T<2>,
+        w_oi: T<2>,
+        dy_no: T<2>,
+        input: bool,
+        bias: bool,
+    ) -> LinearGradients<LibTorch> {
+        let dy = raw(dy_no);
+        LinearGradients {
+            dx_ni: input.then(|| fresh(dy.mm(&raw(w_oi)))),
+            dw_oi: fresh(dy.tr().mm(&raw(x_ni))),
+            db_o: bias.then(|| fresh(dy.sum_dim_intlist(0, false, Kind::Float))),
+        }
+    }
+
+    fn linear_onto(x_ni: T<2>, w_oi: T<2>, onto_no: T<2>) -> T<2> {
+        fresh(raw(onto_no).addmm(&raw(x_ni), &raw(w_oi).tr()))
+    }
+
+    fn layer_norm(x_nd: T<2>, gain_d: T<1>, eps: f32) -> Normalised<LibTorch> {
+        let [n, d] = x_nd.dims().map(|n| n as i64);
+        let (y, mean, rstd) = raw(x_nd).native_layer_norm(
+            [d],
+            Some(raw(gain_d)),
+            None::<tch::Tensor>,
+            f64::from(eps),
+        );
+        Normalised {
+            y_nd: fresh(y),
+            mean_n: fresh(mean.reshape([n])),
+            rstd_n: fresh(rstd.reshape([n])),
+        }
+    }
+
+    fn layer_norm_backward(
+        x_nd: T<2>,
+        gain_d: T<1>,
+        mean_n: T<1>,
+        rstd_n: T<1>,
+        dy_nd: T<2>,
+        onto_nd: Option<T<2>>,
+    ) -> (T<2>, T<1>) {
+        let (mean, rstd) = (raw(mean_n).unsqueeze(1), raw(rstd_n).unsqueeze(1));
+        let (mut dx, dgain) =
+            fused::layer_norm_backward(&raw(dy_nd), &raw(x_nd), &mean, &rstd, &raw(gain_d));
+        if let Some(onto_nd) = onto_nd {
+            let _ = dx.g_add_(&raw(onto_nd));
+        }
+        (fresh(dx), fresh(dgain))
+    }
+
+    fn gelu(x_nd: T<2>) -> T<2> {
+        fresh(raw(x_nd).gelu(TANH))
+    }
+
+    fn gelu_backward(x_nd: T<2>, dy_nd: T<2>) -> T<2> {
+        fresh(raw(x_nd).gelu_backward(&raw(dy_nd), TANH))
+    }
+
+    fn relu(x_nd: T<2>) -> T<2> {
+        fresh(raw(x_nd).relu())
+    }
+
+    fn relu_backward(y_nd: T<2>, dy_nd: T<2>) -> T<2> {
+        fresh(raw(y_nd).threshold_backward(&raw(dy_nd), 0.0))
+    }
+
+    fn attention(
+        qkv_bte: T<3>,
+        heads: usize,
+        mask: &AttentionMask<LibTorch>,
+    ) -> Attended<LibTorch> {
+        attention::forward(qkv_bte, heads, mask)
+    }
+
+    fn attention_backward(
+        qkv_bte: T<3>,
+        attended: Attended<LibTorch>,
+        dout_btd: T<3>,
+        heads: usize,
+        mask: &AttentionMask<LibTorch>,
+    ) -> T<3> {
+        attention::backward(qkv_bte, attended, dout_btd, heads, mask)
+    }
+
+    fn huber(y_nf: T<2>, target_nf: T<2>) -> (T<1>, T<2>) {
+        let (y, target) = (raw(y_nf), raw(target_nf));
+        let loss = y.huber_loss(&target, Reduction::Mean, 1.0);
+        let one = loss.ones_like();
+        let dy = y.huber_loss_backward(&one, &target, Reduction::Mean, 1.0);
+        (fresh(loss.reshape([1])), fresh(dy))
+    }
+
+    fn global_norm(grads: &[T<1>]) -> T<1> {
+        optimiser::global_norm(grads)
+    }
+
+    fn adamw(slots: &mut [Slot<LibTorch>], step: &AdamW) {
+        optimiser::adamw(slots, step);
+    }
+}
