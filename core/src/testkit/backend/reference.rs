@@ -124,13 +124,13 @@ fn batch(model: &ModelConfig, mixed: bool) -> crate::Result<Batch> {
     let mut row = |length: usize| -> Row {
         let images = Tokens {
             len: length,
-            values: draw.take(20 * length),
+            values: draw.take(20 * length).into(),
             indices: (0..length as u32).collect(),
             ..Tokens::default()
         };
         let spectra = Tokens {
             len: 9,
-            values: draw.take(7 * 9),
+            values: draw.take(7 * 9).into(),
             positions: draw.take(2 * 9),
             ..Tokens::default()
         };
