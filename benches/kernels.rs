@@ -8,7 +8,7 @@
 use astropt_core::kernels::{AdamW, AttentionMask, Kernels, Reference, Slot};
 use astropt_cpu::kernels::CpuKernels;
 use burn_flex::{Flex, FlexDevice};
-use burn_tensor::{Distribution, Tensor};
+use burn_tensor::{Distribution, Tensor, TensorData};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
 const B: usize = 8;
@@ -20,20 +20,34 @@ fn random<const D: usize>(shape: [usize; D]) -> Tensor<Flex, D> {
 }
 
 fn attention(c: &mut Criterion) {
-    let mask = AttentionMask::causal();
-    for (b, t, heads, size) in [(B, T, 8, 16), (64, 120, 8, 16), (2, T, 8, 64), (2, T, 4, 80)] {
+    let causal = AttentionMask::causal();
+    let full = AttentionMask { causal: false, ..causal.clone() };
+    // Four documents a row, as where short objects share rows.
+    let of = |k: usize| (k % T * 4 / T) as i32;
+    let documents = (0..B * T).map(of).collect::<Vec<_>>();
+    let documents = Tensor::from_data(TensorData::new(documents, [B, T]), &FlexDevice);
+    let packed = AttentionMask { documents_bt: Some(documents), ..causal.clone() };
+    for (name, mask, b, t, heads, size) in [
+        ("causal", &causal, B, T, 8, 16),
+        ("full", &full, B, T, 8, 16),
+        ("four documents a row", &packed, B, T, 8, 16),
+        ("causal", &causal, 64, 120, 8, 16),
+        ("causal", &causal, 2, T, 8, 64),
+        ("causal", &causal, 2, T, 4, 80),
+    ] {
         let d = heads * size;
-        let mut group = c.benchmark_group(format!("attention {b}x{t}, {heads} heads of {size}"));
+        let title = format!("attention {b}x{t}, {heads} heads of {size}, {name}");
+        let mut group = c.benchmark_group(title);
         group.sample_size(10);
         let (qkv, dout) = (random([b, t, 3 * d]), random([b, t, d]));
         group.bench_function("forward", |bench| {
-            bench.iter(|| CpuKernels::attention(qkv.clone(), heads, &mask));
+            bench.iter(|| CpuKernels::attention(qkv.clone(), heads, mask));
         });
-        let attended = CpuKernels::attention(qkv.clone(), heads, &mask);
+        let attended = CpuKernels::attention(qkv.clone(), heads, mask);
         group.bench_function("backward", |bench| {
             bench.iter(|| {
                 let (qkv, dout) = (qkv.clone(), dout.clone());
-                CpuKernels::attention_backward(qkv, attended.clone(), dout, heads, &mask)
+                CpuKernels::attention_backward(qkv, attended.clone(), dout, heads, mask)
             });
         });
     }

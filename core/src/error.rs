@@ -78,6 +78,9 @@ impl Error {
         };
         // Temporary files wrap the cause to add their own path, which no user has chosen.
         let cause = match error.raw_os_error() {
+            None if error.get_ref().is_some() && error.kind() == Kind::NotFound => {
+                "there is no such file or folder".to_owned()
+            }
             None if error.get_ref().is_some() => error.kind().to_string(),
             _ => error.to_string(),
         };

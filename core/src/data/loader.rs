@@ -1,9 +1,8 @@
 //! A pool of workers that keeps a bounded queue of prepared work full, in order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -12,6 +11,7 @@ use crate::error::{Error, Result};
 /// not depend on the number of workers.
 pub struct Loader<T> {
     incoming: Receiver<(u64, Result<T>)>,
+    turns: Arc<Turns>,
     early: BTreeMap<u64, Result<T>>,
     next: u64,
     count: u64,
@@ -19,28 +19,29 @@ pub struct Loader<T> {
 }
 
 impl<T: Send + 'static> Loader<T> {
-    /// Starts `workers` threads that call `make` for each of `0..count`. The queue holds
-    /// two items per worker; a worker that is ahead waits.
+    /// Starts `workers` threads that call `make` for each of `0..count`. At most three items
+    /// per worker are begun and not yet handed out, however slow one of them is; a worker
+    /// that is ahead waits.
     pub fn start<F>(workers: usize, count: u64, make: F) -> Self
     where
         F: Fn(u64) -> Result<T> + Send + Sync + 'static,
     {
-        let (outgoing, incoming) = sync_channel(2 * workers.max(1));
+        let workers = workers.max(1);
+        let (outgoing, incoming) = channel();
         let make = Arc::new(make);
-        let counter = Arc::new(AtomicU64::new(0));
-        for _ in 0..workers.max(1) {
-            let (outgoing, make, counter) = (outgoing.clone(), make.clone(), counter.clone());
+        let turns = Arc::new(Turns::new(3 * workers as u64, count));
+        for _ in 0..workers {
+            let (outgoing, make, turns) = (outgoing.clone(), make.clone(), turns.clone());
             std::thread::spawn(move || {
-                loop {
-                    let item = counter.fetch_add(1, Ordering::Relaxed);
+                while let Some(item) = turns.take() {
                     // The send fails when the loader is dropped: the work is over.
-                    if item >= count || outgoing.send((item, make(item))).is_err() {
+                    if outgoing.send((item, make(item))).is_err() {
                         return;
                     }
                 }
             });
         }
-        Self { incoming, early: BTreeMap::new(), next: 0, count, waited: Duration::ZERO }
+        Self { incoming, turns, early: BTreeMap::new(), next: 0, count, waited: Duration::ZERO }
     }
 
     /// Time spent waiting for items since the last call.
@@ -73,12 +74,68 @@ impl<T> Iterator for Loader<T> {
         self.waited += start.elapsed();
         let made = self.early.remove(&self.next);
         self.next += 1;
+        self.turns.allow_one_more();
         made
+    }
+}
+
+impl<T> Drop for Loader<T> {
+    fn drop(&mut self) {
+        self.turns.end();
+    }
+}
+
+/// Which item a worker makes next, and how far ahead of the reader it may be.
+struct Turns {
+    state: Mutex<Turn>,
+    changed: Condvar,
+}
+
+struct Turn {
+    /// The next item that nobody has begun.
+    next: u64,
+    /// Items before this one may be begun.
+    allowed: u64,
+    count: u64,
+}
+
+impl Turns {
+    fn new(ahead: u64, count: u64) -> Self {
+        let state = Mutex::new(Turn { next: 0, allowed: ahead, count });
+        Self { state, changed: Condvar::new() }
+    }
+
+    /// The next item, when its turn has come; `None` when there is none left.
+    fn take(&self) -> Option<u64> {
+        // Three numbers are whole whatever a panicking thread left undone.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = |turn: &mut Turn| turn.next < turn.count && turn.next >= turn.allowed;
+        let waited = self.changed.wait_while(state, waits);
+        let mut turn = waited.unwrap_or_else(PoisonError::into_inner);
+        (turn.next < turn.count).then(|| {
+            turn.next += 1;
+            turn.next - 1
+        })
+    }
+
+    fn allow_one_more(&self) {
+        self.change(|turn| turn.allowed += 1);
+    }
+
+    fn end(&self) {
+        self.change(|turn| turn.count = 0);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Turn)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     #[test]
@@ -91,6 +148,21 @@ mod tests {
             let items: Vec<u64> = loader.map(|item| item.expect("made")).collect();
             assert_eq!(items, (0..50).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_slow_item_does_not_let_the_others_run_ahead() {
+        let begun = Arc::new(AtomicU64::new(0));
+        let counter = begun.clone();
+        let mut loader = Loader::start(4, 500, move |k| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(if k == 0 { 50 } else { 0 }));
+            Ok(k)
+        });
+        assert_eq!(loader.next().expect("an item").expect("made"), 0);
+        let ahead = begun.load(Ordering::Relaxed);
+        assert!(ahead <= 13, "{ahead} items begun while the first was made");
+        assert_eq!(loader.count(), 499);
     }
 
     #[test]

@@ -87,6 +87,9 @@ fn begin(out: &Path, head: &Head) -> Result<()> {
     };
     match read_head(out)? {
         None if listing_path(out, 0).exists() => refuse("shards without their index"),
+        None if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) => {
+            refuse("other files")
+        }
         None => write_head(out, head),
         Some(old) => {
             let differences = old.differences(head)?.join(", ");

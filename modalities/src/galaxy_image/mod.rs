@@ -158,10 +158,18 @@ impl GalaxyImage {
         self.config.standardise == Standardise::None || !tokens.affine.is_empty()
     }
 
-    /// The image's numbers as `f32` after the stretch, whole.
-    fn stretched(&self, data: &Data) -> Vec<f32> {
-        let stretch = self.config.stretch;
-        data.to_f32().iter().map(|&flux| stretch.apply(f64::from(flux)) as f32).collect()
+    /// The window's numbers as `f32` after the stretch. The rest of the image, which may be
+    /// far larger, costs nothing.
+    fn stretched(&self, window: &Window<'_>) -> Vec<f32> {
+        let side = self.layout.pixels();
+        let corner = (window.top, window.left);
+        let cut = planes::cut(&window.image, (window.width, self.config.bands), corner, side);
+        match self.config.stretch {
+            Stretch::None => cut.to_f32().into_owned(),
+            stretch => {
+                cut.to_f32().iter().map(|&flux| stretch.apply(f64::from(flux)) as f32).collect()
+            }
+        }
     }
 }
 
@@ -209,9 +217,9 @@ impl Modality for GalaxyImage {
             (Data::U16(pixels), Stretch::None) => {
                 self.layout.tokens(pixels, width, corner, standardise)
             }
-            (data, Stretch::None) => self.layout.tokens(&data.to_f32(), width, corner, standardise),
-            (data, Stretch::Arcsinh(_)) => {
-                self.layout.tokens(&self.stretched(data), width, corner, standardise)
+            _ => {
+                let pixels = self.stretched(&window);
+                self.layout.tokens(&pixels, self.layout.pixels(), (0, 0), standardise)
             }
         };
         tokens.map(Some).ok_or_else(|| self.bad_pixel(observation, &window))
@@ -266,11 +274,10 @@ impl Modality for GalaxyImage {
         let Some(window) = self.window(observation)? else {
             return Ok(None);
         };
-        let numbers = self.stretched(&window.image);
         let features = preview::average(
-            &numbers,
-            (window.width, self.config.bands),
-            (window.top, window.left, self.layout.pixels()),
+            &self.stretched(&window),
+            self.config.bands,
+            self.layout.pixels(),
             self.layout.side.min(16),
         );
         if features.iter().any(|v| !v.is_finite()) {

@@ -1,6 +1,7 @@
 //! What is done to an image before it is cut into patches: planes picked, bad pixels filled.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use astropt_core::observation::Data;
 
@@ -16,6 +17,29 @@ pub(super) fn pick(data: &Data, bands: usize, planes: &[usize]) -> Data {
         Data::F32(v) => Data::F32(of(v, bands, planes)),
         Data::F64(v) => Data::F64(of(v, bands, planes)),
         Data::I64(v) => Data::I64(of(v, bands, planes)),
+    }
+}
+
+/// The square of `side` pixels from `top`, `left` on, of an image of `width` pixels a row.
+pub(super) fn cut(
+    data: &Data,
+    (width, bands): (usize, usize),
+    (top, left): (usize, usize),
+    side: usize,
+) -> Data {
+    let of = |row: usize| {
+        ((top + row) * width + left) * bands..((top + row) * width + left + side) * bands
+    };
+    fn rows<T: Copy>(pixels: &[T], ranges: impl Iterator<Item = Range<usize>>) -> Vec<T> {
+        ranges.flat_map(|range| pixels[range].iter().copied()).collect()
+    }
+    let ranges = (0..side).map(of);
+    match data {
+        Data::U8(v) => Data::U8(rows(v, ranges)),
+        Data::U16(v) => Data::U16(rows(v, ranges)),
+        Data::F32(v) => Data::F32(rows(v, ranges)),
+        Data::F64(v) => Data::F64(rows(v, ranges)),
+        Data::I64(v) => Data::I64(rows(v, ranges)),
     }
 }
 
@@ -51,6 +75,12 @@ pub(super) fn fill(data: Cow<'_, Data>, bands: usize) -> Cow<'_, Data> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_square_is_cut_out_of_the_middle() {
+        let image = Data::U8((0..24).collect());
+        assert_eq!(cut(&image, (4, 2), (1, 1), 2), Data::U8(vec![10, 11, 12, 13, 18, 19, 20, 21]));
+    }
 
     #[test]
     fn planes_are_picked_in_the_order_asked_for() {

@@ -63,20 +63,13 @@ fn percentiles(image: &[f32], low: f32, high: f32) -> (f32, f32) {
     if high > low { (low, high) } else { (low, low + low.abs().max(1.0)) }
 }
 
-/// A square window averaged to `cells` x `cells` x bands: each cell the mean over its area,
-/// with pixels on a boundary shared by area.
-///
-/// `width, bands` describe the image; `top, left, side` the window.
-pub(super) fn average(
-    image: &[f32],
-    (width, bands): (usize, usize),
-    (top, left, side): (usize, usize, usize),
-    cells: usize,
-) -> Vec<f32> {
+/// A square image, `[side, side, bands]`, averaged to `[cells, cells, bands]`: each cell the
+/// mean over its area, with pixels on a boundary shared by area.
+pub(super) fn average(image: &[f32], bands: usize, side: usize, cells: usize) -> Vec<f32> {
     let shares = shares(side, cells);
     let mut means = vec![0.0f64; cells * cells * bands];
     for y in 0..side {
-        let row = &image[((top + y) * width + left) * bands..][..side * bands];
+        let row = &image[y * side * bands..][..side * bands];
         // First along the row, so that each pixel is visited once or twice.
         let mut line = vec![0.0f64; cells * bands];
         for (pixel, share) in row.chunks_exact(bands).zip(&shares) {
@@ -128,9 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn an_average_over_one_cell_is_the_mean_of_the_window() {
-        let image: Vec<f32> = (0..16).map(|x| x as f32).collect();
-        assert_eq!(average(&image, (4, 1), (1, 1, 2), 1), [(5.0 + 6.0 + 9.0 + 10.0) / 4.0]);
+    fn an_average_over_one_cell_is_the_mean() {
+        assert_eq!(average(&[5.0, 6.0, 9.0, 10.0], 1, 2, 1), [30.0 / 4.0]);
     }
 
     #[test]

@@ -58,10 +58,11 @@ pub(super) fn inspect(args: &InspectArgs, output: Output) -> Result<()> {
 
 fn look(args: &InspectArgs) -> Result<Found> {
     let path = &args.path;
-    let kind = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
-    if args.source.is_some() || !args.set.is_empty() {
+    // What a named source reads may lie elsewhere, such as on a hub.
+    if args.source.is_some() {
         return source::look(args);
     }
+    let kind = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
     if kind.is_dir() {
         return match () {
             () if path.join("manifest.json").is_file() => model::run(path),
@@ -108,7 +109,7 @@ fn describe(path: &Path, found: &Found) -> String {
         text += &format!("\n{}", columns(&facts));
     }
     // All tables together are to fit a screen.
-    let room = (3 * ROWS / found.tables.len().max(1)).clamp(3, ROWS);
+    let room = (2 * ROWS / found.tables.len().max(1)).clamp(2, ROWS);
     for table in &found.tables {
         let heading = table.heading.iter().map(|&h| h.to_owned()).collect();
         let mut rows: Vec<Vec<String>> = vec![heading];

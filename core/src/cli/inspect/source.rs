@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::observation::{Data, Field, Label, Observation};
 use crate::recipe::assigned;
 use crate::seam::{FormatPlugin, Part, Section, Source, SourcePlugin, find_source, sources};
+use crate::shards::{KIND, is_converted};
 
 /// Objects that are read, and tried to be read.
 const OBJECTS: usize = 5;
@@ -26,6 +27,14 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
             ))
         })?;
         return open(plugin, key, &args.path, set, true);
+    }
+    if is_converted(&args.path) {
+        let plugin = find_source(KIND)?;
+        return open(plugin, "path", &args.path, set, true);
+    }
+    if !set.is_empty() {
+        let message = "--set changes keys of one source: name it with --source KIND";
+        return Err(Error::Misuse(message.into()));
     }
     let contents = contents(&args.path).transpose()?;
     let mut refusals = Vec::new();
@@ -65,7 +74,9 @@ fn contents(path: &Path) -> Option<Result<(&'static str, Vec<Table>)>> {
         false => path.to_owned(),
         true => {
             let entries = std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.path());
-            entries.filter(|path| path.is_file() && FormatPlugin::of(path).is_some()).min()?
+            let known = entries.filter(|path| path.is_file() && FormatPlugin::of(path).is_some());
+            // Tables of labels lie beside the data, which are the larger.
+            known.max_by_key(|path| std::fs::metadata(path).map_or(0, |m| m.len()))?
         }
     };
     let format = FormatPlugin::of(&file)?;

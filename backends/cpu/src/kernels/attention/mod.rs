@@ -75,7 +75,7 @@ impl HeadRows<'_> {
 #[derive(Clone, Copy)]
 struct Shared(*mut f32, usize);
 
-// SAFETY: only `Shared::token` gives access, and its callers keep to their own head.
+// SAFETY: only `Shared::at` gives access, and its callers keep to their own head.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
