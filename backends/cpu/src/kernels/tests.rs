@@ -1,7 +1,7 @@
 //! Every kernel against the reference (the suite of core's testkit), at every vector level and
 //! on random shapes, and on one thread as on many.
 
-use astropt_core::kernels::{AdamW, AttentionMask, Kernels, Reference};
+use astropt_core::kernels::{AdamW, Kernels, Reference};
 use astropt_core::testkit::Check;
 use astropt_core::testkit::kernels::{self as suite, AttentionCase, Numbers, close};
 use burn_flex::{Flex, FlexDevice};
