@@ -63,7 +63,7 @@ pub(crate) fn hand_over() {
     };
     let reason = match Command::new(&program).arg("--version").output() {
         Ok(output) if output.status.success() => {
-            let error = Command::new(&program).args(&arguments).exec();
+            let error = Command::new(&program).arg0("astropt").args(&arguments).exec();
             format!("{} does not start: {error}", program.display())
         }
         Ok(output) => {

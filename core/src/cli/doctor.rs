@@ -1,5 +1,7 @@
 //! `astropt doctor`: what each backend sees on this machine, and whether it computes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::Serialize;
 
 use super::DEFAULT_BACKEND;
@@ -57,11 +59,22 @@ fn examine(backend: &'static str, summary: &'static str, opened: &dyn Backend) -
             .into_iter()
             .enumerate()
             .map(|(index, device)| {
-                let problem = try_step(opened, index).err().map(|error| error.to_string());
+                let problem = trial(opened, index).err().map(|error| error.to_string());
                 finding(Some(index), Some(device.name), problem)
             })
             .collect(),
     }
+}
+
+/// [`try_step`]; a library that gives up in a panic, such as one without code for this GPU, has
+/// failed like any other.
+fn trial(backend: &dyn Backend, index: usize) -> Result<()> {
+    let attempt = AssertUnwindSafe(|| try_step(backend, index));
+    catch_unwind(attempt).unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| cause.downcast_ref::<&str>().copied());
+        Err(Error::Failed(text.unwrap_or("the backend gave up without a word").to_owned()))
+    })
 }
 
 /// One step of a small model: its loss and its gradient's norm are numbers.

@@ -78,7 +78,7 @@ fn bias(mask: &AttentionMask<LibTorch>, [b, t]: [i64; 2], device: Device) -> Opt
 
 /// Whether CUDA's kernels can read these heads: four numbers at a time.
 fn aligned(qkv_bte: &Tensor<LibTorch, 3>, heads: usize) -> bool {
-    qkv_bte.dims()[2] / 3 / heads % 4 == 0
+    (qkv_bte.dims()[2] / 3 / heads).is_multiple_of(4)
 }
 
 /// See [`Kernels::attention`](astropt_core::kernels::Kernels::attention).
