@@ -109,7 +109,7 @@ fn describe(path: &Path, found: &Found) -> String {
         text += &format!("\n{}", columns(&facts));
     }
     // All tables together are to fit a screen.
-    let room = (2 * ROWS / found.tables.len().max(1)).clamp(2, ROWS);
+    let room = (3 * ROWS / found.tables.len().max(1)).clamp(3, ROWS);
     for table in &found.tables {
         let heading = table.heading.iter().map(|&h| h.to_owned()).collect();
         let mut rows: Vec<Vec<String>> = vec![heading];
