@@ -367,6 +367,9 @@ pub(crate) struct ExportArgs {
     /// Which checkpoint of a run: last, best or a step
     #[arg(long, default_value = "last")]
     pub(crate) checkpoint: String,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]

@@ -142,6 +142,7 @@ fn write_embeddings(
     for stale in [PROBES, REPORT] {
         let path = out.join(stale);
         if path.exists() {
+            crate::progress::say(&format!("deleting {stale}: it is of the embeddings before these"));
             std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
         }
     }

@@ -13,8 +13,9 @@ use super::args::InspectArgs;
 use super::output::{Output, columns};
 use crate::error::{Error, Result};
 
-/// Rows of a table that a screen has room for.
-const ROWS: usize = 16;
+/// Lines that a screen has room for, and rows of a table at most and at least.
+const SCREEN: usize = 44;
+const ROWS: std::ops::RangeInclusive<usize> = 4..=16;
 /// Widest cell, in characters.
 const WIDEST: usize = 60;
 
@@ -108,8 +109,9 @@ fn describe(path: &Path, found: &Found) -> String {
     if !facts.is_empty() {
         text += &format!("\n{}", columns(&facts));
     }
-    // All tables together are to fit a screen.
-    let room = (3 * ROWS / found.tables.len().max(1)).clamp(3, ROWS);
+    // All is to fit a screen: of a table also its title, heading, and two lines around it.
+    let left = SCREEN.saturating_sub(facts.len() + 4 * found.tables.len());
+    let room = (left / found.tables.len().max(1)).clamp(*ROWS.start(), *ROWS.end());
     for table in &found.tables {
         let heading = table.heading.iter().map(|&h| h.to_owned()).collect();
         let mut rows: Vec<Vec<String>> = vec![heading];
