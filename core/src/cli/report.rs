@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::checkpoint::write_bytes;
-use crate::data::{Objective, SpanOrder};
+use crate::data::{Split, Objective, SpanOrder};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
-use crate::probe::{ProbeTable, Statistics};
+use crate::probe::{Deviation, ProbeTable, Statistics};
 use crate::recipe::{Plan, Pooling, ProbeProtocol};
 use crate::report::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts, render};
 use crate::run::{Manifest, RunFolder};
@@ -61,6 +61,10 @@ fn choices(plan: &Plan) -> Result<Vec<Choice>> {
             add(format!("{name} ({modality})"), choice);
         }
     }
+    if plan.train.eval_split == Split::Test {
+        let name = "Validation loss".to_owned();
+        add(name, "measured on the test split, as the paper's program did".into());
+    }
     let embed = &plan.embed;
     let (layer, tokens) = (embed.layer.to_string(), embed.tokens.to_string());
     let pooling = match embed.pooling {
@@ -92,7 +96,11 @@ fn choices(plan: &Plan) -> Result<Vec<Choice>> {
         Statistics::Train => "over fitted objects alone",
     };
     let cut = if fit.cut {
-        format!("labels beyond three median absolute deviations are dropped, {over}")
+        let deviation = match fit.deviation {
+            Deviation::Median => "median absolute",
+            Deviation::Standard => "standard",
+        };
+        format!("labels beyond three {deviation} deviations are dropped, {over}")
     } else {
         "none: every known label counts".into()
     };
