@@ -216,8 +216,12 @@ impl Struct {
     fn near(&self, name: &str) -> Option<Self> {
         let folder = self.file.parent()?;
         let files = |folder: &Path| -> Vec<PathBuf> {
-            let mut paths: Vec<_> =
-                std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+            let mut paths: Vec<_> = std::fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.path())
+                .collect();
             paths.sort();
             paths
         };

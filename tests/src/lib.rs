@@ -9,15 +9,15 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace")
 }
 
-/// The `astropt` program, built by the cargo that runs these tests (at no cost when it is
-/// up to date).
+/// The `astropt` program, built by the cargo that runs these tests; with the features that they
+/// are built with, so that nothing is built twice.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
             .args(["build", "--release", "--locked", "--package", "astropt"])
-            .args(["--message-format", "json"])
+            .args(["--features", "astropt-core/testkit", "--message-format", "json"])
             .current_dir(workspace())
             .output()
             .expect("cargo runs");

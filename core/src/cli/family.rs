@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::{Output, columns};
 use super::{probes, run};
-use crate::checkpoint::format;
+use crate::checkpoint::{format, write_bytes};
 use crate::cost::{Energy, Forecast, KILOWATT_HOUR, assumptions};
 use crate::error::{Error, Result};
 use crate::family::{Family, Member, Prediction, Trained};
 use crate::probe::{Interval, ProbeTable, Trend, trend};
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{self, Plan, resolve};
+use crate::report::{Choice, FamilyInput, Preview, render_family};
 use crate::run::{Manifest, RunFolder};
 use crate::train::{METRICS, Metric, VALIDATION, ValidationLosses, read_lines};
 
@@ -76,10 +77,8 @@ pub(super) fn forecast(args: &FamilyArgs, names: &[String], output: Output) -> R
         [] => {
             let recipe = args.train.recipe.as_deref().unwrap_or_default();
             let choice = &args.train.choice;
-            let request = recipe::Request {
-                dataless: choice.data.is_none(),
-                ..choice.request(recipe)
-            };
+            let request =
+                recipe::Request { dataless: choice.data.is_none(), ..choice.request(recipe) };
             vec![resolve(&request)?]
         }
         names => plans(args, names)?,
@@ -91,7 +90,17 @@ pub(super) fn forecast(args: &FamilyArgs, names: &[String], output: Output) -> R
 }
 
 fn table(all: &[Forecast]) -> String {
-    let heading = ["scale", "parameters", "steps", "tokens", "6ND", "memory a device", "hours", "kWh", "kg CO2"];
+    let heading = [
+        "scale",
+        "parameters",
+        "steps",
+        "tokens",
+        "6ND FLOP",
+        "memory a device",
+        "hours",
+        "kWh",
+        "kg CO2",
+    ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     let number = |x: f64| match x {
         x if x >= 100.0 => format!("{x:.0}"),
@@ -99,13 +108,14 @@ fn table(all: &[Forecast]) -> String {
         x => format!("{x:.2}"),
     };
     for f in all {
-        let memory = format!("{:.1} GB{}", f.memory_bytes / 1e9, if f.fits { "" } else { " (too much)" });
+        let memory =
+            format!("{:.1} GB{}", f.memory_bytes / 1e9, if f.fits { "" } else { " (too much)" });
         rows.push(vec![
             f.scale.clone().unwrap_or_else(|| "-".into()),
             quantity(f.parameters as f64),
             f.steps.to_string(),
             quantity(f.tokens),
-            format!("{:.3} EFLOP", f.flops / 1e18),
+            quantity(f.flops),
             memory,
             number(f.hours),
             number(f.energy_kwh),
@@ -114,8 +124,9 @@ fn table(all: &[Forecast]) -> String {
     }
     if all.len() > 1 {
         let sum = |of: fn(&Forecast) -> f64| all.iter().map(of).sum::<f64>();
-        let mut row = vec!["all".to_owned(), String::new(), String::new(), quantity(sum(|f| f.tokens))];
-        row.push(format!("{:.3} EFLOP", sum(|f| f.flops) / 1e18));
+        let mut row =
+            vec!["all".to_owned(), String::new(), String::new(), quantity(sum(|f| f.tokens))];
+        row.push(quantity(sum(|f| f.flops)));
         row.push(String::new());
         row.extend([sum(|f| f.hours), sum(|f| f.energy_kwh), sum(|f| f.co2_kg)].map(number));
         rows.push(row);
@@ -150,15 +161,18 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
         let member = &mut family.members[k];
         if let Some(prediction) = &mut member.predicted {
             let within = |low: f64, high: f64| (low..=high).contains(&trained.loss);
-            prediction.right = prediction.loss.low.zip(prediction.loss.high).map(|(l, h)| within(l, h));
+            prediction.right =
+                prediction.loss.low.zip(prediction.loss.high).map(|(l, h)| within(l, h));
         }
         member.trained = Some(trained);
+        let said = describe_member(member);
         family.write(&out)?;
-        progress::say(&describe_member(member));
+        progress::say(&said);
     }
     family.fit(args.least_gain);
     family.trends = trends(&family, &plans, &out)?;
     family.write(&out)?;
+    write_report(&family, &plans, &out)?;
     output.result(&family, || describe(&family, &out))
 }
 
@@ -278,12 +292,41 @@ fn trends(family: &Family, plans: &[Plan], out: &Path) -> Result<Vec<Trend>> {
     }
     let Some((_, first)) = tables.first() else { return Ok(Vec::new()) };
     let of = |label: &str| {
-        let scores = tables.iter().map(|(flops, table)| {
-            Some((*flops, table.row(label, table.sets.first()?)?.score()?))
-        });
+        let scores = tables
+            .iter()
+            .map(|(flops, table)| Some((*flops, table.row(label, table.sets.first()?)?.score()?)));
         trend(label, &scores.collect::<Option<Vec<_>>>()?, first.settings.confidence)
     };
     Ok(first.labels().into_iter().filter_map(of).collect())
+}
+
+/// Writes the family's report.
+fn write_report(family: &Family, plans: &[Plan], out: &Path) -> Result<()> {
+    let plan = &plans[0];
+    let mut gallery = Vec::new();
+    for (member, _) in family.trained() {
+        let (folder, _) = RunFolder::open(&out.join(&member.scale))?;
+        let Some((step, path)) = folder.previews()?.pop() else { continue };
+        let png = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+        gallery.push(Preview { step, png, caption: member.scale.clone() });
+    }
+    let mut choices = super::report::choices(plan)?;
+    choices.push(Choice {
+        name: "Correlation with scale".into(),
+        choice: "Pearson's and Spearman's, both".into(),
+        meaning: String::new(),
+    });
+    let input = FamilyInput {
+        title: plan.name.clone(),
+        subtitle: plan.summary.clone(),
+        family: Some(family),
+        reference: plan.reference.stated(),
+        choices,
+        grid: plan.cost.grid,
+        figures: Vec::new(),
+        gallery,
+    };
+    write_bytes(out.join("report.html"), render_family(&input).as_bytes())
 }
 
 fn interval(of: &Interval) -> String {
@@ -296,8 +339,7 @@ fn interval(of: &Interval) -> String {
 fn describe_member(member: &Member) -> String {
     let Some(trained) = &member.trained else { return format!("{}: not trained", member.scale) };
     let energy = trained.energy.as_ref();
-    let energy =
-        energy.map_or(String::new(), |e| format!(", {:.4} kWh", e.joules / KILOWATT_HOUR));
+    let energy = energy.map_or(String::new(), |e| format!(", {:.4} kWh", e.joules / KILOWATT_HOUR));
     let said = member.predicted.as_ref().map_or(String::new(), |said| {
         let right = match said.right {
             Some(true) => ", as was said",

@@ -222,7 +222,8 @@ fn delete_earlier(out: &Path) -> Result<()> {
         // Whatever the list says, nothing outside the folder is touched.
         let Some(name) = file.file_name() else { continue };
         let path = out.join(name);
-        let ids = path.extension().is_some_and(|e| e == "npy").then(|| path.with_extension("ids.txt"));
+        let ids =
+            path.extension().is_some_and(|e| e == "npy").then(|| path.with_extension("ids.txt"));
         for path in ids.into_iter().chain([path]) {
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::checkpoint::write_bytes;
-use crate::data::{Split, Objective, SpanOrder};
+use crate::data::{Objective, SpanOrder, Split};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
 use crate::probe::{Deviation, ProbeTable, Statistics};
@@ -51,7 +51,7 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
 }
 
 /// What the run chose where there is more than one tradition, read off its plan.
-fn choices(plan: &Plan) -> Result<Vec<Choice>> {
+pub(super) fn choices(plan: &Plan) -> Result<Vec<Choice>> {
     let mut out = Vec::new();
     let mut add = |name: String, choice: String| {
         out.push(Choice { name, choice, meaning: String::new() });

@@ -142,7 +142,9 @@ fn write_embeddings(
     for stale in [PROBES, REPORT] {
         let path = out.join(stale);
         if path.exists() {
-            crate::progress::say(&format!("deleting {stale}: it is of the embeddings before these"));
+            crate::progress::say(&format!(
+                "deleting {stale}: it is of the embeddings before these"
+            ));
             std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
         }
     }

@@ -59,9 +59,10 @@ impl Forecast {
         // masked, and backward costs twice as much again.
         let attention_flops = 3.0 * 2.0 * layers * d * row * tokens;
         let all: f64 = model.parameters().iter().map(|p| p.elements() as f64).sum();
-        let positions = model.modalities.values().filter(|spec| {
-            matches!(spec.positions, Positions::Continuous { .. })
-        });
+        let positions = model
+            .modalities
+            .values()
+            .filter(|spec| matches!(spec.positions, Positions::Continuous { .. }));
         // docs/ARCHITECTURE.md counts what a block keeps.
         let block = if plan.train.recompute { 2.0 * d } else { 16.0 * d + heads + 4.0 };
         let ends = (6.0 + positions.count() as f64) * d;
@@ -92,8 +93,8 @@ impl Forecast {
 pub(crate) fn assumptions(cost: &CostConfig) -> String {
     format!(
         "assumed, in [cost]: {} x {} at {:.0}% of {:.0} TFLOP/s and {:.0} W each, times {} for \
-         the building; {} g CO2 per kWh. Losses are attention's operations counted; 6ND leaves \
-         them out",
+         the building; {} g CO2 per kWh. The hours count attention's own operations, which 6ND \
+         leaves out",
         cost.devices,
         cost.device,
         100.0 * cost.utilisation,

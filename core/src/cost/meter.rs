@@ -100,9 +100,9 @@ fn lock(counters: &Mutex<Vec<Counter>>) -> std::sync::MutexGuard<'_, Vec<Counter
 impl Counter {
     fn read(&mut self) {
         let now = number(&self.file);
-        let passed = now.map(|now| now - self.last).map(|passed| {
-            if passed < 0.0 { passed + self.range } else { passed }
-        });
+        let passed = now
+            .map(|now| now - self.last)
+            .map(|passed| if passed < 0.0 { passed + self.range } else { passed });
         self.sum = self.sum.zip(passed).map(|(sum, passed)| sum + passed);
         self.last = now.unwrap_or(self.last);
     }
@@ -131,7 +131,8 @@ fn number(path: &Path) -> Option<f64> {
 /// Processor time this process has taken, in seconds, where the system tells it; else 0.
 fn processor_seconds() -> f64 {
     use nix::sys::resource::{UsageWho, getrusage};
-    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + 1e-6 * time.tv_usec() as f64;
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + 1e-6 * time.tv_usec() as f64;
     getrusage(UsageWho::RUSAGE_SELF)
         .map_or(0.0, |usage| seconds(usage.user_time()) + seconds(usage.system_time()))
 }

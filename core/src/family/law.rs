@@ -188,10 +188,8 @@ fn solve<const K: usize>(normal: &[[f64; K]; K], right: &[f64; K], used: u32) ->
             return None;
         }
         for i in (0..K).filter(|&i| inside(i) && i != k) {
-            let factor = m[i][k] / m[k][k];
-            for j in 0..K {
-                m[i][j] -= factor * m[k][j];
-            }
+            let (pivot, factor) = (m[k], m[i][k] / m[k][k]);
+            m[i].iter_mut().zip(pivot).for_each(|(x, p)| *x -= factor * p);
             r[i] -= factor * r[k];
         }
     }
@@ -211,8 +209,15 @@ mod tests {
         assert!((found.b - 0.31).abs() < 1e-3 && (found.floor - 0.36).abs() < 1e-4, "{found:?}");
         assert!((found.at(1e21) - law.at(1e21)).abs() < 1e-5);
         assert!(ComputeLaw::fit(&points[..2]).is_none());
-        let law =
-            SizeLaw { floor: 0.3, a: 0.05, alpha: 0.4, b: 0.1, beta: 0.7, parameters: 1e6, tokens: 1e8 };
+        let law = SizeLaw {
+            floor: 0.3,
+            a: 0.05,
+            alpha: 0.4,
+            b: 0.1,
+            beta: 0.7,
+            parameters: 1e6,
+            tokens: 1e8,
+        };
         let mut points = Vec::new();
         for n in [1e5, 1e6, 1e7] {
             for d in [1e7, 1e8, 1e9] {
@@ -238,7 +243,8 @@ mod tests {
 
     #[test]
     fn the_papers_losses_saturate() {
-        let points: Vec<_> = PAPER.iter().map(|(c, l)| (10f64.powf(c + 18.0), 10f64.powf(*l))).collect();
+        let points: Vec<_> =
+            PAPER.iter().map(|(c, l)| (10f64.powf(c + 18.0), 10f64.powf(*l))).collect();
         let law = ComputeLaw::fit(&points).expect("eight points");
         for (c, l) in &points {
             assert!((law.at(*c).log10() - l.log10()).abs() < 1e-3, "{c:e} {l}");

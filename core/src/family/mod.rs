@@ -88,7 +88,11 @@ impl Family {
     /// When the file is there and cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FAMILY);
-        if path.exists() { format::read_json(&path, "a family of runs") } else { Ok(Self::default()) }
+        if path.exists() {
+            format::read_json(&path, "a family of runs")
+        } else {
+            Ok(Self::default())
+        }
     }
 
     /// Writes the family to `folder`.
@@ -113,7 +117,6 @@ impl Family {
             .trained()
             .map(|(member, trained)| fit::Model { parameters: member.parameters as f64, trained })
             .collect();
-        (self.compute, self.size) =
-            (ComputeFit::of(&models, least_gain), SizeFit::of(&models));
+        (self.compute, self.size) = (ComputeFit::of(&models, least_gain), SizeFit::of(&models));
     }
 }

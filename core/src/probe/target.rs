@@ -104,17 +104,19 @@ fn least_other_folds(held: &[(usize, f64)], split: &Split) -> usize {
 /// of the median more than half of the labels are then equal, and the rule would keep none).
 fn keep_near(deviation: Deviation, pool: &[f64], rows: [&mut Vec<(usize, f64)>; 2]) {
     let Some(middle) = median(pool) else { return };
-    let limit = 3.0 * match deviation {
-        Deviation::Median => {
-            let deviations: Vec<f64> = pool.iter().map(|value| (value - middle).abs()).collect();
-            median(&deviations).unwrap_or(0.0)
-        }
-        Deviation::Standard => {
-            let mean = pool.iter().sum::<f64>() / pool.len() as f64;
-            let squares: f64 = pool.iter().map(|value| (value - mean).powi(2)).sum();
-            (squares / pool.len() as f64).sqrt()
-        }
-    };
+    let limit = 3.0
+        * match deviation {
+            Deviation::Median => {
+                let deviations: Vec<f64> =
+                    pool.iter().map(|value| (value - middle).abs()).collect();
+                median(&deviations).unwrap_or(0.0)
+            }
+            Deviation::Standard => {
+                let mean = pool.iter().sum::<f64>() / pool.len() as f64;
+                let squares: f64 = pool.iter().map(|value| (value - mean).powi(2)).sum();
+                (squares / pool.len() as f64).sqrt()
+            }
+        };
     if limit > 0.0 {
         for rows in rows {
             rows.retain(|(_, value)| (value - middle).abs() < limit);

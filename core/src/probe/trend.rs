@@ -51,7 +51,9 @@ pub fn trend(label: &str, models: &[(f64, &ProbeScore)], confidence: f64) -> Opt
         label: label.to_owned(),
         pearson: correlation(pearson),
         spearman: correlation(spearman),
-        gains: (0..gains.len()).map(|model| interval(gains[model], &|gains| gains[model])).collect(),
+        gains: (0..gains.len())
+            .map(|model| interval(gains[model], &|gains| gains[model]))
+            .collect(),
     })
 }
 
@@ -94,7 +96,8 @@ mod tests {
             error: (0..50).map(|k| error * (0.9 + 0.004 * f64::from(k))).collect(),
             auc: Vec::new(),
         };
-        let held_out = HeldOut { rows: vec![1, 2], truth: vec![0.0, 1.0], predicted: vec![], replicates };
+        let held_out =
+            HeldOut { rows: vec![1, 2], truth: vec![0.0, 1.0], predicted: vec![], replicates };
         let plain = Interval { value: error * 3.0, low: None, high: None };
         ProbeScore {
             r2: Interval::default(),

@@ -9,12 +9,14 @@
 //! the whole experiment.
 
 mod plan;
+mod reference;
 mod schema;
 mod tree;
 
 use std::path::{Path, PathBuf};
 
 pub use plan::{Modalities, Plan};
+pub use reference::{Reference, ReferenceTask};
 pub use schema::{
     CheckpointChoice, CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, ProbeConfig,
     ProbeProtocol, SplitConfig, TrainConfig,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::reference::Reference;
 use super::schema::{EmbedConfig, ModelSection, ProbeConfig, SplitConfig, TrainConfig};
 use super::tree::Tree;
 use crate::cost::CostConfig;
@@ -52,6 +53,9 @@ pub struct Plan {
     /// What energy and devices stand for.
     #[serde(default)]
     pub cost: CostConfig,
+    /// Published numbers of the same experiment.
+    #[serde(default)]
+    pub reference: Reference,
     /// The recipe this plan was built from, resolved, as TOML.
     pub recipe: String,
 }
@@ -95,7 +99,7 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "name",
     "summary",
     "as",
@@ -109,6 +113,7 @@ const SECTIONS: [&str; 13] = [
     "embed",
     "probe",
     "cost",
+    "reference",
 ];
 
 /// Builds a plan from a merged recipe whose scale has been applied.
@@ -141,6 +146,7 @@ pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
         embed: section(tree, "embed")?,
         probe: optional(tree, "probe")?,
         cost: optional(tree, "cost")?,
+        reference: optional(tree, "reference")?,
         recipe: toml::to_string(&resolved)
             .map_err(|e| Error::Failed(format!("cannot write the resolved recipe: {e}")))?,
         scale,

@@ -316,7 +316,10 @@ impl TrainConfig {
             }
         }
         if self.eval_split == Split::Train {
-            return Err(("eval_split", "must be validation or test, not what is trained on".into()));
+            return Err((
+                "eval_split",
+                "must be validation or test, not what is trained on".into(),
+            ));
         }
         if self.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
             return Err(("betas", "must both be at least 0 and below 1".into()));
