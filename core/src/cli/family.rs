@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::{Output, columns};
-use super::{probes, run};
+use super::{choose, probes, run};
 use crate::checkpoint::{format, write_bytes};
 use crate::cost::{Energy, Forecast, KILOWATT_HOUR, assumptions};
 use crate::error::{Error, Result};
@@ -32,7 +32,8 @@ pub(super) fn scale(args: &FamilyArgs, output: Output) -> Result<()> {
     run(args, &names, output)
 }
 
-/// The scales to train: those named, or the recipe's family. None where it is one model.
+/// The scales to train: those named, or the recipe's family (or its demonstration's). None
+/// where it is one model, as with --scale.
 pub(super) fn names(args: &FamilyArgs) -> Result<Vec<String>> {
     if !(args.least_gain > 0.0 && args.least_gain < 1.0) {
         let message = format!("--least-gain {}: a share between 0 and 1", args.least_gain);
@@ -40,6 +41,7 @@ pub(super) fn names(args: &FamilyArgs) -> Result<Vec<String>> {
     }
     match (&args.train.recipe, &args.scales[..]) {
         (None, _) => Ok(Vec::new()),
+        (Some(_), []) if args.train.choice.scale.is_some() => Ok(Vec::new()),
         (Some(recipe), []) => recipe::family(&args.train.choice.request(recipe)),
         (Some(_), named) => Ok(named.to_vec()),
     }
@@ -137,6 +139,7 @@ fn table(all: &[Forecast]) -> String {
 /// Trains what is not trained yet, smallest first, and tells what came of it.
 pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result<()> {
     let plans = plans(args, names)?;
+    choose(&args.train.device)?;
     let out = folder(args, &plans[0]);
     let mut family = begin(args, &out, &plans)?;
     for (k, plan) in plans.iter().enumerate() {

@@ -13,9 +13,9 @@ use super::args::InspectArgs;
 use super::output::{Output, columns};
 use crate::error::{Error, Result};
 
-/// Lines that a screen has room for, and rows of a table at most and at least.
-const SCREEN: usize = 44;
-const ROWS: std::ops::RangeInclusive<usize> = 4..=16;
+/// Lines that a screen has room for, and rows of a long table at least.
+const SCREEN: usize = 56;
+const ROWS: usize = 4;
 /// Widest cell, in characters.
 const WIDEST: usize = 60;
 
@@ -109,9 +109,7 @@ fn describe(path: &Path, found: &Found) -> String {
     if !facts.is_empty() {
         text += &format!("\n{}", columns(&facts));
     }
-    // All is to fit a screen: of a table also its title, heading, and two lines around it.
-    let left = SCREEN.saturating_sub(facts.len() + 4 * found.tables.len());
-    let room = (left / found.tables.len().max(1)).clamp(*ROWS.start(), *ROWS.end());
+    let room = room(facts.len(), found.tables.iter().map(|table| table.rows.len()));
     for table in &found.tables {
         let heading = table.heading.iter().map(|&h| h.to_owned()).collect();
         let mut rows: Vec<Vec<String>> = vec![heading];
@@ -123,6 +121,23 @@ fn describe(path: &Path, found: &Found) -> String {
         }
     }
     text
+}
+
+/// How many rows of each table are shown, so that all fits a screen: short tables whole, and
+/// long ones to the same length.
+fn room(facts: usize, tables: impl Iterator<Item = usize>) -> usize {
+    let mut lengths: Vec<usize> = tables.collect();
+    lengths.sort_unstable();
+    // Of a table also its title, its heading, and two lines around it.
+    let mut left = SCREEN.saturating_sub(facts + 4 * lengths.len());
+    for (k, &length) in lengths.iter().enumerate() {
+        let share = left / (lengths.len() - k);
+        if length > share {
+            return share.max(ROWS);
+        }
+        left -= length;
+    }
+    usize::MAX
 }
 
 fn plain(value: &Json) -> String {
