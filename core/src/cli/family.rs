@@ -62,13 +62,13 @@ fn member_args(args: &FamilyArgs, scale: &str, out: &Path) -> TrainArgs {
     one
 }
 
-/// The plan of each scale, of data that need not be there.
-fn plans(args: &FamilyArgs, names: &[String]) -> Result<Vec<Plan>> {
+/// The plan of each scale; `dataless`, of data that need not be there.
+fn plans(args: &FamilyArgs, names: &[String], dataless: bool) -> Result<Vec<Plan>> {
     let recipe = args.train.recipe.as_deref().unwrap_or_default();
     let plan = |scale: &String| {
         let mut choice = args.train.choice.clone();
         (choice.scale, choice.demo) = (Some(scale.clone()), false);
-        resolve(&recipe::Request { dataless: choice.data.is_none(), ..choice.request(recipe) })
+        resolve(&recipe::Request { dataless, ..choice.request(recipe) })
     };
     names.iter().map(plan).collect()
 }
@@ -83,7 +83,7 @@ pub(super) fn forecast(args: &FamilyArgs, names: &[String], output: Output) -> R
                 recipe::Request { dataless: choice.data.is_none(), ..choice.request(recipe) };
             vec![resolve(&request)?]
         }
-        names => plans(args, names)?,
+        names => plans(args, names, args.train.choice.data.is_none())?,
     };
     let all: Vec<Forecast> = plans.iter().map(Forecast::of).collect::<Result<_>>()?;
     let cost = &plans[0].cost;
@@ -138,7 +138,8 @@ fn table(all: &[Forecast]) -> String {
 
 /// Trains what is not trained yet, smallest first, and tells what came of it.
 pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result<()> {
-    let plans = plans(args, names)?;
+    // Runs that have begun know their data.
+    let plans = plans(args, names, args.train.resume && args.train.choice.data.is_none())?;
     choose(&args.train.device)?;
     let out = folder(args, &plans[0]);
     let mut family = begin(args, &out, &plans)?;
@@ -376,6 +377,7 @@ fn describe(family: &Family, out: &Path) -> String {
                 "saturated from {:.2e} FLOP on: ten times as much lowers the loss by less than {share}%",
                 turn.value
             ),
+            None if fit.law.a > 0.0 => "no floor is in sight: a power law fits alone".to_owned(),
             None => "the loss does not fall with compute".to_owned(),
         });
     }

@@ -29,7 +29,7 @@ pub struct ComputeFit {
     /// The exponent.
     pub b: Interval,
     /// The compute, in FLOP, from which ten times as much lowers the loss by less than
-    /// `least_gain`; `None` where the loss does not fall.
+    /// `least_gain`; `None` where the loss does not fall, or no floor is in sight.
     pub saturation: Option<Interval>,
     /// Share of the loss that counts as a gain.
     pub least_gain: f64,

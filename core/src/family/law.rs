@@ -51,7 +51,7 @@ impl ComputeLaw {
     }
 
     /// The compute, in FLOP, from which ten times as much lowers the loss by less than the
-    /// share `least` of it; `None` where the fitted loss does not fall.
+    /// share `least` of it; `None` where the fitted loss does not fall, or has no floor.
     pub fn saturation(&self, least: f64) -> Option<f64> {
         if self.a <= 0.0 {
             return None;

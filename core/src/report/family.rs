@@ -191,6 +191,7 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
                     ": beyond it ten times the compute lowers the loss by less than "
                     (significant(100.0 * compute.least_gain, 2)) "%."
                 }
+                None if compute.law.a > 0.0 => { "No floor is in sight: a power law fits alone." }
                 None => { "The loss does not fall with compute." }
             }
         }
