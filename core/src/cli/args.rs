@@ -109,7 +109,7 @@ pub(crate) struct RecipeArgs {
     /// Scale of the recipe, such as 1M or 89M
     #[arg(long, conflicts_with = "demo")]
     pub(crate) scale: Option<String>,
-    /// The same as --scale demo
+    /// The recipe's demonstration: its scale demo, or the family that this lists
     #[arg(long)]
     pub(crate) demo: bool,
     /// File or folder the recipe's source reads

@@ -190,7 +190,10 @@ fn folder(args: &FamilyArgs, plan: &Plan) -> PathBuf {
 /// The family in `out` to go on with, or a new one.
 fn begin(args: &FamilyArgs, out: &Path, plans: &[Plan]) -> Result<Family> {
     let old = Family::read(out)?;
-    if !old.members.is_empty() && !args.train.resume && !args.train.overwrite {
+    // A family whose first model never started may start with other arguments.
+    let mut runs = old.members.iter().map(|member| out.join(&member.scale).join("manifest.json"));
+    let begun = runs.any(|manifest| manifest.exists());
+    if begun && !args.train.resume && !args.train.overwrite {
         return Err(Error::Misuse(format!(
             "{} holds a family already; go on with --resume, start anew with --overwrite, or choose \
              another folder with --out",
