@@ -100,7 +100,7 @@ def main():
     for name, runs in found.items():
         memory = max(memory for _, memory in runs) / 1e6
         print(f"{name}: {rates[name]:.0f} images/s, {memory:.0f} MB")
-    print(f"ratio: {rates['astropt'] / rates['pyarrow']:.2f}")
+    print(f"ratio: {rates['astropt'] / rates['datasets']:.2f}")
 
 
 if __name__ == "__main__":
