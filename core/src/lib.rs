@@ -10,10 +10,12 @@
 
 pub mod checkpoint;
 pub mod cli;
+pub mod cost;
 pub mod data;
 pub mod embed;
 pub mod engine;
 pub mod error;
+pub mod family;
 pub mod generate;
 pub mod kernels;
 pub mod model;

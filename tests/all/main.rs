@@ -9,6 +9,7 @@ mod checkpoints;
 mod cli;
 mod conformance;
 mod convert;
+mod family;
 mod generate;
 mod hostile_checkpoints;
 mod new_modality;

@@ -7,6 +7,7 @@ mod convert;
 mod data;
 mod doctor;
 mod exchange;
+mod family;
 mod generate;
 mod inspect;
 mod list;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args, output)?,
+        Command::Scale(args) => family::scale(&args, output)?,
         Command::Pretrain(args) => run::pretrain(&args, output)?,
         Command::Embed(args) => stages::embed(&args, output)?,
         Command::Probe(args) => probes::probe(&args, output)?,

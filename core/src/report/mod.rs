@@ -6,6 +6,7 @@
 //! out, so a report can be drawn while a run is still young.
 
 mod curves;
+mod family;
 mod forest;
 mod format;
 mod input;
@@ -15,6 +16,7 @@ mod probes;
 mod scale;
 mod summary;
 
+pub use family::{FamilyInput, Figure, render_family};
 pub use input::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts};
 pub use page::render;
 

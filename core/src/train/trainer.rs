@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::evaluate::evaluate;
+use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
 use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_lines};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
+use crate::checkpoint::{format, write_bytes};
 use crate::data::{Batch, Dataset, Loader, Split};
 use crate::engine::{Session, StepSettings};
 use crate::error::{Error, Result};
@@ -259,6 +260,10 @@ impl<'a> Trainer<'a> {
             zero_loss: found.zero_loss,
             objects: found.objects,
         })?;
+        let losses = ValidationLosses { step, batches: found.batches };
+        let text = format::to_json(&losses)
+            .map_err(|e| Error::Failed(format!("cannot write the losses: {e}")))?;
+        write_bytes(self.run.file(VALIDATION), text.as_bytes())?;
         progress.say(&format!("step {step}: validation loss {loss:.5}"));
         if self.state.best_loss.is_none_or(|best| loss < best) {
             self.state.best_loss = Some(loss);

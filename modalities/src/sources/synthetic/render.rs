@@ -190,10 +190,10 @@ fn add_knots(
         let [along, across] = pattern.on_an_arm(random);
         let frame = Frame::new(galaxy);
         let width = 0.06 * galaxy.scale * (0.5 + random.random::<f64>());
-        for band in 0..BANDS {
+        for (band, flux) in flux.iter().enumerate() {
             let variance = width * width + galaxy.conditions.blur(band);
             Gaussian {
-                flux: flux[band] * share / total,
+                flux: flux * share / total,
                 centre: frame.on_the_sky(along, across),
                 covariance: [variance, 0.0, variance],
             }
