@@ -6,7 +6,7 @@
 //!
 //! | quantity | distribution |
 //! |---|---|
-//! | stars | 9,000 to r = 24 on a square degree at 50 degrees from the galactic plane, growing towards it as 1 / sin(b)^1.5, dN/dm ~ 10^(0.16 m) from 12 mag on: stand-ins for the counts of high latitudes |
+//! | stars | 8,000 to r = 24 on a square degree at 50 degrees from the galactic plane, growing towards it as 1 / sin(b)^1.5, dN/dm ~ 10^(0.18 m) from 12.5 mag on: stand-ins for the counts of high latitudes |
 //! | their colours | dwarfs from g - r = 0.3 to 1.5, redder when fainter; r - z along the stellar locus, with the branch of M dwarfs: stand-ins |
 //! | their profile | Moffat, beta 3, and from 17 mag an aureole of 3 % (beta 2) and spikes: along the diagonals with DECam, upright with the northern telescopes; bleeding from 15 mag: stand-ins |
 //! | galaxies | 65,000 to r = 24 on a square degree, dN/dm ~ 10^(0.38 m) from 15.5 mag on (the slope of counts in r, Yasuda et al. 2001, AJ 122, 1104, and deeper surveys); sizes and colours: stand-ins |
@@ -29,11 +29,11 @@ pub(super) const SQUARE: i64 = 64;
 /// Nothing shines further than this, in pixels.
 pub(super) const REACH: f64 = 160.0;
 /// Stars on a square degree, 50 degrees from the galactic plane, to `STARS_TO`.
-const STARS: f64 = 9000.0;
+const STARS: f64 = 8000.0;
 const STARS_TO: f64 = 24.0;
-const STAR_SLOPE: f64 = 0.16;
+const STAR_SLOPE: f64 = 0.18;
 /// The brightest star: surveys mask what is around brighter ones.
-const BRIGHTEST_STAR: f64 = 12.0;
+const BRIGHTEST_STAR: f64 = 12.5;
 /// Galaxies on a square degree to `GALAXIES_TO`.
 const GALAXIES: f64 = 65_000.0;
 const GALAXIES_TO: f64 = 24.0;
@@ -129,7 +129,7 @@ impl Star {
             // M dwarfs: g - r stays, r - z grows with falling temperature.
             (normal(random, 1.4, 0.07), 0.6 + 1.3 * random.random::<f64>())
         } else {
-            let g_r = 0.3 + 0.9 * random.random::<f64>().powi(2);
+            let g_r = 0.35 + 0.9 * random.random::<f64>().powf(1.5);
             (g_r, normal(random, 0.5 * g_r - 0.02, 0.03))
         };
         Self { flux: [r + g_r, r, r - r_z].map(flux), r, place }

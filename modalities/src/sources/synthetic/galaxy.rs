@@ -10,7 +10,7 @@
 //! | which are seen | galaxies of much light for their mass more often, by (L / M)^1.5, the volume that the magnitude limit leaves them |
 //! | redshift | where a galaxy of that absolute magnitude has that magnitude |
 //! | size | half-light radius of 2 arcsec at least: a stand-in for a Petrosian radius of 3 arcsec, Galaxy Zoo DECaLS's other limit |
-//! | dust | dims discs by up to 0.6, 0.45, 0.3 mag in g, r, z times log10 of major over minor axis: stand-in |
+//! | dust | dims discs by up to 0.8, 0.55, 0.35 mag in g, r, z times log10 of major over minor axis: stand-in |
 
 use astropt_core::observation::{Label, Labels};
 use rand::{Rng, RngExt};
@@ -34,7 +34,7 @@ const LEAST_RADIUS: f64 = 2.0;
 /// Specific star-formation rate of a bulge, log10 of 1/yr.
 const OLD: f64 = -12.0;
 /// Dimming of a star-forming disc in g, r, z by a factor of ten in axis ratio, in mag.
-const DUST: [f64; BANDS] = [0.6, 0.45, 0.3];
+const DUST: [f64; BANDS] = [0.8, 0.55, 0.35];
 /// Light over mass of the youngest galaxies, r band, log10 in solar units.
 const BRIGHTEST: f64 = 0.25;
 /// Standard deviation of a part's colours about the relation, in mag.
@@ -137,14 +137,13 @@ impl Galaxy {
         let place = Place::draw(random);
         let conditions = conditions(place);
         loop {
-            let listed = Self::draw_any(random, place, conditions);
-            if let Some(galaxy) = listed.filter(|galaxy| galaxy.radius >= LEAST_RADIUS) {
+            if let Some(galaxy) = Self::draw_any(random, place, conditions) {
                 return galaxy;
             }
         }
     }
 
-    /// Draws a galaxy of any size; none where it would be too faint for its mass to be seen.
+    /// Draws a galaxy; none where it would be too faint for its mass to be seen, or too small.
     fn draw_any(random: &mut impl Rng, place: Place, conditions: Conditions) -> Option<Self> {
         let population = Population::draw(random);
         let morphology = Morphology::draw(&population, random);
@@ -154,24 +153,21 @@ impl Galaxy {
             return None;
         }
         let redshift = light.redshift(apparent_magnitude(random.random()));
-        let fluxes = light.at(redshift).map(|part| as_measured(part, place.telescope()));
         let radius = morphology.radius / kiloparsecs_per_arcsec(redshift);
+        if radius < LEAST_RADIUS {
+            return None;
+        }
+        let fluxes = light.at(redshift).map(|part| as_measured(part, place.telescope()));
         let bulge_fraction = fluxes[0][1] / total(&fluxes)[1];
         let disc_radius = radius / half_light(bulge_fraction, morphology.radius_ratio);
         let pixels = disc_radius / PIXEL_SCALE;
         let scale = pixels / EXPONENTIAL_HALF;
         let [round, flat] = morphology.axis_ratios();
         let angle = morphology.position_angle;
-        let bar = morphology.bar.map(|bar| {
-            // In the plane of the disc, then seen from the side.
-            let (s, c) = bar.angle.to_radians().sin_cos();
-            let (along, across) = ((0.55 * bar.length * scale).powi(2), 0.09);
-            let plane = [
-                along * (c * c + across * s * s),
-                along * (1.0 - across) * s * c * flat,
-                along * (s * s + across * c * c) * flat * flat,
-            ];
-            Component { flux: fluxes[2], mixture: &GAUSSIAN, shape: rotated(plane, angle) }
+        let bar = morphology.bar.map(|bar| Component {
+            flux: fluxes[2],
+            mixture: &GAUSSIAN,
+            shape: rotated(bar.seen(scale, flat), angle),
         });
         Some(Self {
             bulge: Component {

@@ -251,7 +251,7 @@ impl Synthetic {
 fn middle(pixels: &[u8], side: usize, size: usize) -> Vec<u8> {
     let first = side / 2 - size / 2;
     let row = |y: usize| &pixels[((first + y) * side + first) * BANDS..][..size * BANDS];
-    (0..size).flat_map(row).copied().collect()
+    (0..size).map(row).collect::<Vec<_>>().concat()
 }
 
 impl Source for Synthetic {

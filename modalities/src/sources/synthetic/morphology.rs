@@ -3,7 +3,7 @@
 //! | quantity | distribution |
 //! |---|---|
 //! | ellipticals | 3 % of the star-forming, most of the quiescent at high mass: stand-in |
-//! | bulge over total mass | ellipticals 0.6 to 1; discs log-normal about 0.22 (star-forming) to 0.45 (quiescent), less in dwarfs: stand-in in the manner of Simard et al. 2011 (ApJS 196, 11) |
+//! | bulge over total mass | ellipticals 0.6 to 1; discs log-normal about 0.3 (star-forming) to 0.45 (quiescent), less in dwarfs: stand-in in the manner of Simard et al. 2011 (ApJS 196, 11) |
 //! | half-light radius | log-normal about the mass-size relations of Shen et al. 2003 (MNRAS 343, 978), R = 2.88e-6 (M)^0.56 kpc for early types and 0.1 M^0.14 (1 + M / 3.98e10)^0.25 kpc for late ones, with their scatter |
 //! | orientation | isotropic: cos(inclination) and position angle uniform; spheroids of intrinsic flattening about 0.2 (discs) and 0.7 (bulges) (Hubble 1926, ApJ 64, 321) |
 //! | bar | a third of the discs, more with mass: stand-in |
@@ -77,14 +77,12 @@ impl Morphology {
         let bulge_share = if elliptical {
             normal(random, 0.95, 0.15).clamp(0.6, 1.0)
         } else {
-            (normal(random, 0.0, 0.5).exp()
-                * (0.22 * young + 0.45 * (1.0 - young))
-                * massive.sqrt())
-            .clamp(0.01, 0.8)
+            (normal(random, 0.0, 0.5).exp() * (0.3 * young + 0.45 * (1.0 - young)) * massive.sqrt())
+                .clamp(0.01, 0.8)
         };
         let bar = !elliptical && random.random::<f64>() < 0.2 + 0.25 * massive;
         let bar = bar.then(|| Bar {
-            share: 0.06 + 0.14 * random.random::<f64>(),
+            share: 0.1 + 0.2 * random.random::<f64>(),
             length: 0.6 + 0.6 * random.random::<f64>(),
             angle: 180.0 * random.random::<f64>(),
         });
@@ -119,6 +117,23 @@ impl Morphology {
     }
 }
 
+impl Bar {
+    /// Covariance along and across the major axis of a disc of this scale length that is seen
+    /// with this axis ratio.
+    pub(super) fn seen(&self, scale: f64, axis_ratio: f64) -> [f64; 3] {
+        /// Standard deviation over half the length, and minor over major axis.
+        const SHAPE: [f64; 2] = [0.55, 0.24];
+        let (s, c) = self.angle.to_radians().sin_cos();
+        let long = (SHAPE[0] * self.length * scale).powi(2);
+        let short = long * SHAPE[1] * SHAPE[1];
+        [
+            long * c * c + short * s * s,
+            (long - short) * s * c * axis_ratio,
+            (long * s * s + short * c * c) * axis_ratio * axis_ratio,
+        ]
+    }
+}
+
 impl Arms {
     fn draw(
         young: f64,
@@ -146,7 +161,7 @@ impl Arms {
             strength: (0.4 + 0.7 * grand + 0.7 * massive) * (0.5 + 0.5 * young),
             flocculence: 0.6 * (1.2 - 0.7 * grand) * (0.3 + 0.7 * young),
             phase,
-            young: 0.3 + 0.35 * young,
+            young: 0.25 + 0.35 * young,
         }
     }
 }

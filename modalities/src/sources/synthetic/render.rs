@@ -26,6 +26,9 @@ impl Canvas {
     }
 }
 
+/// Size of a component in g, r, z over that in r: galaxies grow redder towards their centres
+/// (de Jong 1996, A&A 313, 377); a stand-in for his gradients.
+const EXTENT: [f64; BANDS] = [1.08, 1.0, 0.92];
 /// Share of a disc's young stars in knots: clusters and the gas that they light up.
 const KNOTS: f64 = 0.06;
 /// How many knots there are at most.
@@ -37,7 +40,7 @@ const YOUNG: [f64; 2] = [0.1, -0.05];
 /// Inclinations with a smaller cosine show the dust in the disc as a lane.
 const EDGE_ON: f64 = 0.26;
 /// How much of the light behind it a lane takes in g, r, z, before seeing.
-const LANE: [f64; BANDS] = [0.75, 0.62, 0.45];
+const LANE: [f64; BANDS] = [0.95, 0.88, 0.7];
 
 /// Adds a component seen through the point-spread functions.
 pub(super) fn add_component(
@@ -60,7 +63,8 @@ fn gaussians(
     band: usize,
 ) -> impl Iterator<Item = Gaussian> {
     let Component { flux, mixture, shape } = component;
-    Gaussian::profile(mixture, flux[band], centre, *shape, conditions.blur(band))
+    let shape = shape.map(|s| s * EXTENT[band] * EXTENT[band]);
+    Gaussian::profile(mixture, flux[band], centre, shape, conditions.blur(band))
 }
 
 /// Adds a galaxy; `random` is for the details of its disc.
@@ -92,9 +96,10 @@ struct Lane {
 
 impl Lane {
     fn draw(galaxy: &Galaxy, random: &mut impl Rng) -> Self {
-        let amount = youth(galaxy.population.log_ssfr).sqrt() * random.random::<f64>().sqrt();
+        let amount =
+            youth(galaxy.population.log_ssfr).sqrt() * (0.5 + 0.5 * random.random::<f64>());
         let edge = (1.0 - galaxy.morphology.cosine / EDGE_ON).sqrt();
-        let [long, thin] = [1.3 * galaxy.scale, 0.09 * galaxy.scale];
+        let [long, thin] = [1.6 * galaxy.scale, 0.13 * galaxy.scale];
         Self {
             shape: ellipse(long, thin / long, galaxy.morphology.position_angle),
             depth: LANE.map(|depth| depth * amount * edge),
