@@ -81,11 +81,22 @@ fn doctor_says_what_works_and_what_is_missing() {
 
 #[test]
 fn a_backend_that_is_not_built_in_is_told_with_the_way_out() {
-    let words = ["bench", "train", "--scale", "1M", "--backend", "libtorch"];
-    if !succeeds(workspace(), &["doctor"]).contains("libtorch:0") {
-        let error = fails(workspace(), &words, 1);
-        assert!(error.contains("backends/libtorch/setup.sh"), "{error}");
+    let doctor = succeeds(workspace(), &["doctor"]);
+    for (backend, way) in [("libtorch", "backends/libtorch/setup.sh"), ("cuda", "--features cuda")]
+    {
+        if !doctor.contains(&format!("{backend}:0")) {
+            let words = ["bench", "train", "--scale", "1M", "--backend", backend];
+            let error = fails(workspace(), &words, 1);
+            assert!(error.contains(way), "{error}");
+        }
     }
+}
+
+#[test]
+fn a_precision_that_a_backend_does_not_know_is_told_with_those_that_do() {
+    let words = ["bench", "train", "--scale", "1M", "--set", "train.precision=bf16"];
+    let error = fails(workspace(), &words, 2);
+    assert!(error.contains("--backend cpu") && error.contains("cuda, libtorch"), "{error}");
 }
 
 /// The paper's table, through the recipe.

@@ -114,7 +114,7 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         data.labelled(),
         chosen.device
     ));
-    let session = chosen.backend.open(chosen.index, &model)?;
+    let session = chosen.open(&model, plan.train.precision)?;
     let (folder, manifest) = if args.resume {
         let (folder, old) = RunFolder::open(&out)?;
         if !old.data_digest.is_empty() && old.data_digest != data.digest() {
@@ -199,7 +199,7 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let stage = Stage::start("pretrain");
     let data = open.data.clone();
     let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), start)?;
-    let trained = trainer.run();
+    let trained = trainer.watched(open.chosen.backend.monitor(open.chosen.index)).run();
     let facts = match &trained {
         Ok(summary) => BTreeMap::from([
             ("steps".to_owned(), summary.steps.to_string()),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::Split;
+use crate::engine::Precision;
 use crate::error::{Error, Result};
 use crate::model::Tokeniser;
 use crate::probe::ProbeSettings;
@@ -113,6 +114,9 @@ pub struct TrainConfig {
     /// When to save, beside the first step and the last.
     #[serde(default)]
     pub checkpoints: CheckpointSchedule,
+    /// `f32`, or `bf16` for factors of products rounded to bf16 and all else in `f32`: for GPUs.
+    #[serde(default)]
+    pub precision: Precision,
     /// Whether blocks are run again in backward rather than their activations kept: less
     /// memory, about a third more arithmetic, the same numbers.
     #[serde(default)]

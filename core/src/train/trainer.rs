@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::progress::{self, Progress, quantity};
 use crate::run::{Contents, Inputs, Manifest, RunFolder, TrainState};
+use crate::seam::Monitor;
 use crate::stop;
 
 /// Trains the model of a run.
@@ -25,6 +26,7 @@ pub struct Trainer<'a> {
     metrics: MetricsWriter,
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
+    monitor: Option<Monitor>,
     state: TrainState,
 }
 
@@ -91,8 +93,15 @@ impl<'a> Trainer<'a> {
             run,
             data,
             session,
+            monitor: None,
             state,
         })
+    }
+
+    /// Writes down what the device is doing, too.
+    #[must_use]
+    pub fn watched(self, monitor: Option<Monitor>) -> Self {
+        Self { monitor, ..self }
     }
 
     /// Trains to the last step of the plan.
@@ -219,12 +228,15 @@ impl<'a> Trainer<'a> {
         })?;
         let seconds = started.elapsed().as_secs_f64();
         let tokens_per_second = tokens as f64 / seconds;
+        let usage = self.monitor.as_ref().and_then(|ask| ask());
         let timing = Timing {
             step,
             seconds,
             data_seconds: loader.take_waited().as_secs_f64(),
             tokens_per_second,
             flops_per_second: tokens_per_second * self.session.model().train_flops_per_token(),
+            device_memory_bytes: usage.map(|usage| usage.memory_bytes),
+            device_utilisation: usage.map(|usage| usage.utilisation),
         };
         self.metrics.timing(&timing)?;
         Ok((loss, timing))
