@@ -30,7 +30,6 @@ pub mod run;
 pub mod seam;
 pub mod shards;
 pub mod stop;
-#[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod tokens;
 pub mod train;

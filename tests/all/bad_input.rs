@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use astropt_tests::{fails, shared, succeeds};
+use crate::program::{fails, shared, succeeds};
 use image::{Rgb, RgbImage};
 
 /// A folder of `count` small pictures, `g000.png` and so on.

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::program::{astropt, fails, shared, succeeds, workspace};
 use astropt_core::checkpoint::{load_tensors, save_tensors};
-use astropt_tests::{astropt, fails, shared, succeeds, workspace};
 
 use crate::bad_input::pictures;
 use crate::run::small;
@@ -373,7 +373,7 @@ fn the_python_program_loads_what_is_exported() {
     let output = std::process::Command::new(python)
         .arg(workspace().join("tests/python/check_export.py"))
         .arg("--astropt")
-        .arg(astropt_tests::program())
+        .arg(crate::program::program())
         .arg("--golden")
         .arg(golden)
         .output()

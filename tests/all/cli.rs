@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use astropt_tests::{fails, succeeds, workspace};
+use crate::program::{fails, succeeds, workspace};
 
 const COMMANDS: [&str; 12] = [
     "run", "pretrain", "embed", "probe", "report", "verify", "bench", "tokenise", "plugins",
@@ -31,7 +31,7 @@ fn examples_in_help_parse() {
         for line in lines {
             let mut words: Vec<&str> = line.split_whitespace().collect();
             words.push("--no-such-option");
-            let output = astropt_tests::astropt(workspace(), &words);
+            let output = crate::program::astropt(workspace(), &words);
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
             assert!(stderr.contains("'--no-such-option'"), "{line}: {stderr}");

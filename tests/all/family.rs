@@ -1,6 +1,6 @@
 //! Several scales of one recipe: `astropt scale`, and `astropt run` of a recipe with a family.
 
-use astropt_tests::{astropt, fails, succeeds};
+use crate::program::{astropt, fails, succeeds};
 use serde_json::Value;
 
 use crate::run::SMALL;

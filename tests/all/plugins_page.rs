@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::program::workspace;
 use astropt_core::seam::{ConfigType, KeyChoice, PluginInfo, backends, modalities, sources};
 use astropt_core::toml;
-use astropt_tests::workspace;
 use serde_json::Value as Json;
 
 /// Reads a plugin's table and shows all keys of what it configures.
@@ -17,7 +17,7 @@ const HEAD: &str = "\
 What `astropt` has linked, with every key of a recipe's table. A key without a default must be
 stated; `unset` keys may be left out. This page is written by the tests: do not edit it, run
 
-    UPDATE_PAGES=1 cargo test --release -p astropt-tests plugins_page
+    UPDATE_PAGES=1 cargo test --release -p astropt plugins_page
 ";
 
 #[test]
@@ -32,7 +32,7 @@ fn the_page_of_plugins_is_up_to_date() {
     assert!(
         found == page,
         "docs/PLUGINS.md is stale, first where (old, new) is {different:?}: write it again with\n  \
-         UPDATE_PAGES=1 cargo test --release -p astropt-tests plugins_page"
+         UPDATE_PAGES=1 cargo test --release -p astropt plugins_page"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use astropt_tests::{astropt, fails, succeeds};
+use crate::program::{astropt, fails, succeeds};
 
 /// A demo that takes seconds.
 pub(crate) const SMALL: [&str; 15] = [

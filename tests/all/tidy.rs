@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use astropt_tests::workspace;
+use crate::program::workspace;
 
 fn files(folder: &Path, extension: &str, out: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("readable").flatten() {

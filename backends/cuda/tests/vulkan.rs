@@ -20,6 +20,7 @@ impl Platform for VulkanPlatform {
 }
 
 /// Where Vulkan finds nothing the tests have nothing to run on, and say so.
+#[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
 fn device() -> Option<WgpuDevice> {
     let device = WgpuDevice::DefaultDevice;
     let one = || Tensor::<Vulkan, 1>::ones([1], &WgpuDevice::DefaultDevice).into_data();

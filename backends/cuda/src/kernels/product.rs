@@ -103,6 +103,7 @@ fn read_tile(
 }
 
 /// Cube by tile of a matrix of the product. All tensors have four axes.
+#[allow(clippy::manual_div_ceil, reason = "kernels have no `div_ceil`")]
 #[cube(launch)]
 fn product_kernel(
     a: &Tensor<f32>,
