@@ -22,6 +22,7 @@ pub mod model;
 pub mod numbers;
 pub mod observation;
 mod picture;
+pub mod plain;
 pub mod probe;
 pub mod progress;
 pub mod recipe;

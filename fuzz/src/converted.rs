@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use astropt_core::Result;
 use astropt_core::recipe::{Request, resolve};
 use astropt_core::shards::{Precision, Settings, convert};
 use xxhash_rust::xxh3::xxh3_128;
@@ -67,20 +68,20 @@ pub(crate) fn sound() -> &'static BTreeMap<String, Vec<u8>> {
 }
 
 /// The index of converted data.
-pub fn index(bytes: &[u8]) {
-    with(|files| drop(files.insert(INDEX.to_owned(), bytes.to_vec())));
+pub fn index(bytes: &[u8]) -> Result<()> {
+    with(|files| drop(files.insert(INDEX.to_owned(), bytes.to_vec())))
 }
 
 /// The listing of a shard; the index agrees with it.
-pub fn listing(bytes: &[u8]) {
+pub fn listing(bytes: &[u8]) -> Result<()> {
     with(|files| {
         files.insert(LISTING.to_owned(), bytes.to_vec());
         sign_listing(files);
-    });
+    })
 }
 
 /// A shard; its listing and the index agree with it.
-pub fn shard(bytes: &[u8]) {
+pub fn shard(bytes: &[u8]) -> Result<()> {
     with(|files| {
         change(files, LISTING, |listing| {
             listing["bytes"] = bytes.len().into();
@@ -88,10 +89,10 @@ pub fn shard(bytes: &[u8]) {
         });
         files.insert(SHARD.to_owned(), bytes.to_vec());
         sign_listing(files);
-    });
+    })
 }
 
-fn with(change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) {
+fn with(change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let mut files = sound().clone();
     change(&mut files);
@@ -99,7 +100,7 @@ fn with(change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) {
         let path: &Path = folder.path();
         std::fs::write(path.join(name), bytes).expect("room for a temporary file");
     }
-    read("tokenised", "path = '.'", folder.path());
+    read("tokenised", "path = '.'", folder.path())
 }
 
 fn sign_listing(files: &mut BTreeMap<String, Vec<u8>>) {

@@ -5,70 +5,103 @@ use std::path::{Path, PathBuf};
 
 use crate::converted::{INDEX, LISTING, RECIPE, SHARD, sound};
 
+/// A sound file.
+#[derive(Clone)]
+pub struct Seed {
+    /// What it is called.
+    pub name: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+impl Seed {
+    fn new(name: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.to_owned(), bytes: bytes.into() }
+    }
+}
+
+const RUN: &str = "tests/fixtures/format-1";
+const STEP: &str = "tests/fixtures/format-1/checkpoints/step-000002";
+
 /// Sound files for the target `name`.
-pub fn of(name: &str) -> Vec<Vec<u8>> {
+pub fn of(name: &str) -> Vec<Seed> {
     match name {
-        "csv" => vec![b"id,t,v\na,1.5,2\na,2.5,nan\nb,\"3\",4e3\n".to_vec()],
-        "fits" => files("modalities/tests/fixtures/fits", "fits"),
+        "csv" => vec![Seed::new("a.csv", "id,t,v\na,1.5,2\na,2.5,nan\nb,\"3\",4e3\n")],
+        "embeddings" => vec![file(RUN, "embeddings.parquet")],
+        "fits" | "fits_table" => files("modalities/tests/fixtures/fits", "fits"),
         "hdf5" => files("modalities/tests/fixtures/hdf5", "h5"),
         "image" => pictures(),
-        "index" => vec![sound()[INDEX].clone()],
-        "listing" => vec![sound()[LISTING].clone()],
-        "npy" => vec![array(b"<f4", 4), array(b"|u1", 1), array(b">f8", 8)],
-        "npz" => vec![archive()],
-        "parquet" => files("tests/fixtures/format-1", "parquet"),
-        "pickle" => checkpoints().iter().filter_map(|bytes| pickle(bytes)).collect(),
+        "index" => vec![Seed::new(INDEX, &sound()[INDEX][..])],
+        "listing" => vec![Seed::new(LISTING, &sound()[LISTING][..])],
+        "manifest" => vec![file(RUN, "manifest.json")],
+        "metrics" => vec![file(RUN, "metrics.jsonl")],
+        "model" => vec![file(STEP, "model.safetensors")],
+        "npy" => [("<f4", 4), ("|u1", 1), (">f8", 8)]
+            .map(|(dtype, size)| Seed::new(dtype, array(dtype, size)))
+            .into(),
+        "npz" => vec![Seed::new("a.npz", archive())],
+        "optimizer" => vec![file(STEP, "optimizer.safetensors")],
+        "parquet" => vec![file(RUN, "embeddings.parquet")],
+        "pickle" => checkpoints().iter().filter_map(pickle).collect(),
+        "probes" => vec![file(RUN, "probes.json")],
         "pt" => checkpoints(),
-        "recipe" => [vec![RECIPE.as_bytes().to_vec()], files("recipes", "toml")].concat(),
-        "safetensors" => files("tests/fixtures/format-1/checkpoints/step-000002", "safetensors"),
-        "shard" => vec![sound()[SHARD].clone()],
+        "recipe" => [vec![Seed::new("fuzz.toml", RECIPE)], files("recipes", "toml")].concat(),
+        "safetensors" => files(STEP, "safetensors"),
+        "shard" => vec![Seed::new(SHARD, &sound()[SHARD][..])],
+        "state" => vec![file(STEP, "state.json")],
         other => panic!("no seeds for {other}"),
     }
 }
 
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Files of a folder of the repository with this extension, by name.
-fn files(folder: &str, extension: &str) -> Vec<Vec<u8>> {
-    let entries = std::fs::read_dir(repository().join(folder)).expect("a folder of seeds");
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|e| e == extension));
-    paths.sort();
-    paths.iter().map(|path| std::fs::read(path).expect("a readable seed")).collect()
+fn file(folder: &str, name: &str) -> Seed {
+    let path = repository().join(folder).join(name);
+    Seed { name: name.to_owned(), bytes: std::fs::read(path).expect("a readable seed") }
 }
 
-fn checkpoints() -> Vec<Vec<u8>> {
-    ["v1_paper", "v3_images_aim"]
-        .iter()
-        .flat_map(|c| files(&format!("tests/golden/{c}"), "pt"))
-        .collect()
+/// Files of a folder of the repository with this extension, by name.
+fn files(folder: &str, extension: &str) -> Vec<Seed> {
+    let entries = std::fs::read_dir(repository().join(folder)).expect("a folder of seeds");
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(&format!(".{extension}"))).collect();
+    names.sort();
+    names.iter().map(|name| file(folder, name)).collect()
+}
+
+fn checkpoints() -> Vec<Seed> {
+    let named = |folder: &str| Seed {
+        name: folder.to_owned(),
+        ..file(&format!("tests/golden/{folder}"), "ckpt.pt")
+    };
+    ["v1_paper", "v3_images_aim"].map(named).into()
 }
 
 /// The pickle inside a checkpoint.
-fn pickle(checkpoint: &[u8]) -> Option<Vec<u8>> {
-    let mut archive = zip::ZipArchive::new(Cursor::new(checkpoint)).ok()?;
+fn pickle(checkpoint: &Seed) -> Option<Seed> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(&checkpoint.bytes)).ok()?;
     let name = archive.file_names().flatten().find(|name| name.ends_with("data.pkl"))?.into_owned();
     let mut bytes = Vec::new();
     archive.by_name(&name).ok()?.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    Some(Seed { bytes, ..checkpoint.clone() })
 }
 
-fn pictures() -> Vec<Vec<u8>> {
+fn pictures() -> Vec<Seed> {
     let mut out = files("fuzz/seeds", "jpg");
     let picture = image::RgbImage::from_fn(12, 12, |x, y| image::Rgb([x as u8 * 9, y as u8, 200]));
-    for format in [image::ImageFormat::Png, image::ImageFormat::Tiff] {
+    for (name, format) in [("a.png", image::ImageFormat::Png), ("a.tiff", image::ImageFormat::Tiff)]
+    {
         let mut bytes = Cursor::new(Vec::new());
         picture.write_to(&mut bytes, format).expect("a picture is written");
-        out.push(bytes.into_inner());
+        out.push(Seed::new(name, bytes.into_inner()));
     }
     out
 }
 
 /// A NumPy array of three rows of two numbers.
-fn array(dtype: &[u8; 3], size: usize) -> Vec<u8> {
-    let dtype = String::from_utf8_lossy(dtype);
+fn array(dtype: &str, size: usize) -> Vec<u8> {
     let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': (3, 2), }}");
     let header = format!("{header:117}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -85,7 +118,7 @@ fn archive() -> Vec<u8> {
     for (name, method) in ["a.npy", "b.npy"].into_iter().zip(methods) {
         let options = zip::write::SimpleFileOptions::default().compression_method(method);
         archive.start_file(name, options).expect("a member begins");
-        archive.write_all(&array(b"<f4", 4)).expect("a member is written");
+        archive.write_all(&array("<f4", 4)).expect("a member is written");
     }
     archive.finish().expect("the archive is written").into_inner()
 }

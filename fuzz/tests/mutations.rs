@@ -41,20 +41,22 @@ fn mutated_files_do_no_harm() {
 fn attack(name: &str, target: Target) -> Option<String> {
     let seeds = seeds::of(name);
     assert!(!seeds.is_empty(), "no seeds for {name}");
-    seeds.iter().for_each(|seed| target(seed));
+    for seed in &seeds {
+        let _ = target(&seed.bytes);
+    }
     let time = Duration::from_secs(setting("ASTROPT_FUZZ_SECONDS", 2));
     let mut rng = ChaCha8Rng::seed_from_u64(setting("ASTROPT_FUZZ_SEED", 0));
     // Kept before each run, so that it is there should the process be killed.
     let kept = std::env::temp_dir().join(format!("astropt-fuzz-{name}"));
     let (started, mut runs) = (Instant::now(), 0u64);
     while started.elapsed() < time {
-        let mut bytes = seeds[rng.random_range(0..seeds.len())].clone();
+        let mut bytes = seeds[rng.random_range(0..seeds.len())].bytes.clone();
         for _ in 0..rng.random_range(1..6) {
             mutate(&mut bytes, &mut rng);
         }
         std::fs::write(&kept, &bytes).expect("writable");
         let begun = Instant::now();
-        let outcome = catch_unwind(|| target(&bytes));
+        let outcome = catch_unwind(|| drop(target(&bytes)));
         if outcome.is_err() {
             return Some(format!("{name} panicked; the input is {}", kept.display()));
         }

@@ -9,6 +9,7 @@ use astropt_cuda::kernels::ExactReference;
 use astropt_cuda::{CudaBackend, CudaPlatform};
 use burn_cuda::CudaDevice;
 
+#[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
 fn devices() -> Vec<CudaDevice> {
     match CudaBackend.devices() {
         Ok(devices) => (0..devices.len()).map(CudaDevice::new).collect(),

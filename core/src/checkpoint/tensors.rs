@@ -11,6 +11,7 @@ use super::files::write_atomic;
 use super::numbers::Number;
 use crate::engine::{HostTensor, StateDict};
 use crate::error::{Error, Result};
+use crate::plain;
 
 /// The largest header accepted, in bytes; the format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
@@ -172,8 +173,8 @@ pub(crate) fn read_header(reader: &mut impl Read, size: u64) -> Result<Metadata,
     reader.read_exact(&mut header).map_err(|e| e.to_string())?;
     // The crate checks here that the arrays follow each other without gap or overlap and
     // that every shape agrees with its bytes.
-    let header: Metadata =
-        serde_json::from_slice(&header).map_err(|e| format!("its header is unreadable: {e}"))?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|e| format!("its header cannot be read: {}", plain::json_value(&e)))?;
     let found = size - 8 - length;
     if header.data_len() as u64 != found {
         return Err(format!("it holds {found} bytes of numbers, {} expected", header.data_len()));

@@ -14,6 +14,7 @@ use super::table::Embeddings;
 use crate::checkpoint::format;
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
+use crate::plain;
 
 impl Embeddings {
     /// Reads a table that [`write_parquet`](Self::write_parquet) or another program wrote.
@@ -29,7 +30,10 @@ impl Embeddings {
         let path = path.as_ref();
         let file = File::open(path).map_err(|e| Error::io("open it", path, &e))?;
         let not_parquet = |e: &dyn std::fmt::Display| {
-            Error::file(path, format!("is not a Parquet file this program can read: {e}"))
+            Error::file(
+                path,
+                format!("is no whole Parquet file: {}; {}", plain::parquet(e), plain::WAY_OUT),
+            )
         };
         let metadata =
             ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| not_parquet(&e))?;

@@ -162,6 +162,11 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
             tree.error(&[section, key], format!("{section}.{key} {message}"))
         }
     };
+    // Runs are called after it, in a folder of that name.
+    if plan.name.is_empty() || plan.name.starts_with('.') || plan.name.contains(['/', '\\']) {
+        let message = format!("name = {:?}: a name without slashes or a dot in front", plan.name);
+        return Err(tree.error(&["name"], message));
+    }
     plan.source.check().map_err(|e| tree.error(&["source"], format!("source: {e}")))?;
     plan.split.check().map_err(at("split"))?;
     plan.stream.check(plan.modalities.keys()).map_err(at("stream"))?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Result};
+use crate::plain;
 use crate::seam::{ConfigError, nearest};
 
 /// A path of keys from the root of the recipe. Keys may hold dots (`scale."2.1B"`).
@@ -182,10 +183,7 @@ fn readable(message: &str) -> String {
             hint if hint.is_empty() => message.to_owned(),
             hint => format!("unknown {word:?}{hint}"),
         },
-        _ => message
-            .replace("expected u64", "expected a whole number of 0 or more")
-            .replace("expected usize", "expected a whole number of 0 or more")
-            .replace("expected f64", "expected a number"),
+        _ => plain::structure(message),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::checkpoint::tensors::describe_tensors;
 use crate::checkpoint::{checksums, format, load_tensors, save_tensors, write_bytes};
 use crate::engine::{OptimiserState, Session, StateDict};
 use crate::error::{Error, Result};
-use crate::progress;
 use crate::recipe::{Modalities, Plan};
+use crate::{plain, progress};
 
 const MODEL: &str = "model.safetensors";
 const OPTIMISER: &str = "optimizer.safetensors";
@@ -242,11 +242,20 @@ pub fn read_model(path: &Path) -> Result<SavedModel> {
     let (parameters, mut metadata) = load(&file)?;
     let plan = metadata.get("plan").ok_or_else(|| Error::file(&file, "carries no plan"))?;
     let plan: Plan = serde_json::from_str(plan).map_err(|e| {
-        Error::file(&file, format!("its plan cannot be read: {e}; is every plugin it uses linked?"))
+        Error::file(
+            &file,
+            format!(
+                "its plan cannot be read: {}; is every plugin it uses linked?",
+                plain::json_value(&e)
+            ),
+        )
     })?;
     let imported = metadata.get(IMPORTED).map(|text| serde_json::from_str(text));
     let imported = imported.transpose().map_err(|e| {
-        Error::file(&file, format!("the settings it was imported with cannot be read: {e}"))
+        Error::file(
+            &file,
+            format!("the settings it was imported with cannot be read: {}", plain::json_value(&e)),
+        )
     })?;
     let step = metadata.get("step").and_then(|s| s.parse().ok()).unwrap_or(0);
     let unsupported = metadata.remove(UNSUPPORTED);

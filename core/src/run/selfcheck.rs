@@ -21,6 +21,7 @@ use crate::engine::{HostTensor, Layer, Session, StateDict};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Array, Data, Field, Labels, Observation};
+use crate::plain;
 use crate::recipe::Modalities;
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
@@ -247,7 +248,7 @@ pub(super) fn check(
     let broken = |e: String| Error::file(&path, format!("is damaged: {e}; copy it again"));
     let recorded = SelfCheck::read(folder)?;
     let objects: Vec<Object> =
-        serde_json::from_str(&recorded.objects).map_err(|e| broken(e.to_string()))?;
+        serde_json::from_str(&recorded.objects).map_err(|e| broken(plain::json_value(&e)))?;
     let specs = session.model().modalities.clone();
     let mut rows = Vec::new();
     for (k, object) in objects.iter().enumerate() {

@@ -12,6 +12,7 @@ use super::tensorboard::EventFile;
 use crate::checkpoint::write_bytes;
 use crate::engine::Losses;
 use crate::error::{Error, Result};
+use crate::plain;
 
 /// File of [`Metric`] lines.
 pub const METRICS: &str = "metrics.jsonl";
@@ -151,8 +152,8 @@ fn to_line(record: &impl Serialize) -> Result<String> {
 /// # Errors
 /// When the file cannot be read, or holds something else.
 pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let text = match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("read", path, &e)),
     };
@@ -160,8 +161,9 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let lines = whole.lines().enumerate().filter(|(_, line)| !line.is_empty());
     lines
         .map(|(k, line)| {
-            serde_json::from_str(line)
-                .map_err(|e| Error::file(path, format!("line {} is not a record: {e}", k + 1)))
+            serde_json::from_str(line).map_err(|e| {
+                Error::file(path, format!("line {}: {}", k + 1, plain::json_value(&e)))
+            })
         })
         .collect()
 }

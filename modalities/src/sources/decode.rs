@@ -48,6 +48,11 @@ pub fn decode(bytes: &[u8]) -> Result<Array, String> {
 }
 
 fn damaged(kind: &str, why: impl std::fmt::Display) -> String {
+    let why = why.to_string();
+    let why = why.trim_start_matches("Format error decoding Png: ");
+    // The library shows its own structures, which say nothing to a person.
+    let why = why.split(" while decoding ").next().unwrap_or_default();
+    let why = if why.contains('{') { "its parts are out of order" } else { why };
     format!(
         "the {kind} cannot be decoded ({why}); it is damaged or cut short: fetch it again or \
          remove it"

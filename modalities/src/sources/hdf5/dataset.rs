@@ -210,9 +210,18 @@ fn chunk_rows(chunk: Option<Vec<u64>>, shape: &[usize], size: u64) -> Result<usi
     Ok(usize::try_from(first).unwrap_or(usize::MAX).clamp(1, rows(shape).max(1)))
 }
 
+/// What a library says, with the way out where the file is at fault.
+fn said(error: impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("HDF5 format error: ") {
+        Some(cause) => format!("it is damaged ({cause}): fetch the file again or remove it"),
+        None => text,
+    }
+}
+
 /// Opens a dataset with the fast library; refuses what it would fail to read later.
 fn fast(file: &hdf5_pure::File, name: &str) -> Result<Dataset, String> {
-    let fail = |error: hdf5_pure::Error| error.to_string();
+    let fail = |error: hdf5_pure::Error| said(error);
     let dataset = file.dataset(name).map_err(fail)?;
     if dataset.chunk_index().map_err(fail)? == Some(ChunkIndex::BTreeV2) {
         return Err("its chunks are indexed by a version 2 B-tree".to_owned());
@@ -283,7 +292,7 @@ fn fast_element(datatype: &Datatype) -> Option<Element> {
 
 /// Opens a dataset with the other library.
 fn other(file: &hdf5_reader::Hdf5File, name: &str) -> Result<Dataset, String> {
-    let fail = |error: hdf5_reader::error::Error| error.to_string();
+    let fail = |error: hdf5_reader::error::Error| said(error);
     let dataset = file.dataset(name).map_err(fail)?;
     let shape = lengths(dataset.shape())?;
     let size = dataset.raw_element_size().map_err(fail)? as u64;

@@ -72,9 +72,19 @@ impl Archive {
         self.members.iter().map(|m| (m.name.as_str(), &m.header))
     }
 
-    /// Names of the arrays with their headers; those that cannot be used left out.
-    pub(super) fn usable(&self) -> impl Iterator<Item = (&str, &Header)> {
-        self.members.iter().filter_map(|m| Some((m.name.as_str(), m.header.as_ref().ok()?)))
+    /// Names of the arrays with their headers.
+    ///
+    /// # Errors
+    /// When one of them cannot be used: none is left out in silence.
+    pub(super) fn headers(&self) -> Result<Vec<(&str, &Header)>> {
+        let header = |member: &'_ Member| match &member.header {
+            Ok(header) => Ok(header),
+            Err(message) => Err(Error::file(
+                &self.path,
+                format!("the array {:?} {message}, or name those to read in `fields`", member.name),
+            )),
+        };
+        self.members.iter().map(|member| Ok((member.name.as_str(), header(member)?))).collect()
     }
 
     /// The array `name`, to be read; `key` is where the recipe names it.

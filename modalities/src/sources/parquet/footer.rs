@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_schema::Schema;
-use astropt_core::{Error, Result};
+use astropt_core::{Error, Result, plain};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{
     FooterTail, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
@@ -104,7 +104,7 @@ impl Footer {
             .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
             .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
             .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
-        let text = |e: parquet::errors::ParquetError| e.to_string();
+        let text = |e: parquet::errors::ParquetError| plain::parquet(e);
         let metadata = ParquetMetaDataReader::decode_metadata_with_options(bytes, Some(&skip));
         let metadata = Arc::new(metadata.map_err(text)?);
         for (k, group) in metadata.row_groups().iter().enumerate() {
@@ -113,8 +113,8 @@ impl Footer {
                 return Err(format!("row group {k} states {rows} rows"));
             }
         }
-        let plain = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let inferred = ArrowReaderMetadata::try_new(metadata.clone(), plain).map_err(text)?;
+        let as_stored = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let inferred = ArrowReaderMetadata::try_new(metadata.clone(), as_stored).map_err(text)?;
         let views = Arc::new(schema::with_views(inferred.schema()));
         let with_views = ArrowReaderOptions::new().with_schema(views);
         let read = ArrowReaderMetadata::try_new(metadata.clone(), with_views).map_err(text)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use astropt_core::{Error, Result};
+use astropt_core::{Error, Result, plain};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 
@@ -112,7 +112,7 @@ impl Shard {
         leaves: &[usize],
         stated: u64,
     ) -> Result<Rows, String> {
-        let text = |e: parquet::errors::ParquetError| e.to_string();
+        let text = |e: parquet::errors::ParquetError| plain::parquet(e);
         let schema = self.footer.metadata.metadata().file_metadata().schema_descr();
         let rows = span.rows as u64;
         let step = (rows * BATCH / stated.max(1)).clamp(1, rows.clamp(1, BATCH_ROWS)) as usize;

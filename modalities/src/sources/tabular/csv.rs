@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use astropt_core::{Error, Result};
-use csv::{Position, Reader, ReaderBuilder, StringRecord};
+use csv::{ErrorKind, Position, Reader, ReaderBuilder, StringRecord};
 
 use super::{At, Block, Cell, Column, Content, Row, Visit};
 
@@ -51,11 +51,20 @@ fn open(path: &Path) -> Result<Reader<Bounded>> {
     Ok(ReaderBuilder::new().buffer_capacity(BUFFER).from_reader(Bounded { file, since: 0 }))
 }
 
-/// The error of a row that cannot be read; `csv` knows the line of most.
+/// The error of a row that cannot be read.
 fn failed(path: &Path, reader: &Reader<Bounded>, error: &csv::Error) -> Error {
-    let line = reader.position().line();
-    let place = if error.is_io_error() { format!(" after line {line}") } else { String::new() };
-    Error::file(path, format!("cannot read the table{place}: {error}"))
+    let line = error.position().map_or(reader.position().line(), csv::Position::line);
+    let what = match error.kind() {
+        ErrorKind::UnequalLengths { expected_len, len, .. } => format!(
+            "line {line}: {len} values, where the heading names {expected_len} columns; is a \
+             quotation mark left open, or a comma one too many or few?"
+        ),
+        ErrorKind::Utf8 { .. } => {
+            format!("line {line} is no UTF-8 text; save the table in that encoding")
+        }
+        _ => format!("cannot read the table after line {line}: {error}"),
+    };
+    Error::file(path, what)
 }
 
 /// Reads the next row, if there is one.

@@ -144,7 +144,8 @@ impl Table {
     pub(crate) fn column(&self, name: &str, key: &str) -> Result<usize> {
         self.columns.iter().position(|column| column.name == name).ok_or_else(|| {
             let known: Vec<_> = self.columns.iter().map(|c| c.name.as_str()).collect();
-            let message = format!("no column {name:?} (`{key}`); it has {}", list(&known));
+            let known = if known.is_empty() { "none".to_owned() } else { list(&known) };
+            let message = format!("no column {name:?} (`{key}`); it has {known}");
             Error::file(&self.path, message)
         })
     }

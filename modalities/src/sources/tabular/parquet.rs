@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow_schema::{DataType, Field};
-use astropt_core::{Error, Result};
+use astropt_core::{Error, Result, plain};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
@@ -31,14 +31,13 @@ pub(super) struct ParquetFile {
 }
 
 fn damaged(path: &Path, error: impl std::fmt::Display) -> Error {
-    Error::file(path, format!("cannot read the Parquet table: {error}"))
+    Error::file(path, format!("cannot read the Parquet table: {error}; {}", plain::WAY_OUT))
 }
 
 impl ParquetFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = open(path)?;
-        let load =
-            || ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| e.to_string());
+        let load = || ArrowReaderMetadata::load(&file, Default::default()).map_err(plain::parquet);
         let metadata = guarded(load).map_err(|e| damaged(path, e))?;
         Ok(Self { metadata })
     }
@@ -103,7 +102,7 @@ impl ParquetFile {
                 .with_row_groups(vec![group])
                 .with_row_selection(selection)
                 .build()
-                .map_err(|e| e.to_string())
+                .map_err(plain::parquet)
         })
         .map_err(|e| damaged(path, e))?;
         let mut number = block.start;
