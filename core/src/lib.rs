@@ -32,6 +32,7 @@ pub mod stop;
 pub mod testkit;
 pub mod tokens;
 pub mod train;
+pub mod umap;
 pub mod verify;
 
 pub use error::{Error, Result};
