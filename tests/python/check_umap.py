@@ -101,7 +101,7 @@ def main():
         print(f"| {name} | {here} | {there} | {times} |", flush=True)
         worst = max(worst, np.mean(scores[1]) - np.mean(scores[0]))
     print(f"largest shortfall {worst:.4f}, {TOLERANCE} allowed")
-    sys.exit(worst > TOLERANCE)
+    sys.exit(int(worst > TOLERANCE))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@
 
 mod curves;
 mod forest;
-mod format;
+mod frame;
 mod input;
 mod line;
 mod page;
 mod probes;
-mod scale;
 mod summary;
+
+use crate::figures::format;
 
 pub use input::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts};
 pub use page::render;
