@@ -34,7 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let file = BufWriter::new(File::create(output)?);
     let shape = [map.len() as u64, 2];
-    let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(file).begin_nd()?;
+    let mut writer =
+        npyz::WriteOptions::new().default_dtype().shape(&shape).writer(file).begin_nd()?;
     writer.extend(map.into_iter().flatten())?;
     writer.finish()?;
     Ok(())

@@ -1,7 +1,7 @@
 //! Colours: viridis for amounts, and a palette for names.
 
-use super::svg::{Anchor, Area, Look, Svg};
 use super::scale::Scale;
+use super::svg::{Anchor, Area, Look, Svg};
 
 /// Every sixteenth colour of viridis (S. van der Walt & N. Smith, 2015; public domain), which
 /// looks evenly graded, also to those who do not tell red from green and in grey.
@@ -86,7 +86,10 @@ mod tests {
             let part = |k: usize| f64::from(u8::from_str_radix(&text[k..k + 2], 16).expect("hex"));
             0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5)
         };
-        assert!((0..100).all(|k| brightness(f64::from(k) / 100.0) < brightness(f64::from(k + 1) / 100.0)));
+        assert!(
+            (0..100)
+                .all(|k| brightness(f64::from(k) / 100.0) < brightness(f64::from(k + 1) / 100.0))
+        );
         assert_eq!(viridis(-1.0), "#440154");
         assert_eq!(viridis(2.0), "#fde725");
         assert_eq!(viridis(f64::NAN), "#440154");

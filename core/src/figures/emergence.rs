@@ -99,7 +99,8 @@ fn axes(input: &Emergence, area: Area) -> (Axes, Ticks) {
     let usual = |from, to| Scale { low: 0.0, high: 1.0, from, to, log: false };
     let inner = (area.left + 8.0, area.right - 8.0);
     let inner = Scale::around(all, 0.0, input.log_steps, inner.0, inner.1);
-    let x = inner.map_or(usual(area.left, area.right), |inner| inner.extended(area.left, area.right));
+    let x =
+        inner.map_or(usual(area.left, area.right), |inner| inner.extended(area.left, area.right));
     let ends = points().flat_map(|p| [Some(p.score.value), p.score.low, p.score.high]).flatten();
     let y = Scale::around(ends, 0.06, false, area.bottom, area.top);
     let mut steps = ticks(&x, 5);
@@ -142,7 +143,8 @@ fn name_lines(svg: &mut Svg, input: &Emergence, axes: &Axes) {
         input.series.iter().zip(ends.iter().zip(heights)).enumerate()
     {
         let (colour, dashes) = of_name(index);
-        let lead = [[area.right + 2.0, y], [area.right + 10.0, height], [area.right + 18.0, height]];
+        let lead =
+            [[area.right + 2.0, y], [area.right + 10.0, height], [area.right + 18.0, height]];
         svg.path(&lead, &stroke(colour, 1.4, dashes));
         svg.text([area.right + 21.0, height + 4.0], &series.name, Look::new(NAME));
     }

@@ -56,10 +56,16 @@ pub fn gains(input: &Gains) -> String {
     let width = (WIDTH - LEFT - 12.0 - GAP * (columns - 1) as f64) / columns as f64;
     let texts = input.panels.iter().map(|panel| {
         let last = panel.gains.last().map_or(f64::NAN, |gain| gain.gain.value);
-        format!("{}: {} at most compute, {}", panel.task, fixed(last, 2), correlations(panel).join(", "))
+        format!(
+            "{}: {} at most compute, {}",
+            panel.task,
+            fixed(last, 2),
+            correlations(panel).join(", ")
+        )
     });
     let description = texts.collect::<Vec<_>>().join(". ");
-    let mut svg = Svg::new(height, &format!("{} against training compute", input.gain_name), &description);
+    let mut svg =
+        Svg::new(height, &format!("{} against training compute", input.gain_name), &description);
     let flops = || input.panels.iter().flat_map(|panel| panel.gains.iter().map(|gain| gain.flops));
     for (k, panel) in input.panels.iter().enumerate() {
         let (row, column) = (k / columns, k % columns);

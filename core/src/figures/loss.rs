@@ -84,7 +84,12 @@ fn description(input: &LossCurves) -> String {
     let ends = input.curves.iter().filter_map(|curve| {
         let (tokens, loss) = curve.shown().last()?;
         let flops = tokens * curve.flops_per_token;
-        Some(format!("{} ends at {} after {} FLOP", curve.name, fixed(loss, 4), significant(flops, 2)))
+        Some(format!(
+            "{} ends at {} after {} FLOP",
+            curve.name,
+            fixed(loss, 4),
+            significant(flops, 2)
+        ))
     });
     let mut said: Vec<String> = ends.collect();
     if let Some(law) = &input.law {
@@ -183,8 +188,11 @@ fn against_tokens(svg: &mut Svg, input: &LossCurves, area: Area) {
         curve.shown().map(|(tokens, loss)| axes.at(tokens, loss)).collect::<Vec<_>>()
     };
     svg.within(area, |svg| draw_curves(svg, input, at_points));
-    let ends: Vec<[f64; 2]> =
-        input.curves.iter().map(|c| at_points(c).pop().unwrap_or([area.right, area.bottom])).collect();
+    let ends: Vec<[f64; 2]> = input
+        .curves
+        .iter()
+        .map(|c| at_points(c).pop().unwrap_or([area.right, area.bottom]))
+        .collect();
     let heights: Vec<f64> = ends.iter().map(|end| end[1]).collect();
     let heights = apart(&heights, 13.0, area.top + 4.0, area.bottom);
     for (index, (curve, (&end, height))) in

@@ -101,8 +101,14 @@ fn draw_row(svg: &mut Svg, grids: &[Hexagons], property: &MapProperty, last: Are
         grid.draw(svg, |mean| (mean - scale.low) / (scale.high - scale.low));
     }
     let beside = Area { left: last.right + 10.0, right: last.right + 22.0, top, bottom };
-    let unit = if property.unit.is_empty() { String::new() } else { format!(" [{}]", property.unit) };
-    bar(svg, beside, &scale, &format!("{}{unit}", shorten(&property.name, last.height() - text_width(&unit, 12.0))));
+    let unit =
+        if property.unit.is_empty() { String::new() } else { format!(" [{}]", property.unit) };
+    bar(
+        svg,
+        beside,
+        &scale,
+        &format!("{}{unit}", shorten(&property.name, last.height() - text_width(&unit, 12.0))),
+    );
 }
 
 /// `name`, cut with an ellipsis where it is wider than `room`.
@@ -205,10 +211,7 @@ fn hexagon([x, y]: [f64; 2], area: Area, pitch: f64) -> (i64, i64) {
 }
 
 fn centre((row, column): (i64, i64), area: Area, pitch: f64) -> [f64; 2] {
-    [
-        area.left + column as f64 / 2.0 * pitch,
-        area.top + row as f64 / 2.0 * pitch * 3f64.sqrt(),
-    ]
+    [area.left + column as f64 / 2.0 * pitch, area.top + row as f64 / 2.0 * pitch * 3f64.sqrt()]
 }
 
 #[cfg(test)]
@@ -229,7 +232,10 @@ mod tests {
 
     #[test]
     fn a_hexagon_has_the_mean_of_its_objects() {
-        let map = MapColumn { title: String::new(), places: vec![[0.0, 0.0], [0.0, 0.0], [9.0, 0.0], [9.0, 9.0]] };
+        let map = MapColumn {
+            title: String::new(),
+            places: vec![[0.0, 0.0], [0.0, 0.0], [9.0, 0.0], [9.0, 9.0]],
+        };
         let area = Area { left: 0.0, top: 0.0, right: 100.0, bottom: 100.0 };
         let grid = Hexagons::new(&map, &[1.0, 4.0, 7.0, f64::NAN], area, 10);
         let mut means: Vec<f64> = grid.means.iter().map(|m| m.1).collect();

@@ -23,25 +23,28 @@ pub(super) fn fonts() -> Arc<Database> {
     FONTS.clone()
 }
 
+/// Most pixels of a bitmap, four bytes each while it is drawn.
+const MOST_PIXELS: u64 = 1 << 28;
+
 /// An SVG as a PNG, `scale` pixels for each of its units, on white. All text is set in the font
 /// the program carries: the fonts of the machine do not matter.
 ///
 /// # Errors
-/// When `svg` is none, or the bitmap would have no pixel or not fit in memory.
+/// When `svg` is none, or the bitmap would have no pixel or more than 2^28.
 pub fn png(svg: &str, scale: f64) -> Result<Vec<u8>> {
-    let options = Options {
-        font_family: "DejaVu Sans".to_owned(),
-        fontdb: fonts(),
-        ..Options::default()
-    };
+    let options =
+        Options { font_family: "DejaVu Sans".to_owned(), fontdb: fonts(), ..Options::default() };
     let failed = |what: &dyn std::fmt::Display| {
         Error::Failed(format!("cannot make a bitmap of the figure: {what}"))
     };
     let tree = Tree::from_str(svg, &options).map_err(|e| failed(&e))?;
     let side = |length: f32| (f64::from(length) * scale).round() as u32;
     let (width, height) = (side(tree.size().width()), side(tree.size().height()));
-    let mut pixels = Pixmap::new(width, height)
-        .ok_or_else(|| failed(&format!("{width} by {height} pixels cannot be had")))?;
+    let drawable = u64::from(width) * u64::from(height) <= MOST_PIXELS;
+    let pixels = drawable.then(|| Pixmap::new(width, height)).flatten();
+    let mut pixels = pixels.ok_or_else(|| {
+        failed(&format!("{width} by {height} pixels cannot be drawn; choose another scale"))
+    })?;
     pixels.fill(Color::WHITE);
     let transform = Transform::from_scale(
         width as f32 / tree.size().width(),

@@ -113,10 +113,16 @@ fn path(svg: &mut Svg, area: Area, input: &Spiral, dark: bool) {
     let width = (0.16 * side).clamp(1.6, 4.0);
     // A dark rim keeps the bright end visible on a bright galaxy, and on paper.
     let rim = if dark { "#000000" } else { "#ffffff" };
-    svg.path(&places, &format!(r#"stroke="{rim}" stroke-opacity="0.65" stroke-width="{:.1}""#, width + 1.8));
+    svg.path(
+        &places,
+        &format!(r#"stroke="{rim}" stroke-opacity="0.65" stroke-width="{:.1}""#, width + 1.8),
+    );
     for (k, pair) in places.windows(2).enumerate() {
         let colour = viridis(k as f64 / last as f64);
-        svg.path(pair, &format!(r#"stroke="{colour}" stroke-width="{width:.1}" stroke-linecap="round""#));
+        svg.path(
+            pair,
+            &format!(r#"stroke="{colour}" stroke-width="{width:.1}" stroke-linecap="round""#),
+        );
     }
     if let &[.., before, end] = places.as_slice() {
         arrow(svg, before, end, (0.28 * side).max(4.5));
@@ -133,7 +139,11 @@ fn path(svg: &mut Svg, area: Area, input: &Spiral, dark: bool) {
         }
     }
     if let Some([x, y]) = places.first() {
-        let radius = if input.grid <= NUMBERED { 0.95 * (0.26 * side).clamp(8.0, 13.0) } else { (0.34 * side).max(4.0) };
+        let radius = if input.grid <= NUMBERED {
+            0.95 * (0.26 * side).clamp(8.0, 13.0)
+        } else {
+            (0.34 * side).max(4.0)
+        };
         let fill = if input.grid <= NUMBERED { "none" } else { START };
         svg.add(format_args!(
             r##"<circle cx="{x:.1}" cy="{y:.1}" r="{radius:.1}" fill="{fill}" stroke="{START}" stroke-width="2.4"/>"##

@@ -120,7 +120,9 @@ impl Svg {
     pub(super) fn path(&mut self, points: &[[f64; 2]], style: &str) {
         if points.len() > 1 {
             let d = path_data(points);
-            self.add(format_args!(r#"<path d="{d}" fill="none" stroke-linejoin="round" {style}/>"#));
+            self.add(format_args!(
+                r#"<path d="{d}" fill="none" stroke-linejoin="round" {style}/>"#
+            ));
         }
     }
 
@@ -148,7 +150,11 @@ impl Svg {
             Anchor::Middle => r#" text-anchor="middle""#,
             Anchor::End => r#" text-anchor="end""#,
         };
-        let turn = if turned { format!(r#" transform="rotate(-90 {x:.1} {y:.1})""#) } else { String::new() };
+        let turn = if turned {
+            format!(r#" transform="rotate(-90 {x:.1} {y:.1})""#)
+        } else {
+            String::new()
+        };
         let text = escape(text);
         let place = format!(r#"x="{x:.1}" y="{y:.1}" font-size="{size}"{anchor}{turn}"#);
         if rim {

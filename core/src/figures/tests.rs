@@ -23,11 +23,8 @@ fn some_losses() -> LossCurves {
         flops_per_token: 6e6 * f64::from(k),
         points: (0..20).map(|t| (1e8 * f64::from(t), 0.4 - 0.002 * f64::from(t + k))).collect(),
     };
-    let mark = |name: &str, flops| LossMark {
-        name: name.to_owned(),
-        flops,
-        loss: interval(0.34, 0.003),
-    };
+    let mark =
+        |name: &str, flops| LossMark { name: name.to_owned(), flops, loss: interval(0.34, 0.003) };
     LossCurves {
         loss_name: NASTY.to_owned(),
         curves: vec![curve(1), curve(5), curve(12)],

@@ -1,6 +1,7 @@
 //! The graph's layout: where it starts, and the descent (algorithms 4 and 5 of the paper).
 
 use faer::linalg::matmul::matmul;
+use faer::prelude::{Reborrow, ReborrowMut};
 use faer::{Accum, Mat, MatRef, Par, Side};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -37,24 +38,45 @@ pub(super) fn principal_plane(features: &Features, seed: u64) -> Result<Vec<[f32
     for _ in 0..ROUNDS {
         matmul(&mut y_nk, Accum::Replace, x_np, &v_pk, 1.0, Par::Seq);
         matmul(&mut v_pk, Accum::Replace, x_np.transpose(), &y_nk, 1.0, Par::Seq);
-        v_pk = v_pk.qr().compute_thin_Q();
+        orthonormalise(&mut v_pk);
     }
     matmul(&mut y_nk, Accum::Replace, x_np, &v_pk, 1.0, Par::Seq);
     let y_nk = Mat::from_fn(n, wanted, |i, k| f64::from(y_nk[(i, k)]));
-    let gram = y_nk.transpose() * &y_nk;
-    let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(|e| {
+    let mut gram_kk = Mat::<f64>::zeros(wanted, wanted);
+    matmul(&mut gram_kk, Accum::Replace, y_nk.transpose(), &y_nk, 1.0, Par::Seq);
+    let eigen = gram_kk.self_adjoint_eigen(Side::Lower).map_err(|e| {
         Error::Failed(format!("the embeddings' principal components did not converge: {e:?}"))
     })?;
     // Eigenvalues rise: the last columns are the wanted ones, the largest first.
     let along = |place: usize| -> Vec<f64> {
         let Some(k) = wanted.checked_sub(1 + place) else { return vec![0.0; n] };
-        (&y_nk * eigen.U().col(k)).iter().copied().collect()
+        let weights = eigen.U().col(k);
+        y_nk.row_iter()
+            .map(|row| row.iter().zip(weights.iter()).map(|(y, w)| y * w).sum())
+            .collect()
     };
     let (first, second) = (along(0), along(1));
     let largest = first.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
     let scale = if largest > 0.0 { EXTENT / largest } else { 0.0 };
     let mut noisy = |x: f64| (x * scale + 1e-4 * rng.sample::<f64, _>(StandardNormal)) as f32;
     Ok(first.into_iter().zip(second).map(|(x, y)| [noisy(x), noisy(y)]).collect())
+}
+
+/// Makes the columns orthonormal, one after the other (modified Gram-Schmidt). In this order on
+/// one thread: the library's decompositions round differently on another number of threads.
+fn orthonormalise(v_pk: &mut Mat<f32>) {
+    for k in 0..v_pk.ncols() {
+        let (before, after) = v_pk.as_mut().split_at_col_mut(k);
+        let mut column = after.col_mut(0);
+        for other in before.rb().col_iter() {
+            let along: f32 = other.iter().zip(column.rb().iter()).map(|(a, b)| a * b).sum();
+            column.rb_mut().iter_mut().zip(other.iter()).for_each(|(x, o)| *x -= along * o);
+        }
+        let norm = column.rb().norm_l2();
+        if norm > 0.0 {
+            column.iter_mut().for_each(|x| *x /= norm);
+        }
+    }
 }
 
 /// Moves the places along the graph's edges, and apart from random others, at a rate that falls

@@ -54,6 +54,17 @@ fn clusters_stay_together_and_seeds_repeat() {
 }
 
 #[test]
+fn the_number_of_threads_does_not_matter() {
+    let features = clusters(80, 300);
+    let config = UmapConfig { epochs: Some(5), ..UmapConfig::default() };
+    let maps = [1, 3].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| umap(&features, &config).expect("a map"))
+    });
+    assert_eq!(maps[0], maps[1]);
+}
+
+#[test]
 fn trustworthiness_is_one_of_the_plane_itself_and_a_half_of_chance() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let data: Vec<f32> = (0..1000).map(|_| rng.random_range(0.0..1.0)).collect();
