@@ -11,7 +11,7 @@ import time
 
 from PIL import Image
 
-OURS, PEER, STAMPS, WORK, ROUNDS = sys.argv[1:5] + [int(sys.argv[5])]
+OURS, PEER, STAMPS, WORK, ROUNDS, DEVICE = sys.argv[1:5] + [int(sys.argv[5]), sys.argv[6]]
 
 # Job, arguments of this program, arguments of the Python script, what is compared.
 AIM = ["--set", "model.tokeniser=aim"]
@@ -29,6 +29,20 @@ JOBS = [
     ("embed 21M, 4 x 1024", model("embed", "21M", 4), ["embed", "21M", "4", "1024"]),
     ("JPEG 512 x 512 to tokens, one core", ["bench", "data", f"{WORK}/stamps", "--json"],
      ["data", f"{WORK}/stamps"]),
+]
+
+
+def on_gpu(scale, rows, precision):
+    ours = ["--backend", "cuda", "--steps", "20", "--set", f"train.precision={precision}"]
+    peer = [scale, str(rows), "1024", "--compile"] + (["--bf16"] if precision == "bf16" else [])
+    name = f"train {scale}, {rows} x 1024, {precision}, torch.compile"
+    return name, model("train", scale, rows) + ours, peer
+
+
+GPU_JOBS = [
+    on_gpu(scale, rows, precision)
+    for scale, rows in (("1M", 64), ("21M", 32), ("89M", 16))
+    for precision in ("bf16", "f32")
 ]
 
 
@@ -57,19 +71,24 @@ def cpu():
 
 
 def main():
-    make_stamps()
-    print(f"{cpu()}, {ROUNDS} rounds, medians\n")
+    if DEVICE == "cuda":
+        on = run([sys.executable, PEER, "1M", "1", "64", "--steps", "1"])["device"]
+    else:
+        make_stamps()
+        on = cpu()
+    print(f"{on}, {ROUNDS} rounds, medians\n")
     print("| job | this program | Python | ratio | peak memory, this / Python |")
     print("|---|---|---|---|---|")
-    for name, ours, peer in JOBS:
+    for name, ours, peer in GPU_JOBS if DEVICE == "cuda" else JOBS:
         pairs = [(run([OURS, *ours]), run([sys.executable, PEER, *peer])) for _ in range(ROUNDS)]
         median = lambda f: statistics.median(f(a, b) for a, b in pairs)
+        memory = "peak_rss_bytes" in pairs[0][1]
         unit = "tokens/s" if "tokens_per_second" in pairs[0][0] else "images/s"
         print(
             f"| {name} | {median(lambda a, b: rate(a)):.0f} {unit} "
             f"| {median(lambda a, b: rate(b)):.0f} {unit} "
             f"| {median(lambda a, b: rate(a) / rate(b)):.2f} "
-            f"| {median(lambda a, b: a['peak_rss_bytes'] / b['peak_rss_bytes']):.2f} |",
+            + (f"| {median(lambda a, b: a['peak_rss_bytes'] / b['peak_rss_bytes']):.2f} |" if memory else "| - |"),
             flush=True,
         )
     times = []

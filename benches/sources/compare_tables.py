@@ -1,9 +1,10 @@
-"""Loading rates of the sources `table` and `npz` beside pandas and NumPy, on made files.
+"""Loading rates of the sources `table`, `npz` and `fits` (its tables) beside pandas, NumPy and
+astropy, on made files.
 
 usage: python compare_tables.py RATE [OBJECTS]
 
 RATE is the program that `cargo bench -p astropt-modalities --bench rate --no-run` names; Python
-needs numpy, pandas and pyarrow. Python opens a file, groups its rows and hands out an object's
+needs numpy, pandas, pyarrow and astropy. Python opens a file, groups its rows and hands out an object's
 arrays, as a data set for training does; both are timed from opening to the last object, on files
 that lie in the cache of the operating system. One thread each.
 """
@@ -16,6 +17,7 @@ import time
 
 import numpy as np
 import pandas as pd
+from astropy.io import fits
 
 CURVE = ('object = "id"\nsort = "time"\nfields.time = "mjd"\nfields.value = "mag"\n'
          'fields.error = "magerr"\nfields.band = { column = "filter", codes = ["g", "r", "i"] }')
@@ -66,6 +68,41 @@ def files(folder, objects):
                     one.copy()
 
         yield f"npz, {name}", "npz", path, "", read
+
+
+    yield from fits_tables(folder, flux)
+
+
+def fits_tables(folder, flux):
+    """Spectra in binary tables: a row of one table each, and a file each as SDSS has them."""
+    samples = flux.shape[1]
+    rows = folder / "rows.fits"
+    column = fits.Column(name="FLUX", format=f"{samples}E", array=flux)
+    fits.BinTableHDU.from_columns([column]).writeto(rows)
+
+    def read_rows():
+        with fits.open(rows, memmap=True) as file:
+            for k in range(len(flux)):
+                np.array(file[1].data["FLUX"][k], dtype="f4")
+
+    row = 'objects = "row"\nfields.flux = { hdu = 1, column = "FLUX" }'
+    yield "fits, rows of a table", "fits", rows, row, read_rows
+    place = folder / "spec"
+    place.mkdir()
+    for k, one in enumerate(flux):
+        names = ("flux", "loglam", "ivar")
+        columns = [fits.Column(name=name, format="E", array=one) for name in names]
+        hdus = [fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]
+        fits.HDUList(hdus).writeto(place / f"{k:05}.fits")
+
+    def read_files():
+        for path in sorted(place.iterdir()):
+            with fits.open(path, memmap=False) as file:
+                for name in ("flux", "loglam", "ivar"):
+                    np.array(file[1].data[name], dtype="f4")
+
+    fields = "\n".join(f'fields.{name} = {{ hdu = 1, column = "{name}" }}' for name in names)
+    yield "fits, a table a file", "fits", place, fields, read_files
 
 
 def main():

@@ -10,10 +10,12 @@
 
 pub mod checkpoint;
 pub mod cli;
+pub mod cost;
 pub mod data;
 pub mod embed;
 pub mod engine;
 pub mod error;
+pub mod family;
 pub mod figures;
 pub mod generate;
 pub mod kernels;
@@ -29,7 +31,6 @@ pub mod run;
 pub mod seam;
 pub mod shards;
 pub mod stop;
-#[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod tokens;
 pub mod train;

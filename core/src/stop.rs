@@ -20,7 +20,7 @@ pub fn listen() -> Result<()> {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED);
         }
-        progress::say("stopping after this step; once more to stop at once");
+        progress::say("stopping once what is under way is kept; once more to stop at once");
     })
     .map_err(|e| Error::Failed(format!("cannot listen for interrupts: {e}")))
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use astropt_core::engine::Session;
+use astropt_core::engine::{Precision, Session};
 use astropt_core::model::ModelConfig;
 use astropt_core::seam::{Backend, Device};
 use astropt_core::{Error, Result, register_backend};
@@ -39,6 +39,10 @@ impl Absent {
 impl Backend for Absent {
     fn devices(&self) -> Result<Vec<Device>> {
         Err(Self::reason())
+    }
+
+    fn precisions(&self) -> &'static [Precision] {
+        &[Precision::F32, Precision::Bf16]
     }
 
     fn open(&self, _index: usize, _model: &ModelConfig) -> Result<Box<dyn Session>> {

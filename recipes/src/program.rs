@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use astropt_cpu as _;
+use astropt_cuda as _;
 use astropt_modalities as _;
 
 /// Training frees and takes the same large buffers every step; the system's allocator gives

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::program::{astropt, fails, shared, succeeds, workspace};
 use astropt_core::checkpoint::{load_tensors, save_tensors};
-use astropt_tests::{astropt, fails, shared, succeeds, workspace};
 
 use crate::bad_input::pictures;
 use crate::run::small;
@@ -170,7 +170,8 @@ fn a_layout_that_cannot_hold_the_model_says_so() {
     succeeds(folder.path(), &["import", "x.pt", "--out", "back"]);
 }
 
-/// Replaces the metadata and tensors of the checkpoint's model file.
+/// Replaces the metadata and tensors of the checkpoint's model file, as a tool would that knows
+/// nothing of its checksum.
 fn edit(
     run: &Path,
     change: impl FnOnce(
@@ -182,6 +183,31 @@ fn edit(
     let (mut tensors, mut metadata) = load_tensors(&path).expect("loads");
     change(&mut tensors, &mut metadata);
     save_tensors(&path, &tensors, &metadata).expect("saves");
+    let _ = std::fs::remove_file(path.with_file_name("checksums.json"));
+}
+
+#[test]
+fn one_flipped_bit_anywhere_in_a_checkpoint_is_caught() {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(folder.path(), &small("pretrain", "r", &[]));
+    let last = folder.path().join("r/checkpoints/step-000006");
+    let resume = ["pretrain", "--resume", "--out", "r", "--quiet"];
+    let mut tried = 0;
+    for entry in std::fs::read_dir(&last).expect("there").flatten() {
+        let bytes = std::fs::read(entry.path()).expect("readable");
+        for at in [bytes.len() / 3, bytes.len() - 1] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            std::fs::write(entry.path(), &damaged).expect("writable");
+            let error = fails(folder.path(), &resume, 1);
+            let name = entry.file_name().display().to_string();
+            assert!(error.contains(&name) || error.contains("checksums.json"), "{name}: {error}");
+            tried += 1;
+        }
+        std::fs::write(entry.path(), &bytes).expect("writable");
+    }
+    assert_eq!(tried, 2 * 5, "two bits of every file");
+    succeeds(folder.path(), &resume);
 }
 
 #[test]
@@ -273,6 +299,8 @@ fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     succeeds(folder.path(), &small("run", "r", &[]));
     let run = folder.path().join("r");
+    let checksums = run.join("checkpoints/step-000006/checksums.json");
+    std::fs::remove_file(checksums).expect("there");
     for (file, command) in [
         ("probes.json", ["report", "r"]),
         ("checkpoints/step-000006/state.json", ["inspect", "r/checkpoints/step-000006"]),
@@ -345,7 +373,7 @@ fn the_python_program_loads_what_is_exported() {
     let output = std::process::Command::new(python)
         .arg(workspace().join("tests/python/check_export.py"))
         .arg("--astropt")
-        .arg(astropt_tests::program())
+        .arg(crate::program::program())
         .arg("--golden")
         .arg(golden)
         .output()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use astropt_tests::{fails, succeeds, workspace};
+use crate::program::{fails, succeeds, workspace};
 
 const COMMANDS: [&str; 12] = [
     "run", "pretrain", "embed", "probe", "report", "verify", "bench", "tokenise", "plugins",
@@ -31,7 +31,7 @@ fn examples_in_help_parse() {
         for line in lines {
             let mut words: Vec<&str> = line.split_whitespace().collect();
             words.push("--no-such-option");
-            let output = astropt_tests::astropt(workspace(), &words);
+            let output = crate::program::astropt(workspace(), &words);
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{line}: {stderr}");
             assert!(stderr.contains("'--no-such-option'"), "{line}: {stderr}");
@@ -81,11 +81,22 @@ fn doctor_says_what_works_and_what_is_missing() {
 
 #[test]
 fn a_backend_that_is_not_built_in_is_told_with_the_way_out() {
-    let words = ["bench", "train", "--scale", "1M", "--backend", "libtorch"];
-    if !succeeds(workspace(), &["doctor"]).contains("libtorch:0") {
-        let error = fails(workspace(), &words, 1);
-        assert!(error.contains("backends/libtorch/setup.sh"), "{error}");
+    let doctor = succeeds(workspace(), &["doctor"]);
+    for (backend, way) in [("libtorch", "backends/libtorch/setup.sh"), ("cuda", "--features cuda")]
+    {
+        if !doctor.contains(&format!("{backend}:0")) {
+            let words = ["bench", "train", "--scale", "1M", "--backend", backend];
+            let error = fails(workspace(), &words, 1);
+            assert!(error.contains(way), "{error}");
+        }
     }
+}
+
+#[test]
+fn a_precision_that_a_backend_does_not_know_is_told_with_those_that_do() {
+    let words = ["bench", "train", "--scale", "1M", "--set", "train.precision=bf16"];
+    let error = fails(workspace(), &words, 2);
+    assert!(error.contains("--backend cpu") && error.contains("cuda, libtorch"), "{error}");
 }
 
 /// The paper's table, through the recipe.

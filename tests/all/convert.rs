@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use astropt_tests::{fails, succeeds};
+use crate::program::{fails, succeeds};
 use serde_json::Value;
 
 use crate::bad_input::{on_pictures, pictures};

@@ -1,7 +1,7 @@
 //! `astropt generate` on a small run.
 
+use crate::program::{fails, succeeds};
 use astropt_core::seam::find_source;
-use astropt_tests::{fails, succeeds};
 
 use crate::run::small;
 

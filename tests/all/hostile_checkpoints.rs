@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::program::fails;
 use astropt_core::checkpoint::pickle::{Object, Value};
 use astropt_core::checkpoint::pickle_writer::write_pickle;
-use astropt_tests::fails;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 

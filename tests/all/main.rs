@@ -1,7 +1,10 @@
 //! Tests that cross crates, in one binary: the program as a user runs it, and all plugins
 //! under the conformance kit.
 
+#![allow(clippy::print_stdout, reason = "a skipped test must be seen")]
+
 use astropt_cpu as _;
+use astropt_cuda as _;
 use astropt_modalities as _;
 
 mod bad_input;
@@ -9,11 +12,13 @@ mod checkpoints;
 mod cli;
 mod conformance;
 mod convert;
+mod family;
 mod generate;
 mod hostile_checkpoints;
 mod new_modality;
 mod parquet;
 mod plugins_page;
+mod program;
 mod recipes;
 mod resume;
 mod run;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use astropt_tests::{fails, program, succeeds, workspace};
+use crate::program::{fails, program, succeeds, workspace};
 
 /// Tests a crate that stands alone, in the workspace's target folder: it shares with the
 /// examples what it builds.

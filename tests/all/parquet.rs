@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use astropt_tests::{program, succeeds, workspace};
+use crate::program::{program, succeeds, workspace};
 
 /// A recipe for the small galaxies that are kept with the tests of the source.
 fn recipe(folder: &Path, source: &str) {

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::program::workspace;
 use astropt_core::seam::{ConfigType, KeyChoice, PluginInfo, backends, modalities, sources};
 use astropt_core::toml;
-use astropt_tests::workspace;
 use serde_json::Value as Json;
 
 /// Reads a plugin's table and shows all keys of what it configures.
@@ -17,7 +17,7 @@ const HEAD: &str = "\
 What `astropt` has linked, with every key of a recipe's table. A key without a default must be
 stated; `unset` keys may be left out. This page is written by the tests: do not edit it, run
 
-    UPDATE_PAGES=1 cargo test --release -p astropt-tests plugins_page
+    UPDATE_PAGES=1 cargo test --release -p astropt plugins_page
 ";
 
 #[test]
@@ -32,7 +32,7 @@ fn the_page_of_plugins_is_up_to_date() {
     assert!(
         found == page,
         "docs/PLUGINS.md is stale, first where (old, new) is {different:?}: write it again with\n  \
-         UPDATE_PAGES=1 cargo test --release -p astropt-tests plugins_page"
+         UPDATE_PAGES=1 cargo test --release -p astropt plugins_page"
     );
 }
 
@@ -42,9 +42,9 @@ fn every_key_is_documented() {
     let modalities = modalities().into_iter().map(|p| (p.info, p.config));
     let sources = sources().into_iter().map(|p| (p.info, p.config));
     for (info, config) in modalities.chain(sources) {
-        let source = source_of(&config);
+        let written = Struct::of(&config);
         for key in (config.keys)() {
-            assert!(!comment(&source, &config, key).is_empty(), "{}: {key}", info.kind);
+            assert!(!written.comment(key).is_empty(), "{}: {key}", info.kind);
         }
     }
 }
@@ -81,12 +81,13 @@ fn section(table: &str, info: &PluginInfo, config: &ConfigType, parse: Parse<'_>
          | key | default | |\n|---|---|---|\n",
         file.display()
     );
-    let source = source_of(config);
+    let written = Struct::of(config);
     let example: toml::Table = example.parse().expect("the kit checks that examples parse");
     for key in (config.keys)() {
         let default = default_of(key, &example, parse);
         let choices = choices(config, key);
-        text += &format!("| `{key}` | {default} | {}{choices} |\n", comment(&source, config, key));
+        text += &format!("| `{key}` | {default} | {}{choices} |\n", written.comment(key));
+        text += &written.inner(key);
     }
     text
 }
@@ -137,29 +138,112 @@ fn file_of(config: &ConfigType) -> PathBuf {
     found.unwrap_or_else(|| panic!("no source file of {path}"))
 }
 
-fn source_of(config: &ConfigType) -> String {
-    std::fs::read_to_string(workspace().join(file_of(config))).expect("readable")
+/// A struct as its source file has it.
+struct Struct {
+    file: PathBuf,
+    fields: Vec<Field>,
 }
 
-/// The comment of the field `key`, on one line; empty when there is none.
-fn comment(source: &str, config: &ConfigType, key: &str) -> String {
-    let name = (config.path)().rsplit("::").next().unwrap_or_default();
-    let body = source.split_once(&format!("pub struct {name} {{")).map_or("", |(_, rest)| rest);
-    let (field, renamed) = (format!("pub {key}:"), format!("rename = \"{key}\""));
-    let mut words: Vec<&str> = Vec::new();
-    let mut found = false;
-    for line in body.lines().map(str::trim).take_while(|line| *line != "}") {
-        found |= line.starts_with(&field) || line.contains(&renamed);
-        if let Some(comment) = line.strip_prefix("///") {
-            words.push(comment.trim());
-        } else if line.starts_with("pub ") {
-            if found {
-                return plain(&words.join(" "));
-            }
-            words.clear();
-        }
+/// A field of it: its key in a recipe, its type, and its comment on one line.
+struct Field {
+    key: String,
+    kind: String,
+    optional: bool,
+    comment: String,
+}
+
+impl Struct {
+    fn of(config: &ConfigType) -> Self {
+        let name = (config.path)().rsplit("::").next().unwrap_or_default();
+        Self::read(&workspace().join(file_of(config)), name).expect("a struct of this name")
     }
-    String::new()
+
+    /// The struct `name` of `file`.
+    fn read(file: &Path, name: &str) -> Option<Self> {
+        let source = std::fs::read_to_string(file).ok()?;
+        let (_, body) = source.split_once(&format!("pub struct {name} {{"))?;
+        let (mut fields, mut words, mut attributes) = (Vec::new(), Vec::new(), String::new());
+        for line in body.lines().map(str::trim).take_while(|line| *line != "}") {
+            if let Some(comment) = line.strip_prefix("///") {
+                words.push(comment.trim());
+            } else if let Some(field) = line.strip_prefix("pub ") {
+                let (name, kind) = field.split_once(": ")?;
+                let renamed = attributes.split("rename = \"").nth(1);
+                let key = renamed.and_then(|rest| rest.split('"').next()).unwrap_or(name);
+                fields.push(Field {
+                    key: key.to_owned(),
+                    kind: kind.trim_end_matches(',').to_owned(),
+                    optional: attributes.contains("default"),
+                    comment: plain(&words.join(" ")),
+                });
+                words.clear();
+                attributes.clear();
+            } else {
+                attributes += line;
+            }
+        }
+        Some(Self { file: file.to_owned(), fields })
+    }
+
+    fn comment(&self, key: &str) -> &str {
+        let field = self.fields.iter().find(|field| field.key == key);
+        field.map_or("", |field| &field.comment)
+    }
+
+    /// Rows for the keys of the tables that `key` holds, where it holds any.
+    fn inner(&self, key: &str) -> String {
+        let Some(field) = self.fields.iter().find(|field| field.key == key) else {
+            return String::new();
+        };
+        let prefix = match &field.kind {
+            kind if kind.contains("BTreeMap<") => format!("{key}.NAME"),
+            kind if kind.contains("Vec<") => format!("{key}[]"),
+            _ => key.to_owned(),
+        };
+        let names = field.kind.split(|c: char| !c.is_alphanumeric());
+        let mut found = names.filter(|name| !name.is_empty()).filter_map(|name| self.near(name));
+        let Some(inner) = found.next() else { return String::new() };
+        let row = |field: &Field| {
+            let Field { key, optional, comment, .. } = field;
+            let default = if *optional { "unset" } else { "" };
+            format!("| `{prefix}.{key}` | {default} | {comment} |\n")
+        };
+        inner.fields.iter().map(row).collect()
+    }
+
+    /// The struct `name` that this one means: of its own file, of a file beside it, or of a
+    /// folder beside that.
+    fn near(&self, name: &str) -> Option<Self> {
+        let folder = self.file.parent()?;
+        let files = |folder: &Path| -> Vec<PathBuf> {
+            let mut paths: Vec<_> = std::fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.path())
+                .collect();
+            paths.sort();
+            paths
+        };
+        let beside = files(folder);
+        let further = files(folder.parent()?).into_iter().filter(|p| p.is_dir());
+        let further = further.flat_map(|folder| files(&folder));
+        let mut places = std::iter::once(self.file.clone()).chain(beside).chain(further);
+        places.find_map(|file| Self::read(&file, name))
+    }
+}
+
+/// Tables within tables are listed, those of another file too.
+#[test]
+fn keys_of_inner_tables_are_listed() {
+    let rows = |kind: &str, key: &str| {
+        let plugin = sources().into_iter().find(|p| p.info.kind == kind).expect("linked");
+        Struct::of(&plugin.config).inner(key)
+    };
+    assert!(rows("fits", "arms").contains("| `arms.names` |  | What `{arm}` stands for"));
+    assert!(rows("fits", "fields").contains("| `fields.NAME.hdu` | unset |"));
+    assert!(rows("hub", "fields").contains("| `fields.NAME.column` |"));
+    assert_eq!(rows("fits", "id"), "");
 }
 
 /// Without links, which lead nowhere on a page, and safe in a table.

@@ -4,7 +4,7 @@
 use std::f32::consts::TAU;
 use std::path::Path;
 
-use astropt_tests::{shared, succeeds};
+use crate::program::{shared, succeeds};
 
 /// Runs `recipe` on `data` for two steps.
 fn two_steps(recipe: &str, at: &Path, data: &Path, more: &[&str]) {
@@ -160,11 +160,11 @@ fn galaxy_spectrum() {
             let light = |dim: f32| (128.0 + 100.0 * wave(k, (x + y) as i32) / dim) as u8;
             image::Rgb([1.0, 1.5, 2.0].map(light))
         });
-        let path = at.join(format!("pairs/images/{k}.jpeg"));
+        let path = at.join(format!("pairs/images/{k}.png"));
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes the folder");
         pixels.save(path).expect("writes");
         write(at, &format!("pairs/spectra/spec-{k}.fits"), spectrum(k));
-        labels.push_str(&format!("{k},images/{k}.jpeg,spectra/spec-{k}.fits,0.{k},100\n"));
+        labels.push_str(&format!("{k},images/{k}.png,spectra/spec-{k}.fits,0.{k},100\n"));
     }
     write(at, "pairs/labels.csv", labels);
     two_steps("galaxy-spectrum", at, &at.join("pairs"), &[]);

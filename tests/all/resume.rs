@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use astropt_tests::{astropt, fails, succeeds};
+use crate::program::{astropt, fails, succeeds};
 
 use crate::run::small;
 
@@ -85,7 +85,7 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     use std::process::{Command, Stdio};
     let folder = tempfile::tempdir().expect("a folder");
     let arguments = small("pretrain", "r", &["--set", "train.steps=100000"]);
-    let child = Command::new(astropt_tests::program())
+    let child = Command::new(crate::program::program())
         .args(arguments)
         .current_dir(folder.path())
         .stderr(Stdio::piped())

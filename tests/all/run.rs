@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use astropt_tests::{astropt, fails, succeeds};
+use crate::program::{astropt, fails, succeeds};
 
 /// A demo that takes seconds.
-pub(crate) const SMALL: [&str; 14] = [
-    "--demo",
+pub(crate) const SMALL: [&str; 15] = [
+    "--scale",
+    "demo",
     "--quiet",
     "--set",
     "source.objects=200",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use astropt_tests::workspace;
+use crate::program::workspace;
 
 fn files(folder: &Path, extension: &str, out: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("readable").flatten() {
@@ -66,8 +66,8 @@ fn core_names_no_plugin_crate() {
     manifest.push("Cargo.toml");
     let text = std::fs::read_to_string(manifest).expect("readable");
     let dependencies = text.split("[dev-dependencies]").next().expect("a first part");
-    for plugin in ["astropt-modalities", "astropt-cpu", "astropt-libtorch", "burn-flex", "burn-tch"]
-    {
+    let plugins = ["astropt-modalities", "astropt-cpu", "astropt-cuda", "astropt-libtorch"];
+    for plugin in plugins.into_iter().chain(["burn-flex", "burn-cuda", "burn-tch"]) {
         assert!(!dependencies.contains(plugin), "core depends on {plugin}");
     }
 }

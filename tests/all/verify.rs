@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use astropt_tests::{fails, shared, succeeds, workspace};
+use crate::program::{fails, shared, succeeds, workspace};
 
 fn cases() -> Vec<PathBuf> {
     let single = ["v1_paper", "v2_images", "v3_images_aim", "v3_images_affine"];
@@ -44,7 +44,7 @@ fn a_case_that_is_not_there_is_named() {
 #[test]
 fn one_bad_case_does_not_hide_the_others() {
     let arguments = ["verify", "no/such/case", "tests/golden/v1_paper"];
-    let output = astropt_tests::astropt(workspace(), &arguments);
+    let output = crate::program::astropt(workspace(), &arguments);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("quantities agree"), "{text}");

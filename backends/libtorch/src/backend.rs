@@ -1,6 +1,6 @@
 //! Devices and sessions.
 
-use astropt_core::engine::{self, Session};
+use astropt_core::engine::{self, Precision, Session};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
 use astropt_core::model::ModelConfig;
@@ -19,6 +19,15 @@ pub struct LibTorchPlatform;
 impl Platform for LibTorchPlatform {
     type Backend = LibTorch;
     type Kernels = LibTorchKernels;
+}
+
+/// The same in bf16.
+#[derive(Clone, Copy, Debug)]
+struct Bf16Platform;
+
+impl Platform for Bf16Platform {
+    type Backend = LibTorch;
+    type Kernels = LibTorchKernels<true>;
 }
 
 /// The devices that libtorch sees: CUDA's in their order, then the processors as one.
@@ -49,6 +58,10 @@ impl Backend for LibTorchBackend {
         Ok(devices().into_iter().map(|device| Device { name: name(device) }).collect())
     }
 
+    fn precisions(&self) -> &'static [Precision] {
+        &[Precision::F32, Precision::Bf16]
+    }
+
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
         kernels::prepare();
         let devices = devices();
@@ -58,6 +71,6 @@ impl Backend for LibTorchBackend {
                 devices.len()
             ))
         })?;
-        engine::open::<LibTorchPlatform>(device, model)
+        engine::open_mixed::<LibTorchPlatform, Bf16Platform>(device, model)
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! - [`files`]: writing so that a reader never meets half a file.
 //! - [`tensors`], [`arrays`]: safetensors, the program's own format.
-//! - [`format`]: its version.
+//! - [`format`]: its version; `checksums`: what its bytes were.
 //! - [`pt`]: PyTorch's `.pt`, read through [`pickle`] without executing anything.
 //! - [`pt_writer`], [`pickle_writer`]: the same, written.
 //! - [`python`]: checkpoints of the Python AstroPT, by their names and configuration.
 //! - [`export`]: the same, written.
 
 pub mod arrays;
+pub(crate) mod checksums;
 pub mod export;
 pub mod files;
 pub mod format;

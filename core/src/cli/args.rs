@@ -29,12 +29,20 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A whole experiment: pretrain, embed, probe, report
+    /// A whole experiment: pretrain, embed, probe, report; where the recipe has a family of
+    /// models and no --scale is given, all of them
     #[command(after_help = "Examples:\n  astropt run galaxy-grz --demo\n  \
         astropt run efigi --data DIR --out runs/efigi\n  \
         astropt run galaxy-grz --scale 1M --data DIR --set train.steps=1000\n  \
+        astropt run galaxy-grz --plan\n  \
         astropt run --resume --out runs/efigi")]
-    Run(TrainArgs),
+    Run(FamilyArgs),
+    /// The models of several scales, and what their losses and probes say of scale
+    #[command(after_help = "Examples:\n  \
+        astropt scale efigi --scales 1M,5M,12M --data DIR --out runs/efigi-family\n  \
+        astropt scale galaxy-grz --plan --set cost.devices=8\n  \
+        astropt scale galaxy-grz --data DIR --resume --stop-at-saturation")]
+    Scale(FamilyArgs),
     /// Pretrain a model
     #[command(after_help = "Example: astropt pretrain galaxy-grz --scale 1M --data DIR")]
     Pretrain(TrainArgs),
@@ -96,12 +104,12 @@ pub(crate) enum Command {
 }
 
 /// Which recipe, and what to change in it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct RecipeArgs {
     /// Scale of the recipe, such as 1M or 89M
     #[arg(long, conflicts_with = "demo")]
     pub(crate) scale: Option<String>,
-    /// The same as --scale demo
+    /// The recipe's demonstration: its scale demo, or the family that this lists
     #[arg(long)]
     pub(crate) demo: bool,
     /// File or folder the recipe's source reads
@@ -112,7 +120,7 @@ pub(crate) struct RecipeArgs {
     pub(crate) set: Vec<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct TrainArgs {
     /// Name of a recipe (see `astropt recipes`) or path of a .toml file
     #[arg(required_unless_present = "resume")]
@@ -134,15 +142,34 @@ pub(crate) struct TrainArgs {
     pub(crate) check: CheckArgs,
 }
 
-/// How a checkpoint is loaded.
 #[derive(Debug, Args)]
+pub(crate) struct FamilyArgs {
+    #[command(flatten)]
+    pub(crate) train: TrainArgs,
+    /// Scales to train, the smallest first, such as 1M,5M,12M [default: the recipe's family]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["scale", "demo"])]
+    pub(crate) scales: Vec<String>,
+    /// Leave out the scales from which ten times the compute would lower the loss by less than
+    /// --least-gain, as the smaller ones tell
+    #[arg(long)]
+    pub(crate) stop_at_saturation: bool,
+    /// Share of the loss that counts as a gain
+    #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
+    pub(crate) least_gain: f64,
+    /// Say what it would cost, train nothing, and need no data
+    #[arg(long)]
+    pub(crate) plan: bool,
+}
+
+/// How a checkpoint is loaded.
+#[derive(Clone, Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Load the checkpoint even if it no longer answers as it did when it was written
     #[arg(long)]
     pub(crate) no_self_check: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Backend to compute on, and which of its devices
     #[arg(long, value_name = "NAME[:INDEX]", default_value = super::DEFAULT_BACKEND)]
@@ -367,6 +394,9 @@ pub(crate) struct ExportArgs {
     /// Which checkpoint of a run: last, best or a step
     #[arg(long, default_value = "last")]
     pub(crate) checkpoint: String,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]

@@ -12,7 +12,7 @@ use super::args::{BenchArgs, BenchDataArgs, BenchJob, BenchModelArgs};
 use super::choose;
 use super::output::Output;
 use crate::data::{Batch, Objects, Purpose, Row};
-use crate::engine::{Layer, Session, StepSettings};
+use crate::engine::{Layer, Precision, Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
 use crate::recipe::{Plan, Request, TrainConfig, resolve};
@@ -29,6 +29,7 @@ struct ModelTimes {
     parameters: usize,
     backend: &'static str,
     device: String,
+    precision: Precision,
     rows: usize,
     tokens: usize,
     step_seconds: Vec<f64>,
@@ -77,7 +78,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let rows = random_rows(&model, args.micro_batch, args.tokens, purpose);
     let batch = Batch::assemble(&rows, &model.modalities, purpose)?;
     let chosen = choose(&args.device)?;
-    let mut session = chosen.backend.open(chosen.index, &model)?;
+    let mut session = chosen.open(&model, plan.train.precision)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     session.set_recompute(plan.train.recompute);
     let mut step = |_| {
@@ -100,6 +101,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
         parameters: model.parameter_count(),
         backend: chosen.name,
         device: chosen.device,
+        precision: plan.train.precision,
         rows: batch.rows,
         tokens: batch.len,
         tokens_per_second: tokens as f64 / median(&step_seconds),

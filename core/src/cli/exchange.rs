@@ -60,6 +60,12 @@ fn describe(of: &Imported) -> String {
 
 /// `astropt export`.
 pub(super) fn export(args: &ExportArgs, output: Output) -> Result<()> {
+    if args.out.exists() && !args.overwrite {
+        return Err(Error::Misuse(format!(
+            "{} is there already; replace it with --overwrite, or choose another --out",
+            args.out.display()
+        )));
+    }
     let saved = checkpoint(&args.model, &args.checkpoint)?;
     let model = read_model(&saved.path)?;
     if !args.check.no_self_check && model.unsupported.is_none() {

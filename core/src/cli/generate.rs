@@ -1,9 +1,9 @@
 //! `astropt generate`: spans of a run's objects as its model would have them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::args::GenerateArgs;
 use super::output::Output;
@@ -18,6 +18,8 @@ use crate::tokens::Tokens;
 
 /// Objects read together at most.
 const BATCH: usize = 16;
+/// Lists what was generated, with its files.
+const LIST: &str = "generated.json";
 
 /// One generated span.
 #[derive(Serialize)]
@@ -73,10 +75,11 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
 
     let out = args.out.clone().unwrap_or_else(|| folder.path().join("generated"));
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
+    delete_earlier(&out)?;
     let generated = write(&data, &modality, &wanted, &spans, prompt, (&out, args.format))?;
     let text = serde_json::to_string_pretty(&generated)
         .map_err(|e| Error::Failed(format!("cannot describe what was generated: {e}")))?;
-    write_bytes(out.join("generated.json"), text.as_bytes())?;
+    write_bytes(out.join(LIST), text.as_bytes())?;
     for one in &generated {
         output.result(one, || describe(one))?;
     }
@@ -206,6 +209,40 @@ fn write(
     Ok(generated)
 }
 
+/// Deletes the files that an earlier call wrote into `out`, as its list names them, so that two
+/// calls are not taken for one.
+fn delete_earlier(out: &Path) -> Result<()> {
+    let list = out.join(LIST);
+    let Ok(text) = std::fs::read(&list) else { return Ok(()) };
+    let earlier: Vec<Earlier> = serde_json::from_slice(&text).map_err(|e| {
+        let message = format!("is no list of what was generated: {e}; choose another --out");
+        Error::file(&list, message)
+    })?;
+    for file in earlier.into_iter().flat_map(|e| e.files.into_all()) {
+        // Whatever the list says, nothing outside the folder is touched.
+        let Some(name) = file.file_name() else { continue };
+        let path = out.join(name);
+        let ids =
+            path.extension().is_some_and(|e| e == "npy").then(|| path.with_extension("ids.txt"));
+        for path in ids.into_iter().chain([path]) {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("delete", &path, &e));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The part of a list's entry that names files.
+#[derive(Deserialize)]
+struct Earlier {
+    #[serde(flatten)]
+    files: Files,
+}
+
 /// A name for the files of object number `place`, whatever its id holds.
 fn file_stem(place: usize, id: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
@@ -224,9 +261,8 @@ fn difference(generated: &Tokens, own: &Tokens, prompt: usize) -> Option<f64> {
 }
 
 fn describe(one: &Generated) -> String {
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
-    let files = [&one.files.picture, &one.files.table, &one.files.fits, &one.files.array];
-    let files: Vec<String> = files.into_iter().filter_map(path).collect();
+    let files = one.files.clone().into_all().map(|path| path.display().to_string());
+    let files: Vec<String> = files.collect();
     format!(
         "{}: {} {} tokens after {} given: {}",
         one.id,

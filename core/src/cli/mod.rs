@@ -7,6 +7,7 @@ mod convert;
 mod data;
 mod doctor;
 mod exchange;
+mod family;
 mod generate;
 mod inspect;
 mod list;
@@ -23,8 +24,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::engine::{Precision, Session};
 use crate::error::{Error, Result};
-use crate::seam::{Backend, check_registry, find_backend};
+use crate::model::ModelConfig;
+use crate::seam::{Backend, backends, check_registry, find_backend};
 use crate::{progress, stop};
 use args::{Cli, Command, DeviceArgs, NewWhat};
 use output::Output;
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args, output)?,
+        Command::Scale(args) => family::scale(&args, output)?,
         Command::Pretrain(args) => run::pretrain(&args, output)?,
         Command::Embed(args) => stages::embed(&args, output)?,
         Command::Probe(args) => probes::probe(&args, output)?,
@@ -106,6 +110,31 @@ pub(crate) fn choose(args: &DeviceArgs) -> Result<Chosen> {
     })?;
     let device = device.name.clone();
     Ok(Chosen { backend, name: plugin.info.kind, index, device })
+}
+
+impl Chosen {
+    /// A model on the device, to be trained in `precision`.
+    pub(crate) fn open(
+        &self,
+        model: &ModelConfig,
+        precision: Precision,
+    ) -> Result<Box<dyn Session>> {
+        if !self.backend.precisions().contains(&precision) {
+            let knowing = backends()
+                .into_iter()
+                .filter(|plugin| (plugin.build)().precisions().contains(&precision));
+            let names: Vec<_> = knowing.map(|plugin| plugin.info.kind).collect();
+            return Err(Error::Misuse(format!(
+                "train.precision = \"{}\" is not for --backend {}; backends that know it: {}",
+                precision.name(),
+                self.name,
+                if names.is_empty() { "none in this program".into() } else { names.join(", ") }
+            )));
+        }
+        let mut session = self.backend.open(self.index, model)?;
+        session.set_precision(precision)?;
+        Ok(session)
+    }
 }
 
 /// Listens for interrupts during long work.

@@ -32,6 +32,13 @@ pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
 
 /// Probes the embeddings in `folder` and writes the table beside them.
 pub(super) fn write(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
+    let probes = table(folder, plan)?;
+    probes.write_json(folder.join(PROBES))?;
+    Ok(probes)
+}
+
+/// Probes the embeddings in `folder`.
+pub(super) fn table(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
     let path = folder.join(EMBEDDINGS);
     if !path.exists() {
         return Err(Error::file(&path, "is not there; `astropt embed` writes it"));
@@ -50,9 +57,7 @@ pub(super) fn write(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
     let sets: Vec<_> = sets.iter().map(|(name, members)| FeatureSet { name, members }).collect();
     let config = &plan.probe;
     let split = objects(&table, plan);
-    let probes = probe_table(&table, &sets, &config.labels, &split, &config.fit)?;
-    probes.write_json(folder.join(PROBES))?;
-    Ok(probes)
+    probe_table(&table, &sets, &config.labels, &split, &config.fit)
 }
 
 /// The objects that the plan's probes are fitted and scored on.

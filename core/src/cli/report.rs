@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::checkpoint::write_bytes;
-use crate::data::{Objective, SpanOrder};
+use crate::data::{Objective, SpanOrder, Split};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
-use crate::probe::{ProbeTable, Statistics};
+use crate::probe::{Deviation, ProbeTable, Statistics};
 use crate::recipe::{Plan, Pooling, ProbeProtocol};
 use crate::report::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts, render};
 use crate::run::{Manifest, RunFolder};
@@ -51,7 +51,7 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
 }
 
 /// What the run chose where there is more than one tradition, read off its plan.
-fn choices(plan: &Plan) -> Result<Vec<Choice>> {
+pub(super) fn choices(plan: &Plan) -> Result<Vec<Choice>> {
     let mut out = Vec::new();
     let mut add = |name: String, choice: String| {
         out.push(Choice { name, choice, meaning: String::new() });
@@ -60,6 +60,10 @@ fn choices(plan: &Plan) -> Result<Vec<Choice>> {
         for (name, choice) in built.choices() {
             add(format!("{name} ({modality})"), choice);
         }
+    }
+    if plan.train.eval_split == Split::Test {
+        let name = "Validation loss".to_owned();
+        add(name, "measured on the test split, as the paper's program did".into());
     }
     let embed = &plan.embed;
     let (layer, tokens) = (embed.layer.to_string(), embed.tokens.to_string());
@@ -92,7 +96,11 @@ fn choices(plan: &Plan) -> Result<Vec<Choice>> {
         Statistics::Train => "over fitted objects alone",
     };
     let cut = if fit.cut {
-        format!("labels beyond three median absolute deviations are dropped, {over}")
+        let deviation = match fit.deviation {
+            Deviation::Median => "median absolute",
+            Deviation::Standard => "standard",
+        };
+        format!("labels beyond three {deviation} deviations are dropped, {over}")
     } else {
         "none: every known label counts".into()
     };

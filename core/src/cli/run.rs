@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::args::TrainArgs;
+use super::args::{FamilyArgs, TrainArgs};
 use super::output::Output;
-use super::{Chosen, choose, data, stages};
+use super::{Chosen, choose, data, family, stages};
+use crate::cost::Meter;
 use crate::data::Dataset;
 use crate::engine::Session;
 use crate::error::{Error, Result};
+use crate::family::FAMILY;
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{Plan, amend, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{Start, Summary, Trainer};
 
 /// What a resumed run may change; everything else would make it another run.
-const RESUMABLE: [&str; 10] = [
+pub(super) const RESUMABLE: [&str; 10] = [
     "train.steps",
     "train.workers",
     "train.recompute",
@@ -39,19 +41,34 @@ pub(super) struct OpenRun {
     pub(super) chosen: Chosen,
 }
 
-/// The whole chain.
-pub(super) fn run(args: &TrainArgs, output: Output) -> Result<()> {
-    let mut open = start(args)?;
-    let summary = train(&mut open, begin(args))?;
-    stages::after_training(&mut open)?;
+/// The whole chain, of one model or of the recipe's family.
+pub(super) fn run(args: &FamilyArgs, output: Output) -> Result<()> {
+    let names = family::names(args)?;
+    if args.plan {
+        return family::forecast(args, &names, output);
+    }
+    super::listen()?;
+    if !names.is_empty() {
+        return family::run(args, &names, output);
+    }
+    let (open, summary) = whole(&args.train)?;
     let report = open.folder.file("report.html");
     output.result(&RunResult::new(&open, &summary), || {
         format!("{}\nreport: {}", describe(&summary), report.display())
     })
 }
 
+/// All stages of one model.
+pub(super) fn whole(args: &TrainArgs) -> Result<(OpenRun, Summary)> {
+    let mut open = start(args)?;
+    let summary = train(&mut open, begin(args))?;
+    stages::after_training(&mut open)?;
+    Ok((open, summary))
+}
+
 /// Training alone.
 pub(super) fn pretrain(args: &TrainArgs, output: Output) -> Result<()> {
+    super::listen()?;
     let mut open = start(args)?;
     let summary = train(&mut open, begin(args))?;
     output.result(&RunResult::new(&open, &summary), || describe(&summary))
@@ -84,7 +101,6 @@ fn describe(summary: &Summary) -> String {
 
 /// Makes a new run, or opens the one to go on with.
 fn start(args: &TrainArgs) -> Result<OpenRun> {
-    super::listen()?;
     let (plan, out) = if args.resume { resumed(args)? } else { fresh(args)? };
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
@@ -98,7 +114,7 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         data.labelled(),
         chosen.device
     ));
-    let session = chosen.backend.open(chosen.index, &model)?;
+    let session = chosen.open(&model, plan.train.precision)?;
     let (folder, manifest) = if args.resume {
         let (folder, old) = RunFolder::open(&out)?;
         if !old.data_digest.is_empty() && old.data_digest != data.digest() {
@@ -127,7 +143,7 @@ fn fresh(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
     Ok((plan, out))
 }
 
-fn default_folder(plan: &Plan) -> PathBuf {
+pub(super) fn default_folder(plan: &Plan) -> PathBuf {
     let scale = plan.scale.as_ref().map(|scale| format!("-{scale}")).unwrap_or_default();
     Path::new("runs").join(format!("{}{scale}", plan.name))
 }
@@ -141,6 +157,13 @@ fn resumed(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
             return Err(Error::Misuse("--resume needs --out DIR, the run to go on with".into()));
         }
     };
+    if out.join(FAMILY).exists() {
+        return Err(Error::Misuse(format!(
+            "{} holds a family of models: name its recipe too, as in `astropt run galaxy-grz \
+             --resume --out {0}`",
+            out.display()
+        )));
+    }
     let (folder, manifest) = RunFolder::open(&out)?;
     if let Some(recipe) = &args.recipe
         && resolve(&args.choice.request_dataless(recipe))?.name != manifest.plan.name
@@ -176,7 +199,7 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let stage = Stage::start("pretrain");
     let data = open.data.clone();
     let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), start)?;
-    let trained = trainer.run();
+    let trained = trainer.watched(open.chosen.backend.monitor(open.chosen.index)).run();
     let facts = match &trained {
         Ok(summary) => BTreeMap::from([
             ("steps".to_owned(), summary.steps.to_string()),
@@ -184,7 +207,7 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
         ]),
         Err(error) => BTreeMap::from([("ended".to_owned(), error.to_string())]),
     };
-    let record = stage.end(&open.chosen, facts);
+    let record = stage.end(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);
     open.folder.write_manifest(&open.manifest)?;
@@ -196,20 +219,28 @@ pub(super) struct Stage {
     name: &'static str,
     started: String,
     clock: Instant,
+    meter: Meter,
 }
 
 impl Stage {
     pub(super) fn start(name: &'static str) -> Self {
-        Self { name, started: crate::run::now(), clock: Instant::now() }
+        let (started, clock) = (crate::run::now(), Instant::now());
+        Self { name, started, clock, meter: Meter::start() }
     }
 
-    pub(super) fn end(self, chosen: &Chosen, facts: BTreeMap<String, String>) -> StageRecord {
+    pub(super) fn end(
+        self,
+        chosen: &Chosen,
+        plan: &Plan,
+        facts: BTreeMap<String, String>,
+    ) -> StageRecord {
         StageRecord {
             stage: self.name.to_owned(),
             backend: chosen.name.to_owned(),
             device: chosen.device.clone(),
             started: self.started,
             seconds: self.clock.elapsed().as_secs_f64(),
+            energy: Some(self.meter.read(&plan.cost)),
             facts,
         }
     }

@@ -48,10 +48,10 @@ pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
     let step = choose_checkpoint(open)?;
     write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
     open.folder.write_rejected(&open.data.rejected())?;
-    open.manifest.stages.push(stage.end(&open.chosen, step_fact(step)));
+    open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, step_fact(step)));
     let stage = Stage::start("probe");
     let table = probes::write(&out, &open.manifest.plan)?;
-    open.manifest.stages.push(stage.end(&open.chosen, BTreeMap::new()));
+    open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
     crate::progress::say(&probes::describe(&table));
     super::report::write(&open.folder, &open.manifest)
@@ -125,7 +125,7 @@ fn record(
     chosen: &Chosen,
     facts: BTreeMap<String, String>,
 ) -> Result<()> {
-    let record: StageRecord = stage.end(chosen, facts);
+    let record: StageRecord = stage.end(chosen, &manifest.plan, facts);
     manifest.stages.push(record);
     folder.write_manifest(manifest)
 }
@@ -142,6 +142,9 @@ fn write_embeddings(
     for stale in [PROBES, REPORT] {
         let path = out.join(stale);
         if path.exists() {
+            crate::progress::say(&format!(
+                "deleting {stale}: it is of the embeddings before these"
+            ));
             std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
         }
     }

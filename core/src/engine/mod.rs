@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use session::open;
+pub use session::{open, open_mixed};
 
 use crate::data::Batch;
 use crate::error::Result;
@@ -73,6 +73,28 @@ pub struct OptimiserState {
     pub steps: u64,
 }
 
+/// What training multiplies in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision throughout.
+    #[default]
+    F32,
+    /// The factors of linear layers and attention are rounded to bf16, for tensor cores.
+    /// Parameters, sums, norms, softmax and losses are single precision all the same.
+    Bf16,
+}
+
+impl Precision {
+    /// Its name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 /// A place in the model where hidden states are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layer {
@@ -122,6 +144,13 @@ pub trait Session: Send {
     /// rather than keep its activations: the same gradients with less memory, for about a
     /// third more arithmetic. Off at first.
     fn set_recompute(&mut self, recompute: bool);
+
+    /// What [`accumulate`](Self::accumulate) multiplies in; [`Precision::F32`] at first. What is
+    /// evaluated, predicted and read is computed in `f32` always.
+    ///
+    /// # Errors
+    /// When the backend does not know it; nothing is changed then.
+    fn set_precision(&mut self, precision: Precision) -> Result<()>;
 
     /// The gradients accumulated since the last step, before clipping.
     ///

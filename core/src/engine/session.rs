@@ -7,7 +7,8 @@ use burn_tensor::{Tensor, TensorData, backend::Backend};
 
 use super::gradient::{self, Differentiation};
 use super::{
-    HostTensor, Layer, Losses, OptimiserState, Session, StateDict, StepReport, StepSettings,
+    HostTensor, Layer, Losses, OptimiserState, Precision, Session, StateDict, StepReport,
+    StepSettings,
 };
 use crate::data::Batch;
 use crate::error::{Error, Result};
@@ -23,6 +24,26 @@ pub fn open<P: Platform>(
     device: Device<P::Backend>,
     model: &ModelConfig,
 ) -> Result<Box<dyn Session>> {
+    open_as::<P>(device, model, None)
+}
+
+/// The same, for a platform that knows [`Precision::Bf16`]: training can take `M`'s kernels,
+/// which round what they multiply and hold all else in `f32`.
+///
+/// # Errors
+/// When the shape contradicts itself.
+pub fn open_mixed<P: Platform, M: Platform<Backend = P::Backend>>(
+    device: Device<P::Backend>,
+    model: &ModelConfig,
+) -> Result<Box<dyn Session>> {
+    open_as::<P>(device, model, Some(DeviceSession::<P>::differentiate::<M>))
+}
+
+fn open_as<P: Platform>(
+    device: Device<P::Backend>,
+    model: &ModelConfig,
+    mixed: Option<Differentiate<P>>,
+) -> Result<Box<dyn Session>> {
     model.check()?;
     let zeros = |spec: ParameterSpec| {
         let value = Tensor::zeros([spec.elements()], &device);
@@ -35,9 +56,15 @@ pub fn open<P: Platform>(
         steps: 0,
         losses: Vec::new(),
         recompute: false,
+        mixed,
+        precision: Precision::F32,
         cache: Cache::new(),
     }))
 }
+
+/// A batch forward and backward, on kernels of some precision.
+type Differentiate<P> =
+    fn(&DeviceSession<P>, Batch, f32) -> Differentiation<<P as Platform>::Backend>;
 
 struct DeviceSession<P: Platform> {
     model: ModelConfig,
@@ -46,6 +73,9 @@ struct DeviceSession<P: Platform> {
     steps: u64,
     losses: Vec<PendingLosses<P::Backend>>,
     recompute: bool,
+    /// Training in bf16, where the platform knows it.
+    mixed: Option<Differentiate<P>>,
+    precision: Precision,
     cache: Cache<P>,
 }
 
@@ -113,8 +143,18 @@ fn check_names<'a>(
 }
 
 impl<P: Platform> DeviceSession<P> {
+    /// `batch` forward and backward on the kernels of `Q`.
+    fn differentiate<Q: Platform<Backend = P::Backend>>(
+        &self,
+        batch: Batch,
+        scale: f32,
+    ) -> Differentiation<P::Backend> {
+        let batch = DeviceBatch::<Q>::new(batch, &self.model, &self.device);
+        gradient::differentiate(&batch, &self.model, &self.weights::<Q>(true), scale)
+    }
+
     /// The parameters as leaves; `track` asks for gradients.
-    fn weights(&self, track: bool) -> Weights<P> {
+    fn weights<Q: Platform<Backend = P::Backend>>(&self, track: bool) -> Weights<Q> {
         let mut weights = Weights {
             vectors: BTreeMap::new(),
             matrices: BTreeMap::new(),
@@ -244,10 +284,12 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn accumulate(&mut self, batch: Batch, scale: f32) -> Result<()> {
         self.check(&batch)?;
-        let device_batch = DeviceBatch::<P>::new(batch, &self.model, &self.device);
-        let weights = self.weights(true);
+        let differentiate = match (self.precision, self.mixed) {
+            (Precision::Bf16, Some(mixed)) => mixed,
+            _ => Self::differentiate::<P>,
+        };
         let Differentiation { total, modalities, mut gradients } =
-            gradient::differentiate(&device_batch, &self.model, &weights, scale);
+            differentiate(self, batch, scale);
         self.losses.push(PendingLosses { total, modalities });
         for parameter in &mut self.parameters {
             let grad = gradients.remove(&parameter.spec.name);
@@ -261,6 +303,16 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
+    }
+
+    fn set_precision(&mut self, precision: Precision) -> Result<()> {
+        if precision == Precision::Bf16 && self.mixed.is_none() {
+            return Err(Error::Misuse(
+                "this backend computes in f32 alone; set train.precision = \"f32\"".into(),
+            ));
+        }
+        self.precision = precision;
+        Ok(())
     }
 
     fn gradients(&self) -> Result<StateDict> {
@@ -298,7 +350,7 @@ impl<P: Platform> Session for DeviceSession<P> {
     fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
         self.check(batch)?;
         let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
-        let weights = self.weights(false);
+        let weights = self.weights::<P>(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
         let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
         let (total, modalities) = model::losses(outputs, &device_batch, &self.model);
@@ -309,7 +361,7 @@ impl<P: Platform> Session for DeviceSession<P> {
     fn predict(&mut self, batch: &Batch) -> Result<StateDict> {
         self.check(batch)?;
         let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
-        let weights = self.weights(false);
+        let weights = self.weights::<P>(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
         let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
         outputs.into_iter().map(|(name, y)| Ok((name, to_host(y.inner())?))).collect()
@@ -318,7 +370,7 @@ impl<P: Platform> Session for DeviceSession<P> {
     fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor> {
         self.check(batch)?;
         let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
-        let weights = self.weights(false);
+        let weights = self.weights::<P>(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, layer);
         let shape = vec![batch.rows, batch.len, self.model.width];
         Ok(HostTensor { shape, data: to_host(states_nd.inner())?.data })
@@ -337,7 +389,7 @@ impl<P: Platform> Session for DeviceSession<P> {
             return Err(Error::Failed(message));
         }
         let device_batch = DeviceBatch::<P>::new(batch.clone(), &self.model, &self.device);
-        let weights = self.weights(false);
+        let weights = self.weights::<P>(false);
         self.cache.read(&device_batch, &self.model, &weights);
         Ok(())
     }
@@ -346,7 +398,7 @@ impl<P: Platform> Session for DeviceSession<P> {
         if !self.model.modalities.contains_key(modality) {
             return Err(Error::Failed(format!("the model has no modality {modality:?}")));
         }
-        let weights = self.weights(false);
+        let weights = self.weights::<P>(false);
         match self.cache.predict_next(modality, &self.model, &weights) {
             Some(next) => to_host(next.inner()),
             None => Err(Error::Failed("nothing was read that a token could follow".into())),

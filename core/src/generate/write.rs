@@ -12,7 +12,7 @@ use crate::seam::Modality;
 use crate::tokens::Tokens;
 
 /// What was written for one object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Files {
     /// Picture of the generated span, beside the object's own where it has one.
     pub picture: Option<PathBuf>,
@@ -22,6 +22,14 @@ pub struct Files {
     pub fits: Option<PathBuf>,
     /// The arrays of all objects as NumPy reads them, one after the other.
     pub array: Option<PathBuf>,
+}
+
+impl Files {
+    /// All that were written.
+    pub fn into_all(self) -> impl Iterator<Item = PathBuf> {
+        let Self { picture, table, fits, array } = self;
+        [picture, table, fits, array].into_iter().flatten()
+    }
 }
 
 /// How numbers are written.

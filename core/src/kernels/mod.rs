@@ -112,9 +112,15 @@ pub struct AdamW {
 
 /// The operations. Each default is the reference; see [`reference`] for the formulas.
 pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
+    /// The product of two matrices, or of as many as the leading axes hold; they may be views,
+    /// transposed ones for instance. What the defaults of this trait multiply with.
+    fn product<const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, D> {
+        a.matmul(b)
+    }
+
     /// `y_no = x_ni · w_oiᵀ + b_o`.
     fn linear(x_ni: Tensor<B, 2>, w_oi: Tensor<B, 2>, b_o: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
-        reference::linear(x_ni, w_oi, b_o)
+        reference::linear::<B, Self>(x_ni, w_oi, b_o)
     }
 
     /// Gradients of [`linear`](Self::linear) for the gradient `dy_no` of its output; for
@@ -126,7 +132,7 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
         input: bool,
         bias: bool,
     ) -> LinearGradients<B> {
-        reference::linear_backward(x_ni, w_oi, dy_no, input, bias)
+        reference::linear_backward::<B, Self>(x_ni, w_oi, dy_no, input, bias)
     }
 
     /// `onto_no + x_ni · w_oiᵀ`: a layer that ends a residual branch.
@@ -194,7 +200,7 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     /// Scaled dot-product attention. `qkv_bte` holds queries, keys and values side by side
     /// (e = 3 d), the heads contiguous within each; scores are scaled by 1/√(d/heads).
     fn attention(qkv_bte: Tensor<B, 3>, heads: usize, mask: &AttentionMask<B>) -> Attended<B> {
-        reference::attention(qkv_bte, heads, mask)
+        reference::attention::<B, Self>(qkv_bte, heads, mask)
     }
 
     /// Gradient of [`attention`](Self::attention) for `qkv_bte`.
@@ -205,7 +211,7 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
         heads: usize,
         mask: &AttentionMask<B>,
     ) -> Tensor<B, 3> {
-        reference::attention_backward(qkv_bte, attended, dout_btd, heads, mask)
+        reference::attention_backward::<B, Self>(qkv_bte, attended, dout_btd, heads, mask)
     }
 
     /// Mean Huber loss (delta 1) over all elements, and its gradient for `y_nf`.
@@ -239,7 +245,7 @@ pub(crate) fn linear_gradients<B: Backend, K: Kernels<B>>(
 ) -> [Tensor<B, 2>; 2] {
     let gradients = K::linear_backward(x_ni, w_oi.clone(), dy_no.clone(), true, false);
     // A kernel may forget the gradient that it was asked for; the product is the same.
-    [gradients.dx_ni.unwrap_or_else(|| dy_no.matmul(w_oi)), gradients.dw_oi]
+    [gradients.dx_ni.unwrap_or_else(|| K::product(dy_no, w_oi)), gradients.dw_oi]
 }
 
 /// The reference itself as kernels for any Burn backend.

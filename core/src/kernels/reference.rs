@@ -1,8 +1,9 @@
-//! Every kernel in plain Burn operations: slow, and the truth.
+//! Every kernel in plain Burn operations: slow, and the truth. What multiplies matrices does it
+//! with the product of the kernels `K`.
 
 use burn_tensor::{Bool, Int, Tensor, backend::Backend};
 
-use super::{AdamW, Attended, AttentionMask, LinearGradients, Normalised, Slot};
+use super::{AdamW, Attended, AttentionMask, Kernels, LinearGradients, Normalised, Slot};
 
 /// √(2/π), of the tanh approximation of GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415).
 pub const GELU_SCALE: f32 = 0.797_884_6;
@@ -10,12 +11,12 @@ pub const GELU_SCALE: f32 = 0.797_884_6;
 pub const GELU_CUBIC: f32 = 0.044_715;
 
 /// See [`Kernels::linear`](super::Kernels::linear).
-pub fn linear<B: Backend>(
+pub fn linear<B: Backend, K: Kernels<B>>(
     x_ni: Tensor<B, 2>,
     w_oi: Tensor<B, 2>,
     b_o: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
-    let y_no = x_ni.matmul(w_oi.transpose());
+    let y_no = K::product(x_ni, w_oi.transpose());
     match b_o {
         Some(b_o) => y_no + b_o.unsqueeze(),
         None => y_no,
@@ -23,7 +24,7 @@ pub fn linear<B: Backend>(
 }
 
 /// See [`Kernels::linear_backward`](super::Kernels::linear_backward).
-pub fn linear_backward<B: Backend>(
+pub fn linear_backward<B: Backend, K: Kernels<B>>(
     x_ni: Tensor<B, 2>,
     w_oi: Tensor<B, 2>,
     dy_no: Tensor<B, 2>,
@@ -31,9 +32,9 @@ pub fn linear_backward<B: Backend>(
     bias: bool,
 ) -> LinearGradients<B> {
     LinearGradients {
-        dx_ni: input.then(|| dy_no.clone().matmul(w_oi)),
+        dx_ni: input.then(|| K::product(dy_no.clone(), w_oi)),
         db_o: bias.then(|| dy_no.clone().sum_dim(0).squeeze_dim::<1>(0)),
-        dw_oi: dy_no.transpose().matmul(x_ni),
+        dw_oi: K::product(dy_no.transpose(), x_ni),
     }
 }
 
@@ -140,7 +141,7 @@ fn hidden<B: Backend>(
 }
 
 /// softmax(q·kᵀ/√s + mask)·v per head, the T x T scores held whole.
-pub fn attention<B: Backend>(
+pub fn attention<B: Backend, K: Kernels<B>>(
     qkv_bte: Tensor<B, 3>,
     heads: usize,
     mask: &AttentionMask<B>,
@@ -149,13 +150,13 @@ pub fn attention<B: Backend>(
     let device = qkv_bte.device();
     let [q_bhts, k_bhts, v_bhts] = split_heads(qkv_bte, heads);
     let scale = 1.0 / ((e / 3 / heads) as f32).sqrt();
-    let scores_bhtt = q_bhts.matmul(k_bhts.transpose()).mul_scalar(scale);
+    let scores_bhtt = K::product(q_bhts, k_bhts.transpose()).mul_scalar(scale);
     let hidden_bhtt = hidden([b, t], mask, &device).expand([b, heads, t, t]);
     let scores_bhtt = scores_bhtt.mask_fill(hidden_bhtt, f32::NEG_INFINITY);
     let max_bht1 = scores_bhtt.clone().max_dim(3);
     let exp_bhtt = (scores_bhtt - max_bht1.clone()).exp();
     let sum_bht1 = exp_bhtt.clone().sum_dim(3);
-    let out_bhts = (exp_bhtt / sum_bht1.clone()).matmul(v_bhts);
+    let out_bhts = K::product(exp_bhtt / sum_bht1.clone(), v_bhts);
     Attended {
         out_btd: out_bhts.swap_dims(1, 2).reshape([b, t, e / 3]),
         lse_bht: (sum_bht1.log() + max_bht1).squeeze_dim(3),
@@ -165,7 +166,7 @@ pub fn attention<B: Backend>(
 /// With weights p = exp(q·kᵀ·scale - lse): dv = pᵀ·do, dp = do·vᵀ,
 /// ds = p·(dp - Σ do·o), dq = ds·k·scale, dk = dsᵀ·q·scale (Dao et al. 2022,
 /// arXiv:2205.14135, with the T x T matrices held whole).
-pub fn attention_backward<B: Backend>(
+pub fn attention_backward<B: Backend, K: Kernels<B>>(
     qkv_bte: Tensor<B, 3>,
     attended: Attended<B>,
     dout_btd: Tensor<B, 3>,
@@ -183,15 +184,15 @@ pub fn attention_backward<B: Backend>(
     let dout_bhts = to_heads(dout_btd);
     let delta_bht1 = (dout_bhts.clone() * to_heads(attended.out_btd)).sum_dim(3);
 
-    let scores_bhtt = q_bhts.clone().matmul(k_bhts.clone().transpose()).mul_scalar(scale);
+    let scores_bhtt = K::product(q_bhts.clone(), k_bhts.clone().transpose()).mul_scalar(scale);
     let hidden_bhtt = hidden([b, t], mask, &device).expand([b, heads, t, t]);
     let p_bhtt =
         (scores_bhtt - attended.lse_bht.unsqueeze_dim::<4>(3)).exp().mask_fill(hidden_bhtt, 0.0);
-    let dv_bhts = p_bhtt.clone().transpose().matmul(dout_bhts.clone());
-    let dp_bhtt = dout_bhts.matmul(v_bhts.transpose());
+    let dv_bhts = K::product(p_bhtt.clone().transpose(), dout_bhts.clone());
+    let dp_bhtt = K::product(dout_bhts, v_bhts.transpose());
     let ds_bhtt = (p_bhtt * (dp_bhtt - delta_bht1)).mul_scalar(scale);
-    let dq_bhts = ds_bhtt.clone().matmul(k_bhts);
-    let dk_bhts = ds_bhtt.transpose().matmul(q_bhts);
+    let dq_bhts = K::product(ds_bhtt.clone(), k_bhts);
+    let dk_bhts = K::product(ds_bhtt.transpose(), q_bhts);
     Tensor::cat(vec![from_heads(dq_bhts), from_heads(dk_bhts), from_heads(dv_bhts)], 2)
 }
 

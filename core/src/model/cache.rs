@@ -96,13 +96,13 @@ impl<P: Platform> Cache<P> {
         let [k_bhus, v_bhus] = kept.clone();
         let all = k_bhus.dims()[2];
         let scale = 1.0 / ((d / heads) as f32).sqrt();
-        let scores_bhtu = q_bhts.matmul(k_bhus.transpose()).mul_scalar(scale);
+        let scores_bhtu = P::Kernels::product(q_bhts, k_bhus.transpose()).mul_scalar(scale);
         // New token k sees the cache, the new tokens before it, and itself.
         let hidden_tu =
             Tensor::<_, 2, Bool>::tril_mask([t, all], (all - t) as i64, &scores_bhtu.device());
         let hidden_bhtu = hidden_tu.unsqueeze::<4>().expand([b, heads, t, all]);
         let weights_bhtu =
             activation::softmax(scores_bhtu.mask_fill(hidden_bhtu, f32::NEG_INFINITY), 3);
-        weights_bhtu.matmul(v_bhus).swap_dims(1, 2).reshape([b, t, d])
+        P::Kernels::product(weights_bhtu, v_bhus).swap_dims(1, 2).reshape([b, t, d])
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn_backend::tensor::Device;
-use burn_tensor::{Bool, Int, Tensor, TensorData, activation};
+use burn_tensor::{Bool, Int, Tensor, TensorData, activation, backend::Backend as _};
 
 use super::config::{Activation, DELIMITERS, Layer as Linear, MASK_TOKEN, ModelConfig, Tokeniser};
 use crate::data::{Batch, Part};
@@ -76,7 +76,10 @@ enum Places<P: Platform> {
 
 fn floats<P: Platform>(data: Vec<f32>, width: usize, device: &Device<P::Backend>) -> Plain<P, 2> {
     let shape = [data.len() / width, width];
-    Tensor::from_data(TensorData::new(data, shape), device)
+    let mut data = TensorData::new(data, shape);
+    // Into memory that a GPU fetches by itself, while this thread goes on.
+    P::Backend::staging([&mut data].into_iter(), device);
+    Tensor::from_data(data, device)
 }
 
 fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P> {

@@ -19,7 +19,7 @@ pub struct Interval {
 
 impl Interval {
     /// `value` with the central `confidence` of the finite `replicates`.
-    pub(super) fn percentile(value: f64, replicates: &[f64], confidence: f64) -> Self {
+    pub(crate) fn percentile(value: f64, replicates: &[f64], confidence: f64) -> Self {
         let mut sorted: Vec<f64> = replicates.iter().copied().filter(|x| x.is_finite()).collect();
         sorted.sort_unstable_by(f64::total_cmp);
         let tail = (1.0 - confidence) / 2.0;

@@ -24,10 +24,14 @@ mod settings;
 mod stats;
 mod table;
 mod target;
+mod trend;
 
 pub use bootstrap::Interval;
 pub use compare::{Difference, Spread, Verdict, difference};
 pub use score::{HeldOut, ProbeScore, probe};
-pub use settings::{Alpha, Features, Method, ProbeSettings, Split, Statistics, ValidRange};
+pub use settings::{
+    Alpha, Deviation, Features, Method, ProbeSettings, Split, Statistics, ValidRange,
+};
 pub use stats::{interquartile_range, median, pearson, quantile, r_squared, spearman};
 pub use table::{FeatureSet, Outcome, ProbeRow, ProbeTable, Skipped, Versus, probe_table};
+pub use trend::{Trend, trend};

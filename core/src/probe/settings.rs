@@ -135,6 +135,17 @@ impl ValidRange {
     }
 }
 
+/// The deviation that outliers are told by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deviation {
+    /// The median of |y - median|: what the paper's program took.
+    #[default]
+    Median,
+    /// The standard deviation: what "3 sigma" says.
+    Standard,
+}
+
 /// How a label is prepared, fitted and scored. The default is the paper's protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -143,8 +154,10 @@ pub struct ProbeSettings {
     pub method: Method,
     /// Penalty of ridge; not used by least squares.
     pub alpha: Alpha,
-    /// Keep only labels with |y - median| < 3 median|y - median|; a deviation of 0 keeps all.
+    /// Keep only labels with |y - median| < 3 deviations; a deviation of 0 keeps all.
     pub cut: bool,
+    /// Which deviation that is.
+    pub deviation: Deviation,
     /// Fit (y - median) / IQR instead of y.
     pub scale: bool,
     /// Objects that medians and ranges are taken over.
@@ -165,6 +178,7 @@ impl Default for ProbeSettings {
             method: Method::Ols,
             alpha: Alpha::Auto,
             cut: true,
+            deviation: Deviation::Median,
             scale: true,
             statistics: Statistics::All,
             valid: BTreeMap::new(),

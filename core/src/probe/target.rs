@@ -1,6 +1,6 @@
 //! From a column of labels to the numbers a probe fits.
 
-use super::settings::{ProbeSettings, Split, Statistics, ValidRange};
+use super::settings::{Deviation, ProbeSettings, Split, Statistics, ValidRange};
 use super::stats::{interquartile_range, median};
 use crate::error::{Error, Result};
 
@@ -50,7 +50,7 @@ impl Target {
         let mut cut = 0;
         if settings.cut {
             let before = fit.len() + held.len();
-            keep_near_median(&pool(&fit, &held), [&mut fit, &mut held]);
+            keep_near(settings.deviation, &pool(&fit, &held), [&mut fit, &mut held]);
             cut = before - fit.len() - held.len();
         }
         let crossed = fit.len() + least_other_folds(&held, split);
@@ -100,12 +100,23 @@ fn least_other_folds(held: &[(usize, f64)], split: &Split) -> usize {
     held.len() - sizes.values().max().copied().unwrap_or(0)
 }
 
-/// Keeps |y - median| < 3 median|y - median| of `pool`; a deviation of zero keeps everything
-/// (more than half of the labels are then equal, and the rule would keep none).
-fn keep_near_median(pool: &[f64], rows: [&mut Vec<(usize, f64)>; 2]) {
+/// Keeps |y - median| < 3 deviations of `pool`; a deviation of zero keeps everything (with that
+/// of the median more than half of the labels are then equal, and the rule would keep none).
+fn keep_near(deviation: Deviation, pool: &[f64], rows: [&mut Vec<(usize, f64)>; 2]) {
     let Some(middle) = median(pool) else { return };
-    let deviations: Vec<f64> = pool.iter().map(|value| (value - middle).abs()).collect();
-    let limit = 3.0 * median(&deviations).unwrap_or(0.0);
+    let limit = 3.0
+        * match deviation {
+            Deviation::Median => {
+                let deviations: Vec<f64> =
+                    pool.iter().map(|value| (value - middle).abs()).collect();
+                median(&deviations).unwrap_or(0.0)
+            }
+            Deviation::Standard => {
+                let mean = pool.iter().sum::<f64>() / pool.len() as f64;
+                let squares: f64 = pool.iter().map(|value| (value - mean).powi(2)).sum();
+                (squares / pool.len() as f64).sqrt()
+            }
+        };
     if limit > 0.0 {
         for rows in rows {
             rows.retain(|(_, value)| (value - middle).abs() < limit);

@@ -1,17 +1,22 @@
 //! Recipes: experiments as TOML. A recipe as written becomes a [`Plan`]: resolved, checked
 //! and immutable. Only a plan reaches the engine.
 //!
-//! Resolution: the recipe named by the user, on top of what it `extends`; then its
-//! `[scale.NAME]` table for the chosen scale; then `--data` and `--set`. Later wins, key
-//! by key; a table that names another `kind` replaces the old one whole.
+//! Resolution: the recipe named by the user with the `[variant.NAME]` table that its key `as`
+//! names, a set of choices that belong together, on top of what it `extends`; then its
+//! `[scale.NAME]` table for the chosen scale, which may extend another; then `--data` and
+//! `--set`. Later wins, key by key; a table that names another `kind` replaces the old one
+//! whole. The scales that a recipe, or a scale of it, lists as its `family` are the models of
+//! the whole experiment.
 
 mod plan;
+mod reference;
 mod schema;
 mod tree;
 
 use std::path::{Path, PathBuf};
 
 pub use plan::{Modalities, Plan};
+pub use reference::{Reference, ReferenceTask};
 pub use schema::{
     CheckpointChoice, CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, ProbeConfig,
     ProbeProtocol, SplitConfig, TrainConfig,
@@ -28,6 +33,11 @@ pub struct BuiltinRecipe {
     /// Its TOML.
     pub text: &'static str,
 }
+
+/// Key under which a recipe, or a scale, lists the scales of the whole experiment.
+const FAMILY: &str = "family";
+/// Key under which a recipe names the variant it is to be read as.
+const VARIANT: &str = "as";
 
 inventory::collect!(BuiltinRecipe);
 
@@ -74,7 +84,7 @@ pub struct RecipeInfo {
 pub fn builtin_recipes() -> Result<Vec<RecipeInfo>> {
     let mut out = Vec::new();
     for recipe in inventory::iter::<BuiltinRecipe> {
-        let tree = load(recipe.name, &mut Vec::new())?;
+        let tree = load(recipe.name, None, &mut Vec::new())?;
         let text = |key: &str| tree.table.get(key).and_then(toml::Value::as_str).unwrap_or("");
         out.push(RecipeInfo {
             name: recipe.name.to_owned(),
@@ -104,7 +114,12 @@ pub(crate) fn resolve_over(
     place: &str,
     edit: impl FnOnce(&mut toml::Table) -> Result<toml::Table>,
 ) -> Result<Plan> {
-    let mut tree = load(&request.recipe, &mut Vec::new())?;
+    let variant = asked_variant(&request.set);
+    let mut tree = load(&request.recipe, variant, &mut Vec::new())?;
+    if let Some(name) = variant.filter(|_| !tree.table.contains_key(VARIANT)) {
+        let message = format!("--set as={name}: the recipe has no variants");
+        return Err(Error::Misuse(message));
+    }
     let scale = apply_scale(&mut tree, request.scale.as_deref())?;
     for (key, value) in edit(&mut tree.table)? {
         tree.overlay(Tree::of(vec![key], value, place));
@@ -162,8 +177,9 @@ pub(crate) fn assigned(section: &str, set: &[String]) -> Result<toml::Table> {
     }
 }
 
-/// Reads the recipe `name` and what it extends, which `seen` guards against circles.
-fn load(name: &str, seen: &mut Vec<String>) -> Result<Tree> {
+/// Reads the recipe `name` and what it extends, which `seen` guards against circles. A variant
+/// is laid over the recipe that has it, and what extends that one over both.
+fn load(name: &str, variant: Option<&str>, seen: &mut Vec<String>) -> Result<Tree> {
     let (label, text, folder) = read(name)?;
     if seen.contains(&label) {
         seen.push(label);
@@ -171,7 +187,10 @@ fn load(name: &str, seen: &mut Vec<String>) -> Result<Tree> {
     }
     seen.push(label.clone());
     let mut tree = Tree::parse(&label, &text)?;
-    let Some(base) = tree.table.remove("extends") else { return Ok(tree) };
+    let Some(base) = tree.table.remove("extends") else {
+        apply_variant(&mut tree, variant)?;
+        return Ok(tree);
+    };
     let toml::Value::String(base) = base else {
         return Err(tree.error(&["extends"], "extends: a string is expected, the name of a recipe"));
     };
@@ -179,8 +198,9 @@ fn load(name: &str, seen: &mut Vec<String>) -> Result<Tree> {
         Some(folder) if base.ends_with(".toml") => folder.join(&base).display().to_string(),
         _ => base,
     };
-    let mut merged = load(&base, seen)?;
+    let mut merged = load(&base, variant, seen)?;
     merged.overlay(tree);
+    apply_variant(&mut merged, variant)?;
     Ok(merged)
 }
 
@@ -203,8 +223,40 @@ fn read(name: &str) -> Result<(String, String, Option<PathBuf>)> {
 }
 
 fn scales(tree: &Tree) -> Vec<String> {
-    let table = tree.table.get("scale").and_then(toml::Value::as_table);
-    table.map(|scales| scales.keys().cloned().collect()).unwrap_or_default()
+    names(tree, "scale")
+}
+
+/// Names of the tables in the table `key`.
+fn names(tree: &Tree, key: &str) -> Vec<String> {
+    let table = tree.table.get(key).and_then(toml::Value::as_table);
+    table.map(|tables| tables.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// Lays the `[variant.NAME]` of that name, or else the one that `as` names, over the recipe and
+/// takes all variants out.
+fn apply_variant(tree: &mut Tree, asked: Option<&str>) -> Result<()> {
+    let known = names(tree, "variant");
+    let own = tree.table.get(VARIANT).and_then(toml::Value::as_str);
+    let Some(name) = asked.or(own).map(str::to_owned).filter(|_| !known.is_empty()) else {
+        return Ok(());
+    };
+    let Some(overlay) = tree.take(&["variant", &name]) else {
+        let message =
+            format!("as = {name:?}: there is no such variant; there are {}", known.join(", "));
+        return Err(tree.error(&[VARIANT], message));
+    };
+    tree.overlay(overlay);
+    tree.table.remove("variant");
+    tree.table.insert(VARIANT.to_owned(), name.into());
+    Ok(())
+}
+
+/// What the last `--set as=NAME` says.
+fn asked_variant(set: &[String]) -> Option<&str> {
+    set.iter().rev().find_map(|argument| {
+        let (key, value) = argument.split_once('=')?;
+        (key.trim() == VARIANT).then(|| value.trim().trim_matches('"'))
+    })
 }
 
 /// Lays the chosen `[scale.NAME]` over the recipe and takes all scales out.
@@ -216,17 +268,70 @@ fn apply_scale(tree: &mut Tree, asked: Option<&str>) -> Result<Option<String>> {
         Some(toml::Value::String(name)) => Some(name.as_str()),
         Some(_) => return Err(tree.error(&["default_scale"], "default_scale: expected a string")),
     };
-    let Some(name) = asked.or(default).map(str::to_owned) else { return Ok(None) };
-    let Some(overlay) = tree.take(&["scale", &name]) else {
-        let names: Vec<_> = known.iter().map(String::as_str).collect();
-        return Err(Error::Misuse(format!(
-            "no scale {name:?} in this recipe{}; it has {}",
-            nearest(&name, &names),
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        )));
+    let name = asked.or(default).map(str::to_owned);
+    if let Some(name) = &name {
+        let overlay = scale(tree, name, &known)?;
+        tree.overlay(overlay);
+    }
+    tree.table.remove(FAMILY);
+    Ok(name)
+}
+
+/// Takes the table of the scale `name` out of `tree`, laid over that which it `extends`.
+fn scale(tree: &mut Tree, name: &str, known: &[String]) -> Result<Tree> {
+    let Some(mut taken) = tree.take(&["scale", name]) else {
+        if known.iter().any(|scale| scale == name) {
+            let message = format!("the scale {name:?} extends itself in a circle");
+            return Err(tree.error(&["scale"], message));
+        }
+        return Err(no_scale(name, known));
     };
-    tree.overlay(overlay);
-    Ok(Some(name))
+    match taken.table.remove("extends") {
+        None => Ok(taken),
+        Some(toml::Value::String(base)) => {
+            let mut under = scale(tree, &base, known)?;
+            under.overlay(taken);
+            Ok(under)
+        }
+        Some(_) => Err(taken.error(&["extends"], "extends: expected the name of a scale")),
+    }
+}
+
+fn no_scale(name: &str, known: &[String]) -> Error {
+    let names: Vec<_> = known.iter().map(String::as_str).collect();
+    Error::Misuse(format!(
+        "no scale {name:?} in this recipe{}; it has {}",
+        nearest(name, &names),
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    ))
+}
+
+/// The scales that make up the whole of what is asked for, the smallest first: those that the
+/// recipe lists as its `family`, or where a scale is asked for, that this one does. Empty
+/// where it is one model.
+///
+/// # Errors
+/// When the recipe cannot be read, or the list names no scale.
+pub fn family(request: &Request) -> Result<Vec<String>> {
+    let tree = load(&request.recipe, asked_variant(&request.set), &mut Vec::new())?;
+    let known = scales(&tree);
+    let (table, mut place) = match &request.scale {
+        None => (Some(&tree.table), Vec::new()),
+        Some(name) => {
+            let scales = tree.table.get("scale").and_then(|scales| scales.get(name));
+            let table = scales.and_then(toml::Value::as_table);
+            (Some(table.ok_or_else(|| no_scale(name, &known))?), vec!["scale", name.as_str()])
+        }
+    };
+    let Some(listed) = table.and_then(|table| table.get(FAMILY)) else { return Ok(Vec::new()) };
+    place.push(FAMILY);
+    let names = listed.as_array().map(|names| names.iter().map(toml::Value::as_str));
+    let names: Option<Vec<&str>> = names.and_then(Iterator::collect);
+    let names = names.ok_or_else(|| tree.error(&place, "family: expected names of scales"))?;
+    match names.iter().find(|name| !known.iter().any(|scale| scale == *name)) {
+        Some(name) => Err(tree.error(&place, no_scale(name, &known).to_string())),
+        None => Ok(names.into_iter().map(str::to_owned).collect()),
+    }
 }
 
 /// Fills in a path that says it is missing, where the chosen source needs one.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::reference::Reference;
 use super::schema::{EmbedConfig, ModelSection, ProbeConfig, SplitConfig, TrainConfig};
 use super::tree::Tree;
+use crate::cost::CostConfig;
 use crate::data::{Delimiters, Objective, StreamConfig};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
@@ -25,6 +27,9 @@ pub struct Plan {
     pub summary: String,
     /// The scale chosen, if the recipe has scales.
     pub scale: Option<String>,
+    /// The variant chosen, if the recipe has variants.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     /// Where objects come from.
     pub source: Box<dyn SourceConfig>,
     /// What becomes tokens, by name.
@@ -45,6 +50,12 @@ pub struct Plan {
     pub embed: EmbedConfig,
     /// What the embedding is asked.
     pub probe: ProbeConfig,
+    /// What energy and devices stand for.
+    #[serde(default)]
+    pub cost: CostConfig,
+    /// Published numbers of the same experiment.
+    #[serde(default)]
+    pub reference: Reference,
     /// The recipe this plan was built from, resolved, as TOML.
     pub recipe: String,
 }
@@ -88,9 +99,10 @@ impl Plan {
     }
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 14] = [
     "name",
     "summary",
+    "as",
     "source",
     "modality",
     "split",
@@ -100,6 +112,8 @@ const SECTIONS: [&str; 11] = [
     "train",
     "embed",
     "probe",
+    "cost",
+    "reference",
 ];
 
 /// Builds a plan from a merged recipe whose scale has been applied.
@@ -121,6 +135,7 @@ pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
     let plan = Plan {
         name: section(tree, "name")?,
         summary: optional(tree, "summary")?,
+        variant: optional(tree, "as")?,
         source: source(tree)?,
         modalities: modalities(tree)?,
         split: optional(tree, "split")?,
@@ -130,6 +145,8 @@ pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
         train: section(tree, "train")?,
         embed: section(tree, "embed")?,
         probe: optional(tree, "probe")?,
+        cost: optional(tree, "cost")?,
+        reference: optional(tree, "reference")?,
         recipe: toml::to_string(&resolved)
             .map_err(|e| Error::Failed(format!("cannot write the resolved recipe: {e}")))?,
         scale,
@@ -151,6 +168,7 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
     plan.objective.check().map_err(at("objective"))?;
     plan.train.check().map_err(at("train"))?;
     plan.embed.check().map_err(at("embed"))?;
+    plan.cost.check().map_err(at("cost"))?;
     let model = |error: Error| tree.error(&["model"], error.to_string());
     for (name, config) in &plan.modalities {
         let modality = config.build().map_err(|error| {

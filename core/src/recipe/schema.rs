@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Split;
+use crate::engine::Precision;
 use crate::error::{Error, Result};
 use crate::model::Tokeniser;
 use crate::probe::ProbeSettings;
@@ -103,12 +105,18 @@ pub struct TrainConfig {
     pub eval_every: u64,
     /// Micro-batches per evaluation, at most; 0 takes every validation object.
     pub eval_batches: usize,
+    /// Whose objects they are: `validation`, or `test` as in the paper's program.
+    #[serde(default = "eval_split")]
+    pub eval_split: Split,
     /// Validation objects shown as target | prediction at each evaluation.
     #[serde(default = "previews")]
     pub previews: usize,
     /// When to save, beside the first step and the last.
     #[serde(default)]
     pub checkpoints: CheckpointSchedule,
+    /// `f32`, or `bf16` for factors of products rounded to bf16 and all else in `f32`: for GPUs.
+    #[serde(default)]
+    pub precision: Precision,
     /// Whether blocks are run again in backward rather than their activations kept: less
     /// memory, about a third more arithmetic, the same numbers.
     #[serde(default)]
@@ -127,6 +135,10 @@ fn betas() -> [f64; 2] {
 
 fn eps() -> f64 {
     1e-8
+}
+
+fn eval_split() -> Split {
+    Split::Validation
 }
 
 fn previews() -> usize {
@@ -306,6 +318,12 @@ impl TrainConfig {
             if !value.is_finite() || value < 0.0 {
                 return Err((key, format!("is {value}; it must be a number of 0 or more")));
             }
+        }
+        if self.eval_split == Split::Train {
+            return Err((
+                "eval_split",
+                "must be validation or test, not what is trained on".into(),
+            ));
         }
         if self.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
             return Err(("betas", "must both be at least 0 and below 1".into()));

@@ -6,6 +6,7 @@
 //! out, so a report can be drawn while a run is still young.
 
 mod curves;
+mod family;
 mod forest;
 mod frame;
 mod input;
@@ -16,6 +17,7 @@ mod summary;
 
 use crate::figures::format;
 
+pub use family::{FamilyInput, Figure, render_family};
 pub use input::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts};
 pub use page::render;
 

@@ -2,8 +2,15 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::input::ReportInput;
+use super::input::{Choice, ReportInput};
 use super::{curves, probes, summary};
+
+/// A part of a page; without a body it is left out.
+pub(super) struct Section {
+    pub(super) id: &'static str,
+    pub(super) name: &'static str,
+    pub(super) body: Option<Markup>,
+}
 
 /// The report of a run as one HTML page.
 pub fn render(input: &ReportInput) -> String {
@@ -12,11 +19,23 @@ pub fn render(input: &ReportInput) -> String {
         ("loss", "How it learned", curves::loss(input)),
         ("previews", "What it predicts", curves::previews(input)),
         ("probes", "What its embeddings know", probes::section(input)),
-        ("choices", "Choices made", choices(input)),
+        ("choices", "Choices made", choices(&input.choices)),
         ("left-out", "Objects left out", rejected(input)),
         ("recipe", "Recipe", recipe(input)),
         ("provenance", "Provenance", provenance(input)),
-    ];
+    ]
+    .map(|(id, name, body)| Section { id, name, body });
+    let titles = (title, "AstroPT run report", input.subtitle.as_str());
+    document(titles, &summary::section(input), &sections, or(&input.run.program, "AstroPT"))
+}
+
+/// A page with its title, kicker and subtitle: `head` first, then what sections there are.
+pub(super) fn document(
+    (title, kicker, subtitle): (&str, &str, &str),
+    head: &Markup,
+    sections: &[Section],
+    program: &str,
+) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -30,25 +49,25 @@ pub fn render(input: &ReportInput) -> String {
             }
             body {
                 header {
-                    p.kicker { "AstroPT run report" }
+                    p.kicker { (kicker) }
                     h1 { (title) }
-                    @if !input.subtitle.is_empty() { p.lead { (input.subtitle) } }
+                    @if !subtitle.is_empty() { p.lead { (subtitle) } }
                 }
                 main {
-                    (summary::section(input))
+                    (head)
                     nav aria-label="Sections" {
-                        @for (id, name, body) in &sections {
+                        @for Section { id, name, body } in sections {
                             @if body.is_some() { a href=(format!("#{id}")) { (name) } }
                         }
                     }
-                    @for (id, name, body) in &sections {
+                    @for Section { id, name, body } in sections {
                         @if let Some(body) = body {
                             section id=(id) { h2 { (name) } (body) }
                         }
                     }
                 }
                 footer {
-                    "Written by " (or(&input.run.program, "AstroPT"))
+                    "Written by " (program)
                     ". This page is complete in itself: it loads nothing and runs no script."
                 }
             }
@@ -62,12 +81,12 @@ pub(super) fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
 }
 
-fn choices(input: &ReportInput) -> Option<Markup> {
-    (!input.choices.is_empty()).then(|| {
+pub(super) fn choices(choices: &[Choice]) -> Option<Markup> {
+    (!choices.is_empty()).then(|| {
         html! {
             p { "Where the paper and its program differ, or both leave a point open, this run chose:" }
             dl.choices {
-                @for choice in &input.choices {
+                @for choice in choices {
                     div {
                         dt { (choice.name) }
                         dd { strong { (choice.choice) } " " span { (choice.meaning) } }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::python::PythonSettings;
+use crate::cost::Energy;
 use crate::data::{Dataset, Split};
 use crate::recipe::Plan;
 
@@ -46,6 +47,9 @@ pub struct StageRecord {
     pub started: String,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// What it took at the meter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
     /// What else there is to say of it, such as steps taken.
     pub facts: BTreeMap<String, String>,
 }

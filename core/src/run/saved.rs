@@ -9,7 +9,7 @@ use super::manifest::Manifest;
 use super::selfcheck::{self, SelfCheck};
 use crate::checkpoint::python::PythonSettings;
 use crate::checkpoint::tensors::describe_tensors;
-use crate::checkpoint::{format, load_tensors, save_tensors, write_bytes};
+use crate::checkpoint::{checksums, format, load_tensors, save_tensors, write_bytes};
 use crate::engine::{OptimiserState, Session, StateDict};
 use crate::error::{Error, Result};
 use crate::progress;
@@ -74,9 +74,11 @@ impl Contents<'_> {
         if let Some(reason) = self.unsupported {
             metadata.insert(UNSUPPORTED.to_owned(), reason.to_owned());
         }
+        let mut written = vec![MODEL, OPTIMISER, STATE];
         if let Some(check) = self.check {
             metadata.insert(SELF_CHECK.to_owned(), "yes".to_owned());
             check.write(path)?;
+            written.push(selfcheck::FILE);
         }
         save_tensors(path.join(MODEL), &self.parameters, &metadata)?;
         let mut moments = StateDict::new();
@@ -89,7 +91,8 @@ impl Contents<'_> {
         save_tensors(path.join(OPTIMISER), &moments, &metadata)?;
         let text = format::to_json(self.state)
             .map_err(|e| Error::Failed(format!("cannot write the state: {e}")))?;
-        write_bytes(path.join(STATE), text.as_bytes())
+        write_bytes(path.join(STATE), text.as_bytes())?;
+        checksums::write(path, &written)
     }
 }
 
@@ -115,7 +118,9 @@ impl Saved {
     /// # Errors
     /// When it cannot be read.
     pub fn state(&self) -> Result<TrainState> {
-        format::read_json(&self.path.join(STATE), "a checkpoint's state")
+        let path = self.path.join(STATE);
+        checksums::check(&path)?;
+        format::read_json(&path, "a checkpoint's state")
     }
 
     /// Puts the checkpoint's parameters and optimiser into `session`.
@@ -196,6 +201,7 @@ fn other_shape(path: &Path, error: &Error) -> Error {
 }
 
 fn load(path: &Path) -> Result<(StateDict, BTreeMap<String, String>)> {
+    checksums::check(path)?;
     let (tensors, metadata) = load_tensors(path)?;
     format::of_metadata(path, &metadata)?;
     Ok((tensors, metadata))

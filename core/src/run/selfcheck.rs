@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::arrays::{
     Arrays, byte_length, load_arrays, save_arrays, token_arrays, tokens_from,
 };
-use crate::checkpoint::format;
+use crate::checkpoint::{checksums, format};
 use crate::data::{Batch, Dataset, Purpose, Row, Split, unit_hash};
 use crate::engine::{HostTensor, Layer, Session, StateDict};
 use crate::error::{Error, Result};
@@ -223,6 +223,7 @@ impl SelfCheck {
     /// When it is damaged or of a newer format.
     fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
+        checksums::check(&path)?;
         let (arrays, mut metadata) = load_arrays(&path)?;
         format::of_metadata(&path, &metadata)?;
         let objects = metadata.remove("objects");

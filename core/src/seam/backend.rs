@@ -1,7 +1,7 @@
 //! Backend: where the model computes.
 
 use super::registry::PluginInfo;
-use crate::engine::Session;
+use crate::engine::{Precision, Session};
 use crate::error::Result;
 use crate::model::ModelConfig;
 
@@ -15,6 +15,16 @@ pub trait Backend: Send + Sync {
     /// When there is none: why, and what to install.
     fn devices(&self) -> Result<Vec<Device>>;
 
+    /// What its sessions can train in, without asking a device.
+    fn precisions(&self) -> &'static [Precision] {
+        &[Precision::F32]
+    }
+
+    /// What tells what device `index` is doing, where something does.
+    fn monitor(&self, _index: usize) -> Option<Monitor> {
+        None
+    }
+
     /// A model of this shape, with all parameters zero, on device `index` of
     /// [`devices`](Self::devices).
     ///
@@ -22,6 +32,18 @@ pub trait Backend: Send + Sync {
     /// When the device cannot be used or the model does not fit.
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>>;
 }
+
+/// What a device is doing, as its driver tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Bytes of its memory that are taken, by anybody.
+    pub memory_bytes: u64,
+    /// Share of the last moments that it computed in, 0 to 1.
+    pub utilisation: f64,
+}
+
+/// Asks a device what it is doing; cheap enough for every step.
+pub type Monitor = Box<dyn Fn() -> Option<Usage> + Send>;
 
 /// A device as a person would name it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -15,6 +15,7 @@ use super::index::{
 };
 use super::writer::{Builder, Spans};
 use super::{INDEX, listing_path, shard_path};
+use crate::checkpoint::checksums;
 use crate::data::{Loader, Objects, Rejected, too_many_rejected};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
@@ -199,9 +200,9 @@ impl<'a> Work<'a> {
         let (entries, rejected, converted) = Default::default();
         let mut work = Self { out, head, budget, entries, rejected, converted };
         while let Ok((listing, entry)) = read_listing(out, work.entries.len()) {
-            let size = std::fs::metadata(shard_path(out, work.entries.len())).map(|m| m.len());
+            let found = checksums::digest(&shard_path(out, work.entries.len()));
             let left = head.objects - work.converted.objects;
-            if size.ok() != Some(listing.bytes) || !(1..=left).contains(&entry.objects) {
+            if found.ok().as_ref() != Some(&listing.xxh3) || !(1..=left).contains(&entry.objects) {
                 break;
             }
             work.take(&listing, entry);

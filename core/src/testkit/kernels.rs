@@ -27,15 +27,24 @@ type T<P, const D: usize> = Tensor<<P as Platform>::Backend, D>;
 /// # Errors
 /// The first number that differs: of which kernel and shape, and by how much.
 pub fn check<P: Platform>(device: &Device<P::Backend>) -> Check {
+    check_against::<P, Reference>(device)
+}
+
+/// The same against the truth `R`: the reference with another product, for Burn backends that
+/// multiply with fewer digits than `f32` has.
+///
+/// # Errors
+/// The first number that differs: of which kernel and shape, and by how much.
+pub fn check_against<P: Platform, R: Kernels<P::Backend>>(device: &Device<P::Backend>) -> Check {
     let sizes = [(1, 1, 1), (2, 3, 5), (33, 64, 48), (700, 40, 30)];
     for (k, (n, i, o)) in sizes.into_iter().enumerate() {
         let seed = k as u64;
-        linear::<P>(device, n, i, o, k % 2 == 0, seed)?;
-        layer_norm::<P>(device, n, i, seed)?;
-        gelu::<P>(device, n, i, [0.5, 3.0, 30.0][k % 3], seed)?;
-        relu::<P>(device, n, i, seed)?;
-        huber::<P>(device, n, o, seed)?;
-        optimiser::<P>(device, &[n * i, o, 7 * i * o], 1 + 100 * seed, seed)?;
+        linear::<P, R>(device, n, i, o, k % 2 == 0, seed)?;
+        layer_norm::<P, R>(device, n, i, seed)?;
+        gelu::<P, R>(device, n, i, [0.5, 3.0, 30.0][k % 3], seed)?;
+        relu::<P, R>(device, n, i, seed)?;
+        huber::<P, R>(device, n, o, seed)?;
+        optimiser::<P, R>(device, &[n * i, o, 7 * i * o], 1 + 100 * seed, seed)?;
     }
     let shapes = [(1, 1, 1, 4), (2, 37, 3, 16), (1, 130, 2, 17), (2, 64, 2, 64), (1, 300, 1, 8)];
     for (k, (b, t, heads, size)) in shapes.into_iter().enumerate() {
@@ -49,7 +58,7 @@ pub fn check<P: Platform>(device: &Device<P::Backend>) -> Check {
         ] {
             let (scale, seed) = ([1.0, 4.0][k % 2], k as u64);
             let case = AttentionCase { b, t, heads, size, causal, document, prefix, scale, seed };
-            case.check::<P>(device)?;
+            case.check::<P, R>(device)?;
         }
     }
     not_numbers::<P>(device)
@@ -121,7 +130,7 @@ pub fn close<B: Backend, const D: usize>(
 ///
 /// # Errors
 /// The first number that differs.
-pub fn linear<P: Platform>(
+pub fn linear<P: Platform, R: Kernels<P::Backend>>(
     device: &Device<P::Backend>,
     n: usize,
     i: usize,
@@ -135,21 +144,21 @@ pub fn linear<P: Platform>(
     let b: Option<T<P, 1>> = bias.then(|| draw.tensor([o], 1.0, device));
     let dy: T<P, 2> = draw.tensor([n, o], 1.0, device);
     let ours = P::Kernels::linear(x.clone(), w.clone(), b.clone());
-    close("linear", &ours, &Reference::linear(x.clone(), w.clone(), b))?;
+    close("linear", &ours, &R::linear(x.clone(), w.clone(), b))?;
     let onto = P::Kernels::linear_onto(x.clone(), w.clone(), dy.clone());
-    close("linear onto", &onto, &Reference::linear_onto(x.clone(), w.clone(), dy.clone()))?;
+    close("linear onto", &onto, &R::linear_onto(x.clone(), w.clone(), dy.clone()))?;
     let fused = P::Kernels::linear_gelu(x.clone(), w.clone());
-    let truth = Reference::linear_gelu(x.clone(), w.clone());
+    let truth = R::linear_gelu(x.clone(), w.clone());
     close("linear before GELU", &fused[0], &truth[0])?;
     close("linear with GELU", &fused[1], &truth[1])?;
-    let gelu = Reference::gelu(x.clone());
+    let gelu = R::gelu(x.clone());
     let fused = P::Kernels::gelu_linear_backward(x.clone(), gelu.clone(), w.clone(), dy.clone());
-    let truth = Reference::gelu_linear_backward(x.clone(), gelu, w.clone(), dy.clone());
+    let truth = R::gelu_linear_backward(x.clone(), gelu, w.clone(), dy.clone());
     close("gradient for GELU's input", &fused[0], &truth[0])?;
     close("gradient for the weight after GELU", &fused[1], &truth[1])?;
     for input in [true, false] {
         let ours = P::Kernels::linear_backward(x.clone(), w.clone(), dy.clone(), input, bias);
-        let truth = Reference::linear_backward(x.clone(), w.clone(), dy.clone(), input, bias);
+        let truth = R::linear_backward(x.clone(), w.clone(), dy.clone(), input, bias);
         close("gradient for linear's weight", &ours.dw_oi, &truth.dw_oi)?;
         given("gradient for linear's input", ours.dx_ni, truth.dx_ni)?;
         given("gradient for linear's bias", ours.db_o, truth.db_o)?;
@@ -176,7 +185,7 @@ fn given<B: Backend, const D: usize>(
 ///
 /// # Errors
 /// The first number that differs.
-pub fn layer_norm<P: Platform>(
+pub fn layer_norm<P: Platform, R: Kernels<P::Backend>>(
     device: &Device<P::Backend>,
     n: usize,
     d: usize,
@@ -188,7 +197,7 @@ pub fn layer_norm<P: Platform>(
         (draw.tensor([d], 1.0, device), draw.tensor([n, d], 1.0, device));
     // With epsilon this large a row of one number, whose variance is zero, stays tame.
     let ours = P::Kernels::layer_norm(x.clone(), gain.clone(), 1e-2);
-    let truth = Reference::layer_norm(x.clone(), gain.clone(), 1e-2);
+    let truth = R::layer_norm(x.clone(), gain.clone(), 1e-2);
     close("layer norm", &ours.y_nd, &truth.y_nd)?;
     close("layer norm's means", &ours.mean_n, &truth.mean_n)?;
     close("layer norm's deviations", &ours.rstd_n, &truth.rstd_n)?;
@@ -203,7 +212,7 @@ pub fn layer_norm<P: Platform>(
             dy.clone(),
             onto.clone(),
         );
-        let truth = Reference::layer_norm_backward(x, gain, mean, rstd, dy, onto);
+        let truth = R::layer_norm_backward(x, gain, mean, rstd, dy, onto);
         close("gradient for layer norm's input", &ours.0, &truth.0)?;
         close("gradient for layer norm's gain", &ours.1, &truth.1)?;
     }
@@ -214,7 +223,7 @@ pub fn layer_norm<P: Platform>(
 ///
 /// # Errors
 /// The first number that differs.
-pub fn gelu<P: Platform>(
+pub fn gelu<P: Platform, R: Kernels<P::Backend>>(
     device: &Device<P::Backend>,
     n: usize,
     d: usize,
@@ -224,26 +233,31 @@ pub fn gelu<P: Platform>(
     let mut draw = Numbers(seed);
     let (x, dy): (T<P, 2>, T<P, 2>) =
         (draw.tensor([n, d], scale, device), draw.tensor([n, d], 1.0, device));
-    close("GELU", &P::Kernels::gelu(x.clone()), &Reference::gelu(x.clone()))?;
+    close("GELU", &P::Kernels::gelu(x.clone()), &R::gelu(x.clone()))?;
     let before = numbers(&dy)?;
     let ours = P::Kernels::gelu_backward(x.clone(), dy.clone());
     ensure(numbers(&dy)? == before, || "GELU writes to a gradient that others hold".to_owned())?;
-    close("gradient of GELU", &ours, &Reference::gelu_backward(x, dy))
+    close("gradient of GELU", &ours, &R::gelu_backward(x, dy))
 }
 
 /// The rectifier, to the bit.
 ///
 /// # Errors
 /// That it differs.
-pub fn relu<P: Platform>(device: &Device<P::Backend>, n: usize, d: usize, seed: u64) -> Check {
+pub fn relu<P: Platform, R: Kernels<P::Backend>>(
+    device: &Device<P::Backend>,
+    n: usize,
+    d: usize,
+    seed: u64,
+) -> Check {
     let mut draw = Numbers(seed);
     let (x, dy): (T<P, 2>, T<P, 2>) =
         (draw.tensor([n, d], 1.0, device), draw.tensor([n, d], 1.0, device));
-    let y = Reference::relu(x.clone());
+    let y = R::relu(x.clone());
     let ours = P::Kernels::relu(x);
     ensure(numbers(&ours)? == numbers(&y)?, || "ReLU is not max(x, 0)".to_owned())?;
     let ours = P::Kernels::relu_backward(y.clone(), dy.clone());
-    let truth = Reference::relu_backward(y, dy);
+    let truth = R::relu_backward(y, dy);
     let same = numbers(&ours)? == numbers(&truth)?;
     ensure(same, || "the gradient of ReLU is not the output's where it is above 0".to_owned())
 }
@@ -252,18 +266,23 @@ pub fn relu<P: Platform>(device: &Device<P::Backend>, n: usize, d: usize, seed: 
 ///
 /// # Errors
 /// The first number that differs.
-pub fn huber<P: Platform>(device: &Device<P::Backend>, n: usize, f: usize, seed: u64) -> Check {
+pub fn huber<P: Platform, R: Kernels<P::Backend>>(
+    device: &Device<P::Backend>,
+    n: usize,
+    f: usize,
+    seed: u64,
+) -> Check {
     let mut draw = Numbers(seed);
     let (y, target): (T<P, 2>, T<P, 2>) =
         (draw.tensor([n, f], 2.0, device), draw.tensor([n, f], 2.0, device));
     let ours = P::Kernels::huber(y.clone(), target.clone());
-    let truth = Reference::huber(y, target);
+    let truth = R::huber(y, target);
     close("Huber's loss", &ours.0, &truth.0)?;
     close("gradient of Huber's loss", &ours.1, &truth.1)?;
     for factor in [1.0, -0.3] {
         let by: T<P, 1> = Tensor::full([1], factor, device);
         let ours = P::Kernels::scale(truth.1.clone(), by.clone());
-        close("scale", &ours, &Reference::scale(truth.1.clone(), by))?;
+        close("scale", &ours, &R::scale(truth.1.clone(), by))?;
     }
     Ok(())
 }
@@ -289,7 +308,7 @@ pub fn slots<P: Platform>(
 ///
 /// # Errors
 /// The first number that differs.
-pub fn optimiser<P: Platform>(
+pub fn optimiser<P: Platform, R: Kernels<P::Backend>>(
     device: &Device<P::Backend>,
     lengths: &[usize],
     step: u64,
@@ -299,7 +318,7 @@ pub fn optimiser<P: Platform>(
     let mut owned = slots::<P>(device, lengths, &mut Numbers(seed));
     let (mut ours, mut truth) = (start.clone(), start.clone());
     let grads: Vec<_> = ours.iter().map(|slot| slot.grad.clone()).collect();
-    close("global norm", &P::Kernels::global_norm(&grads), &Reference::global_norm(&grads))?;
+    close("global norm", &P::Kernels::global_norm(&grads), &R::global_norm(&grads))?;
     drop(grads);
     for grad_scale in [0.7, 1.0] {
         let step = AdamW {
@@ -313,7 +332,7 @@ pub fn optimiser<P: Platform>(
         };
         P::Kernels::adamw(&mut ours, &step);
         P::Kernels::adamw(&mut owned, &step);
-        Reference::adamw(&mut truth, &step);
+        R::adamw(&mut truth, &step);
         for slots in [&mut ours, &mut owned] {
             for (ours, truth) in slots.iter_mut().zip(&truth) {
                 close("AdamW's value", &ours.value, &truth.value)?;
@@ -384,21 +403,21 @@ impl AttentionCase {
     ///
     /// # Errors
     /// The first number that differs.
-    pub fn check<P: Platform>(&self, device: &Device<P::Backend>) -> Check {
-        self.compare::<P>(device).map_err(|wrong| format!("{self:?}: {wrong}"))
+    pub fn check<P: Platform, R: Kernels<P::Backend>>(&self, device: &Device<P::Backend>) -> Check {
+        self.compare::<P, R>(device).map_err(|wrong| format!("{self:?}: {wrong}"))
     }
 
-    fn compare<P: Platform>(&self, device: &Device<P::Backend>) -> Check {
+    fn compare<P: Platform, R: Kernels<P::Backend>>(&self, device: &Device<P::Backend>) -> Check {
         let (mask, (qkv, dout)) = (self.mask::<P>(device), self.inputs::<P>(device));
         let ours = P::Kernels::attention(qkv.clone(), self.heads, &mask);
-        let truth = Reference::attention(qkv.clone(), self.heads, &mask);
+        let truth = R::attention(qkv.clone(), self.heads, &mask);
         close("attention", &ours.out_btd, &truth.out_btd)?;
         // A logarithm matters by its absolute error: weights are exp(score - lse).
         close("attention's logarithms", &(ours.lse_bht + 1.0), &(truth.lse_bht.clone() + 1.0))?;
         let attended = Attended { out_btd: truth.out_btd.clone(), lse_bht: truth.lse_bht.clone() };
         let ours =
             P::Kernels::attention_backward(qkv.clone(), attended, dout.clone(), self.heads, &mask);
-        let truth = Reference::attention_backward(qkv, truth, dout, self.heads, &mask);
+        let truth = R::attention_backward(qkv, truth, dout, self.heads, &mask);
         close("gradient of attention", &ours, &truth)
     }
 }

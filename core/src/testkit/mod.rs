@@ -1,7 +1,7 @@
 //! The conformance kit: one behaviour suite per seam, run against every plugin.
 //!
-//! A plugin's tests call these functions (feature `testkit`); each returns the first thing
-//! that is wrong, in words that name the plugin and what it should have done.
+//! A plugin's tests call these functions; each returns the first thing that is wrong, in words
+//! that name the plugin and what it should have done.
 //!
 //! ```ignore
 //! // Everything that can be checked without data, for every plugin linked.

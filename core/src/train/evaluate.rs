@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::metrics::MeanLosses;
-use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose, Split};
+use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose};
 use crate::engine::Session;
 use crate::error::Result;
 use crate::recipe::Plan;
@@ -14,9 +16,23 @@ pub(crate) struct Evaluation {
     /// Loss of predicting zero everywhere.
     pub(crate) zero_loss: f64,
     pub(crate) objects: u64,
+    /// Loss of every micro-batch, and how many objects it has.
+    pub(crate) batches: Vec<(f64, u64)>,
 }
 
-/// Evaluates on validation objects, the same ones each time: all of them, or as many as
+/// File of the last evaluation's [`ValidationLosses`].
+pub const VALIDATION: &str = "validation.json";
+
+/// The losses of one evaluation, which models of one family have on the same objects.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationLosses {
+    /// Steps taken before it.
+    pub step: u64,
+    /// Loss of every micro-batch, and how many objects it has.
+    pub batches: Vec<(f64, u64)>,
+}
+
+/// Evaluates on the objects of `train.eval_split`, the same ones each time: all of them, or as many as
 /// `train.eval_batches` micro-batches hold. `None` when there are none.
 pub(crate) fn evaluate(
     plan: &Plan,
@@ -28,7 +44,7 @@ pub(crate) fn evaluate(
         0 => usize::MAX,
         batches => batches * size,
     };
-    let objects = data.sample(Split::Validation, limit);
+    let objects = data.sample(plan.train.eval_split, limit);
     if objects.is_empty() {
         return Ok(None);
     }
@@ -37,12 +53,18 @@ pub(crate) fn evaluate(
         let end = objects.len().min((k as usize + 1) * size);
         data.batch(&objects[k as usize * size..end], Purpose::Predict, &Excerpt::default())
     });
-    let mut evaluation = Evaluation { losses: MeanLosses::default(), zero_loss: 0.0, objects: 0 };
+    let mut evaluation = Evaluation {
+        losses: MeanLosses::default(),
+        zero_loss: 0.0,
+        objects: 0,
+        batches: Vec::new(),
+    };
     for loaded in loader {
         let Some(loaded) = loaded? else { continue };
         let rows = loaded.rows.len() as f64;
         let losses = session.evaluate(&loaded.batch)?;
         evaluation.losses.add(&losses, rows);
+        evaluation.batches.push((f64::from(losses.total), loaded.rows.len() as u64));
         evaluation.zero_loss += rows * zero_loss(&loaded, session);
         evaluation.objects += loaded.rows.len() as u64;
     }

@@ -74,6 +74,12 @@ pub struct Timing {
     pub tokens_per_second: f64,
     /// Model FLOPs per second: 6 N per token, attention not counted.
     pub flops_per_second: f64,
+    /// Bytes of the device's memory that are taken, where its driver tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
+    /// Share of the time that the device computes in, 0 to 1, where its driver tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_utilisation: Option<f64>,
 }
 
 /// Appends metrics and timings to a run.
@@ -114,10 +120,12 @@ impl MetricsWriter {
     /// Appends a timing.
     pub(crate) fn timing(&mut self, timing: &Timing) -> Result<()> {
         put_line(&mut self.timings, timing)?;
-        let tags = [
+        let mut tags = vec![
             ("speed/tokens_per_second", timing.tokens_per_second),
             ("speed/data_seconds", timing.data_seconds),
         ];
+        tags.extend(timing.device_memory_bytes.map(|bytes| ("device/memory_bytes", bytes as f64)));
+        tags.extend(timing.device_utilisation.map(|share| ("device/utilisation", share)));
         self.events.scalars(timing.step, &tags)
     }
 }
@@ -214,6 +222,8 @@ mod tests {
             data_seconds: 0.0,
             tokens_per_second: 1.0,
             flops_per_second: 1.0,
+            device_memory_bytes: (step > 2).then_some(1 << 30),
+            device_utilisation: None,
         };
         let mut writer = MetricsWriter::open(folder.path(), 0).expect("writable");
         for step in 1..=5 {

@@ -7,6 +7,7 @@ mod schedule;
 mod tensorboard;
 mod trainer;
 
+pub use evaluate::{VALIDATION, ValidationLosses};
 pub use metrics::{METRICS, Metric, TIMINGS, Timing, read_lines};
 pub use schedule::learning_rate;
 pub use trainer::{Start, Summary, Trainer};

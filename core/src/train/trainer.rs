@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::evaluate::evaluate;
+use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
 use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_lines};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
+use crate::checkpoint::{format, write_bytes};
 use crate::data::{Batch, Dataset, Loader, Split};
 use crate::engine::{Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::progress::{self, Progress, quantity};
 use crate::run::{Contents, Inputs, Manifest, RunFolder, TrainState};
+use crate::seam::Monitor;
 use crate::stop;
 
 /// Trains the model of a run.
@@ -24,6 +26,7 @@ pub struct Trainer<'a> {
     metrics: MetricsWriter,
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
+    monitor: Option<Monitor>,
     state: TrainState,
 }
 
@@ -90,8 +93,15 @@ impl<'a> Trainer<'a> {
             run,
             data,
             session,
+            monitor: None,
             state,
         })
+    }
+
+    /// Writes down what the device is doing, too.
+    #[must_use]
+    pub fn watched(self, monitor: Option<Monitor>) -> Self {
+        Self { monitor, ..self }
     }
 
     /// Trains to the last step of the plan.
@@ -218,12 +228,15 @@ impl<'a> Trainer<'a> {
         })?;
         let seconds = started.elapsed().as_secs_f64();
         let tokens_per_second = tokens as f64 / seconds;
+        let usage = self.monitor.as_ref().and_then(|ask| ask());
         let timing = Timing {
             step,
             seconds,
             data_seconds: loader.take_waited().as_secs_f64(),
             tokens_per_second,
             flops_per_second: tokens_per_second * self.session.model().train_flops_per_token(),
+            device_memory_bytes: usage.map(|usage| usage.memory_bytes),
+            device_utilisation: usage.map(|usage| usage.utilisation),
         };
         self.metrics.timing(&timing)?;
         Ok((loss, timing))
@@ -259,6 +272,10 @@ impl<'a> Trainer<'a> {
             zero_loss: found.zero_loss,
             objects: found.objects,
         })?;
+        let losses = ValidationLosses { step, batches: found.batches };
+        let text = format::to_json(&losses)
+            .map_err(|e| Error::Failed(format!("cannot write the losses: {e}")))?;
+        write_bytes(self.run.file(VALIDATION), text.as_bytes())?;
         progress.say(&format!("step {step}: validation loss {loss:.5}"));
         if self.state.best_loss.is_none_or(|best| loss < best) {
             self.state.best_loss = Some(loss);

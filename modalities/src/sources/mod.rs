@@ -18,3 +18,4 @@ mod shorthand;
 pub mod synthetic;
 pub mod table;
 mod tabular;
+mod units;

@@ -32,23 +32,23 @@ proptest! {
 
     #[test]
     fn linear(n in 1usize..90, i in 1usize..70, o in 1usize..70, bias: bool, seed: u64) {
-        passes(suite::linear::<CpuPlatform>(&DEVICE, n, i, o, bias, seed));
+        passes(suite::linear::<CpuPlatform, Reference>(&DEVICE, n, i, o, bias, seed));
     }
 
     #[test]
     fn layer_norm(n in 1usize..300, d in 1usize..200, seed: u64) {
-        at_every_level(|_| passes(suite::layer_norm::<CpuPlatform>(&DEVICE, n, d, seed)));
+        at_every_level(|_| passes(suite::layer_norm::<CpuPlatform, Reference>(&DEVICE, n, d, seed)));
     }
 
     #[test]
     fn gelu(n in 1usize..60, d in 1usize..700, scale in 0.1f32..30.0, seed: u64) {
-        at_every_level(|_| passes(suite::gelu::<CpuPlatform>(&DEVICE, n, d, scale, seed)));
-        passes(suite::relu::<CpuPlatform>(&DEVICE, n, d, seed));
+        at_every_level(|_| passes(suite::gelu::<CpuPlatform, Reference>(&DEVICE, n, d, scale, seed)));
+        passes(suite::relu::<CpuPlatform, Reference>(&DEVICE, n, d, seed));
     }
 
     #[test]
     fn huber(n in 1usize..60, f in 1usize..700, seed: u64) {
-        at_every_level(|_| passes(suite::huber::<CpuPlatform>(&DEVICE, n, f, seed)));
+        at_every_level(|_| passes(suite::huber::<CpuPlatform, Reference>(&DEVICE, n, f, seed)));
     }
 
     #[test]
@@ -57,7 +57,7 @@ proptest! {
         step in 1u64..2000,
         seed: u64,
     ) {
-        at_every_level(|_| passes(suite::optimiser::<CpuPlatform>(&DEVICE, &lengths, step, seed)));
+        at_every_level(|_| passes(suite::optimiser::<CpuPlatform, Reference>(&DEVICE, &lengths, step, seed)));
     }
 
     #[test]
@@ -73,7 +73,7 @@ proptest! {
         seed: u64,
     ) {
         let case = AttentionCase { b, t, heads, size, causal, document, prefix, scale, seed };
-        at_every_level(|_| passes(case.check::<CpuPlatform>(&DEVICE)));
+        at_every_level(|_| passes(case.check::<CpuPlatform, Reference>(&DEVICE)));
     }
 }
 
@@ -82,14 +82,14 @@ fn long_rows_of_small_heads() {
     let (b, t, heads, size, scale, seed) = (1, 1024, 2, 16, 1.0, 7);
     for (document, prefix) in [(0, 0), (300, 500)] {
         let case = AttentionCase { b, t, heads, size, causal: true, document, prefix, scale, seed };
-        passes(case.check::<CpuPlatform>(&DEVICE));
+        passes(case.check::<CpuPlatform, Reference>(&DEVICE));
     }
 }
 
 /// More rows than one task takes, and a rest.
 #[test]
 fn linear_of_many_rows() {
-    passes(suite::linear::<CpuPlatform>(&DEVICE, 1500, 40, 30, true, 1));
+    passes(suite::linear::<CpuPlatform, Reference>(&DEVICE, 1500, 40, 30, true, 1));
 }
 
 /// Views whose numbers lie apart or start late are read as what they show.

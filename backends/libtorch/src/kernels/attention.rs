@@ -1,13 +1,14 @@
 //! Attention by libtorch: flash attention on CPU, memory-efficient attention on CUDA (where
-//! libtorch's flash attention knows no single precision).
+//! libtorch's flash attention knows no single precision). With `BF16` queries, keys, values and
+//! the output's gradient are rounded first; logarithms and sums are `f32`.
 
 use astropt_core::kernels::{Attended, AttentionMask, reference};
 use burn_tch::LibTorch;
 use burn_tensor::Tensor;
 use tch::{Device, Kind};
 
-use super::fused;
 use super::tensors::{fresh, raw, raw_int};
+use super::{LibTorchKernels, factor, fused, number};
 
 /// Tokens that the keys of a bias are padded to, and those of the logarithms, on CUDA.
 const BIAS_ALIGNMENT: i64 = 16;
@@ -25,13 +26,18 @@ struct Heads {
 }
 
 impl Heads {
-    fn new(qkv_bte: Tensor<LibTorch, 3>, heads: usize, mask: &AttentionMask<LibTorch>) -> Self {
+    fn new<const BF16: bool>(
+        qkv_bte: Tensor<LibTorch, 3>,
+        heads: usize,
+        mask: &AttentionMask<LibTorch>,
+    ) -> Self {
         let [b, t, e] = qkv_bte.dims().map(|n| n as i64);
         let heads = heads as i64;
         let size = e / 3 / heads;
-        let split = raw(qkv_bte).reshape([b, t, 3, heads, size]).permute([2, 0, 3, 1, 4]);
-        let device = split.device();
-        let bias = bias(mask, [b, t], device).map(|bias| bias.expand([b, heads, t, t], false));
+        let split =
+            factor::<BF16>(&raw(qkv_bte)).reshape([b, t, 3, heads, size]).permute([2, 0, 3, 1, 4]);
+        let like = (split.kind(), split.device());
+        let bias = bias(mask, [b, t], like).map(|bias| bias.expand([b, heads, t, t], false));
         Self {
             qkv: [0, 1, 2].map(|part| split.select(0, part)),
             causal: mask.causal && bias.is_none(),
@@ -41,15 +47,19 @@ impl Heads {
     }
 
     /// `[b, t, d]` as `[b, h, t, s]`.
-    fn split(&self, x_btd: Tensor<LibTorch, 3>) -> tch::Tensor {
+    fn split<const BF16: bool>(&self, x_btd: Tensor<LibTorch, 3>) -> tch::Tensor {
         let [b, t, d] = x_btd.dims().map(|n| n as i64);
         let heads = self.qkv[0].size()[1];
-        raw(x_btd).reshape([b, t, heads, d / heads]).transpose(1, 2)
+        factor::<BF16>(&raw(x_btd)).reshape([b, t, heads, d / heads]).transpose(1, 2)
     }
 }
 
 /// `[b, 1, t, t]` numbers to add to scores; none where causal order is all there is to say.
-fn bias(mask: &AttentionMask<LibTorch>, [b, t]: [i64; 2], device: Device) -> Option<tch::Tensor> {
+fn bias(
+    mask: &AttentionMask<LibTorch>,
+    [b, t]: [i64; 2],
+    (kind, device): (Kind, Device),
+) -> Option<tch::Tensor> {
     if mask.documents_bt.is_none() && (mask.reach_bt.is_none() || !mask.causal) {
         return None;
     }
@@ -71,28 +81,28 @@ fn bias(mask: &AttentionMask<LibTorch>, [b, t]: [i64; 2], device: Device) -> Opt
     }
     // Rows begin where CUDA's kernels can read them.
     let padded = (t + BIAS_ALIGNMENT - 1) / BIAS_ALIGNMENT * BIAS_ALIGNMENT;
-    let bias = tch::Tensor::zeros([b, t, padded], (Kind::Float, device)).narrow(2, 0, t);
+    let bias = tch::Tensor::zeros([b, t, padded], (kind, device)).narrow(2, 0, t);
     let _ = bias.shallow_clone().masked_fill_(&hidden.expand([b, t, t], false), f64::NEG_INFINITY);
     Some(bias.reshape([b, 1, t, t]))
 }
 
-/// Whether CUDA's kernels can read these heads: four numbers at a time.
-fn aligned(qkv_bte: &Tensor<LibTorch, 3>, heads: usize) -> bool {
-    (qkv_bte.dims()[2] / 3 / heads).is_multiple_of(4)
+/// Whether CUDA's kernels can read these heads: sixteen bytes at a time.
+fn aligned<const BF16: bool>(qkv_bte: &Tensor<LibTorch, 3>, heads: usize) -> bool {
+    (qkv_bte.dims()[2] / 3 / heads).is_multiple_of(if BF16 { 8 } else { 4 })
 }
 
 /// See [`Kernels::attention`](astropt_core::kernels::Kernels::attention).
-pub(super) fn forward(
+pub(super) fn forward<const BF16: bool>(
     qkv_bte: Tensor<LibTorch, 3>,
     heads: usize,
     mask: &AttentionMask<LibTorch>,
 ) -> Attended<LibTorch> {
     let cuda = on_cuda(&qkv_bte);
-    if cuda && !aligned(&qkv_bte, heads) {
-        return reference::attention(qkv_bte, heads, mask);
+    if cuda && !aligned::<BF16>(&qkv_bte, heads) {
+        return reference::attention::<_, LibTorchKernels<BF16>>(qkv_bte, heads, mask);
     }
     let [b, t, e] = qkv_bte.dims().map(|n| n as i64);
-    let Heads { qkv: [q, k, v], bias, causal, scale } = Heads::new(qkv_bte, heads, mask);
+    let Heads { qkv: [q, k, v], bias, causal, scale } = Heads::new::<BF16>(qkv_bte, heads, mask);
     let (out, lse) = if cuda {
         let (out, lse, _, _) = tch::Tensor::internal_scaled_dot_product_efficient_attention(
             &q, &k, &v, bias, true, 0.0, causal, scale,
@@ -103,11 +113,12 @@ pub(super) fn forward(
             &q, &k, &v, 0.0, causal, bias, scale,
         )
     };
-    Attended { out_btd: fresh(out.transpose(1, 2).reshape([b, t, e / 3])), lse_bht: fresh(lse) }
+    let out = number::<BF16>(out.transpose(1, 2).reshape([b, t, e / 3]));
+    Attended { out_btd: fresh(out), lse_bht: fresh(lse) }
 }
 
 /// See [`Kernels::attention_backward`](astropt_core::kernels::Kernels::attention_backward).
-pub(super) fn backward(
+pub(super) fn backward<const BF16: bool>(
     qkv_bte: Tensor<LibTorch, 3>,
     attended: Attended<LibTorch>,
     dout_btd: Tensor<LibTorch, 3>,
@@ -115,12 +126,14 @@ pub(super) fn backward(
     mask: &AttentionMask<LibTorch>,
 ) -> Tensor<LibTorch, 3> {
     let cuda = on_cuda(&qkv_bte);
-    if cuda && !aligned(&qkv_bte, heads) {
-        return reference::attention_backward(qkv_bte, attended, dout_btd, heads, mask);
+    if cuda && !aligned::<BF16>(&qkv_bte, heads) {
+        return reference::attention_backward::<_, LibTorchKernels<BF16>>(
+            qkv_bte, attended, dout_btd, heads, mask,
+        );
     }
     let [b, t, e] = qkv_bte.dims().map(|n| n as i64);
-    let split = Heads::new(qkv_bte, heads, mask);
-    let (out, dout) = (split.split(attended.out_btd), split.split(dout_btd));
+    let split = Heads::new::<BF16>(qkv_bte, heads, mask);
+    let (out, dout) = (split.split::<BF16>(attended.out_btd), split.split::<BF16>(dout_btd));
     let lse = raw(attended.lse_bht);
     let Heads { qkv: [q, k, v], bias, causal, scale } = split;
     let gradients = if cuda {
@@ -136,7 +149,7 @@ pub(super) fn backward(
         [dq, dk, dv]
     };
     let joined = gradients.map(|gradient| gradient.transpose(1, 2).reshape([b, t, e / 3]));
-    fresh(tch::Tensor::cat(&joined, 2))
+    fresh(number::<BF16>(tch::Tensor::cat(&joined, 2)))
 }
 
 fn on_cuda(x: &Tensor<LibTorch, 3>) -> bool {

@@ -15,18 +15,37 @@ use tch::{Kind, Reduction};
 pub(crate) use fused::prepare;
 use tensors::{fresh, raw};
 
-/// libtorch's operations on burn-tch tensors.
+/// libtorch's operations on burn-tch tensors; with `BF16` the factors of linear layers and
+/// attention are rounded to bf16, and their products are `f32` again.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LibTorchKernels;
+pub struct LibTorchKernels<const BF16: bool = false>;
+
+/// A tensor as a factor, and a product as a number.
+fn factor<const BF16: bool>(x: &tch::Tensor) -> tch::Tensor {
+    if BF16 { x.to_kind(Kind::BFloat16) } else { x.shallow_clone() }
+}
+
+fn number<const BF16: bool>(x: tch::Tensor) -> tch::Tensor {
+    if BF16 { x.to_kind(Kind::Float) } else { x }
+}
 
 /// How libtorch names the approximation of GELU.
 const TANH: &str = "tanh";
 
 type T<const D: usize> = Tensor<LibTorch, D>;
 
-impl Kernels<LibTorch> for LibTorchKernels {
+impl<const BF16: bool> Kernels<LibTorch> for LibTorchKernels<BF16> {
+    fn product<const D: usize>(a: T<D>, b: T<D>) -> T<D> {
+        fresh(number::<BF16>(factor::<BF16>(&raw(a)).matmul(&factor::<BF16>(&raw(b)))))
+    }
+
     fn linear(x_ni: T<2>, w_oi: T<2>, b_o: Option<T<1>>) -> T<2> {
-        fresh(raw(x_ni).linear(&raw(w_oi), b_o.map(raw)))
+        let (x, w) = (factor::<BF16>(&raw(x_ni)), factor::<BF16>(&raw(w_oi)));
+        let b = b_o.map(raw);
+        fresh(match b {
+            Some(b) if BF16 => number::<BF16>(x.linear(&w, None::<tch::Tensor>)) + b,
+            b => number::<BF16>(x.linear(&w, b)),
+        })
     }
 
     fn linear_backward(
@@ -37,14 +56,20 @@ impl Kernels<LibTorch> for LibTorchKernels {
         bias: bool,
     ) -> LinearGradients<LibTorch> {
         let dy = raw(dy_no);
+        let rounded = factor::<BF16>(&dy);
+        let product =
+            |a: &tch::Tensor, b: T<2>| fresh(number::<BF16>(a.mm(&factor::<BF16>(&raw(b)))));
         LinearGradients {
-            dx_ni: input.then(|| fresh(dy.mm(&raw(w_oi)))),
-            dw_oi: fresh(dy.tr().mm(&raw(x_ni))),
+            dx_ni: input.then(|| product(&rounded, w_oi)),
+            dw_oi: product(&rounded.tr(), x_ni),
             db_o: bias.then(|| fresh(dy.sum_dim_intlist(0, false, Kind::Float))),
         }
     }
 
     fn linear_onto(x_ni: T<2>, w_oi: T<2>, onto_no: T<2>) -> T<2> {
+        if BF16 {
+            return onto_no + Self::linear(x_ni, w_oi, None);
+        }
         fresh(raw(onto_no).addmm(&raw(x_ni), &raw(w_oi).tr()))
     }
 
@@ -101,7 +126,7 @@ impl Kernels<LibTorch> for LibTorchKernels {
         heads: usize,
         mask: &AttentionMask<LibTorch>,
     ) -> Attended<LibTorch> {
-        attention::forward(qkv_bte, heads, mask)
+        attention::forward::<BF16>(qkv_bte, heads, mask)
     }
 
     fn attention_backward(
@@ -111,7 +136,7 @@ impl Kernels<LibTorch> for LibTorchKernels {
         heads: usize,
         mask: &AttentionMask<LibTorch>,
     ) -> T<3> {
-        attention::backward(qkv_bte, attended, dout_btd, heads, mask)
+        attention::backward::<BF16>(qkv_bte, attended, dout_btd, heads, mask)
     }
 
     fn huber(y_nf: T<2>, target_nf: T<2>) -> (T<1>, T<2>) {

@@ -13,8 +13,9 @@ use super::args::InspectArgs;
 use super::output::{Output, columns};
 use crate::error::{Error, Result};
 
-/// Rows of a table that a screen has room for.
-const ROWS: usize = 16;
+/// Lines that a screen has room for, and rows of a long table at least.
+const SCREEN: usize = 56;
+const ROWS: usize = 4;
 /// Widest cell, in characters.
 const WIDEST: usize = 60;
 
@@ -108,8 +109,7 @@ fn describe(path: &Path, found: &Found) -> String {
     if !facts.is_empty() {
         text += &format!("\n{}", columns(&facts));
     }
-    // All tables together are to fit a screen.
-    let room = (3 * ROWS / found.tables.len().max(1)).clamp(3, ROWS);
+    let room = room(facts.len(), found.tables.iter().map(|table| table.rows.len()));
     for table in &found.tables {
         let heading = table.heading.iter().map(|&h| h.to_owned()).collect();
         let mut rows: Vec<Vec<String>> = vec![heading];
@@ -121,6 +121,23 @@ fn describe(path: &Path, found: &Found) -> String {
         }
     }
     text
+}
+
+/// How many rows of each table are shown, so that all fits a screen: short tables whole, and
+/// long ones to the same length.
+fn room(facts: usize, tables: impl Iterator<Item = usize>) -> usize {
+    let mut lengths: Vec<usize> = tables.collect();
+    lengths.sort_unstable();
+    // Of a table also its title, its heading, and two lines around it.
+    let mut left = SCREEN.saturating_sub(facts + 4 * lengths.len());
+    for (k, &length) in lengths.iter().enumerate() {
+        let share = left / (lengths.len() - k);
+        if length > share {
+            return share.max(ROWS);
+        }
+        left -= length;
+    }
+    usize::MAX
 }
 
 fn plain(value: &Json) -> String {

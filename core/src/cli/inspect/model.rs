@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::{Found, as_json};
+use crate::checkpoint::checksums;
 use crate::checkpoint::pickle::Value;
 use crate::checkpoint::pt::read_pt;
 use crate::checkpoint::python::{self, JsonMap};
@@ -105,6 +106,7 @@ pub(super) fn checkpoint(path: &Path) -> Result<Found> {
         found.fact("best loss", as_json(&state.best_loss));
     }
     found.fact("self-check", path.join("selfcheck.safetensors").exists());
+    found.fact("checksums", path.join(checksums::FILE).exists());
     if let Some(reason) = model.unsupported {
         found.fact("cannot be run", reason);
     }

@@ -42,6 +42,7 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
         let Some(key) = plugin.path_key else { continue };
         match open(plugin, key, &args.path, set.clone(), false) {
             Ok(mut found) => {
+                found.fact("read", "as the source does when it is told nothing; see --source");
                 found.tables.extend(contents.into_iter().flat_map(|(_, tables)| tables));
                 return Ok(found);
             }

@@ -8,11 +8,11 @@ mod streams;
 use std::collections::BTreeMap;
 
 pub use exchange::check_exchange;
-pub use reference::{ReferencePlatform, check_platform};
+pub use reference::{ReferencePlatform, check_platform, check_platform_against};
 
 use super::{Check, calm, ensure};
 use crate::data::{Batch, Purpose, Row};
-use crate::engine::{HostTensor, Layer, Session, StateDict, StepSettings};
+use crate::engine::{HostTensor, Layer, Precision, Session, StateDict, StepSettings};
 use crate::model::{ModelConfig, Tokeniser, initial_parameters};
 use crate::seam::{Backend, BackendPlugin};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
@@ -22,6 +22,9 @@ const NUDGE: f32 = 2e-3;
 /// Largest disagreement between gradient and difference quotient, relative to the former:
 /// the loss is in single precision.
 const SLOPE_TOLERANCE: f32 = 2e-2;
+
+/// Largest share that bf16, which has eight bits, may move a gradient or a loss by.
+const BF16_TOLERANCE: f32 = 2e-2;
 
 /// Checks a backend whole. One that finds no device must say why; the rest is then left
 /// out.
@@ -88,6 +91,7 @@ fn check_model(backend: &dyn Backend, model: &ModelConfig) -> Check {
     let start = initial_parameters(model, 1);
     check_parameters(session.as_mut(), &start)?;
     check_gradient(session.as_mut(), &batch, &start)?;
+    check_precision(session.as_mut(), &batch, backend.precisions())?;
     check_states(session.as_mut(), &batch)?;
     check_reading(session.as_mut(), model)?;
     streams::check(session.as_mut(), model, &start)?;
@@ -178,6 +182,36 @@ fn check_recompute(session: &mut dyn Session, batch: &Batch, gradient: &StateDic
         })?;
     }
     Ok(())
+}
+
+/// Training in bf16 is refused, or rounds: gradients move a little, and are what they were when
+/// it is over. Leaves a session without a gradient.
+fn check_precision(session: &mut dyn Session, batch: &Batch, known: &[Precision]) -> Check {
+    let text = |e: crate::Error| e.to_string();
+    ensure(known.contains(&Precision::F32), || "a backend that does not know f32".into())?;
+    if !known.contains(&Precision::Bf16) {
+        let refused = session.set_precision(Precision::Bf16).is_err();
+        return ensure(refused, || "bf16 is taken, which the backend does not know".into());
+    }
+    let norm = |gradient: &StateDict| {
+        gradient.values().flat_map(|t| &t.data).map(|g| g * g).sum::<f32>().sqrt()
+    };
+    session.accumulate(batch.clone(), 1.0).map_err(text)?;
+    let whole = norm(&session.gradients().map_err(text)?);
+    session.set_precision(Precision::Bf16).map_err(text)?;
+    session.accumulate(batch.clone(), -1.0).map_err(text)?;
+    let rest = norm(&session.gradients().map_err(text)?);
+    ensure(rest > 1e-5 * whole, || "bf16 rounds nothing".into())?;
+    ensure(rest <= BF16_TOLERANCE * whole, || {
+        format!("bf16 moves a gradient of norm {whole} by {rest}")
+    })?;
+    session.set_precision(Precision::F32).map_err(text)?;
+    let report = session.step(&settings(0.0)).map_err(text)?;
+    let (exact, rounded) = (report.losses[0].total, report.losses[1].total);
+    ensure((exact - rounded).abs() <= BF16_TOLERANCE * exact, || {
+        format!("the loss is {exact} in f32 and {rounded} in bf16")
+    })?;
+    session.set_optimiser(&crate::engine::OptimiserState::default()).map_err(text)
 }
 
 /// Hidden states and predictions have the shapes they promise.

@@ -9,17 +9,17 @@ use super::super::kernels::Numbers;
 use super::{Check, ensure, settings};
 use crate::data::{Batch, Purpose, Row};
 use crate::engine::{self, HostTensor, Session, StateDict, StepReport};
-use crate::kernels::{Platform, Reference};
+use crate::kernels::{Kernels, Platform, Reference};
 use crate::model::{ModelConfig, Tokeniser};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
-/// The Burn backend of `P` with the reference kernels.
+/// The Burn backend of `P` with the kernels `R`.
 #[derive(Clone, Copy, Debug)]
-pub struct ReferencePlatform<P>(PhantomData<P>);
+pub struct ReferencePlatform<P, R = Reference>(PhantomData<(P, R)>);
 
-impl<P: Platform> Platform for ReferencePlatform<P> {
+impl<P: Platform, R: Kernels<P::Backend> + Clone> Platform for ReferencePlatform<P, R> {
     type Backend = P::Backend;
-    type Kernels = Reference;
+    type Kernels = R;
 }
 
 /// Three steps of three models on `P`'s kernels and on the reference: first gradients, losses,
@@ -28,16 +28,30 @@ impl<P: Platform> Platform for ReferencePlatform<P> {
 /// # Errors
 /// The first number that differs.
 pub fn check_platform<P: Platform>(device: &Device<P::Backend>) -> Check {
+    check_platform_against::<P, Reference>(device)
+}
+
+/// The same against the truth `R`: the reference with another product.
+///
+/// # Errors
+/// The first number that differs.
+pub fn check_platform_against<P: Platform, R: Kernels<P::Backend> + Clone>(
+    device: &Device<P::Backend>,
+) -> Check {
     for (tokeniser, mixed) in
         [(Tokeniser::Aim, false), (Tokeniser::Paper, true), (Tokeniser::Affine, true)]
     {
-        compare::<P>(device, &model(tokeniser), mixed)
+        compare::<P, R>(device, &model(tokeniser), mixed)
             .map_err(|wrong| format!("{tokeniser:?}: {wrong}"))?;
     }
     Ok(())
 }
 
-fn compare<P: Platform>(device: &Device<P::Backend>, model: &ModelConfig, mixed: bool) -> Check {
+fn compare<P: Platform, R: Kernels<P::Backend> + Clone>(
+    device: &Device<P::Backend>,
+    model: &ModelConfig,
+    mixed: bool,
+) -> Check {
     let text = |e: crate::Error| e.to_string();
     let batch = batch(model, mixed).map_err(text)?;
     let open = |session: crate::Result<Box<dyn Session>>| {
@@ -46,7 +60,7 @@ fn compare<P: Platform>(device: &Device<P::Backend>, model: &ModelConfig, mixed:
         Ok(session)
     };
     let mut ours = open(engine::open::<P>(device.clone(), model)).map_err(text)?;
-    let truth = engine::open::<ReferencePlatform<P>>(device.clone(), model);
+    let truth = engine::open::<ReferencePlatform<P, R>>(device.clone(), model);
     let mut truth = open(truth).map_err(text)?;
     for step in 0..3 {
         ours.accumulate(batch.clone(), 0.5).map_err(text)?;

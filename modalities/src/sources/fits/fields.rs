@@ -11,6 +11,7 @@ use super::image;
 use super::reader::Reader;
 use super::table::Table;
 use crate::sources::axes::{Axes, transposed};
+use crate::sources::units;
 
 /// Where in a file an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,11 +174,9 @@ pub(super) fn read(
             _ => array,
         };
         let array = transform(array, field.transform);
-        let unit = match (&field.unit, field.transform) {
-            (Some(unit), _) => Some(unit.clone()),
-            (None, Some(_)) => None,
-            (None, None) => unit,
-        };
+        // A transform changes the unit, so that the file's is no longer that of the numbers.
+        let stated = unit.as_deref().filter(|_| field.transform.is_none());
+        let unit = units::settled(stated, field.unit.as_deref()).map_err(|m| at((0, m)))?;
         fields.insert(name.clone(), Field { array, unit });
     }
     Ok(fields)

@@ -33,6 +33,7 @@ use self::labels::Reading;
 use super::axes::Axes;
 use super::labels::LabelTable;
 use super::listing::{FileKind, Listing};
+use super::units;
 
 pub use self::config::{FieldConfig, Hdf5Config};
 
@@ -310,12 +311,13 @@ impl Source for Hdf5 {
         for (k, (name, field)) in self.config.fields.iter().enumerate() {
             let axes = field.axes.unwrap_or(Axes::Hwc);
             let array = self.row((number, &file), k, row).and_then(|array| axes.arrange(array));
-            let array = array.map_err(|message| {
+            let failed = |message| {
                 let (id, dataset) = (self.id(index), &field.dataset);
                 Error::file(&path, format!("object {id}, dataset {dataset:?}: {message}"))
-            })?;
-            let stated = file.datasets.get(k).and_then(|dataset| dataset.units.clone());
-            let unit = field.unit.clone().or(stated);
+            };
+            let array = array.map_err(failed)?;
+            let stated = file.datasets.get(k).and_then(|dataset| dataset.units.as_deref());
+            let unit = units::settled(stated, field.unit.as_deref()).map_err(failed)?;
             fields.insert(name.clone(), Field { array, unit });
         }
         Ok(Observation { id: self.id(index), fields, labels: self.labels(index) })

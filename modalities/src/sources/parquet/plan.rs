@@ -10,6 +10,7 @@ use super::footer::Footer;
 use super::schema::{self, Found, Kind};
 use crate::sources::axes::Axes;
 use crate::sources::tabular::list;
+use crate::sources::units;
 
 /// Columns by name, as the first shard has them.
 #[derive(Clone, Debug)]
@@ -106,7 +107,9 @@ impl Names {
                 return Err(Error::file(path, message));
             }
             let written = footer.written.as_ref();
-            let unit = unit.clone().or_else(|| schema::unit(written?, &found.path));
+            let stated = written.and_then(|schema| schema::unit(schema, &found.path));
+            let unit = units::settled(stated.as_deref(), unit.as_deref())
+                .map_err(|message| Error::file(path, format!("`{key}`: {message}")))?;
             let (name, column) = (name.clone(), column.clone());
             fields.push(FieldPlan { name, column, found, kind, unit, axes: *axes });
         }

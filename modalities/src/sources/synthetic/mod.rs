@@ -1,18 +1,45 @@
-//! The source `synthetic`: galaxies that never were, for tests, demonstrations and benches.
+//! The source `synthetic`: a survey of galaxies that never were, for tests, demonstrations
+//! and benches.
 //!
-//! Object k is a pure function of (`seed`, k): its parameters are drawn from the
-//! distributions stated in `galaxy.rs`, rendered in g, r and z with seeing and sky noise
-//! (`render.rs`), and shown as a survey shows them (`stretch.rs`). North is up, east left,
-//! and a pixel is 0.262 arcsec wide, as in the DESI Legacy Imaging Surveys.
+//! Object k is a pure function of (`seed`, k). Galaxies are drawn from stated distributions of
+//! mass, star formation and distance (`population.rs`, `photometry.rs`, `galaxy.rs`) and of
+//! shape (`morphology.rs`, `spiral.rs`), placed on a footprint that two telescopes share
+//! (`sky.rs`), and rendered in g, r and z (`render.rs`, `gaussian.rs`) among stars and other
+//! galaxies (`field.rs`), with seeing, sky noise and now and then an artefact
+//! (`artefact.rs`), in the colours of a survey (`stretch.rs`). Each file says where its numbers
+//! come from, or that they are stand-ins.
 //!
-//! The true parameters are the labels: `mag_g`, `mag_r`, `mag_z` (AB), `g_r`, `r_z` (mag),
-//! `redshift`, `bulge_fraction` (of the r-band flux), `half_light_radius` (arcsec, r band,
-//! along the major axis, before seeing), `inclination` (degrees, 0 is face-on) and
-//! `position_angle` (degrees east of north, 0 to 180).
+//! North is up, east left, and a pixel is 0.262 arcsec wide, as in the DESI Legacy Imaging
+//! Surveys. A stamp of a smaller `size` is the middle of the larger one, pixel by pixel, and
+//! has the same labels.
+//!
+//! | label | |
+//! |---|---|
+//! | `mag_g`, `mag_r`, `mag_z`, `g_r`, `r_z` | apparent magnitudes (AB) and colours of the whole, as its telescope measures them, without noise |
+//! | `abs_mag_g`, `abs_mag_r`, `abs_mag_z` | absolute magnitudes, rest frame, in DECam's bands |
+//! | `redshift` | |
+//! | `log_stellar_mass`, `log_ssfr` | log10 of solar masses; log10 of star-formation rate over stellar mass, in 1/yr |
+//! | `smooth`, `disc`, `artefact`, `edge_on`, `tight_spiral` | shares of 40 volunteers who say so (`votes.rs`) |
+//! | `bulge_fraction`, `bar_fraction` | of the r-band flux |
+//! | `half_light_radius` | arcsec, r band, along the major axis, before seeing |
+//! | `inclination`, `position_angle` | degrees: 0 is face-on; east of north, 0 to 180 |
+//! | `pitch_angle` | degrees between spiral arms and circles; only where there are arms |
+//! | `ra`, `dec` | degrees |
+//! | `telescope` | `north` (BASS and MzLS) or `south` (DECam) |
+//! | `tile` | a text for each 5 x 5 degrees of sky, whose galaxies share seeing and depth: for `split.group` |
 
+mod artefact;
+mod field;
 mod galaxy;
+mod gaussian;
+mod morphology;
+mod photometry;
+mod population;
 mod render;
+mod sky;
+mod spiral;
 mod stretch;
+mod votes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,11 +47,15 @@ use std::path::Path;
 use astropt_core::observation::{Array, Data, Field, Labels, Observation};
 use astropt_core::seam::{Source, SourceConfig};
 use astropt_core::{Error, Result};
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use artefact::Artefact;
+use field::Density;
 use galaxy::Galaxy;
+use render::Canvas;
+use sky::{Conditions, Place};
 
 /// Width of a pixel, in arcsec.
 pub const PIXEL_SCALE: f64 = 0.262;
@@ -42,15 +73,25 @@ const MAX_OBJECTS: usize = 1_000_000_000;
 pub struct SyntheticConfig {
     /// How many galaxies there are.
     pub objects: usize,
-    /// Side of a stamp, in pixels of 0.262 arcsec.
+    /// Side of a stamp, in pixels of 0.262 arcsec. Smaller stamps show the middle of larger ones.
     #[serde(default = "default_size")]
     pub size: usize,
     /// Another seed gives other galaxies. At most 2^63 - 1, the largest integer of TOML.
     #[serde(default)]
     pub seed: u64,
     /// Sky noise in units of the survey's; 0 for none.
-    #[serde(default = "default_noise")]
+    #[serde(default = "one")]
     pub noise: f64,
+    /// Stars in the field in units of the sky's; 0 for none.
+    #[serde(default = "one")]
+    pub stars: f64,
+    /// Other galaxies in the field in units of the sky's; 0 for none.
+    #[serde(default = "one")]
+    pub neighbours: f64,
+    /// Share of images with an artefact: a satellite's trail, a bad column, a band or an edge
+    /// without data.
+    #[serde(default = "default_artefacts")]
+    pub artefacts: f64,
     /// What a pixel holds.
     #[serde(default)]
     pub pixels: Pixels,
@@ -71,8 +112,12 @@ fn default_size() -> usize {
     64
 }
 
-fn default_noise() -> f64 {
+fn one() -> f64 {
     1.0
+}
+
+fn default_artefacts() -> f64 {
+    0.05
 }
 
 /// The survey that [`SyntheticConfig`] describes.
@@ -94,8 +139,18 @@ impl SourceConfig for SyntheticConfig {
                 self.size
             )));
         }
-        if !(self.noise.is_finite() && self.noise >= 0.0) {
-            return Err(Error::Misuse(format!("`noise` is {}; it must be 0 or more", self.noise)));
+        let limits = [
+            ("noise", self.noise, 1e3),
+            ("stars", self.stars, 100.0),
+            ("neighbours", self.neighbours, 100.0),
+            ("artefacts", self.artefacts, 1.0),
+        ];
+        for (key, value, most) in limits {
+            if !(0.0..=most).contains(&value) {
+                return Err(Error::Misuse(format!(
+                    "`{key}` is {value}; it must lie between 0 and {most}"
+                )));
+            }
         }
         Ok(())
     }
@@ -106,22 +161,105 @@ impl SourceConfig for SyntheticConfig {
     }
 }
 
+/// What a stream of random numbers is for. Each has its own, so that a number drawn more or
+/// less for one thing leaves the others as they are.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Galaxy,
+    Votes,
+    Details,
+    Noise,
+    Artefact,
+    /// The square of sky with this corner.
+    Field([i64; 2]),
+}
+
+impl Purpose {
+    /// Bits of a stream's number that say its purpose.
+    const BITS: u32 = 20;
+
+    fn number(self) -> u64 {
+        match self {
+            Self::Galaxy => 0,
+            Self::Votes => 1,
+            Self::Details => 2,
+            Self::Noise => 3,
+            Self::Artefact => 4,
+            Self::Field(corner) => {
+                // Stamps of the largest size see squares -36 to 36.
+                let [x, y] = corner.map(|c| (c / field::SQUARE + 64) as u64);
+                1 << 16 | y << 8 | x
+            }
+        }
+    }
+}
+
 impl Synthetic {
-    /// A stream of random numbers of object `index`. Parameters and noise have their own, so
-    /// that a parameter drawn more or less leaves the noise as it is.
-    fn random(&self, index: usize, purpose: u64) -> ChaCha8Rng {
+    fn stream(&self, number: u64) -> ChaCha8Rng {
         let mut random = ChaCha8Rng::seed_from_u64(self.0.seed);
-        random.set_stream(2 * index as u64 + purpose);
+        random.set_stream(number);
         random
     }
 
-    fn galaxy(&self, index: usize) -> Galaxy {
-        Galaxy::draw(&mut self.random(index, 0))
+    /// The random numbers of object `index`.
+    fn random(&self, index: usize, purpose: Purpose) -> ChaCha8Rng {
+        self.stream((index as u64) << Purpose::BITS | purpose.number())
     }
+
+    /// Seeing and depth at a place: those of its tile.
+    fn conditions(&self, place: Place) -> Conditions {
+        let [row, number] = place.tile().map(u64::from);
+        // The top bit keeps the streams of tiles apart from those of objects.
+        Conditions::draw(place.telescope(), &mut self.stream(1 << 63 | row << 16 | number))
+    }
+
+    fn galaxy(&self, index: usize) -> Galaxy {
+        Galaxy::draw(&mut self.random(index, Purpose::Galaxy), |place| self.conditions(place))
+    }
+
+    fn artefact(&self, index: usize) -> Option<Artefact> {
+        Artefact::draw(self.0.artefacts, &mut self.random(index, Purpose::Artefact))
+    }
+
+    fn labels_of(&self, index: usize, galaxy: &Galaxy) -> Labels {
+        galaxy.labels(self.artefact(index).as_ref(), &mut self.random(index, Purpose::Votes))
+    }
+
+    /// Fluxes of object `index` on a stamp of `size` pixels.
+    fn stamp(&self, index: usize, galaxy: &Galaxy, size: usize) -> Canvas {
+        let Self(config) = self;
+        let mut canvas = Canvas::new(size);
+        render::add_galaxy(&mut canvas, galaxy, &mut self.random(index, Purpose::Details));
+        let density = Density { stars: config.stars, galaxies: config.neighbours };
+        if density.stars > 0.0 || density.galaxies > 0.0 {
+            for corner in field::squares(size) {
+                let mut random = self.random(index, Purpose::Field(corner));
+                field::add_square(&mut canvas, galaxy, density, corner, &mut random);
+            }
+        }
+        let mut random = self.random(index, Purpose::Noise);
+        let keys = std::array::from_fn(|_| random.next_u64());
+        render::add_noise(&mut canvas, &galaxy.conditions, config.noise, keys);
+        if let Some(artefact) = self.artefact(index) {
+            artefact.apply(&mut canvas);
+        }
+        canvas
+    }
+}
+
+/// The middle `size` pixels of a square picture `[side, side, 3]`.
+fn middle(pixels: &[u8], side: usize, size: usize) -> Vec<u8> {
+    let first = side / 2 - size / 2;
+    let row = |y: usize| &pixels[((first + y) * side + first) * BANDS..][..size * BANDS];
+    (0..size).map(row).collect::<Vec<_>>().concat()
 }
 
 impl Source for Synthetic {
     fn len(&self) -> usize {
+        self.0.objects
+    }
+
+    fn labelled(&self) -> usize {
         self.0.objects
     }
 
@@ -130,7 +268,7 @@ impl Source for Synthetic {
     }
 
     fn labels(&self, index: usize) -> Labels {
-        self.galaxy(index).labels()
+        self.labels_of(index, &self.galaxy(index))
     }
 
     fn read(&self, index: usize) -> Result<Observation> {
@@ -142,12 +280,15 @@ impl Source for Synthetic {
             )));
         }
         let galaxy = self.galaxy(index);
-        let mut fluxes = render::stamp(&galaxy, size);
-        render::add_noise(&mut fluxes, self.0.noise, &mut self.random(index, 1));
         let (data, unit) = match self.0.pixels {
-            Pixels::Rgb => (Data::U8(stretch::colour(&fluxes)), None),
+            Pixels::Rgb => {
+                let side = stretch::whole_units(size);
+                let colours = stretch::colour(&self.stamp(index, &galaxy, side).planes);
+                let colours = stretch::through_jpeg(&colours, side)?;
+                (Data::U8(middle(&colours, side, size)), None)
+            }
             Pixels::Flux => {
-                let [g, r, z] = &fluxes;
+                let [g, r, z] = &self.stamp(index, &galaxy, size).planes;
                 let pixels = g.iter().zip(r).zip(z).flat_map(|((&g, &r), &z)| [g, r, z]);
                 (Data::F32(pixels.collect()), Some("nanomaggy".to_owned()))
             }
@@ -156,15 +297,18 @@ impl Source for Synthetic {
         Ok(Observation {
             id: self.id(index),
             fields: BTreeMap::from([("image".to_owned(), Field { array, unit })]),
-            labels: galaxy.labels(),
+            labels: self.labels_of(index, &galaxy),
         })
     }
 }
 
 astropt_core::register_source!(
     "synthetic",
-    "Simulated galaxies of known magnitude, shape and colour; needs no file",
-    "objects = 1000\nsize = 64\nseed = 0\nnoise = 1.0",
+    "A survey of simulated galaxies of known mass, star formation, distance and shape; needs no file",
+    "objects = 1000\nsize = 64\nseed = 0",
     None,
     SyntheticConfig
 );
+
+#[cfg(test)]
+mod tests;

@@ -1,259 +1,272 @@
 //! A galaxy -> pixels.
-//!
-//! Both profiles are sums of Gaussians (Hogg & Lang 2013, PASP 125, 719, arXiv:1210.6563):
-//! convolving with a Gaussian point-spread function adds variances, and nothing has to be
-//! sampled finely. Along a row of pixels a Gaussian is a recurrence of two
-//! multiplications.
 
-use rand::Rng;
-use rand_distr::{Distribution, StandardNormal};
+use rand::{Rng, RngExt};
+use rand_distr::{Distribution, Exp1};
 
+use super::BANDS;
 use super::galaxy::{Component, Galaxy};
-use super::{BANDS, PIXEL_SCALE};
+use super::gaussian::{Gaussian, clip, ellipse};
+use super::morphology::Arms;
+use super::photometry::youth;
+use super::sky::{Conditions, Noise};
+use super::spiral::{OUTER, Pattern};
 
-/// Amplitudes and variances, in squared half-light radii, of the mixture for an exponential
-/// disc that ends smoothly at about four radii: "lux", 6 Gaussians (Hogg & Lang 2013).
-const EXPONENTIAL: [(f64, f64); 6] = [
-    (2.348_538_13e-3, 1.200_789_65e-3),
-    (3.079_952_60e-2, 8.845_264_93e-3),
-    (2.233_642_14e-1, 3.914_630_84e-2),
-    (1.179_491_02, 1.399_768_17e-1),
-    (4.338_737_50, 4.609_625_00e-1),
-    (5.998_207_70, 1.501_595_66),
-];
-
-/// The same for a de Vaucouleurs profile that ends smoothly at about eight radii: "luv",
-/// 8 Gaussians.
-const DE_VAUCOULEURS: [(f64, f64); 8] = [
-    (4.263_476_52e-2, 2.237_592_16e-4),
-    (2.401_271_83e-1, 1.002_200_99e-3),
-    (6.859_076_32e-1, 4.187_311_26e-3),
-    (1.519_373_50, 1.694_325_89e-2),
-    (2.836_272_43, 6.848_504_79e-2),
-    (4.464_675_01, 2.872_070_80e-1),
-    (5.724_408_30, 1.333_202_54),
-    (5.609_893_49, 8.402_150_71),
-];
-
-/// Magnitude at five times the noise in g, r and z that the Legacy Surveys were designed to
-/// reach (Dey et al. 2019, AJ 157, 168); taken here for a point source.
-const DEPTH: [f64; BANDS] = [24.0, 23.4, 22.5];
-/// Seeing at which the depths hold: full width at half maximum, in arcsec.
-const DEPTH_SEEING: [f64; BANDS] = [1.29, 1.18, 1.11];
-/// Full width at half maximum over standard deviation of a Gaussian.
-const FWHM_PER_SIGMA: f64 = 2.354_820_045;
-/// A Gaussian is drawn out to this squared distance, in squared standard deviations: 6 of
-/// them, where 1.5e-8 of the peak is left.
-const REACH: f64 = 36.0;
-/// Pixels of a row that are computed at a time.
-const LANES: usize = 8;
-
-/// A Gaussian on the pixel grid.
-#[derive(Clone, Copy, Debug)]
-struct Gaussian {
-    /// Integral, in nanomaggies.
-    flux: f64,
-    /// x and y of the centre, in pixels; the first pixel's centre is (0, 0).
-    centre: [f64; 2],
-    /// Covariances xx, xy, yy, in squared pixels.
-    covariance: [f64; 3],
+/// The planes g, r, z of a square stamp, in nanomaggies a pixel. Places on the sky are
+/// counted in pixels from the one at column and row `size / 2`, so that a smaller stamp is a
+/// crop of a larger one.
+pub(super) struct Canvas {
+    pub(super) size: usize,
+    pub(super) planes: [Vec<f32>; BANDS],
 }
 
-/// The planes g, r and z of a square stamp of `size` pixels, without noise, in nanomaggies
-/// per pixel.
-pub(super) fn stamp(galaxy: &Galaxy, size: usize) -> [Vec<f32>; BANDS] {
-    std::array::from_fn(|band| {
-        let mut plane = vec![0.0; size * size];
-        for (component, mixture) in
-            [(&galaxy.bulge, &DE_VAUCOULEURS[..]), (&galaxy.disc, &EXPONENTIAL[..])]
-        {
-            add_component(&mut plane, size, galaxy, component, mixture, band);
-        }
-        plane
-    })
+impl Canvas {
+    /// An empty sky.
+    pub(super) fn new(size: usize) -> Self {
+        Self { size, planes: std::array::from_fn(|_| vec![0.0; size * size]) }
+    }
 }
 
-/// Adds one component to the plane of `band`.
-fn add_component(
-    plane: &mut [f32],
-    size: usize,
-    galaxy: &Galaxy,
+/// Size of a component in g, r, z over that in r: galaxies grow redder towards their centres
+/// (de Jong 1996, A&A 313, 377); a stand-in for his gradients.
+const EXTENT: [f64; BANDS] = [1.08, 1.0, 0.92];
+/// Share of a disc's young stars in knots: clusters and the gas that they light up.
+const KNOTS: f64 = 0.06;
+/// How many knots there are at most.
+const MOST_KNOTS: usize = 40;
+/// Share of the old stars that follow the arms too.
+const OLD_FOLLOW: f32 = 0.15;
+/// Observed g - r and r - z of young stars.
+const YOUNG: [f64; 2] = [0.1, -0.05];
+/// Inclinations with a smaller cosine show the dust in the disc as a lane.
+const EDGE_ON: f64 = 0.26;
+/// How much of the light behind it a lane takes in g, r, z, before seeing.
+const LANE: [f64; BANDS] = [0.95, 0.88, 0.7];
+
+/// Adds a component seen through the point-spread functions.
+pub(super) fn add_component(
+    canvas: &mut Canvas,
     component: &Component,
-    mixture: &[(f64, f64)],
-    band: usize,
+    centre: [f64; 2],
+    conditions: &Conditions,
 ) {
-    let total: f64 = mixture.iter().map(|(amplitude, _)| amplitude).sum();
-    let middle = (size as f64 - 1.0) / 2.0;
-    // North is up and east left: the major axis points along (-sin, -cos) in x and y.
-    let (sine, cosine) = galaxy.position_angle.to_radians().sin_cos();
-    let flat = component.axis_ratio.powi(2);
-    // Seeing, and the pixel's own width: a square of side 1 has variance 1/12.
-    let blur = (galaxy.seeing[band] / FWHM_PER_SIGMA / PIXEL_SCALE).powi(2) + 1.0 / 12.0;
-    for (amplitude, variance) in mixture {
-        let v = variance * (component.radius / PIXEL_SCALE).powi(2);
-        let gaussian = Gaussian {
-            flux: component.flux[band] * amplitude / total,
-            centre: galaxy.offset.map(|offset| middle + offset),
-            covariance: [
-                v * (sine * sine + flat * cosine * cosine) + blur,
-                v * (1.0 - flat) * sine * cosine,
-                v * (cosine * cosine + flat * sine * sine) + blur,
-            ],
-        };
-        gaussian.add(plane, size);
-    }
-}
-
-impl Gaussian {
-    /// Adds the Gaussian to a square plane of `size` pixels.
-    fn add(&self, plane: &mut [f32], size: usize) {
-        let [xx, xy, yy] = self.covariance;
-        let determinant = xx * yy - xy * xy;
-        // Inverse covariance: the exponent is -(a dx^2 + 2 b dx dy + c dy^2) / 2.
-        let (a, b, c) = (yy / determinant, -xy / determinant, xx / determinant);
-        let peak = self.flux / (std::f64::consts::TAU * determinant.sqrt());
-        let reach = (REACH * yy).sqrt();
-        let rows = clip(self.centre[1] - reach, self.centre[1] + reach, size);
-        let row_step = Steps::new(a);
-        for y in rows {
-            let dy = y as f64 - self.centre[1];
-            let root = (b * dy).powi(2) - a * (c * dy * dy - REACH);
-            if root <= 0.0 {
-                continue;
-            }
-            let (shift, half) = (-b * dy / a, root.sqrt() / a);
-            let columns = clip(self.centre[0] + shift - half, self.centre[0] + shift + half, size);
-            let dx = columns.start as f64 - self.centre[0];
-            let first = peak * (-0.5 * (a * dx * dx + 2.0 * b * dx * dy + c * dy * dy)).exp();
-            // Logarithm of the ratio of the first two pixels, without its constant part.
-            let slope = -(a * dx + b * dy);
-            row_step.add_row(first, slope, &mut plane[y * size..][columns]);
+    for band in 0..BANDS {
+        for gaussian in gaussians(component, centre, conditions, band) {
+            gaussian.add(&mut canvas.planes[band], canvas.size);
         }
     }
 }
 
-/// Whole pixels between two coordinates, within 0 to `size`.
-fn clip(low: f64, high: f64, size: usize) -> std::ops::Range<usize> {
-    let start = low.ceil().clamp(0.0, size as f64) as usize;
-    let end = (high.floor() + 1.0).clamp(0.0, size as f64) as usize;
-    start..end.max(start)
+fn gaussians(
+    component: &Component,
+    centre: [f64; 2],
+    conditions: &Conditions,
+    band: usize,
+) -> impl Iterator<Item = Gaussian> {
+    let Component { flux, mixture, shape } = component;
+    let shape = shape.map(|s| s * EXTENT[band] * EXTENT[band]);
+    Gaussian::profile(mixture, flux[band], centre, shape, conditions.blur(band))
 }
 
-/// The constants of the recurrence along a row: g(x + n) = g(x) exp(n slope - n^2 a / 2),
-/// and the slope falls by a with every pixel.
-struct Steps {
-    a: f64,
-    /// exp(-a / 2) and exp(-a).
-    one: [f64; 2],
-    /// exp(-LANES a), by which the ratio of pixels LANES apart falls from one to the next.
-    across: f64,
-    /// exp(-LANES^2 a), by which it falls from one block to the next.
-    block: f32,
+/// Adds a galaxy; `random` is for the details of its disc.
+pub(super) fn add_galaxy(canvas: &mut Canvas, galaxy: &Galaxy, random: &mut impl Rng) {
+    let Galaxy { bulge, disc, bar, centre, conditions, .. } = galaxy;
+    if let Some(bar) = bar {
+        add_component(canvas, bar, *centre, conditions);
+    }
+    if galaxy.morphology.cosine < EDGE_ON && !galaxy.morphology.elliptical {
+        let lane = Lane::draw(galaxy, random);
+        lane.add(canvas, bulge, galaxy);
+        lane.add(canvas, disc, galaxy);
+        return;
+    }
+    add_component(canvas, bulge, *centre, conditions);
+    match &galaxy.morphology.arms {
+        Some(arms) => add_spiral(canvas, galaxy, arms, random),
+        None => add_component(canvas, disc, *centre, conditions),
+    }
 }
 
-impl Steps {
-    fn new(a: f64) -> Self {
-        let lanes = LANES as f64;
+/// Dust in a disc seen from its edge.
+struct Lane {
+    /// Covariance before seeing, in squared pixels.
+    shape: [f64; 3],
+    /// Share of the light that it takes, by band, before seeing.
+    depth: [f64; BANDS],
+}
+
+impl Lane {
+    fn draw(galaxy: &Galaxy, random: &mut impl Rng) -> Self {
+        let amount =
+            youth(galaxy.population.log_ssfr).sqrt() * (0.5 + 0.5 * random.random::<f64>());
+        let edge = (1.0 - galaxy.morphology.cosine / EDGE_ON).sqrt();
+        let [long, thin] = [1.6 * galaxy.scale, 0.13 * galaxy.scale];
         Self {
-            a,
-            one: [(-0.5 * a).exp(), (-a).exp()],
-            across: (-lanes * a).exp(),
-            block: (-lanes * lanes * a).exp() as f32,
+            shape: ellipse(long, thin / long, galaxy.morphology.position_angle),
+            depth: LANE.map(|depth| depth * amount * edge),
         }
     }
 
-    /// Adds a Gaussian whose value is `first` and logarithmic slope `slope` at the first of
-    /// these pixels.
-    fn add_row(&self, first: f64, slope: f64, pixels: &mut [f32]) {
-        let lanes = LANES as f64;
-        let (mut values, mut ratios) = ([0.0f32; LANES], [0.0f32; LANES]);
-        let (mut value, mut next) = (first, slope.exp() * self.one[0]);
-        let mut ratio = (lanes * slope - 0.5 * lanes * lanes * self.a).exp();
-        for (v, r) in values.iter_mut().zip(&mut ratios) {
-            (*v, *r) = (value as f32, ratio as f32);
-            value *= next;
-            next *= self.one[1];
-            ratio *= self.across;
-        }
-        let (blocks, rest) = pixels.as_chunks_mut::<LANES>();
-        for block in blocks {
-            for (lane, pixel) in block.iter_mut().enumerate() {
-                *pixel += values[lane];
-                values[lane] *= ratios[lane];
-                ratios[lane] *= self.block;
+    /// Adds a component behind and around the lane. What the lane takes is put back in as a
+    /// brighter component, so that the component's flux stays.
+    fn add(&self, canvas: &mut Canvas, component: &Component, galaxy: &Galaxy) {
+        let determinant = |[xx, xy, yy]: [f64; 3]| xx * yy - xy * xy;
+        for band in 0..BANDS {
+            let blur = galaxy.conditions.blur(band);
+            let seen = [self.shape[0] + blur, self.shape[1], self.shape[2] + blur];
+            let depth = self.depth[band] * (determinant(self.shape) / determinant(seen)).sqrt();
+            let light: Vec<_> =
+                gaussians(component, galaxy.centre, &galaxy.conditions, band).collect();
+            let dark: Vec<_> = light.iter().map(|light| light.times(-depth, seen)).collect();
+            let left: f64 = light.iter().chain(&dark).map(|gaussian| gaussian.flux).sum();
+            let gain = component.flux[band] / left;
+            for gaussian in light.into_iter().chain(dark).filter(|_| left > 0.0) {
+                let gaussian = Gaussian { flux: gain * gaussian.flux, ..gaussian };
+                gaussian.add(&mut canvas.planes[band], canvas.size);
             }
-        }
-        for (pixel, value) in rest.iter_mut().zip(values) {
-            *pixel += value;
         }
     }
 }
 
-/// Adds sky noise, `scale` times the survey's, to every pixel.
-pub(super) fn add_noise(planes: &mut [Vec<f32>; BANDS], scale: f64, random: &mut impl Rng) {
+/// Adds a disc with arms: the smooth disc times the pattern of its young stars, and knots.
+fn add_spiral(canvas: &mut Canvas, galaxy: &Galaxy, arms: &Arms, random: &mut impl Rng) {
+    let Galaxy { disc, centre, conditions, .. } = galaxy;
+    let size = canvas.size;
+    // In the plane of the disc the seeing is stretched across the major axis.
+    let blur = (conditions.blur(1) / galaxy.morphology.cosine).sqrt();
+    let pattern = Pattern::new(arms, galaxy.scale, blur, random);
+    let young = young_shares(disc.flux, arms.young);
+    let knots = KNOTS * arms.flocculence.min(1.0);
+    let frame = Frame::new(galaxy);
+    let rows = frame.rows(size);
+    let mut smooth: [Vec<f32>; BANDS] = std::array::from_fn(|_| vec![0.0; size * size]);
+    for band in 0..BANDS {
+        for gaussian in gaussians(disc, *centre, conditions, band) {
+            let flux = gaussian.flux * (1.0 - knots * young[band]);
+            Gaussian { flux, ..gaussian }.add(&mut smooth[band], size);
+        }
+    }
+    let follow = young.map(|y| y as f32 + OLD_FOLLOW * (1.0 - y as f32));
+    for row in 0..size {
+        let columns = if rows.contains(&row) { frame.columns(size) } else { 0..0 };
+        for column in 0..size {
+            let at = row * size + column;
+            let excess = if columns.contains(&column) {
+                let [x, y] = frame.in_the_disc(row, column, size);
+                pattern.at(x, y)
+            } else {
+                0.0
+            };
+            for band in 0..BANDS {
+                canvas.planes[band][at] += smooth[band][at] * (1.0 + follow[band] * excess);
+            }
+        }
+    }
+    let flux = std::array::from_fn(|band| knots * young[band] * disc.flux[band]);
+    add_knots(canvas, galaxy, &pattern, flux, random);
+}
+
+/// Share of the young stars in the disc's light in g, r, z, when it is `young` in r.
+fn young_shares([g, r, z]: [f64; BANDS], young: f64) -> [f64; BANDS] {
+    let of = |flux: f64, colour: f64| young * r / flux * 10f64.powf(0.4 * colour);
+    [of(g, -YOUNG[0]), young, of(z, -YOUNG[1])].map(|share| share.clamp(0.0, 0.95))
+}
+
+/// Adds knots of a total flux along the arms.
+fn add_knots(
+    canvas: &mut Canvas,
+    galaxy: &Galaxy,
+    pattern: &Pattern,
+    flux: [f64; BANDS],
+    random: &mut impl Rng,
+) {
+    let shares: Vec<f64> = (0..MOST_KNOTS)
+        .map(|_| {
+            let unit: f64 = Exp1.sample(random);
+            unit * unit
+        })
+        .collect();
+    let total: f64 = shares.iter().sum();
+    for share in shares {
+        let [along, across] = pattern.on_an_arm(random);
+        let frame = Frame::new(galaxy);
+        let width = 0.06 * galaxy.scale * (0.5 + random.random::<f64>());
+        for (band, flux) in flux.iter().enumerate() {
+            let variance = width * width + galaxy.conditions.blur(band);
+            Gaussian {
+                flux: flux * share / total,
+                centre: frame.on_the_sky(along, across),
+                covariance: [variance, 0.0, variance],
+            }
+            .add(&mut canvas.planes[band], canvas.size);
+        }
+    }
+}
+
+/// The plane of a galaxy's disc on the sky.
+struct Frame {
+    centre: [f64; 2],
+    /// Sine and cosine of the position angle.
+    angle: (f64, f64),
+    cosine: f64,
+    /// Where the disc's pattern ends, in pixels.
+    reach: f64,
+}
+
+impl Frame {
+    fn new(galaxy: &Galaxy) -> Self {
+        Self {
+            centre: galaxy.centre,
+            angle: galaxy.morphology.position_angle.to_radians().sin_cos(),
+            cosine: galaxy.morphology.cosine,
+            reach: OUTER * galaxy.scale,
+        }
+    }
+
+    /// Place along and across the major axis, in the plane of the disc, of a pixel.
+    fn in_the_disc(&self, row: usize, column: usize, size: usize) -> [f32; 2] {
+        let middle = (size / 2) as f64;
+        let (x, y) =
+            (column as f64 - middle - self.centre[0], row as f64 - middle - self.centre[1]);
+        let (s, c) = self.angle;
+        [(-s * x - c * y) as f32, ((c * x - s * y) / self.cosine) as f32]
+    }
+
+    /// The place on the sky, in pixels, of one in the plane of the disc.
+    fn on_the_sky(&self, along: f64, across: f64) -> [f64; 2] {
+        let (s, c) = self.angle;
+        let across = across * self.cosine;
+        [self.centre[0] - s * along + c * across, self.centre[1] - c * along - s * across]
+    }
+
+    fn rows(&self, size: usize) -> std::ops::Range<usize> {
+        let middle = (size / 2) as f64 + self.centre[1];
+        clip(middle - self.reach, middle + self.reach, size)
+    }
+
+    fn columns(&self, size: usize) -> std::ops::Range<usize> {
+        let middle = (size / 2) as f64 + self.centre[0];
+        clip(middle - self.reach, middle + self.reach, size)
+    }
+}
+
+/// Adds sky noise, `scale` times the survey's, to every pixel; `keys` has a band's each.
+pub(super) fn add_noise(
+    canvas: &mut Canvas,
+    conditions: &Conditions,
+    scale: f64,
+    keys: [u64; BANDS],
+) {
     if scale == 0.0 {
         return;
     }
-    for (band, plane) in planes.iter_mut().enumerate() {
-        let deviation = (scale * sky_noise(band)) as f32;
-        for pixel in plane {
-            let unit: f32 = StandardNormal.sample(random);
-            *pixel += deviation * unit;
-        }
-    }
-}
-
-/// Standard deviation of a pixel's sky noise, in nanomaggies: a point source fitted by its
-/// profile averages over 4 pi sigma^2 pixels.
-fn sky_noise(band: usize) -> f64 {
-    let source = 10f64.powf(0.4 * (22.5 - DEPTH[band])) / 5.0;
-    let sigma = DEPTH_SEEING[band] / FWHM_PER_SIGMA / PIXEL_SCALE;
-    source / (4.0 * std::f64::consts::PI * sigma * sigma).sqrt()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::galaxy::{de_vaucouleurs_within, exponential_within};
-    use super::*;
-
-    #[test]
-    fn mixtures_follow_their_profiles() {
-        check_mixture(&EXPONENTIAL, exponential_within);
-        check_mixture(&DE_VAUCOULEURS, de_vaucouleurs_within);
-    }
-
-    fn check_mixture(mixture: &[(f64, f64)], profile: fn(f64) -> f64) {
-        let total: f64 = mixture.iter().map(|m| m.0).sum();
-        for radius in [0.25, 0.5, 1.0, 2.0] {
-            let inside = |(a, v): &(f64, f64)| a * (1.0 - (-radius * radius / (2.0 * v)).exp());
-            let share = mixture.iter().map(inside).sum::<f64>() / total;
-            // The mixtures end where the profiles do not, so that they hold a little more.
-            let excess = share / profile(radius) - 1.0;
-            assert!((-0.01..0.08).contains(&excess), "{radius}: {share}, {excess}");
-        }
-    }
-
-    #[test]
-    fn a_row_by_recurrence_is_the_gaussian() {
-        let size = 200;
-        let gaussian =
-            Gaussian { flux: 10.0, centre: [90.3, 101.7], covariance: [900.0, 500.0, 400.0] };
-        let mut plane = vec![0.0; size * size];
-        gaussian.add(&mut plane, size);
-        let peak = plane.iter().copied().fold(0.0, f32::max);
-        let determinant: f64 = 900.0 * 400.0 - 500.0 * 500.0;
-        for y in (0..size).step_by(7) {
-            for x in (0..size).step_by(5) {
-                let (dx, dy) = (x as f64 - 90.3, y as f64 - 101.7);
-                let q = (400.0 * dx * dx - 1000.0 * dx * dy + 900.0 * dy * dy) / determinant;
-                let truth = 10.0 * (-q / 2.0).exp() / (std::f64::consts::TAU * determinant.sqrt());
-                let error = (f64::from(plane[y * size + x]) - truth).abs();
-                assert!(error < 1e-5 * f64::from(peak), "{x} {y}: {error}");
+    let (size, middle) = (canvas.size, (canvas.size / 2) as i32);
+    for (band, plane) in canvas.planes.iter_mut().enumerate() {
+        let deviation = (scale * conditions.noise[band]) as f32;
+        let noise = Noise(keys[band]);
+        for (row, pixels) in plane.chunks_exact_mut(size).enumerate() {
+            for (column, pixel) in pixels.iter_mut().enumerate() {
+                *pixel += deviation * noise.at(column as i32 - middle, row as i32 - middle);
             }
         }
-        let mut small = vec![0.0; 41 * 41];
-        Gaussian { flux: 3.0, centre: [20.0, 20.0], covariance: [3.3, 0.1, 4.0] }
-            .add(&mut small, 41);
-        assert!((small.iter().sum::<f32>() - 3.0).abs() < 1e-4);
     }
 }

@@ -7,6 +7,7 @@ use astropt_core::{Error, Result};
 
 use super::config::{Codes, FieldConfig, NumberType};
 use crate::sources::tabular::{Cell, Content, Table};
+use crate::sources::units;
 
 /// A field as it is read.
 #[derive(Debug)]
@@ -72,10 +73,14 @@ impl Spec {
             Codes::Sorted => HashMap::new(),
             Codes::Listed(values) => values.iter().cloned().zip(0..).collect(),
         });
+        let unit = match units::settled(known.unit.as_deref(), config.unit.as_deref()) {
+            Ok(unit) => unit,
+            Err(message) => return refuse(format!("has two units: {message}")),
+        };
         Ok(Self {
             name: name.to_owned(),
             column,
-            unit: config.unit.clone().or_else(|| known.unit.clone()),
+            unit,
             number,
             codes,
             sorted: config.codes == Some(Codes::Sorted),

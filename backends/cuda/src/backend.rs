@@ -1,0 +1,78 @@
+//! Devices and sessions.
+
+use astropt_core::engine::{self, Precision, Session};
+use astropt_core::error::{Error, Result};
+use astropt_core::kernels::Platform;
+use astropt_core::model::ModelConfig;
+use astropt_core::register_backend;
+use astropt_core::seam::{Backend, Device, Monitor};
+use burn_cuda::{Cuda, CudaDevice};
+
+use crate::guard::{self, Guarded};
+use crate::kernels::driver::{self, Gpu};
+use crate::kernels::{Bf16, CubeKernels};
+use crate::{monitor, settings};
+
+register_backend!("cuda", "NVIDIA GPUs, with kernels of this project", CudaBackend);
+
+/// burn-cuda with [`CubeKernels`].
+#[derive(Clone, Copy, Debug)]
+pub struct CudaPlatform;
+
+impl Platform for CudaPlatform {
+    type Backend = Cuda<f32, i32>;
+    type Kernels = CubeKernels;
+}
+
+/// The same in bf16.
+#[derive(Clone, Copy, Debug)]
+pub struct Bf16Platform;
+
+impl Platform for Bf16Platform {
+    type Backend = Cuda<f32, i32>;
+    type Kernels = CubeKernels<Bf16>;
+}
+
+/// The GPUs that NVIDIA's driver shows to this program, in its order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CudaBackend;
+
+/// The GPUs, once everything that is needed to compute on them has been found.
+fn gpus() -> Result<Vec<Gpu>> {
+    driver::find().map_err(|missing| Error::Failed(missing.join("; ")))
+}
+
+fn name(gpu: &Gpu) -> String {
+    let (major, minor) = gpu.capability;
+    format!("{}, {:.0} GB, compute capability {major}.{minor}", gpu.name, gpu.bytes as f64 / 1e9)
+}
+
+impl Backend for CudaBackend {
+    fn devices(&self) -> Result<Vec<Device>> {
+        Ok(gpus()?.iter().map(|gpu| Device { name: name(gpu) }).collect())
+    }
+
+    fn precisions(&self) -> &'static [Precision] {
+        &[Precision::F32, Precision::Bf16]
+    }
+
+    fn monitor(&self, index: usize) -> Option<Monitor> {
+        monitor::monitor(gpus().ok()?.get(index)?.uuid.clone())
+    }
+
+    fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
+        let gpus = gpus()?;
+        if index >= gpus.len() {
+            return Err(Error::Misuse(format!(
+                "there is no device cuda:{index}; NVIDIA's driver shows {} device(s), numbered \
+                 from 0",
+                gpus.len()
+            )));
+        }
+        settings::prepare();
+        guard::calm(|| {
+            engine::open_mixed::<CudaPlatform, Bf16Platform>(CudaDevice::new(index), model)
+        })
+        .map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
+    }
+}

@@ -1,0 +1,472 @@
+//! Attention by blocks of queries: the scores of a block are held whole, those of all queries
+//! never, so memory grows with the number of tokens and not with its square.
+//!
+//! Of a block, one product gives the scores, one kernel the weights, one product the output;
+//! backward the weights are computed again from the scores and the logarithms of their sums (Dao
+//! et al. 2022, arXiv:2205.14135). Under a causal mask keys after the block are left out.
+
+use astropt_core::kernels::AttentionMask;
+use burn_backend::{DType, bf16};
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, IntElement};
+use burn_tensor::Tensor;
+
+use super::product::Precision;
+use super::sums::{largest_of_cube, sum_of_cube};
+use super::tensors::{UNITS, burn, cube, cubes, dense, dense_int, lengths, room, room_of, units};
+
+/// Scores that are held at a time, where a block of [`QUERIES`] queries does not hold more.
+const SCORES: usize = 1 << 24;
+/// Queries of the smallest block; larger ones are multiples.
+const QUERIES: usize = 64;
+
+/// Which keys a query sees, as kernels take it.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Seen {
+    /// Number of the first query of the block in its row.
+    first: usize,
+    /// Queries of the block.
+    queries: usize,
+    /// Keys that are looked at.
+    keys: usize,
+    /// Tokens of a row.
+    tokens: usize,
+    /// Heads.
+    heads: usize,
+}
+
+/// What of a mask a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Rules {
+    causal: bool,
+    documents: bool,
+    reach: bool,
+}
+
+/// Whether the query of line `line` of the block's scores sees `key`.
+#[cube]
+fn sees(
+    line: usize,
+    key: usize,
+    seen: &Seen,
+    documents_bt: &Array<i32>,
+    reach_bt: &Array<i32>,
+    #[comptime] rules: Rules,
+) -> bool {
+    let query = seen.first + line % seen.queries;
+    let row = line / seen.queries / seen.heads * seen.tokens;
+    let mut visible = true.runtime();
+    if comptime![rules.causal] {
+        visible = key <= query;
+        if comptime![rules.reach] {
+            visible = visible || key < usize::cast_from(reach_bt[row + query]);
+        }
+    }
+    if comptime![rules.documents] {
+        visible = visible && documents_bt[row + query] == documents_bt[row + key];
+    }
+    visible
+}
+
+/// Cube by line of scores: the weights and the logarithm of the sum of exponentials.
+#[cube(launch)]
+fn weights_kernel<E: Float>(
+    scores: &Array<f32>,
+    weights: &mut Array<E>,
+    lse: &mut Array<f32>,
+    documents_bt: &Array<i32>,
+    reach_bt: &Array<i32>,
+    seen: &Seen,
+    scale: f32,
+    lowest: f32,
+    #[comptime] rules: Rules,
+) {
+    let mut shared = SharedMemory::<f32>::new(UNITS);
+    let line = CUBE_POS;
+    let keys = seen.keys;
+    let step = CUBE_DIM as usize;
+    let mut largest = lowest;
+    let mut key = UNIT_POS as usize;
+    while key < keys {
+        let score = scores[line * keys + key] * scale;
+        if sees(line, key, seen, documents_bt, reach_bt, rules) && score > largest {
+            largest = score;
+        }
+        key += step;
+    }
+    let largest = largest_of_cube(largest, &mut shared);
+    let mut sum = 0.0f32;
+    key = UNIT_POS as usize;
+    while key < keys {
+        if sees(line, key, seen, documents_bt, reach_bt, rules) {
+            sum += f32::exp(scores[line * keys + key] * scale - largest);
+        }
+        key += step;
+    }
+    let sum = sum_of_cube(sum, &mut shared);
+    if line < lse.len() {
+        key = UNIT_POS as usize;
+        while key < keys {
+            let mut weight = 0.0f32;
+            if sees(line, key, seen, documents_bt, reach_bt, rules) {
+                weight = f32::exp(scores[line * keys + key] * scale - largest) / sum;
+            }
+            weights[line * keys + key] = E::cast_from(weight);
+            key += step;
+        }
+        if UNIT_POS == 0 {
+            lse[line] = largest + f32::ln(sum);
+        }
+    }
+}
+
+/// Unit by score: the weight p = exp(score - lse) again, and ds = p·(dp - delta)·scale.
+#[cube(launch)]
+fn weights_backward_kernel<E: Float>(
+    scores: &Array<f32>,
+    dweights: &Array<f32>,
+    lse: &Array<f32>,
+    delta: &Array<f32>,
+    weights: &mut Array<E>,
+    dscores: &mut Array<E>,
+    documents_bt: &Array<i32>,
+    reach_bt: &Array<i32>,
+    seen: &Seen,
+    scale: f32,
+    #[comptime] rules: Rules,
+) {
+    let at = ABSOLUTE_POS;
+    if at < weights.len() {
+        let line = at / seen.keys;
+        let key = at % seen.keys;
+        let mut weight = 0.0f32;
+        let mut dscore = 0.0f32;
+        if sees(line, key, seen, documents_bt, reach_bt, rules) {
+            weight = f32::exp(scores[at] * scale - lse[line]);
+            dscore = weight * (dweights[at] - delta[line]) * scale;
+        }
+        weights[at] = E::cast_from(weight);
+        dscores[at] = E::cast_from(dscore);
+    }
+}
+
+/// Unit by line: Σ dout·out over the numbers of a head.
+#[cube(launch)]
+fn delta_kernel(
+    dout_btd: &Array<f32>,
+    out_btd: &Array<f32>,
+    delta_bht: &mut Array<f32>,
+    tokens: usize,
+    heads: usize,
+    size: usize,
+) {
+    let line = ABSOLUTE_POS;
+    if line < delta_bht.len() {
+        let token = line % tokens;
+        let head = line / tokens % heads;
+        let row = line / tokens / heads;
+        let first = ((row * tokens + token) * heads + head) * size;
+        let mut sum = 0.0f32;
+        for k in first..first + size {
+            sum += dout_btd[k] * out_btd[k];
+        }
+        delta_bht[line] = sum;
+    }
+}
+
+type T<R, I, BT, const D: usize> = Tensor<CubeBackend<R, f32, I, BT>, D>;
+
+/// Neighbouring queries, and how many of the first keys they look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Block {
+    first: usize,
+    queries: usize,
+    keys: usize,
+}
+
+/// Blocks of at most [`SCORES`] scores, or of [`QUERIES`] queries where that is more.
+fn blocks([b, heads, t]: [usize; 3], rules: Rules) -> Vec<Block> {
+    let queries = SCORES / (b * heads * t) / QUERIES * QUERIES;
+    let queries = queries.max(QUERIES);
+    let block = |first: usize| {
+        let queries = queries.min(t - first);
+        let keys = if rules.causal && !rules.reach { first + queries } else { t };
+        Block { first, queries, keys }
+    };
+    (0..t).step_by(queries).map(block).collect()
+}
+
+/// A mask as kernels take it, for tensors beside `of`.
+struct Mask<R: CubeRuntime> {
+    documents_bt: CubeTensor<R>,
+    reach_bt: CubeTensor<R>,
+    rules: Rules,
+    /// Heads and tokens.
+    heads: usize,
+    tokens: usize,
+    scale: f32,
+}
+
+impl<R: CubeRuntime> Mask<R> {
+    fn new<I: IntElement, BT: BoolElement>(
+        mask: &AttentionMask<CubeBackend<R, f32, I, BT>>,
+        of: &CubeTensor<R>,
+        [heads, tokens, size]: [usize; 3],
+    ) -> Self {
+        let numbers = |tensor: &Option<Tensor<_, 2, burn_tensor::Int>>| match tensor {
+            // Nothing is read of what stands in for it.
+            None => room_of(of, [1], DType::I32),
+            Some(tensor) => as_i32(dense_int(tensor.clone())),
+        };
+        Self {
+            documents_bt: numbers(&mask.documents_bt),
+            reach_bt: numbers(&mask.reach_bt),
+            rules: Rules {
+                causal: mask.causal,
+                documents: mask.documents_bt.is_some(),
+                reach: mask.reach_bt.is_some(),
+            },
+            heads,
+            tokens,
+            scale: 1.0 / (size as f32).sqrt(),
+        }
+    }
+
+    fn seen(&self, block: Block) -> SeenLaunch<R> {
+        SeenLaunch::new(block.first, block.queries, block.keys, self.tokens, self.heads)
+    }
+
+    /// Weights of a block, of the type of factors, and the logarithms of their sums.
+    fn weights(
+        &self,
+        scores: CubeTensor<R>,
+        block: Block,
+        precision: Precision,
+    ) -> [CubeTensor<R>; 2] {
+        let [b, heads, queries, keys] = lengths(&scores);
+        let weights = room_of(&scores, [b, heads, queries, keys], precision.dtype());
+        let lse = room(&scores, [b, heads, queries]);
+        let launch = match precision {
+            Precision::F32 => weights_kernel::launch::<f32, R>,
+            Precision::Bf16 => weights_kernel::launch::<bf16, R>,
+        };
+        launch(
+            &scores.client.clone(),
+            cubes(b * heads * queries),
+            cube(),
+            scores.into_array_arg(),
+            weights.clone().into_array_arg(),
+            lse.clone().into_array_arg(),
+            self.documents_bt.clone().into_array_arg(),
+            self.reach_bt.clone().into_array_arg(),
+            self.seen(block),
+            self.scale,
+            f32::MIN,
+            self.rules,
+        );
+        [weights, lse]
+    }
+
+    /// Weights of a block and gradients for its scores, of the type of factors; `lines` are
+    /// logarithms and deltas.
+    fn weights_backward(
+        &self,
+        scores: CubeTensor<R>,
+        dweights: CubeTensor<R>,
+        [lse, delta]: [CubeTensor<R>; 2],
+        block: Block,
+        precision: Precision,
+    ) -> [CubeTensor<R>; 2] {
+        let shape: [usize; 4] = lengths(&scores);
+        let made = || room_of(&scores, shape, precision.dtype());
+        let (weights, dscores) = (made(), made());
+        let launch = match precision {
+            Precision::F32 => weights_backward_kernel::launch::<f32, R>,
+            Precision::Bf16 => weights_backward_kernel::launch::<bf16, R>,
+        };
+        launch(
+            &scores.client.clone(),
+            units(shape.iter().product()),
+            cube(),
+            scores.into_array_arg(),
+            dweights.into_array_arg(),
+            lse.into_array_arg(),
+            delta.into_array_arg(),
+            weights.clone().into_array_arg(),
+            dscores.clone().into_array_arg(),
+            self.documents_bt.clone().into_array_arg(),
+            self.reach_bt.clone().into_array_arg(),
+            self.seen(block),
+            self.scale,
+            self.rules,
+        );
+        [weights, dscores]
+    }
+}
+
+fn as_i32<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    if x.dtype == DType::I32 { x } else { burn_cubecl::kernel::cast(x, DType::I32) }
+}
+
+/// `[b, t, parts·d]` as factors `[b, h, t, s]`, one for each part.
+fn split<R: CubeRuntime, I: IntElement, BT: BoolElement, const PARTS: usize>(
+    x_bte: T<R, I, BT, 3>,
+    heads: usize,
+    precision: Precision,
+) -> [T<R, I, BT, 4>; PARTS] {
+    let [b, t, e] = x_bte.dims();
+    let size = e / PARTS / heads;
+    let parts = x_bte.reshape([b, t, PARTS, heads, size]).permute([2, 0, 3, 1, 4]);
+    let parts: T<R, I, BT, 5> = burn(precision.round(dense(parts)));
+    std::array::from_fn(|k| parts.clone().narrow(0, k, 1).reshape([b, heads, t, size]))
+}
+
+/// The product of factors, its numbers one after the other.
+fn product<R: CubeRuntime, I: IntElement, BT: BoolElement>(
+    precision: Precision,
+    a: T<R, I, BT, 4>,
+    b: T<R, I, BT, 4>,
+) -> CubeTensor<R> {
+    let [a, b] = [a, b].map(|factor| factor.into_primitive().tensor());
+    precision.product(a, b)
+}
+
+/// Blocks of neighbouring tokens as one tensor.
+fn join<R: CubeRuntime, I: IntElement, BT: BoolElement, const D: usize>(
+    mut blocks: Vec<T<R, I, BT, D>>,
+) -> T<R, I, BT, D> {
+    if blocks.len() == 1 { blocks.remove(0) } else { Tensor::cat(blocks, 2) }
+}
+
+/// See [`Kernels::attention`](astropt_core::kernels::Kernels::attention): the output `[b, t, d]`
+/// and the logarithms `[b, h, t]`.
+pub(super) fn forward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
+    qkv_bte: T<R, I, BT, 3>,
+    heads: usize,
+    mask: &AttentionMask<CubeBackend<R, f32, I, BT>>,
+    precision: Precision,
+) -> (T<R, I, BT, 3>, T<R, I, BT, 3>) {
+    let [b, t, e] = qkv_bte.dims();
+    let size = e / 3 / heads;
+    let of = qkv_bte.clone().into_primitive().tensor();
+    let mask = Mask::new(mask, &of, [heads, t, size]);
+    let [q_bhts, k_bhts, v_bhts] = split(qkv_bte, heads, precision);
+    let (mut outs, mut lses) = (Vec::new(), Vec::new());
+    for block in blocks([b, heads, t], mask.rules) {
+        let keys_bhsu = k_bhts.clone().narrow(2, 0, block.keys).transpose();
+        let queries = q_bhts.clone().narrow(2, block.first, block.queries);
+        let scores = product(precision, queries, keys_bhsu);
+        let [weights, lse] = mask.weights(scores, block, precision);
+        let values_bhus = v_bhts.clone().narrow(2, 0, block.keys);
+        outs.push(burn(product::<R, I, BT>(precision, burn(weights), values_bhus)));
+        lses.push(burn(lse));
+    }
+    let out_bhts: T<R, I, BT, 4> = join(outs);
+    (out_bhts.swap_dims(1, 2).reshape([b, t, e / 3]), join(lses))
+}
+
+/// See [`Kernels::attention_backward`](astropt_core::kernels::Kernels::attention_backward):
+/// `attended` are the output and the logarithms.
+pub(super) fn backward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
+    qkv_bte: T<R, I, BT, 3>,
+    [out_btd, lse_bht]: [T<R, I, BT, 3>; 2],
+    dout_btd: T<R, I, BT, 3>,
+    heads: usize,
+    mask: &AttentionMask<CubeBackend<R, f32, I, BT>>,
+    precision: Precision,
+) -> T<R, I, BT, 3> {
+    let [b, t, e] = qkv_bte.dims();
+    let size = e / 3 / heads;
+    let dout = dense(dout_btd.clone());
+    let mask = Mask::new(mask, &dout, [heads, t, size]);
+    let delta_bht: T<R, I, BT, 3> = burn(delta(dout, dense(out_btd), heads));
+    let [q_bhts, k_bhts, v_bhts] = split(qkv_bte, heads, precision);
+    let [dout_bhts] = split(dout_btd, heads, precision);
+    let mut dqs = Vec::new();
+    let mut dkv: Option<[T<R, I, BT, 4>; 2]> = None;
+    // The last block looks at all keys; those before it add to the first of them.
+    for block in blocks([b, heads, t], mask.rules).into_iter().rev() {
+        let own = |x_bhts: &T<R, I, BT, 4>| x_bhts.clone().narrow(2, block.first, block.queries);
+        let keys = |x_bhts: &T<R, I, BT, 4>| x_bhts.clone().narrow(2, 0, block.keys);
+        let line =
+            |x_bht: &T<R, I, BT, 3>| dense(x_bht.clone().narrow(2, block.first, block.queries));
+        let scores = product(precision, own(&q_bhts), keys(&k_bhts).transpose());
+        let dweights = product(precision, own(&dout_bhts), keys(&v_bhts).transpose());
+        let lines = [line(&lse_bht), line(&delta_bht)];
+        let [weights, dscores] =
+            mask.weights_backward(scores, dweights, lines, block, precision).map(burn);
+        let weights: T<R, I, BT, 4> = weights;
+        dqs.insert(0, burn(product::<R, I, BT>(precision, dscores.clone(), keys(&k_bhts))));
+        let dk_bhus = burn(product(precision, dscores.transpose(), own(&q_bhts)));
+        let dv_bhus = burn(product(precision, weights.transpose(), own(&dout_bhts)));
+        dkv = Some(match dkv {
+            None => [dk_bhus, dv_bhus],
+            Some([dk, dv]) => [onto_first(dk, dk_bhus), onto_first(dv, dv_bhus)],
+        });
+    }
+    let [dk_bhts, dv_bhts] = dkv.unwrap_or_else(|| [q_bhts.clone(), q_bhts]);
+    let parts = [join(dqs), dk_bhts, dv_bhts].map(|x| x.unsqueeze::<5>());
+    let dqkv_pbhts: T<R, I, BT, 5> = Tensor::cat(parts.into(), 0);
+    dqkv_pbhts.permute([1, 3, 0, 2, 4]).reshape([b, t, e])
+}
+
+/// `all` with `first` added to its first tokens.
+fn onto_first<R: CubeRuntime, I: IntElement, BT: BoolElement>(
+    all: T<R, I, BT, 4>,
+    first: T<R, I, BT, 4>,
+) -> T<R, I, BT, 4> {
+    let (t, u) = (all.dims()[2], first.dims()[2]);
+    let sum = all.clone().narrow(2, 0, u) + first;
+    if u == t { sum } else { Tensor::cat(vec![sum, all.narrow(2, u, t - u)], 2) }
+}
+
+/// Σ dout·out over each head, `[b, h, t]`.
+fn delta<R: CubeRuntime>(
+    dout_btd: CubeTensor<R>,
+    out_btd: CubeTensor<R>,
+    heads: usize,
+) -> CubeTensor<R> {
+    let [b, t, d] = lengths(&out_btd);
+    let delta_bht = room(&out_btd, [b, heads, t]);
+    delta_kernel::launch::<R>(
+        &out_btd.client.clone(),
+        units(b * heads * t),
+        cube(),
+        dout_btd.into_array_arg(),
+        out_btd.into_array_arg(),
+        delta_bht.clone().into_array_arg(),
+        t,
+        heads,
+        d / heads,
+    );
+    delta_bht
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAUSAL: Rules = Rules { causal: true, documents: false, reach: false };
+
+    #[test]
+    fn blocks_hold_all_queries_and_what_they_see() {
+        for (shape, rules) in [
+            ([8, 12, 1024], CAUSAL),
+            ([1, 1, 7], CAUSAL),
+            ([2, 4, 70_000], Rules { reach: true, ..CAUSAL }),
+            ([64, 8, 4096], Rules { causal: false, ..CAUSAL }),
+        ] {
+            let [b, heads, t] = shape;
+            let blocks = blocks(shape, rules);
+            assert_eq!(blocks.iter().map(|block| block.queries).sum::<usize>(), t);
+            for block in blocks {
+                let last = block.first + block.queries;
+                assert!(block.keys == if rules == CAUSAL { last } else { t });
+                let scores = b * heads * block.queries * block.keys;
+                assert!(scores <= SCORES || block.queries <= QUERIES, "{shape:?}: {block:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The cost of a training before it has begun.
+
+use serde::Serialize;
+
+use super::{CostConfig, KILOWATT_HOUR};
+use crate::error::Result;
+use crate::recipe::Plan;
+use crate::tokens::Positions;
+
+/// Bytes of a parameter in training: its value, gradient and AdamW's two moments, in f32.
+const BYTES_PER_PARAMETER: f64 = 16.0;
+/// Bytes of a number that forward keeps for backward.
+const BYTES_PER_ACTIVATION: f64 = 4.0;
+
+/// What training one model will cost on the devices of `[cost]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Forecast {
+    /// Scale of the recipe, if it has scales.
+    pub scale: Option<String>,
+    /// Parameters, position tables not counted, as in the paper.
+    pub parameters: usize,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Tokens of all steps, of objects that have as many as they may.
+    pub tokens: f64,
+    /// 6 N D: the paper's measure, in FLOP, attention not counted.
+    pub flops: f64,
+    /// Of attention, with each causal product counted once, in FLOP.
+    pub attention_flops: f64,
+    /// Memory of one device while it trains: parameters and optimiser, and what a
+    /// micro-batch keeps for backward, in bytes.
+    pub memory_bytes: f64,
+    /// Whether that fits `device_memory`.
+    pub fits: bool,
+    /// Time on all devices, in hours.
+    pub hours: f64,
+    /// Energy at the meter, in kilowatt-hours.
+    pub energy_kwh: f64,
+    /// Carbon dioxide, in kilograms.
+    pub co2_kg: f64,
+}
+
+impl Forecast {
+    /// The cost of `plan`.
+    ///
+    /// # Errors
+    /// When its model contradicts itself.
+    pub fn of(plan: &Plan) -> Result<Self> {
+        let model = plan.model_config()?;
+        let cost = &plan.cost;
+        let (layers, heads, d) = (model.layers as f64, model.heads as f64, model.width as f64);
+        // The last token of a row is a target and no input.
+        let row: usize = model.modalities.values().map(|spec| spec.max_tokens).sum();
+        let row = row as f64;
+        let tokens = plan.train.steps as f64 * plan.train.batch as f64 * row;
+        let parameters = model.parameter_count();
+        let flops = 6.0 * parameters as f64 * tokens;
+        // Scores and averages are two products of 2 d T FLOP a token and block, half of them
+        // masked, and backward costs twice as much again.
+        let attention_flops = 3.0 * 2.0 * layers * d * row * tokens;
+        let all: f64 = model.parameters().iter().map(|p| p.elements() as f64).sum();
+        let positions = model
+            .modalities
+            .values()
+            .filter(|spec| matches!(spec.positions, Positions::Continuous { .. }));
+        // docs/ARCHITECTURE.md counts what a block keeps.
+        let block = if plan.train.recompute { 2.0 * d } else { 16.0 * d + heads + 4.0 };
+        let ends = (6.0 + positions.count() as f64) * d;
+        let tokens_held = plan.train.micro_batch as f64 * row;
+        let kept = tokens_held * (layers * block + ends);
+        let memory_bytes = BYTES_PER_PARAMETER * all + BYTES_PER_ACTIVATION * kept;
+        let rate = cost.peak_flops * cost.utilisation * cost.devices as f64;
+        let seconds = (flops + attention_flops) / rate;
+        let watts = cost.device_watts * cost.devices as f64 * cost.overhead;
+        let joules = seconds * watts;
+        Ok(Self {
+            scale: plan.scale.clone(),
+            parameters,
+            steps: plan.train.steps,
+            tokens,
+            flops,
+            attention_flops,
+            memory_bytes,
+            fits: memory_bytes <= cost.device_memory,
+            hours: seconds / 3600.0,
+            energy_kwh: joules / KILOWATT_HOUR,
+            co2_kg: cost.carbon(joules),
+        })
+    }
+}
+
+/// What stands beside forecasts: the assumptions, as one sentence.
+pub(crate) fn assumptions(cost: &CostConfig) -> String {
+    format!(
+        "assumed, in [cost]: {} x {} at {:.0}% of {:.0} TFLOP/s and {:.0} W each, times {} for \
+         the building; {} g CO2 per kWh. The hours count attention's own operations, which 6ND \
+         leaves out",
+        cost.devices,
+        cost.device,
+        100.0 * cost.utilisation,
+        cost.peak_flops / 1e12,
+        cost.device_watts,
+        cost.overhead,
+        cost.grid
+    )
+}

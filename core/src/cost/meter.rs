@@ -1,0 +1,180 @@
+//! Energy while work is done.
+//!
+//! Linux counts the energy of processor packages and their memory under
+//! `/sys/class/powercap` (Intel's RAPL and AMD's likeness of it; the kernel's documentation,
+//! power/powercap). Since 2020 only root may read it. Where it cannot be read, energy is the
+//! processor time this process took times `cost.core_watts`, and said to be a model.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::CostConfig;
+
+const COUNTERS: &str = "/sys/class/powercap";
+/// Time between two readings. The counters start anew after some 10^5 joules, which the
+/// largest machines take minutes for.
+const EVERY: Duration = Duration::from_secs(20);
+
+/// Energy from a beginning to an end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Energy {
+    /// At the meter, in joules: that of the devices times `cost.overhead`.
+    pub joules: f64,
+    /// Where the number is from, such as `RAPL counters of the whole machine`.
+    pub source: String,
+}
+
+/// Counts from when it is made.
+#[derive(Debug)]
+pub struct Meter {
+    counters: Arc<Mutex<Vec<Counter>>>,
+    /// Dropped, it ends the thread that reads the counters in time.
+    _reading: Sender<()>,
+    started: Instant,
+    busy: f64,
+}
+
+/// One energy counter of the machine, in microjoules; it starts anew at `range`.
+#[derive(Debug)]
+struct Counter {
+    file: PathBuf,
+    range: f64,
+    last: f64,
+    /// Since the start; `None` once it could not be read.
+    sum: Option<f64>,
+}
+
+impl Meter {
+    /// Starts counting.
+    pub fn start() -> Self {
+        Self::at(Path::new(COUNTERS), EVERY)
+    }
+
+    fn at(folder: &Path, every: Duration) -> Self {
+        let counters = Arc::new(Mutex::new(counters(folder)));
+        let (reading, stop) = channel();
+        if !lock(&counters).is_empty() {
+            let counters = counters.clone();
+            std::thread::spawn(move || {
+                while stop.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                    lock(&counters).iter_mut().for_each(Counter::read);
+                }
+            });
+        }
+        Self { counters, _reading: reading, started: Instant::now(), busy: processor_seconds() }
+    }
+
+    /// The energy since the start.
+    pub fn read(&self, cost: &CostConfig) -> Energy {
+        let mut counters = lock(&self.counters);
+        counters.iter_mut().for_each(Counter::read);
+        let counted: Option<f64> = counters.iter().map(|counter| counter.sum).sum();
+        if let Some(microjoules) = counted.filter(|_| !counters.is_empty()) {
+            return Energy {
+                joules: 1e-6 * microjoules * cost.overhead,
+                source: "RAPL counters of the whole machine".into(),
+            };
+        }
+        let busy = match processor_seconds() - self.busy {
+            busy if busy > 0.0 => busy,
+            _ => self.started.elapsed().as_secs_f64(),
+        };
+        Energy {
+            joules: busy * cost.core_watts * cost.overhead,
+            source: format!(
+                "a model: processor time at {} W a core (no energy counter can be read)",
+                cost.core_watts
+            ),
+        }
+    }
+}
+
+fn lock(counters: &Mutex<Vec<Counter>>) -> std::sync::MutexGuard<'_, Vec<Counter>> {
+    counters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Counter {
+    fn read(&mut self) {
+        let now = number(&self.file);
+        let passed = now
+            .map(|now| now - self.last)
+            .map(|passed| if passed < 0.0 { passed + self.range } else { passed });
+        self.sum = self.sum.zip(passed).map(|(sum, passed)| sum + passed);
+        self.last = now.unwrap_or(self.last);
+    }
+}
+
+/// The counters of packages, and of memory beside them. Names: `intel-rapl:0` is a package,
+/// `intel-rapl:0:1` a part of it; parts other than memory are in the package's count.
+fn counters(folder: &Path) -> Vec<Counter> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let counter = |path: PathBuf| {
+        let parts = path.file_name()?.to_str()?.matches(':').count();
+        let name = std::fs::read_to_string(path.join("name")).ok()?;
+        let counts = (parts == 1 && name.starts_with("package")) || name.trim() == "dram";
+        let file = path.join("energy_uj");
+        let range = number(&path.join("max_energy_range_uj"))?;
+        let last = number(&file).filter(|_| counts)?;
+        Some(Counter { file, range, last, sum: Some(0.0) })
+    };
+    entries.filter_map(|entry| counter(entry.path())).collect()
+}
+
+fn number(path: &Path) -> Option<f64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Processor time this process has taken, in seconds, where the system tells it; else 0.
+fn processor_seconds() -> f64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + 1e-6 * time.tv_usec() as f64;
+    getrusage(UsageWho::RUSAGE_SELF)
+        .map_or(0.0, |usage| seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(folder: &Path, name: &str, files: [&str; 3]) {
+        let place = folder.join(name);
+        std::fs::create_dir_all(&place).expect("writable");
+        for (file, text) in ["name", "energy_uj", "max_energy_range_uj"].iter().zip(files) {
+            std::fs::write(place.join(file), text).expect("writable");
+        }
+    }
+
+    #[test]
+    fn counters_are_added_up_and_may_start_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cost = CostConfig { overhead: 2.0, ..CostConfig::default() };
+        put(folder.path(), "intel-rapl:0", ["package-0\n", "900000\n", "1000000\n"]);
+        put(folder.path(), "intel-rapl:0:0", ["core\n", "100\n", "1000000\n"]);
+        put(folder.path(), "intel-rapl:0:1", ["dram\n", "0\n", "1000000\n"]);
+        let meter = Meter::at(folder.path(), Duration::from_secs(60));
+        put(folder.path(), "intel-rapl:0", ["package-0\n", "400000\n", "1000000\n"]);
+        put(folder.path(), "intel-rapl:0:0", ["core\n", "300000\n", "1000000\n"]);
+        put(folder.path(), "intel-rapl:0:1", ["dram\n", "250000\n", "1000000\n"]);
+        // 0.5 J of the package, which went round, and 0.25 J of memory; twice at the meter.
+        let energy = meter.read(&cost);
+        assert!((energy.joules - 1.5).abs() < 1e-9, "{energy:?}");
+        assert!(energy.source.contains("RAPL"));
+        std::fs::remove_dir_all(folder.path().join("intel-rapl:0")).expect("there");
+        assert!(meter.read(&cost).source.contains("a model"), "no half of a number");
+    }
+
+    #[test]
+    fn without_counters_power_is_a_model_that_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let meter = Meter::at(folder.path(), EVERY);
+        let busy: u64 = (0..2_000_000u64).map(std::hint::black_box).sum();
+        assert!(busy > 0);
+        let energy = meter.read(&CostConfig::default());
+        assert!(energy.joules > 0.0 && energy.source.contains("10 W a core"), "{energy:?}");
+    }
+}

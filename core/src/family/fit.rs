@@ -1,0 +1,199 @@
+//! The laws fitted to what was measured, with bootstrap intervals.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::Trained;
+use super::law::{ComputeLaw, SizeLaw};
+use crate::probe::Interval;
+
+/// Resamples behind an interval, and its confidence.
+const RESAMPLES: usize = 1000;
+const SIZE_RESAMPLES: usize = 100;
+const CONFIDENCE: f64 = 0.95;
+
+/// A trained model, as the laws see it.
+pub(super) struct Model<'a> {
+    pub(super) parameters: f64,
+    pub(super) trained: &'a Trained,
+}
+
+/// Loss against compute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComputeFit {
+    /// The law that fits best.
+    pub law: ComputeLaw,
+    /// L0.
+    pub floor: Interval,
+    /// The exponent.
+    pub b: Interval,
+    /// The compute, in FLOP, from which ten times as much lowers the loss by less than
+    /// `least_gain`; `None` where the loss does not fall, or no floor is in sight.
+    pub saturation: Option<Interval>,
+    /// Share of the loss that counts as a gain.
+    pub least_gain: f64,
+    /// The laws of the resamples; not written out.
+    #[serde(skip)]
+    pub resampled: Vec<ComputeLaw>,
+}
+
+impl ComputeFit {
+    /// Fits the law to the last losses of `models`; `None` with fewer than three of them.
+    ///
+    /// The models are evaluated on the same objects, so resamples draw the same micro-batches
+    /// for all of them: what makes some objects harder than others cancels. How a loss changes
+    /// with the seed of a training is not in the intervals.
+    pub(super) fn of(models: &[Model], least_gain: f64) -> Option<Self> {
+        let points = |loss: &dyn Fn(&Trained) -> f64| -> Vec<(f64, f64)> {
+            models.iter().map(|model| (model.trained.flops, loss(model.trained))).collect()
+        };
+        let law = ComputeLaw::fit(&points(&|trained| trained.loss))?;
+        let alike = |model: &Model| {
+            let counts = |trained: &Trained| -> Vec<u64> {
+                trained.batches.iter().map(|batch| batch.1).collect()
+            };
+            counts(model.trained) == counts(models[0].trained)
+        };
+        let batches = models[0].trained.batches.len();
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let count = if batches > 1 && models.iter().all(alike) { RESAMPLES } else { 0 };
+        let resampled: Vec<ComputeLaw> = (0..count)
+            .filter_map(|_| {
+                let drawn: Vec<usize> =
+                    (0..batches).map(|_| random.random_range(0..batches)).collect();
+                ComputeLaw::fit(&points(&|trained| mean(trained, &drawn)))
+            })
+            .collect();
+        let interval = |value: f64, of: &dyn Fn(&ComputeLaw) -> f64| {
+            let replicates: Vec<f64> = resampled.iter().map(of).collect();
+            Interval::percentile(value, &replicates, CONFIDENCE)
+        };
+        let at = |law: &ComputeLaw| law.saturation(least_gain).unwrap_or(f64::NAN);
+        Some(Self {
+            floor: interval(law.floor, &|law| law.floor),
+            b: interval(law.b, &|law| law.b),
+            saturation: law.saturation(least_gain).map(|value| interval(value, &at)),
+            law,
+            least_gain,
+            resampled,
+        })
+    }
+
+    /// The loss at `compute`, in FLOP, with its interval.
+    pub fn at(&self, compute: f64) -> Interval {
+        let replicates: Vec<f64> = self.resampled.iter().map(|law| law.at(compute)).collect();
+        Interval::percentile(self.law.at(compute), &replicates, CONFIDENCE)
+    }
+}
+
+/// Mean loss of the micro-batches `drawn`, each counted as often as it has objects.
+fn mean(trained: &Trained, drawn: &[usize]) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for &(loss, objects) in drawn.iter().filter_map(|&k| trained.batches.get(k)) {
+        sum += loss * objects as f64;
+        count += objects as f64;
+    }
+    sum / count
+}
+
+/// Loss against parameters and tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SizeFit {
+    /// The law that fits best.
+    pub law: SizeLaw,
+    /// Exponent of the parameters.
+    pub alpha: Interval,
+    /// Exponent of the tokens.
+    pub beta: Interval,
+    /// Evaluations fitted to.
+    pub points: usize,
+    /// Root mean square of what is left.
+    pub residual: f64,
+}
+
+impl SizeFit {
+    /// Fits the law to the evaluations of `models` in the second half of their training; `None`
+    /// with too few. Resamples are of what the fit leaves.
+    ///
+    /// The learning rate of an evaluation on the way has not come down, so that the law tells
+    /// more of trainings like these than of shorter ones.
+    pub(super) fn of(models: &[Model]) -> Option<Self> {
+        let points: Vec<(f64, f64, f64)> = models
+            .iter()
+            .flat_map(|model| {
+                let late = move |point: &&(u64, f64)| 2 * point.0 >= model.trained.tokens;
+                let curve = model.trained.curve.iter().filter(late);
+                curve.map(|&(tokens, loss)| (model.parameters, tokens as f64, loss))
+            })
+            .collect();
+        let law = SizeLaw::fit(&points)?;
+        let left: Vec<f64> = points.iter().map(|&(n, d, loss)| loss - law.at(n, d)).collect();
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let resampled: Vec<SizeLaw> = (0..SIZE_RESAMPLES)
+            .filter_map(|_| {
+                let mut drawn = points.clone();
+                for (n, d, loss) in &mut drawn {
+                    *loss = law.at(*n, *d) + left[random.random_range(0..left.len())];
+                }
+                SizeLaw::fit(&drawn)
+            })
+            .collect();
+        let interval = |value: f64, of: fn(&SizeLaw) -> f64| {
+            let replicates: Vec<f64> = resampled.iter().map(of).collect();
+            Interval::percentile(value, &replicates, CONFIDENCE)
+        };
+        let square = left.iter().map(|x| x * x).sum::<f64>() / left.len() as f64;
+        Some(Self {
+            alpha: interval(law.alpha, |law| law.alpha),
+            beta: interval(law.beta, |law| law.beta),
+            points: points.len(),
+            residual: square.sqrt(),
+            law,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Models whose losses follow `law`, on the same hard and easy micro-batches.
+    fn models(law: &ComputeLaw, computes: &[f64]) -> Vec<Trained> {
+        let batch = |loss: f64, k: u32| (loss + 0.01 * f64::from(k % 7), 8);
+        let model = |&flops: &f64| {
+            let batches: Vec<_> = (0..21).map(|k| batch(law.at(flops), k)).collect();
+            let curve = (1..=10).map(|k| (100 * k, law.at(flops) + 1.0 / (k * k) as f64)).collect();
+            Trained {
+                tokens: 1000,
+                flops,
+                loss: law.at(flops) + 0.03,
+                curve,
+                batches,
+                ..Trained::default()
+            }
+        };
+        computes.iter().map(model).collect()
+    }
+
+    #[test]
+    fn laws_foretell_the_next_model() {
+        let law = ComputeLaw { floor: 0.36, a: 0.02, b: 0.3, unit: 1e17 };
+        let trained = models(&law, &[1e16, 1e17, 1e18, 1e19]);
+        let models: Vec<Model> = trained
+            .iter()
+            .map(|trained| Model { parameters: trained.flops.sqrt(), trained })
+            .collect();
+        let fit = ComputeFit::of(&models[..3], 0.005).expect("three models");
+        let next = fit.at(1e19);
+        let truth = trained[3].loss;
+        // Objects are equally hard for all models, so the floor alone moves with the draw.
+        let (low, high) = (next.low.expect("low"), next.high.expect("high"));
+        assert!(low < truth && truth < high && high - low < 0.03, "{next:?} {truth}");
+        assert!((fit.b.value - 0.3).abs() < 1e-3);
+        let turn = fit.saturation.expect("it falls").value;
+        assert!((1e17..1e20).contains(&turn), "{turn:e}");
+        assert!(ComputeFit::of(&models[..2], 0.005).is_none());
+        assert!(SizeFit::of(&models).is_some_and(|fit| fit.points == 24 && fit.residual < 0.01));
+    }
+}

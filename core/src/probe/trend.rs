@@ -1,0 +1,138 @@
+//! How probes get better with the size of the model: the paper's Figure 4.
+
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::Interval;
+use super::score::ProbeScore;
+use super::stats::{pearson, spearman};
+
+/// The gains of a family of models on one label. The gain of a model is the median absolute
+/// error of the smallest divided by its own; of a class, the area under the ROC curve that is
+/// missing to 1 takes the error's place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// The label.
+    pub label: String,
+    /// One gain a model, in the order given; the first is 1.
+    pub gains: Vec<Interval>,
+    /// Pearson's correlation of the gains with log10 FLOP: what the paper prints as rho (of
+    /// five models, where Spearman's moves in steps of 0.1).
+    pub pearson: Option<Interval>,
+    /// Spearman's correlation of the same: what the paper says it prints.
+    pub spearman: Option<Interval>,
+}
+
+/// The trend of `label` over models, the smallest first, each with its training's FLOP and its
+/// score. Intervals are over the scored objects, the same for all models. `None` with fewer
+/// than two models, or where they were scored on different objects.
+pub fn trend(label: &str, models: &[(f64, &ProbeScore)], confidence: f64) -> Option<Trend> {
+    let (_, first) = models.first()?;
+    let same = |score: &ProbeScore| {
+        score.held_out.rows == first.held_out.rows && score.held_out.truth == first.held_out.truth
+    };
+    if models.len() < 2 || !models.iter().all(|(_, score)| same(score)) {
+        return None;
+    }
+    let x: Vec<f64> = models.iter().map(|(flops, _)| flops.log10()).collect();
+    let misses: Vec<Miss> = models.iter().map(|(_, score)| Miss::of(score)).collect();
+    let gains = gains(misses.iter().map(|miss| miss.value));
+    let count = misses.iter().map(|miss| miss.resampled.len()).min().unwrap_or(0);
+    let resampled: Vec<Vec<f64>> =
+        (0..count).map(|k| self::gains(misses.iter().map(|miss| miss.resampled[k]))).collect();
+    let interval = |value: f64, of: &dyn Fn(&[f64]) -> f64| {
+        let replicates: Vec<f64> = resampled.iter().map(|gains| of(gains)).collect();
+        Interval::percentile(value, &replicates, confidence)
+    };
+    let correlation = |how: fn(&[f64], &[f64]) -> Option<f64>| {
+        let value = how(&x, &gains)?;
+        Some(interval(value, &|gains| how(&x, gains).unwrap_or(f64::NAN)))
+    };
+    Some(Trend {
+        label: label.to_owned(),
+        pearson: correlation(pearson),
+        spearman: correlation(spearman),
+        gains: (0..gains.len())
+            .map(|model| interval(gains[model], &|gains| gains[model]))
+            .collect(),
+    })
+}
+
+/// What a model misses: an error, with its value in every resample.
+struct Miss {
+    value: f64,
+    resampled: Vec<f64>,
+}
+
+impl Miss {
+    fn of(score: &ProbeScore) -> Self {
+        let replicates = &score.held_out.replicates;
+        match &score.auc {
+            Some(auc) => Self {
+                value: 1.0 - auc.value,
+                resampled: replicates.auc.iter().map(|area| 1.0 - area).collect(),
+            },
+            None => Self {
+                value: score.error_label.value / score.scale,
+                resampled: replicates.error.clone(),
+            },
+        }
+    }
+}
+
+fn gains(mut misses: impl Iterator<Item = f64>) -> Vec<f64> {
+    let Some(first) = misses.next() else { return Vec::new() };
+    std::iter::once(1.0).chain(misses.map(|miss| first / miss)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bootstrap::Replicates;
+    use super::super::score::HeldOut;
+    use super::*;
+
+    fn score(error: f64) -> ProbeScore {
+        let replicates = Replicates {
+            r2: Vec::new(),
+            error: (0..50).map(|k| error * (0.9 + 0.004 * f64::from(k))).collect(),
+            auc: Vec::new(),
+        };
+        let held_out =
+            HeldOut { rows: vec![1, 2], truth: vec![0.0, 1.0], predicted: vec![], replicates };
+        let plain = Interval { value: error * 3.0, low: None, high: None };
+        ProbeScore {
+            r2: Interval::default(),
+            error: None,
+            error_label: plain,
+            auc: None,
+            n_train: 2,
+            n_test: 2,
+            n_unknown: 0,
+            n_cut: 0,
+            shift: 0.0,
+            scale: 3.0,
+            alpha: None,
+            rank: 1,
+            note: None,
+            spread: None,
+            pairs: Vec::new(),
+            held_out,
+        }
+    }
+
+    #[test]
+    fn gains_are_relative_to_the_smallest_model() {
+        let scores = [0.4, 0.2, 0.1].map(score);
+        let models: Vec<_> = [1e17, 1e18, 1e19].into_iter().zip(&scores).collect();
+        let trend = trend("redshift", &models, 0.95).expect("three models");
+        let gains: Vec<f64> = trend.gains.iter().map(|gain| gain.value).collect();
+        assert!(gains.iter().zip([1.0, 2.0, 4.0]).all(|(a, b)| (a - b).abs() < 1e-9), "{gains:?}");
+        assert_eq!(trend.spearman.map(|rho| rho.value), Some(1.0));
+        // Resamples move all models alike here, so that ratios keep still.
+        let low = trend.gains[2].low.expect("resampled");
+        assert!((low - 4.0).abs() < 1e-9, "{low}");
+        assert!(super::trend("x", &models[..1], 0.95).is_none());
+        let mut other = score(0.1);
+        other.held_out.rows = vec![3, 4];
+        assert!(super::trend("x", &[(1.0, &scores[0]), (2.0, &other)], 0.95).is_none());
+    }
+}

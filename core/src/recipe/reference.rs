@@ -1,0 +1,41 @@
+//! `[reference]`: published numbers that a report sets beside its own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What another work has published of the same experiment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reference {
+    /// The work, such as `Smith et al. 2024, arXiv:2405.14930`. Empty: there is none, whatever
+    /// else stands here.
+    pub source: String,
+    /// What keeps its numbers from being compared with these, as a sentence.
+    pub caveat: String,
+    /// Emissions of all its trainings, in kilograms of carbon dioxide.
+    pub co2_kg: Option<f64>,
+    /// Validation loss by scale.
+    pub loss: BTreeMap<String, f64>,
+    /// The scale whose gains `tasks` has.
+    pub gain_at: Option<String>,
+    /// Probes by label.
+    pub tasks: BTreeMap<String, ReferenceTask>,
+}
+
+/// What was published of one label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceTask {
+    /// The correlation of its gains with the logarithm of the compute.
+    pub rho: f64,
+    /// Its gain at the scale `gain_at`.
+    pub gain: f64,
+}
+
+impl Reference {
+    /// The reference, if there is one.
+    pub fn stated(&self) -> Option<&Self> {
+        (!self.source.is_empty()).then_some(self)
+    }
+}

@@ -1,0 +1,298 @@
+//! The report of a family: what came of its models, beside what was published.
+
+use base64::Engine;
+use maud::{Markup, html};
+
+use super::format::{count, duration, fixed, scientific, significant};
+use super::input::{Choice, Preview};
+use super::page::{self, Section};
+use crate::cost::KILOWATT_HOUR;
+use crate::family::{Family, Member, Trained};
+use crate::probe::{Interval, Trend};
+use crate::recipe::Reference;
+
+/// Everything a family's report shows.
+#[derive(Clone, Debug, Default)]
+pub struct FamilyInput<'a> {
+    /// Name of the family.
+    pub title: String,
+    /// One line on what was done.
+    pub subtitle: String,
+    /// The models and what came of them.
+    pub family: Option<&'a Family>,
+    /// Published numbers.
+    pub reference: Option<&'a Reference>,
+    /// Choices made where there is more than one tradition.
+    pub choices: Vec<Choice>,
+    /// Grams of carbon dioxide per kilowatt-hour.
+    pub grid: f64,
+    /// Figures, in the order they are shown.
+    pub figures: Vec<Figure>,
+    /// The last predictions of each model, with its scale as caption.
+    pub gallery: Vec<Preview>,
+}
+
+/// A drawn figure.
+#[derive(Clone, Debug, Default)]
+pub struct Figure {
+    /// Its title.
+    pub title: String,
+    /// What it shows and how to read it.
+    pub caption: String,
+    /// It as a standalone SVG.
+    pub svg: String,
+}
+
+/// The report as one HTML page; empty sections are left out.
+pub fn render_family(input: &FamilyInput) -> String {
+    let sections = [
+        Section { id: "models", name: "The models", body: models(input) },
+        Section { id: "figures", name: "Figures", body: figures(input) },
+        Section { id: "laws", name: "Laws of the loss", body: laws(input) },
+        Section { id: "probes", name: "Probes against scale", body: trends(input) },
+        Section { id: "gallery", name: "What they predict", body: gallery(input) },
+        Section { id: "cost", name: "Cost", body: cost(input) },
+        Section { id: "choices", name: "Choices made", body: page::choices(&input.choices) },
+        Section { id: "compare", name: "What cannot be compared", body: caveats(input) },
+    ];
+    let program = format!("astropt {}", env!("CARGO_PKG_VERSION"));
+    let title = if input.title.is_empty() { "A family of models" } else { &input.title };
+    let head = html! { section.summary id="summary" { p.lead { (summary(input)) } } };
+    page::document((title, "AstroPT family report", &input.subtitle), &head, &sections, &program)
+}
+
+fn summary(input: &FamilyInput) -> String {
+    let Some(family) = input.family else { return String::new() };
+    let trained: Vec<_> = family.trained().collect();
+    let (Some((small, first)), Some((large, last))) = (trained.first(), trained.last()) else {
+        return "No model of the family is trained yet.".into();
+    };
+    let mut text = format!(
+        "{} of {} models are trained. From {} to {} the loss went from {} to {}",
+        trained.len(),
+        family.members.len(),
+        small.scale,
+        large.scale,
+        fixed(first.loss, 5),
+        fixed(last.loss, 5)
+    );
+    let better = |trend: &&Trend| trend.gains.last().is_some_and(|gain| gain.low > Some(1.0));
+    let clearly = family.trends.iter().filter(better).count();
+    if !family.trends.is_empty() {
+        text += &format!(
+            ", and {clearly} of {} probes of the largest model are clearly better than the smallest's",
+            family.trends.len()
+        );
+    }
+    text + "."
+}
+
+/// Numbers with thin columns, in a table that scrolls on a phone.
+fn table(heading: &[&str], rows: &[Vec<String>]) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr { @for cell in heading { th { (cell) } } } }
+            tbody { @for row in rows { tr { @for cell in row { td { (cell) } } } } }
+        } }
+    }
+}
+
+fn interval(of: &Interval, decimals: usize) -> String {
+    match (of.low, of.high) {
+        (Some(low), Some(high)) => format!(
+            "{} [{}, {}]",
+            fixed(of.value, decimals),
+            fixed(low, decimals),
+            fixed(high, decimals)
+        ),
+        _ => fixed(of.value, decimals),
+    }
+}
+
+fn models(input: &FamilyInput) -> Option<Markup> {
+    let family = input.family?;
+    let published = |scale: &str| {
+        let loss = input.reference.and_then(|reference| reference.loss.get(scale));
+        loss.map_or("–".to_owned(), |loss| fixed(*loss, 4))
+    };
+    let row = |member: &Member| {
+        let of = |show: &dyn Fn(&Trained) -> String| {
+            member.trained.as_ref().map_or("–".to_owned(), show)
+        };
+        let foretold = member.predicted.as_ref().map_or("–".to_owned(), |said| {
+            let right = match said.right {
+                Some(true) => " ✓",
+                Some(false) => " ✗",
+                None => "",
+            };
+            interval(&said.loss, 5) + right
+        });
+        let mut cells = vec![
+            member.scale.clone(),
+            count(member.parameters as u64),
+            of(&|t| count(t.tokens)),
+            of(&|t| scientific(t.flops)),
+            of(&|t| fixed(t.loss, 5)),
+            foretold,
+        ];
+        if input.reference.is_some_and(|reference| !reference.loss.is_empty()) {
+            cells.push(published(&member.scale));
+        }
+        cells
+    };
+    let mut heading =
+        vec!["Scale", "Parameters", "Tokens", "FLOP (6ND)", "Loss", "Foretold by smaller ones"];
+    if input.reference.is_some_and(|reference| !reference.loss.is_empty()) {
+        heading.push("Published loss");
+    }
+    let rows: Vec<_> = family.members.iter().map(row).collect();
+    Some(html! {
+        p {
+            "Losses are of the last evaluation, on the same objects for all models. What smaller "
+            "models foretell was written down before the model was trained; ✓ where the loss came "
+            "to lie within the interval of 95%, ✗ where it did not. That interval is over "
+            "validation objects and not over seeds of a training."
+        }
+        (table(&heading, &rows))
+    })
+}
+
+fn figures(input: &FamilyInput) -> Option<Markup> {
+    (!input.figures.is_empty()).then(|| {
+        html! {
+            @for figure in &input.figures {
+                @let data = base64::engine::general_purpose::STANDARD.encode(&figure.svg);
+                figure {
+                    img src=(format!("data:image/svg+xml;base64,{data}")) alt=(figure.title);
+                    figcaption { strong { (figure.title) } " " (figure.caption) }
+                }
+            }
+            p.explain { "The same figures are in figures/, as SVG and PNG." }
+        }
+    })
+}
+
+fn laws(input: &FamilyInput) -> Option<Markup> {
+    let family = input.family?;
+    let compute = family.compute.as_ref()?;
+    Some(html! {
+        p {
+            "Compute C, in FLOP: L(C) = L" sub { "0" } " + a (C / " (scientific(compute.law.unit))
+            ")" sup { "−b" } " with L" sub { "0" } " = " (interval(&compute.floor, 5)) ", a = "
+            (significant(compute.law.a, 3)) " and b = " (interval(&compute.b, 3)) "."
+        }
+        p {
+            @match &compute.saturation {
+                Some(turn) => {
+                    "Saturated from " (scientific(turn.value)) " FLOP on"
+                    @if let (Some(low), Some(high)) = (turn.low, turn.high) {
+                        " (" (scientific(low)) " to " (scientific(high)) ")"
+                    }
+                    ": beyond it ten times the compute lowers the loss by less than "
+                    (significant(100.0 * compute.least_gain, 2)) "%."
+                }
+                None if compute.law.a > 0.0 => { "No floor is in sight: a power law fits alone." }
+                None => { "The loss does not fall with compute." }
+            }
+        }
+        @if let Some(size) = &family.size {
+            p {
+                "Parameters N and tokens D: L(N, D) = E + A N" sup { "−α" } " + B D" sup { "−β" }
+                " with E = " (fixed(size.law.floor, 5)) ", α = " (interval(&size.alpha, 2))
+                ", β = " (interval(&size.beta, 2)) ", fitted to " (count(size.points as u64))
+                " evaluations in the second half of the trainings, which leaves "
+                (scientific(size.residual)) ". Learning rates had not come down at most of these."
+            }
+        }
+    })
+}
+
+fn trends(input: &FamilyInput) -> Option<Markup> {
+    let family = input.family.filter(|family| !family.trends.is_empty())?;
+    let tasks = input.reference.map(|reference| &reference.tasks);
+    let known =
+        tasks.is_some_and(|tasks| family.trends.iter().any(|t| tasks.contains_key(&t.label)));
+    let row = |trend: &Trend| {
+        let rho = |of: &Option<Interval>| of.as_ref().map_or("–".into(), |rho| interval(rho, 3));
+        let mut cells = vec![trend.label.clone()];
+        cells.push(trend.gains.last().map_or("–".into(), |gain| interval(gain, 2)));
+        cells.extend([rho(&trend.pearson), rho(&trend.spearman)]);
+        if known {
+            let task = tasks.and_then(|tasks| tasks.get(&trend.label));
+            cells.push(task.map_or("–".into(), |task| fixed(task.gain, 2)));
+            cells.push(task.map_or("–".into(), |task| fixed(task.rho, 3)));
+        }
+        cells
+    };
+    let mut heading = vec!["Label", "Gain of the largest", "Pearson’s r", "Spearman’s ρ"];
+    let at = input.reference.and_then(|reference| reference.gain_at.clone()).unwrap_or_default();
+    let published = format!("Published gain, {at}");
+    if known {
+        heading.extend([published.as_str(), "Published ρ"]);
+    }
+    let rows: Vec<_> = family.trends.iter().map(row).collect();
+    Some(html! {
+        p {
+            "The gain of a model is the median absolute error of the smallest one divided by its "
+            "own; of a class, what is missing to an area of 1 under the ROC curve takes the "
+            "error’s place. Correlations are of the gains with log10 FLOP. The paper says that it "
+            "prints Spearman’s; its numbers are Pearson’s, so both are here. Intervals of 95% over "
+            "the scored objects, the same for all models."
+        }
+        (table(&heading, &rows))
+    })
+}
+
+fn gallery(input: &FamilyInput) -> Option<Markup> {
+    (!input.gallery.is_empty()).then(|| {
+        html! {
+            @for preview in &input.gallery {
+                @let data = base64::engine::general_purpose::STANDARD.encode(&preview.png);
+                figure.now {
+                    img src=(format!("data:image/png;base64,{data}"))
+                        alt=(format!("{}: target on the left, prediction on the right", preview.caption));
+                    figcaption { strong { (preview.caption) } " target on the left, prediction on the right" }
+                }
+            }
+        }
+    })
+}
+
+fn cost(input: &FamilyInput) -> Option<Markup> {
+    let trained: Vec<_> = input.family?.trained().collect();
+    let measured: Vec<_> =
+        trained.iter().filter_map(|(m, t)| Some((m, t, t.energy.as_ref()?))).collect();
+    let (_, _, first) = measured.first()?;
+    let row = |(member, trained, energy): &(&&Member, &&Trained, &crate::cost::Energy)| {
+        let kwh = energy.joules / KILOWATT_HOUR;
+        vec![
+            member.scale.clone(),
+            duration(trained.seconds),
+            significant(kwh, 3),
+            significant(kwh * input.grid / 1000.0, 3),
+        ]
+    };
+    let rows: Vec<_> = measured.iter().map(row).collect();
+    let joules: f64 = measured.iter().map(|(_, _, energy)| energy.joules).sum();
+    let carbon = joules / KILOWATT_HOUR * input.grid / 1000.0;
+    Some(html! {
+        p {
+            "Energy of the trainings: " (first.source) ", times what the building takes. "
+            (significant(input.grid, 3)) " g of CO" sub { "2" } " per kWh; both are set in [cost]. "
+            "In all " (significant(carbon, 3)) " kg"
+            @if let Some(published) = input.reference.and_then(|reference| reference.co2_kg) {
+                ", beside " (significant(published, 3)) " kg published"
+            }
+            "."
+        }
+        (table(&["Scale", "Time", "kWh", "kg CO₂"], &rows))
+    })
+}
+
+fn caveats(input: &FamilyInput) -> Option<Markup> {
+    let reference = input.reference?;
+    Some(html! {
+        p { "Published numbers are those of " (reference.source) "." }
+        @if !reference.caveat.is_empty() { p { (reference.caveat) } }
+    })
+}

@@ -1,0 +1,88 @@
+//! Several scales of one recipe: `astropt scale`, and `astropt run` of a recipe with a family.
+
+use crate::program::{astropt, fails, succeeds};
+use serde_json::Value;
+
+use crate::run::SMALL;
+
+/// Three small models; each is a run of six steps.
+fn scale<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["scale", "galaxy-grz", "--scales", "demo-S,demo-M,demo-L"];
+    arguments.extend(["--out", "f", "--json"]);
+    arguments.extend(&SMALL[2..]); // without its own --scale
+    arguments.extend(more);
+    arguments
+}
+
+#[test]
+fn a_family_is_trained_once_and_gone_on_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = succeeds(folder.path(), &scale(&[]));
+    let family: Value = serde_json::from_str(&first).expect("JSON");
+    let members = family["members"].as_array().expect("members");
+    assert_eq!(members.len(), 3);
+    let losses: Vec<f64> =
+        members.iter().map(|m| m["trained"]["loss"].as_f64().expect("a loss")).collect();
+    assert!(losses.iter().all(|loss| (0.1..1.0).contains(loss)), "{losses:?}");
+    assert!(family["compute"]["law"]["b"].as_f64().is_some(), "three models have a law");
+    let trends = family["trends"].as_array().expect("trends");
+    assert!(trends.iter().any(|trend| trend["gains"].as_array().is_some_and(|g| g.len() == 3)));
+
+    // Half a family goes on where it was: what is trained stays as it is, to the byte.
+    let model = |scale: &str| {
+        let last = folder.path().join("f").join(scale).join("checkpoints/step-000006");
+        std::fs::read(last.join("model.safetensors")).expect("trained")
+    };
+    let (small, large) = (model("demo-S"), model("demo-L"));
+    std::fs::remove_dir_all(folder.path().join("f/demo-L")).expect("there");
+    let error = fails(folder.path(), &scale(&[]), 2);
+    assert!(error.contains("--resume") && error.contains("--overwrite"), "{error}");
+    let resumed = succeeds(folder.path(), &scale(&["--resume"]));
+    assert_eq!((small, large), (model("demo-S"), model("demo-L")));
+    let resumed: Value = serde_json::from_str(&resumed).expect("JSON");
+    assert_eq!(resumed["members"][2]["trained"]["loss"], family["members"][2]["trained"]["loss"]);
+    let error = fails(folder.path(), &["run", "--resume", "--out", "f"], 2);
+    assert!(error.contains("family"), "{error}");
+}
+
+#[test]
+fn the_papers_family_is_forecast_without_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = succeeds(folder.path(), &["run", "galaxy-grz", "--plan", "--json"]);
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let models = json["models"].as_array().expect("models");
+    assert_eq!(models.len(), 8);
+    // PAPER: log10 exaFLOP of the smallest and of the largest, 6 N D.
+    for (model, log) in [(&models[0], -1.20), (&models[7], 2.09)] {
+        let flops = model["flops"].as_f64().expect("FLOP");
+        assert!(((flops / 1e18).log10() - log).abs() < 0.005, "{flops:e}");
+    }
+    let half = ["run", "galaxy-grz", "--plan", "--json", "--set", "cost.devices=2"];
+    let two: Value = serde_json::from_str(&succeeds(folder.path(), &half)).expect("JSON");
+    let hours = |json: &Value| json["models"][7]["hours"].as_f64().expect("hours");
+    assert!((hours(&json) / hours(&two) - 2.0).abs() < 1e-9);
+    let error = fails(folder.path(), &["run", "galaxy-grz", "--plan", "--set", "cost.grids=1"], 2);
+    assert!(error.contains("did you mean \"grid\""), "{error}");
+}
+
+#[test]
+fn a_recipe_is_read_as_coded_or_as_published() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = |more: &[&str]| {
+        succeeds(folder.path(), &[&["recipes", "galaxy-grz", "--scale", "1M"], more].concat())
+    };
+    let coded = recipe(&[]);
+    assert!(coded.contains("steps = 30000") && coded.contains("protocol = \"halves\""), "{coded}");
+    assert!(coded.contains("as = \"coded\"") && !coded.contains("variant"), "{coded}");
+    let published = recipe(&["--set", "as=published"]);
+    assert!(published.contains("orientation = \"figure-1\""), "{published}");
+    assert!(published.contains("steps = 26500"), "{published}");
+    let mixed = recipe(&["--set", "as=published", "--set", "train.steps=7"]);
+    assert!(mixed.contains("steps = 7") && mixed.contains("validation-test"), "{mixed}");
+    // What extends a recipe with variants keeps its own word.
+    let efigi = succeeds(folder.path(), &["recipes", "efigi", "--set", "as=published"]);
+    assert!(efigi.contains("steps = 800"), "{efigi}");
+    let wrong = astropt(folder.path(), &["recipes", "galaxy-grz", "--set", "as=printed"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("coded, published"));
+}
