@@ -5,11 +5,12 @@ use std::path::Path;
 use super::args::ProbeArgs;
 use super::output::{Output, columns};
 use super::stages::{EMBEDDINGS, RAW, random_inits};
+use super::{choose, data, emergence};
 use crate::data::group_key;
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
 use crate::probe::{
-    FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeTable, Split, probe_table,
+    Emergence, FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeTable, Split, probe_table,
 };
 use crate::recipe::{Plan, ProbeProtocol, amend};
 use crate::run::RunFolder;
@@ -23,11 +24,23 @@ pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
     let plan = amend(&manifest.plan, &["probe."], &args.set, None)?;
     let from = args.embeddings.as_deref().unwrap_or(folder.path());
     let table = write(from, &plan)?;
-    if args.embeddings.is_none() {
-        manifest.plan = plan;
-        folder.write_manifest(&manifest)?;
+    if args.embeddings.is_some() {
+        return output.result(&table, || describe(&table));
     }
-    output.result(&table, || describe(&table))
+    emergence::forget(folder.path())?;
+    let mut emerged = Emergence::default();
+    if emergence::asked(&plan) {
+        super::listen()?;
+        let chosen = choose(&args.device)?;
+        let data = data::open(&plan)?;
+        let mut session = chosen.backend.open(chosen.index, data.model())?;
+        emerged = emergence::write(&folder, &plan, &data, session.as_mut())?;
+    }
+    manifest.plan = plan;
+    folder.write_manifest(&manifest)?;
+    output.result(&table, || {
+        [describe(&table), emergence::describe(&emerged)].join("\n").trim_end().to_owned()
+    })
 }
 
 /// Probes the embeddings in `folder` and writes the table beside them.
@@ -61,7 +74,7 @@ pub(super) fn table(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
 }
 
 /// The objects that the plan's probes are fitted and scored on.
-fn objects(table: &Embeddings, plan: &Plan) -> Split {
+pub(super) fn objects(table: &Embeddings, plan: &Plan) -> Split {
     let config = &plan.probe;
     let named = |fit: &[&str], score: &[&str]| Split::named(&table.splits, fit, score);
     let split = match config.protocol {

@@ -54,7 +54,9 @@ pub fn property_maps(input: &PropertyMaps) -> String {
     let columns = input.columns.len().max(1) as f64;
     let side = (WIDTH - LEFT - BARS - GAP * (columns - 1.0)) / columns;
     let top = 30.0;
-    let height = top + input.properties.len() as f64 * (side + GAP) + 22.0;
+    // Without a property there is still a sheet for the axes' names.
+    let rows = input.properties.len().max(1) as f64;
+    let height = top + rows * (side + GAP) + 22.0;
     let names: Vec<&str> = input.properties.iter().map(|p| p.name.as_str()).collect();
     let titles: Vec<&str> = input.columns.iter().map(|c| c.title.as_str()).collect();
     let description = format!(
@@ -83,7 +85,7 @@ pub fn property_maps(input: &PropertyMaps) -> String {
             .collect();
         draw_row(&mut svg, &grids, property, area(input.columns.len().max(1) - 1));
     }
-    let foot = top + input.properties.len() as f64 * (side + GAP) + 8.0;
+    let foot = top + rows * (side + GAP) + 8.0;
     let look = Look::new(12.0).colour(MUTED).anchor(Anchor::Middle);
     svg.text([LEFT + (WIDTH - LEFT - BARS) / 2.0, foot], "UMAP 1", look);
     svg.text([LEFT - 9.0, f64::midpoint(top, foot)], "UMAP 2", look.turned());

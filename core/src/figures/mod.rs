@@ -11,25 +11,25 @@
 //! | [`loss_curves`] | 2: loss against compute and tokens, and the law fitted to it |
 //! | [`property_maps`] | 3: maps of embeddings coloured by properties |
 //! | [`gains`] | 4: what probes gain with compute |
-//! | [`emergence`] | when in training a property becomes known |
+//! | [`score_curves`] | how well properties are known through training, or from layer to layer |
 
 mod axes;
 mod colour;
-mod emergence;
 pub(crate) mod format;
 mod gains;
 mod loss;
 mod maps;
 mod png;
 pub(crate) mod scale;
+mod scores;
 mod spiral;
 mod svg;
 
-pub use emergence::{Emergence, ScorePoint, ScoreSeries, emergence};
 pub use gains::{Gain, GainPanel, Gains, gains};
 pub use loss::{FittedLaw, LossCurve, LossCurves, LossMark, loss_curves};
 pub use maps::{MapColumn, MapProperty, PropertyMaps, property_maps};
 pub use png::png;
+pub use scores::{ScoreCurves, ScorePoint, ScoreSeries, score_curves};
 pub use spiral::{Spiral, Stamp, spiral};
 
 #[cfg(test)]

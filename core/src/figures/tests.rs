@@ -71,16 +71,17 @@ fn some_gains() -> Gains {
     Gains { gain_name: "Gain over 1M".to_owned(), panels, columns: 2 }
 }
 
-fn an_emergence(log_steps: bool) -> Emergence {
+fn some_scores(log: bool) -> ScoreCurves {
     let point = |k: u32| ScorePoint {
-        step: if k == 0 { 0.0 } else { 10f64.powi(k as i32) },
+        at: if k == 0 { 0.0 } else { 10f64.powi(k as i32) },
         score: interval(0.2 * f64::from(k), 0.05),
     };
     let series = |k: usize| ScoreSeries {
         name: if k == 0 { NASTY.to_owned() } else { format!("property {k}") },
         points: (0..5).map(point).collect(),
     };
-    Emergence { score_name: "R²".to_owned(), log_steps, series: (0..13).map(series).collect() }
+    let series = (0..13).map(series).collect();
+    ScoreCurves { score_name: "R²".to_owned(), x_name: "Training step".to_owned(), log, series }
 }
 
 /// Every figure, filled and empty.
@@ -94,9 +95,9 @@ fn all() -> Vec<(&'static str, String)> {
         ("no maps", property_maps(&PropertyMaps::default())),
         ("gains", gains(&some_gains())),
         ("no gains", gains(&Gains::default())),
-        ("emergence, log", emergence(&an_emergence(true))),
-        ("emergence", emergence(&an_emergence(false))),
-        ("no emergence", emergence(&Emergence::default())),
+        ("scores, log", score_curves(&some_scores(true))),
+        ("scores", score_curves(&some_scores(false))),
+        ("no scores", score_curves(&ScoreCurves::default())),
     ]
 }
 
@@ -201,7 +202,7 @@ proptest! {
         };
         let panel = GainPanel { gains: rows.iter().map(gain).collect(), ..GainPanel::default() };
         let score = |&(step, value, half): &(f64, f64, f64)| {
-            ScorePoint { step: step.floor() - 1.0, score: interval(value, half) }
+            ScorePoint { at: step.floor() - 1.0, score: interval(value, half) }
         };
         let series = ScoreSeries { points: rows.iter().map(score).collect(), ..ScoreSeries::default() };
         let point = |&(tokens, _, half): &(f64, f64, f64)| (tokens, 0.1 + half);
@@ -212,8 +213,8 @@ proptest! {
         };
         for svg in [
             gains(&Gains { panels: vec![panel.clone(), panel], columns: 2, ..Gains::default() }),
-            emergence(&Emergence { series: vec![series.clone()], log_steps: true, ..Emergence::default() }),
-            emergence(&Emergence { series: vec![series], ..Emergence::default() }),
+            score_curves(&ScoreCurves { series: vec![series.clone()], log: true, ..ScoreCurves::default() }),
+            score_curves(&ScoreCurves { series: vec![series], ..ScoreCurves::default() }),
             loss_curves(&LossCurves { curves: vec![curve], ..LossCurves::default() }),
         ] {
             let (frames, circles) = frames_and_circles(&svg);

@@ -18,6 +18,7 @@
 
 mod bootstrap;
 mod compare;
+mod emergence;
 mod linear;
 mod score;
 mod settings;
@@ -28,6 +29,7 @@ mod trend;
 
 pub use bootstrap::Interval;
 pub use compare::{Difference, Spread, Verdict, difference};
+pub use emergence::{Emergence, Told};
 pub use score::{HeldOut, ProbeScore, probe};
 pub use settings::{
     Alpha, Deviation, Features, Method, ProbeSettings, Split, Statistics, ValidRange,

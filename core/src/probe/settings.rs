@@ -32,6 +32,13 @@ impl Features {
         Ok(Self { n: data.len() / width, width, data })
     }
 
+    /// The features of some objects, by row, in the order given.
+    #[must_use]
+    pub fn rows(&self, rows: &[usize]) -> Self {
+        let data = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+        Self { n: rows.len(), width: self.width, data }
+    }
+
     /// The features of one object.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.data[index * self.width..(index + 1) * self.width]

@@ -263,6 +263,11 @@ pub struct ProbeConfig {
     /// each part is predicted by a fit on the protocol's fitting objects and all other parts.
     /// 0: scored objects are never fitted on.
     pub folds: usize,
+    /// Whether every checkpoint of the run is embedded and probed too: when in training a label
+    /// becomes known.
+    pub checkpoints: bool,
+    /// Whether every block of the model is probed too: where a label is known best.
+    pub layers: bool,
     /// How labels are prepared, fitted and scored.
     pub fit: ProbeSettings,
 }

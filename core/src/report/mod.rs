@@ -6,7 +6,9 @@
 //! out, so a report can be drawn while a run is still young.
 
 mod curves;
+mod emergence;
 mod family;
+mod figures;
 mod forest;
 mod frame;
 mod input;
@@ -17,7 +19,8 @@ mod summary;
 
 use crate::figures::format;
 
-pub use family::{FamilyInput, Figure, render_family};
+pub use family::{FamilyInput, render_family};
+pub use figures::Figure;
 pub use input::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts};
 pub use page::render;
 

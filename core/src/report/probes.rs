@@ -140,7 +140,7 @@ fn chance(table: &ProbeTable) -> Markup {
     }
 }
 
-fn interval(interval: &Interval, decimals: usize) -> Markup {
+pub(super) fn interval(interval: &Interval, decimals: usize) -> Markup {
     html! {
         (fixed(interval.value, decimals))
         @if let (Some(low), Some(high)) = (interval.low, interval.high) {

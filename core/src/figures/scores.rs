@@ -1,4 +1,4 @@
-//! When in training a property becomes known.
+//! How well properties are known along the way: at steps of training, from layers.
 
 use super::axes::{Axes, Ticks, apart, stroke, ticks};
 use super::colour::of_name;
@@ -10,51 +10,53 @@ use crate::probe::Interval;
 /// Size of the lines' names.
 const NAME: f64 = 11.5;
 
-/// A score at a step of training.
+/// A score at a place on the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ScorePoint {
-    /// The step.
-    pub step: f64,
+    /// The place: a step of training, or a layer.
+    pub at: f64,
     /// The score, with its interval if one is known.
     pub score: Interval,
 }
 
-/// How well a property is known through training.
+/// How well a property is known on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScoreSeries {
     /// Name of the property.
     pub name: String,
-    /// Scores, in order of steps.
+    /// Scores, in order of place.
     pub points: Vec<ScorePoint>,
 }
 
-/// How well properties are known through training.
+/// How well properties are known on the way.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Emergence {
+pub struct ScoreCurves {
     /// What the score is, such as `R² of a linear probe`.
     pub score_name: String,
-    /// Whether steps are on a logarithmic axis, where step 0 stands apart at the left end.
-    pub log_steps: bool,
+    /// What the places are, such as `Training step`.
+    pub x_name: String,
+    /// Whether places are on a logarithmic axis, where 0 stands apart at the left end.
+    pub log: bool,
     /// A line a property.
     pub series: Vec<ScoreSeries>,
 }
 
-/// The score of every property against the step of training, with its interval as a band and
+/// The score of every property against the place, with its interval as a band and
 /// its name at the line's end.
-pub fn emergence(input: &Emergence) -> String {
-    let title = format!("{} against training step", input.score_name);
+pub fn score_curves(input: &ScoreCurves) -> String {
+    let title = format!("{} against {}", input.score_name, input.x_name.to_lowercase());
     let mut svg = Svg::new(360.0, &title, &description(input));
     let names = input.series.iter().map(|series| text_width(&series.name, NAME));
     let room = names.fold(20.0, f64::max).min(150.0) + 24.0;
     let area = Area { left: 62.0, top: 14.0, right: WIDTH - room, bottom: 312.0 };
-    let (axes, steps) = axes(input, area);
+    let (axes, ticks_x) = axes(input, area);
     svg.within(area, |svg| {
         for (index, series) in input.series.iter().enumerate() {
-            draw_band(svg, &axes, &places(series, input.log_steps, &axes), of_name(index).0);
+            draw_band(svg, &axes, &places(series, input.log, &axes), of_name(index).0);
         }
         for (index, series) in input.series.iter().enumerate() {
             let (colour, dashes) = of_name(index);
-            let line = places(series, input.log_steps, &axes);
+            let line = places(series, input.log, &axes);
             let line: Vec<[f64; 2]> =
                 line.into_iter().map(|(x, score)| [x, axes.y.at(score.value)]).collect();
             svg.path(&line, &stroke(colour, 1.7, dashes));
@@ -66,57 +68,57 @@ pub fn emergence(input: &Emergence) -> String {
         }
     });
     name_lines(&mut svg, input, &axes);
-    let titles = ["Training step", &input.score_name];
-    axes.draw_with(&mut svg, titles, [&steps, &ticks(&axes.y, 6)]);
+    let titles = [input.x_name.as_str(), &input.score_name];
+    axes.draw_with(&mut svg, titles, [&ticks_x, &ticks(&axes.y, 6)]);
     svg.finish()
 }
 
-fn description(input: &Emergence) -> String {
+fn description(input: &ScoreCurves) -> String {
     let said = input.series.iter().filter_map(|series| {
         let (first, last) = (series.points.first()?, series.points.last()?);
         let score = |point: &ScorePoint| fixed(point.score.value, 2);
         Some(format!(
-            "{}: {} at step {}, {} at step {}",
+            "{}: {} at {}, {} at {}",
             series.name,
             score(first),
-            first.step,
+            first.at,
             score(last),
-            last.step
+            last.at
         ))
     });
     said.collect::<Vec<_>>().join(". ")
 }
 
-/// The axes and the ticks of steps. Step 0 has no logarithm: it stands at the left end, half a
-/// decade before the first other step.
-fn axes(input: &Emergence, area: Area) -> (Axes, Ticks) {
+/// The axes and the ticks of places. 0 has no logarithm: it stands at the left end, half a
+/// decade before the first other place.
+fn axes(input: &ScoreCurves, area: Area) -> (Axes, Ticks) {
     let points = || input.series.iter().flat_map(|series| &series.points);
-    let first = points().map(|p| p.step).filter(|&step| step > 0.0).fold(f64::INFINITY, f64::min);
-    let zero = input.log_steps && first.is_finite() && points().any(|p| p.step <= 0.0);
+    let first = points().map(|p| p.at).filter(|&at| at > 0.0).fold(f64::INFINITY, f64::min);
+    let zero = input.log && first.is_finite() && points().any(|p| p.at <= 0.0);
     let low = first / 10f64.sqrt();
     let extra = zero.then_some(low);
-    let all = points().map(|p| p.step).chain(extra);
+    let all = points().map(|p| p.at).chain(extra);
     let usual = |from, to| Scale { low: 0.0, high: 1.0, from, to, log: false };
     let inner = (area.left + 8.0, area.right - 8.0);
-    let inner = Scale::around(all, 0.0, input.log_steps, inner.0, inner.1);
+    let inner = Scale::around(all, 0.0, input.log, inner.0, inner.1);
     let x =
         inner.map_or(usual(area.left, area.right), |inner| inner.extended(area.left, area.right));
     let ends = points().flat_map(|p| [Some(p.score.value), p.score.low, p.score.high]).flatten();
     let y = Scale::around(ends, 0.06, false, area.bottom, area.top);
-    let mut steps = ticks(&x, 5);
+    let mut ticks_x = ticks(&x, 5);
     if zero {
-        steps.drop_below(0.99 * first);
-        steps.major.insert(0, (low, "0".to_owned()));
+        ticks_x.drop_below(0.99 * first);
+        ticks_x.major.insert(0, (low, "0".to_owned()));
     }
-    (Axes { x, y: y.unwrap_or(usual(area.bottom, area.top)) }, steps)
+    (Axes { x, y: y.unwrap_or(usual(area.bottom, area.top)) }, ticks_x)
 }
 
 /// Place across and score of every point.
-fn places(series: &ScoreSeries, log_steps: bool, axes: &Axes) -> Vec<(f64, Interval)> {
+fn places(series: &ScoreSeries, log: bool, axes: &Axes) -> Vec<(f64, Interval)> {
     let zero = axes.x.value(axes.x.from + 8.0);
-    let step = |step: f64| if log_steps && step <= 0.0 { zero } else { step };
+    let at = |at: f64| if log && at <= 0.0 { zero } else { at };
     let finite = series.points.iter().filter(|point| point.score.value.is_finite());
-    finite.map(|point| (axes.x.at(step(point.step)), point.score)).collect()
+    finite.map(|point| (axes.x.at(at(point.at)), point.score)).collect()
 }
 
 fn draw_band(svg: &mut Svg, axes: &Axes, places: &[(f64, Interval)], colour: &str) {
@@ -129,10 +131,10 @@ fn draw_band(svg: &mut Svg, axes: &Axes, places: &[(f64, Interval)], colour: &st
 }
 
 /// The names right of the frame, at their lines' ends as far as there is room, with hair lines.
-fn name_lines(svg: &mut Svg, input: &Emergence, axes: &Axes) {
+fn name_lines(svg: &mut Svg, input: &ScoreCurves, axes: &Axes) {
     let area = axes.area();
     let end = |series: &ScoreSeries| {
-        let (x, score) = places(series, input.log_steps, axes).pop()?;
+        let (x, score) = places(series, input.log, axes).pop()?;
         Some([x, axes.y.at(score.value)])
     };
     let ends: Vec<[f64; 2]> =
