@@ -45,7 +45,7 @@ impl Features {
     }
 }
 
-/// How the linear model is fitted.
+/// The model that reads a label from features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -56,6 +56,24 @@ pub enum Method {
     /// Least squares with a penalty `alpha * |w|^2` on the weights of the standardised
     /// features; the intercept is free.
     Ridge,
+    /// The mean of the nearest fitted objects, by standardised features; how many is chosen on
+    /// the fitted objects.
+    Knn,
+    /// A network of one hidden layer of 64 rectified units; its weight decay, and when to stop,
+    /// are chosen by a fifth of the fitted objects.
+    Mlp,
+}
+
+impl Method {
+    /// Its name in a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ols => "least squares",
+            Self::Ridge => "ridge",
+            Self::Knn => "k-NN",
+            Self::Mlp => "MLP",
+        }
+    }
 }
 
 /// The penalty of [`Method::Ridge`].
@@ -157,9 +175,9 @@ pub enum Deviation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeSettings {
-    /// How the linear model is fitted.
+    /// The model.
     pub method: Method,
-    /// Penalty of ridge; not used by least squares.
+    /// Penalty of ridge; the others do not use it.
     pub alpha: Alpha,
     /// Keep only labels with |y - median| < 3 deviations; a deviation of 0 keeps all.
     pub cut: bool,
@@ -199,7 +217,7 @@ impl Default for ProbeSettings {
 /// Row numbers of the objects that train a probe and of those it is scored on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
-    /// Rows the linear model is fitted on.
+    /// Rows the model is fitted on.
     pub train: Vec<usize>,
     /// Rows it is scored on.
     pub test: Vec<usize>,

@@ -5,6 +5,7 @@
 //! the reader's light or dark setting and fits a phone. Parts whose input is empty are left
 //! out, so a report can be drawn while a run is still young.
 
+mod audit;
 mod curves;
 mod emergence;
 mod family;

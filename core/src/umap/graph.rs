@@ -1,6 +1,6 @@
 //! The weighted graph of neighbours (algorithms 2 and 3 of the paper).
 
-use super::distances::Neighbours;
+use crate::probe::distances::Neighbours;
 
 /// An edge of the graph. Every edge is there in both directions.
 #[derive(Clone, Copy, Debug, PartialEq)]

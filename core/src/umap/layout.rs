@@ -8,8 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use super::UmapConfig;
-use super::distances::centred;
 use super::graph::Edge;
+use super::neighbours::centred;
 use crate::error::{Error, Result};
 use crate::probe::Features;
 

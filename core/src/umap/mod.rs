@@ -1,7 +1,7 @@
 //! UMAP: a map of embeddings in two dimensions on which near objects stay near.
 //!
 //! Written from McInnes, Healy & Melville 2018 (arXiv:1802.03426), whose algorithm numbers the
-//! parts name: nearest neighbours ([`distances`]), the fuzzy graph of them ([`graph`]), and its
+//! parts name: nearest neighbours ([`neighbours`]), the fuzzy graph of them ([`graph`]), and its
 //! layout by stochastic gradient descent ([`layout`]) from the two principal components, which
 //! keeps the large-scale arrangement (Kobak & Linderman 2021). [`trustworthiness`] says how far
 //! a map can be believed.
@@ -12,9 +12,9 @@
 //!
 //! The map is the same for the same features and seed, whatever the number of threads.
 
-mod distances;
 mod graph;
 mod layout;
+mod neighbours;
 mod trust;
 
 pub use trust::trustworthiness;
@@ -62,7 +62,7 @@ const FEWEST: usize = 4;
 /// finite.
 pub fn umap(features: &Features, config: &UmapConfig) -> Result<Vec<[f32; 2]>> {
     check(features, config)?;
-    let neighbours = distances::nearest(features, config.neighbours.min(features.n - 1));
+    let neighbours = neighbours::nearest(features, config.neighbours.min(features.n - 1));
     let edges = graph::fuzzy_union(&neighbours);
     let start = layout::principal_plane(features, config.seed)?;
     Ok(layout::optimise(start, &edges, config))

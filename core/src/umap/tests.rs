@@ -21,7 +21,7 @@ fn clusters(each: usize, width: usize) -> Features {
 #[test]
 fn neighbours_are_those_of_a_plain_search() {
     let features = clusters(40, 7);
-    let found = distances::nearest(&features, 9);
+    let found = neighbours::nearest(&features, 9);
     for (i, near) in found.iter().enumerate() {
         let square = |j: usize| -> f64 {
             let pairs = features.row(i).iter().zip(features.row(j));

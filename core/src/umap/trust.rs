@@ -1,9 +1,10 @@
 //! How far a map can be believed.
 
-use super::distances::{by_row, smallest};
 use super::finite;
+use super::neighbours::from_each;
 use crate::error::{Error, Result};
 use crate::probe::Features;
+use crate::probe::distances::smallest;
 
 /// Trustworthiness of a map `low` `[n, 2]` of the objects `high` `[n, width]` for neighbourhoods
 /// of `k`: 1 when the `k` nearest objects on the map are the `k` nearest by their features, less
@@ -23,7 +24,7 @@ pub fn trustworthiness(high: &Features, low: &[[f32; 2]], k: usize) -> Result<f6
         )));
     }
     finite(high)?;
-    let penalties = by_row(high, |i, d_n| penalty(i, d_n, low, k));
+    let penalties = from_each(high, |i, d_n| penalty(i, d_n, low, k));
     let (n, sum) = (n as f64, penalties.iter().sum::<u64>() as f64);
     let k = k as f64;
     Ok(1.0 - 2.0 / (n * k * (2.0 * n - 3.0 * k - 1.0)) * sum)
