@@ -16,6 +16,7 @@ pub mod embed;
 pub mod engine;
 pub mod error;
 pub mod family;
+pub mod figures;
 pub mod generate;
 pub mod kernels;
 pub mod model;
@@ -34,6 +35,7 @@ pub mod stop;
 pub mod testkit;
 pub mod tokens;
 pub mod train;
+pub mod umap;
 pub mod verify;
 
 pub use error::{Error, Result};

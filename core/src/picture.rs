@@ -49,10 +49,40 @@ fn arrange(rows: &[Vec<Preview>]) -> RgbImage {
     out
 }
 
+/// The first picture of a [`sheet`], if it is one of `size` by `size` pixels.
+pub(crate) fn first(sheet: &[u8], size: usize) -> Option<Vec<u8>> {
+    let sheet = image::load_from_memory(sheet).ok()?.to_rgb8();
+    let size = u32::try_from(size).ok().filter(|&size| size > 0)?;
+    let scale = SMALLEST.div_ceil(size);
+    if sheet.width().min(sheet.height()) < size.checked_mul(scale)? {
+        return None;
+    }
+    let places = (0..size).flat_map(|y| (0..size).map(move |x| (x, y)));
+    Some(places.flat_map(|(x, y)| sheet.get_pixel(scale * x, scale * y).0).collect())
+}
+
 fn png(sheet: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     sheet
         .write_to(&mut bytes, image::ImageFormat::Png)
         .map_err(|e| Error::Failed(format!("cannot make a picture: {e}")))?;
     Ok(bytes.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_picture_comes_back_as_it_was() {
+        let picture = |first: u8| Preview {
+            width: 9,
+            height: 9,
+            rgb: (0..243).map(|k| first.wrapping_add(k)).collect(),
+        };
+        let png = sheet(&[vec![picture(1), picture(2)], vec![picture(3)]]).expect("a sheet");
+        assert_eq!(first(&png, 9), Some(picture(1).rgb));
+        assert_eq!(first(&png, 400), None);
+        assert_eq!(first(b"no picture", 9), None);
+    }
 }

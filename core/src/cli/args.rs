@@ -50,7 +50,8 @@ pub(crate) enum Command {
     #[command(after_help = "Example: astropt embed runs/efigi --set embed.layer=middle")]
     Embed(EmbedArgs),
     /// Ask a run's embeddings for the objects' labels
-    #[command(after_help = "Example: astropt probe runs/efigi --set probe.fit.method=ols")]
+    #[command(after_help = "Examples:\n  astropt probe runs/efigi --set probe.fit.method=ols\n  \
+        astropt probe runs/efigi --set probe.checkpoints=true --set probe.layers=true")]
     Probe(ProbeArgs),
     /// Write a run's report.html
     #[command(after_help = "Example: astropt report runs/efigi")]
@@ -208,6 +209,8 @@ pub(crate) struct ProbeArgs {
     /// Change a key of [probe], such as probe.fit.method=ridge; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::{Output, columns};
-use super::{choose, probes, run};
+use super::{choose, figures, probes, run};
 use crate::checkpoint::{format, write_bytes};
 use crate::cost::{Energy, Forecast, KILOWATT_HOUR, assumptions};
 use crate::error::{Error, Result};
@@ -323,6 +323,8 @@ fn write_report(family: &Family, plans: &[Plan], out: &Path) -> Result<()> {
         choice: "Pearson's and Spearman's, both".into(),
         meaning: String::new(),
     });
+    let figures = figures::of_family(family, plan, out)?;
+    figures::write(out, &figures)?;
     let input = FamilyInput {
         title: plan.name.clone(),
         subtitle: plan.summary.clone(),
@@ -330,7 +332,7 @@ fn write_report(family: &Family, plans: &[Plan], out: &Path) -> Result<()> {
         reference: plan.reference.stated(),
         choices,
         grid: plan.cost.grid,
-        figures: Vec::new(),
+        figures,
         gallery,
     };
     write_bytes(out.join("report.html"), render_family(&input).as_bytes())

@@ -5,11 +5,13 @@ use std::path::Path;
 use super::args::ProbeArgs;
 use super::output::{Output, columns};
 use super::stages::{EMBEDDINGS, RAW, random_inits};
+use super::{choose, data, emergence};
 use crate::data::group_key;
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
 use crate::probe::{
-    FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeTable, Split, probe_table,
+    Audit, Emergence, FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeSettings, ProbeTable,
+    Split, audit, probe_table,
 };
 use crate::recipe::{Plan, ProbeProtocol, amend};
 use crate::run::RunFolder;
@@ -23,45 +25,93 @@ pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
     let plan = amend(&manifest.plan, &["probe."], &args.set, None)?;
     let from = args.embeddings.as_deref().unwrap_or(folder.path());
     let table = write(from, &plan)?;
-    if args.embeddings.is_none() {
-        manifest.plan = plan;
-        folder.write_manifest(&manifest)?;
+    if args.embeddings.is_some() {
+        return output.result(&table, || describe(&table));
     }
-    output.result(&table, || describe(&table))
+    emergence::forget(folder.path())?;
+    let mut emerged = Emergence::default();
+    if emergence::asked(&plan) {
+        super::listen()?;
+        let chosen = choose(&args.device)?;
+        let data = data::open(&plan)?;
+        let mut session = chosen.backend.open(chosen.index, data.model())?;
+        emerged = emergence::write(&folder, &plan, &data, session.as_mut())?;
+    }
+    manifest.plan = plan;
+    folder.write_manifest(&manifest)?;
+    output.result(&table, || {
+        [describe(&table), emergence::describe(&emerged)].join("\n").trim_end().to_owned()
+    })
 }
 
-/// Probes the embeddings in `folder` and writes the table beside them.
+/// Probes the embeddings in `folder` in every way that the plan asks for, and writes the table
+/// beside them.
 pub(super) fn write(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
-    let probes = table(folder, plan)?;
+    let embedded = Embedded::read(folder, plan)?;
+    let mut probes = embedded.probe(&plan.probe.fit)?;
+    for method in plan.probe.beside.iter().filter(|method| **method != plan.probe.fit.method) {
+        probes
+            .beside
+            .push(embedded.probe(&ProbeSettings { method: *method, ..plan.probe.fit.clone() })?);
+    }
+    for nuisance in &plan.probe.nuisance {
+        probes.audits.push(embedded.audit(nuisance)?);
+    }
     probes.write_json(folder.join(PROBES))?;
     Ok(probes)
 }
 
-/// Probes the embeddings in `folder`.
+/// Probes the embeddings in `folder` by the recipe's own model alone.
 pub(super) fn table(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
-    let path = folder.join(EMBEDDINGS);
-    if !path.exists() {
-        return Err(Error::file(&path, "is not there; `astropt embed` writes it"));
+    Embedded::read(folder, plan)?.probe(&plan.probe.fit)
+}
+
+/// The embeddings in a folder, beside those of untrained models and raw features.
+struct Embedded<'a> {
+    plan: &'a Plan,
+    table: Embeddings,
+    sets: Vec<(&'static str, Vec<Features>)>,
+}
+
+impl<'a> Embedded<'a> {
+    fn read(folder: &Path, plan: &'a Plan) -> Result<Self> {
+        let path = folder.join(EMBEDDINGS);
+        if !path.exists() {
+            return Err(Error::file(&path, "is not there; `astropt embed` writes it"));
+        }
+        let mut table = Embeddings::read_parquet(path)?;
+        let width = table.width();
+        let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];
+        let untrained: Result<Vec<_>> =
+            random_inits(folder).iter().map(|path| aligned(&table, path)).collect();
+        sets.push(("random-init", untrained?));
+        let raw = folder.join(RAW);
+        if raw.exists() {
+            sets.push(("raw features", vec![aligned(&table, &raw)?]));
+        }
+        sets.retain(|(_, members)| !members.is_empty());
+        Ok(Self { plan, table, sets })
     }
-    let mut table = Embeddings::read_parquet(path)?;
-    let width = table.width();
-    let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];
-    let untrained: Result<Vec<_>> =
-        random_inits(folder).iter().map(|path| aligned(&table, path)).collect();
-    sets.push(("random-init", untrained?));
-    let raw = folder.join(RAW);
-    if raw.exists() {
-        sets.push(("raw features", vec![aligned(&table, &raw)?]));
+
+    fn sets(&self) -> Vec<FeatureSet<'_>> {
+        self.sets.iter().map(|(name, members)| FeatureSet { name, members }).collect()
     }
-    sets.retain(|(_, members)| !members.is_empty());
-    let sets: Vec<_> = sets.iter().map(|(name, members)| FeatureSet { name, members }).collect();
-    let config = &plan.probe;
-    let split = objects(&table, plan);
-    probe_table(&table, &sets, &config.labels, &split, &config.fit)
+
+    fn probe(&self, settings: &ProbeSettings) -> Result<ProbeTable> {
+        let split = objects(&self.table, self.plan);
+        probe_table(&self.table, &self.sets(), &self.plan.probe.labels, &split, settings)
+    }
+
+    fn audit(&self, nuisance: &str) -> Result<Audit> {
+        let Plan { probe, .. } = self.plan;
+        let (split, keys) = (objects(&self.table, self.plan), keys(&self.table, self.plan));
+        let objects = (&split, &keys[..]);
+        audit(&self.table, &self.sets(), &probe.labels, nuisance, objects, &probe.fit)
+    }
 }
 
 /// The objects that the plan's probes are fitted and scored on.
-fn objects(table: &Embeddings, plan: &Plan) -> Split {
+pub(super) fn objects(table: &Embeddings, plan: &Plan) -> Split {
     let config = &plan.probe;
     let named = |fit: &[&str], score: &[&str]| Split::named(&table.splits, fit, score);
     let split = match config.protocol {
@@ -72,12 +122,16 @@ fn objects(table: &Embeddings, plan: &Plan) -> Split {
             Split::halved(&table.ids, &table.splits, &["validation", "test"], config.fit.seed)
         }
     };
+    split.folded(&keys(table, plan), config.folds, config.fit.seed)
+}
+
+/// What tells which objects of `table` belong together: ids, or the labels of `split.group`.
+fn keys(table: &Embeddings, plan: &Plan) -> Vec<String> {
     let rows = table.ids.iter().zip(&table.labels);
-    let keys: Vec<String> = match &plan.split.group {
+    match &plan.split.group {
         Some(group) => rows.map(|(id, labels)| group_key(id, labels, group)).collect(),
         None => table.ids.clone(),
-    };
-    split.folded(&keys, config.folds, config.fit.seed)
+    }
 }
 
 /// The features in the file `path` for the objects of `table`, in its order.
@@ -126,7 +180,47 @@ pub(super) fn describe(table: &ProbeTable) -> String {
     for skipped in &table.skipped {
         text.push_str(&format!("\n{}: not probed, {}", skipped.label, skipped.reason));
     }
+    if !table.beside.is_empty() {
+        text.push_str(&format!("\n{}", others(table)));
+    }
+    table.audits.iter().for_each(|audit| text.push_str(&format!("\n{}", audited(audit))));
     text
+}
+
+/// R^2 of the embedding by every model.
+fn others(table: &ProbeTable) -> String {
+    let all = || std::iter::once(table).chain(&table.beside);
+    let mut rows = vec![vec!["label".to_owned()]];
+    rows[0].extend(all().map(|table| format!("R² by {}", table.settings.method.name())));
+    for label in table.labels() {
+        let mut row = vec![label.to_owned()];
+        row.extend(all().map(|table| {
+            let score = table.sets.first().and_then(|set| table.row(label, set)?.score());
+            score.map_or("-".into(), |score| interval(&score.r2))
+        }));
+        rows.push(row);
+    }
+    columns(&rows)
+}
+
+/// What a nuisance does, in words.
+fn audited(audit: &Audit) -> String {
+    let name = &audit.nuisance;
+    let told = audit.told.iter().filter_map(|row| {
+        let score = row.score()?;
+        let (what, of) = score.auc.as_ref().map_or(("R²", &score.r2), |auc| ("AUC", auc));
+        Some(format!("{} told from {}: {what} {}", row.label, row.features, interval(of)))
+    });
+    let mut lines: Vec<String> = told.collect();
+    lines.extend(audit.drops.iter().map(|drop| {
+        format!(
+            "{} on an unseen {name}: R² {}, less by {} than where folds mix it",
+            drop.label,
+            interval(&drop.parted),
+            interval(&drop.drop)
+        )
+    }));
+    lines.join("\n")
 }
 
 /// What the held-out objects say of the model's row: one sentence.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::emergence::EMERGENCE;
+use super::figures;
 use crate::checkpoint::write_bytes;
 use crate::data::{Objective, SpanOrder, Split};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
-use crate::probe::{Deviation, ProbeTable, Statistics};
+use crate::probe::{Deviation, Emergence, ProbeTable, Statistics};
 use crate::recipe::{Plan, Pooling, ProbeProtocol};
 use crate::report::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts, render};
 use crate::run::{Manifest, RunFolder};
@@ -22,6 +24,8 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
     let plan = &manifest.plan;
     let probes = folder.file("probes.json");
     let embeddings = folder.file("embeddings.parquet");
+    let figures = figures::of_run(folder, plan)?;
+    figures::write(folder.path(), &figures)?;
     let input = ReportInput {
         title: match &plan.scale {
             Some(scale) => format!("{} {scale}", plan.name),
@@ -37,11 +41,13 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         curve: curve(&metrics, &timings),
         previews: previews(folder, plan)?,
         probes: if probes.exists() { Some(ProbeTable::read_json(&probes)?) } else { None },
+        emergence: Emergence::read_json(&folder.file(EMERGENCE))?,
         embeddings: if embeddings.exists() {
             Embeddings::read_parquet(&embeddings)?.description
         } else {
             BTreeMap::new()
         },
+        figures,
         rejected: rejected(folder)?,
         choices: choices(plan)?,
         recipe_resolved: plan.recipe.clone(),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::{EmbedArgs, ReportArgs};
+use super::emergence::{self, EMERGENCE};
+use super::figures::FIGURES;
 use super::output::Output;
 use super::probes::{self, PROBES};
 use super::run::{OpenRun, Stage};
@@ -34,7 +36,7 @@ pub(super) fn random_inits(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// File of the embeddings of untrained model `k`.
-fn random_init(k: usize) -> String {
+pub(super) fn random_init(k: usize) -> String {
     match k {
         0 => format!("{RANDOM_INIT}.parquet"),
         k => format!("{RANDOM_INIT}-{}.parquet", k + 1),
@@ -54,6 +56,14 @@ pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
     crate::progress::say(&probes::describe(&table));
+    if emergence::asked(&open.manifest.plan) {
+        let stage = Stage::start("emergence");
+        let (plan, session) = (&open.manifest.plan, open.session.as_mut());
+        let emerged = emergence::write(&open.folder, plan, &open.data, session)?;
+        crate::progress::say(&emergence::describe(&emerged));
+        open.manifest.stages.push(stage.end(&open.chosen, plan, BTreeMap::new()));
+        open.folder.write_manifest(&open.manifest)?;
+    }
     super::report::write(&open.folder, &open.manifest)
 }
 
@@ -139,13 +149,15 @@ fn write_embeddings(
     out: &Path,
 ) -> Result<Written> {
     // What was made of older embeddings is stale the moment these are written.
-    for stale in [PROBES, REPORT] {
+    for stale in [PROBES, EMERGENCE, REPORT, FIGURES] {
         let path = out.join(stale);
         if path.exists() {
-            crate::progress::say(&format!(
-                "deleting {stale}: it is of the embeddings before these"
-            ));
-            std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
+            crate::progress::say(&format!("deleting {stale}: of the embeddings before these"));
+            let gone = match path.is_dir() {
+                true => std::fs::remove_dir_all(&path),
+                false => std::fs::remove_file(&path),
+            };
+            gone.map_err(|e| Error::io("delete", &path, &e))?;
         }
     }
     for path in random_inits(out) {

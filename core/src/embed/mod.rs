@@ -12,6 +12,6 @@ mod sink;
 mod table;
 
 pub use npy::NpySink;
-pub use pass::{Target, Written, embed, raw_features};
+pub use pass::{Target, Written, embed, features, raw_features};
 pub use sink::{ParquetSink, Rows};
 pub use table::{Description, Embeddings, LabelColumns, LabelKind, label_columns};

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::npy::NpySink;
-use super::{Description, ParquetSink, Rows, label_columns};
+use super::{Description, Embeddings, ParquetSink, Rows, label_columns};
 use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose, Split};
-use crate::engine::{HostTensor, Session};
+use crate::engine::{HostTensor, Layer, Session};
 use crate::error::{Error, Result};
 use crate::observation::{Labels, Observation};
+use crate::probe::Features;
 use crate::progress::Progress;
 use crate::recipe::{EmbedConfig, Pooling};
 
@@ -33,6 +34,9 @@ pub struct Written {
     pub shape: Vec<usize>,
 }
 
+/// All splits, in the order they are embedded.
+const ALL: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+
 /// Embeds every usable object of `data` with the parameters that `session` holds: training
 /// objects first, then validation, then test. Rows go to disk as they are made. `label`
 /// names the work in the progress.
@@ -52,7 +56,7 @@ pub fn embed(
     let mut description = describe(config);
     description.extend(target.description.clone());
     let mut output = Output::new(data, Target { description, ..target.clone() });
-    let pass = Pass { label, data, config, workers };
+    let pass = Pass { label, data, config, splits: &ALL, workers };
     pass.each_batch(|loaded, split| {
         let states = session.hidden(&loaded.batch, layer)?;
         let slots = loaded.batch.token_slots();
@@ -63,6 +67,47 @@ pub fn embed(
         output.flush()
     })?;
     output.finish()?.ok_or_else(|| Error::Failed("no object could be embedded".into()))
+}
+
+/// Embeds the usable objects of `splits` from each of `layers` in one reading, in memory: a table
+/// of the objects without vectors, and the features of each layer, `config.layer` not heeded.
+///
+/// # Errors
+/// As [`embed`].
+pub fn features(
+    data: &Arc<Dataset>,
+    session: &mut dyn Session,
+    config: &EmbedConfig,
+    layers: &[Layer],
+    splits: &[Split],
+    workers: usize,
+) -> Result<(Embeddings, Vec<Features>)> {
+    let mut table = Embeddings::default();
+    let mut vectors = vec![Vec::new(); layers.len()];
+    let pass = Pass { label: "embed", data, config, splits, workers };
+    pass.each_batch(|loaded, split| {
+        let slots = loaded.batch.token_slots();
+        for (row, (id, _)) in loaded.rows.iter().enumerate() {
+            table.ids.push(id.clone());
+            table.splits.push(split.name().to_owned());
+            table.labels.push(loaded.observations[row].labels.clone());
+        }
+        for (layer, vectors) in layers.iter().zip(&mut vectors) {
+            let states = session.hidden(&loaded.batch, *layer)?;
+            let rows = slots.iter().enumerate().take(loaded.rows.len());
+            for (row, slots) in rows {
+                vectors.extend(pool(&states, row, slots, config.pooling).1);
+            }
+        }
+        Ok(())
+    })?;
+    if table.is_empty() {
+        return Err(Error::Failed("no object could be embedded".into()));
+    }
+    let objects = table.len();
+    let features = vectors.into_iter().map(|all| Features::new(all.len() / objects, all));
+    let features: Vec<Features> = features.collect::<Result<_>>()?;
+    Ok((table, features))
 }
 
 /// Writes the plain features of every usable object: what a probe on the embedding has to
@@ -78,7 +123,7 @@ pub fn raw_features(
 ) -> Result<Option<Written>> {
     let widths = raw_widths(data, config)?;
     let mut output = Output::new(data, target.clone());
-    let pass = Pass { label: "raw features", data, config, workers };
+    let pass = Pass { label: "raw features", data, config, splits: &ALL, workers };
     pass.each_batch(|loaded, split| {
         for (&index, observation) in loaded.indices.iter().zip(&loaded.observations) {
             let vector = raw_vector(data, config, (index, observation), &widths)?;
@@ -141,25 +186,27 @@ struct Pass<'a> {
     label: &'static str,
     data: &'a Arc<Dataset>,
     config: &'a EmbedConfig,
+    splits: &'a [Split],
     workers: usize,
 }
 
 impl Pass<'_> {
-    /// Calls `take` with every usable object of every split, a batch at a time.
+    /// Calls `take` with every usable object of the splits, a batch at a time.
     fn each_batch(&self, mut take: impl FnMut(&Loaded, Split) -> Result<()>) -> Result<()> {
         let modalities = self.config.modalities.clone();
         let excerpt = Excerpt { modalities, tokens: self.config.tokens()? };
         let mut batches = Vec::new();
-        for split in [Split::Train, Split::Validation, Split::Test] {
+        for &split in self.splits {
             let chunks = self.data.splits.get(split).chunks(self.config.batch);
             batches.extend(chunks.map(|chunk| (split, chunk.to_vec())));
         }
+        let count = batches.iter().map(|(_, chunk)| chunk.len() as u64).sum();
         let splits: Vec<_> = batches.iter().map(|(split, chunk)| (*split, chunk.len())).collect();
         let reader = self.data.clone();
         let loader = Loader::start(self.workers, batches.len() as u64, move |k| {
             reader.batch(&batches[k as usize].1, Purpose::Read, &excerpt)
         });
-        let mut progress = Progress::new(self.label, self.data.len() as u64, 0);
+        let mut progress = Progress::new(self.label, count, 0);
         let (mut done, mut taken) = (0, 0);
         for (loaded, (split, count)) in loader.zip(splits) {
             if let Some(loaded) = loaded? {

@@ -11,6 +11,7 @@
 
 use faer::{Col, Mat, MatRef, Side};
 
+use super::scaling::Scaling;
 use super::settings::{Alpha, Features, Method};
 use crate::error::{Error, Result};
 
@@ -49,62 +50,32 @@ pub(super) fn fit(
     method: Method,
     alpha: Alpha,
 ) -> Result<Fit> {
-    let (x, mean, deviation) = standardise(features, rows)?;
+    let scaling = Scaling::of(features, rows)?;
+    let mut x = Mat::zeros(rows.len(), features.width);
+    for (i, &row) in rows.iter().enumerate() {
+        scaling.row(features.row(row)).enumerate().for_each(|(j, value)| x[(i, j)] = value);
+    }
     let y_mean = y.iter().sum::<f64>() / y.len() as f64;
     let y = Col::from_fn(y.len(), |i| y[i] - y_mean);
     let spectrum = Spectrum::new(x)?;
     let penalty = match (method, alpha) {
-        (Method::Ols, _) => 0.0,
         (Method::Ridge, Alpha::Fixed(alpha)) => alpha,
         (Method::Ridge, Alpha::Auto) => spectrum.best_alpha(&y),
+        _ => 0.0,
     };
     let weights = spectrum.solve(&y, penalty);
-    let weights: Vec<f64> =
-        weights.iter().zip(&deviation).map(|(w, &s)| if s > 0.0 { w / s } else { 0.0 }).collect();
-    let offset: f64 = weights.iter().zip(&mean).map(|(w, m)| w * m).sum();
+    let weights: Vec<f64> = weights
+        .iter()
+        .zip(&scaling.deviation)
+        .map(|(w, &s)| if s > 0.0 { w / s } else { 0.0 })
+        .collect();
+    let offset: f64 = weights.iter().zip(&scaling.mean).map(|(w, m)| w * m).sum();
     Ok(Fit {
         intercept: y_mean - offset,
         weights,
         alpha: (method == Method::Ridge).then_some(penalty),
         rank: spectrum.values.len(),
     })
-}
-
-/// The training features `[n, p]` with mean 0 and deviation 1 in every column, and those
-/// means and (biased) deviations. A column that does not vary becomes 0, deviation 0.
-fn standardise(features: &Features, rows: &[usize]) -> Result<(Mat<f64>, Vec<f64>, Vec<f64>)> {
-    let (n, p) = (rows.len(), features.width);
-    let mut mean = vec![0.0; p];
-    for &row in rows {
-        for (sum, &x) in mean.iter_mut().zip(features.row(row)) {
-            *sum += f64::from(x);
-        }
-    }
-    mean.iter_mut().for_each(|sum| *sum /= n as f64);
-    if mean.iter().any(|m| !m.is_finite()) {
-        return Err(Error::Failed("the features hold numbers that are not finite".into()));
-    }
-    let mut deviation = vec![0.0; p];
-    for &row in rows {
-        for ((sum, &x), m) in deviation.iter_mut().zip(features.row(row)).zip(&mean) {
-            *sum += (f64::from(x) - m).powi(2);
-        }
-    }
-    for (d, m) in deviation.iter_mut().zip(&mean) {
-        *d = (*d / n as f64).sqrt();
-        if *d <= 1e-12 * m.abs() {
-            *d = 0.0;
-        }
-    }
-    let mut x = Mat::zeros(n, p);
-    for (i, &row) in rows.iter().enumerate() {
-        for (j, &value) in features.row(row).iter().enumerate() {
-            if deviation[j] > 0.0 {
-                x[(i, j)] = (f64::from(value) - mean[j]) / deviation[j];
-            }
-        }
-    }
-    Ok((x, mean, deviation))
 }
 
 /// The part of X's singular value decomposition that is above rounding noise.

@@ -16,9 +16,16 @@
 //! Everything is deterministic: the bootstrap draws from counter-based streams, so scores
 //! and intervals do not depend on the number of threads.
 
+mod audit;
 mod bootstrap;
 mod compare;
+pub(crate) mod distances;
+mod emergence;
+mod knn;
 mod linear;
+mod mlp;
+mod model;
+mod scaling;
 mod score;
 mod settings;
 mod stats;
@@ -26,8 +33,10 @@ mod table;
 mod target;
 mod trend;
 
+pub use audit::{Audit, NuisanceDrop, audit};
 pub use bootstrap::Interval;
 pub use compare::{Difference, Spread, Verdict, difference};
+pub use emergence::{Emergence, Told};
 pub use score::{HeldOut, ProbeScore, probe};
 pub use settings::{
     Alpha, Deviation, Features, Method, ProbeSettings, Split, Statistics, ValidRange,

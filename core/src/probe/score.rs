@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Interval, Replicates, Resampling, area, replicates};
 use super::compare::Spread;
-use super::linear::{self, Fit};
-use super::settings::{Features, Method, ProbeSettings, Split, ValidRange};
+use super::model::Fit;
+use super::settings::{Features, ProbeSettings, Split, ValidRange};
 use super::stats::{median, r_squared};
 use super::target::Target;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// How many held-out pairs are kept for a chart.
 const PAIRS: usize = 400;
 
-/// How well a linear model of the features tells a label of held-out objects.
+/// How well a model of the features tells a label of held-out objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeScore {
     /// R^2 on the held-out objects: 1 is perfect, 0 is no better than their mean.
@@ -40,9 +40,11 @@ pub struct ProbeScore {
     pub shift: f64,
     /// Interquartile range of the label, or 1 where it was not scaled.
     pub scale: f64,
-    /// Penalty of ridge; the median one of several folds.
-    pub alpha: Option<f64>,
-    /// Independent directions among the features.
+    /// What was chosen on the fitted objects: ridge's penalty, the neighbours of k-NN, the
+    /// network's decay; the median one of several folds.
+    #[serde(default, alias = "alpha")]
+    pub chosen: Option<f64>,
+    /// Independent directions among the features of a linear model; otherwise their number.
     pub rank: usize,
     /// What a reader should know of the fit.
     pub note: Option<String>,
@@ -69,7 +71,7 @@ pub struct HeldOut {
     pub(super) replicates: Replicates,
 }
 
-/// Fits a linear model of `features` to the label `y` (`None`: not known) on the rows
+/// Fits a model of `features` to the label `y` (`None`: not known) on the rows
 /// `split.train` and scores it on the rows `split.test`, after the cut and the scaling of
 /// `settings`. With folds the predictions of all folds are scored together, each made by a
 /// fit that has not seen it.
@@ -104,8 +106,8 @@ struct Fitted {
     predicted: Vec<f64>,
     /// Fewest objects that a fit saw.
     n_train: usize,
-    /// The penalty, the median one of several fits.
-    alpha: Option<f64>,
+    /// What was chosen, the median of several fits.
+    chosen: Option<f64>,
     rank: usize,
     note: Option<String>,
 }
@@ -117,45 +119,41 @@ fn predict(
     split: &Split,
     settings: &ProbeSettings,
 ) -> Result<Fitted> {
-    let fit_on = |rows: &[usize], y: &[f64]| -> Result<Fit> {
-        linear::fit(features, rows, y, settings.method, settings.alpha)
-    };
-    let note_of = |fit: &Fit, n: usize| note(fit, features.width, n, settings.method);
     if split.folds.is_empty() {
         let n_train = target.train.len();
-        let fit = fit_on(&target.train, &target.y_train)?;
+        let fit = Fit::new(features, &target.train, &target.y_train, settings)?;
         let predicted = fit.predict(features, &target.test);
-        let note = note_of(&fit, n_train);
-        return Ok(Fitted { predicted, n_train, alpha: fit.alpha, rank: fit.rank, note });
+        let Fit { chosen, rank, note, .. } = fit;
+        return Ok(Fitted { predicted, n_train, chosen, rank, note });
     }
     let fold = |place: usize| split.folds[target.test[place]];
     let folds: BTreeSet<usize> = (0..target.test.len()).map(fold).collect();
     let mut out = Fitted {
         predicted: vec![f64::NAN; target.test.len()],
         n_train: usize::MAX,
-        alpha: None,
+        chosen: None,
         rank: usize::MAX,
         note: None,
     };
-    let mut alphas = Vec::new();
+    let mut chosen = Vec::new();
     for held in folds {
         let (scored, others): (Vec<usize>, Vec<usize>) =
             (0..target.test.len()).partition(|&place| fold(place) == held);
         let (mut rows, mut y) = (target.train.clone(), target.y_train.clone());
         rows.extend(others.iter().map(|&place| target.test[place]));
         y.extend(others.iter().map(|&place| target.y_test[place]));
-        let fit = fit_on(&rows, &y)?;
+        let fit = Fit::new(features, &rows, &y, settings)?;
         let tests: Vec<usize> = scored.iter().map(|&place| target.test[place]).collect();
         for (place, value) in scored.iter().zip(fit.predict(features, &tests)) {
             out.predicted[*place] = value;
         }
-        if rows.len() < out.n_train {
-            (out.n_train, out.note) = (rows.len(), note_of(&fit, rows.len()));
-        }
         out.rank = out.rank.min(fit.rank);
-        alphas.extend(fit.alpha);
+        chosen.extend(fit.chosen);
+        if rows.len() < out.n_train {
+            (out.n_train, out.note) = (rows.len(), fit.note);
+        }
     }
-    out.alpha = median(&alphas);
+    out.chosen = median(&chosen);
     Ok(out)
 }
 
@@ -207,29 +205,13 @@ fn scored(
         n_cut: target.cut,
         shift: target.shift,
         scale: target.scale,
-        alpha: fitted.alpha,
+        chosen: fitted.chosen,
         rank: fitted.rank,
         note: fitted.note,
         spread: None,
         pairs: pairs.map(|(&t, &p)| [t as f32, p as f32]).collect(),
         held_out: HeldOut { rows: target.test, truth, predicted, replicates },
     })
-}
-
-/// Says where least squares has no single answer or has fitted noise exactly.
-fn note(fit: &Fit, width: usize, n: usize, method: Method) -> Option<String> {
-    if method == Method::Ridge {
-        return None;
-    }
-    if n <= width {
-        return Some(format!(
-            "{n} training objects for {} unknowns: of the many exact fits, the one of least \
-             norm; ridge would do better",
-            width + 1
-        ));
-    }
-    (fit.rank < width)
-        .then(|| format!("{} of {width} features are independent: the fit of least norm", fit.rank))
 }
 
 #[cfg(test)]

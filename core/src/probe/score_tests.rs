@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::probe::difference;
-use crate::probe::settings::Alpha;
+use crate::probe::settings::{Alpha, Method};
+use crate::probe::{difference, linear};
 
 /// Deterministic noise in (-1, 1).
 fn noise(i: usize) -> f64 {
@@ -53,7 +53,7 @@ fn more_features_than_objects_is_said_and_survived() {
     assert!(score.note.unwrap().contains("of the many exact fits"));
     assert!(score.rank < 60 && score.r2.value.is_finite());
     let ridge = run(&features, &y, &ridge(Alpha::Auto)).unwrap();
-    assert!(ridge.r2.value.is_finite() && ridge.alpha.unwrap() > 0.0);
+    assert!(ridge.r2.value.is_finite() && ridge.chosen.unwrap() > 0.0);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn scikit_learn_gets_the_same_numbers() {
             (score.r2.value, expected.r2),
             (score.error.unwrap().value, expected.error),
             (first, expected.first * golden.iqr + golden.median),
-            (score.alpha.unwrap_or(0.0), alpha.unwrap_or(0.0)),
+            (score.chosen.unwrap_or(0.0), alpha.unwrap_or(0.0)),
         ] {
             assert!((got - expected).abs() < 1e-9 * (1.0 + expected.abs()), "{got} {expected}");
         }

@@ -32,13 +32,20 @@ impl Features {
         Ok(Self { n: data.len() / width, width, data })
     }
 
+    /// The features of some objects, by row, in the order given.
+    #[must_use]
+    pub fn rows(&self, rows: &[usize]) -> Self {
+        let data = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+        Self { n: rows.len(), width: self.width, data }
+    }
+
     /// The features of one object.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.data[index * self.width..(index + 1) * self.width]
     }
 }
 
-/// How the linear model is fitted.
+/// The model that reads a label from features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -49,6 +56,24 @@ pub enum Method {
     /// Least squares with a penalty `alpha * |w|^2` on the weights of the standardised
     /// features; the intercept is free.
     Ridge,
+    /// The mean of the nearest fitted objects, by standardised features; how many is chosen on
+    /// the fitted objects.
+    Knn,
+    /// A network of one hidden layer of 64 rectified units; its weight decay, and when to stop,
+    /// are chosen by a fifth of the fitted objects.
+    Mlp,
+}
+
+impl Method {
+    /// Its name in a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ols => "least squares",
+            Self::Ridge => "ridge",
+            Self::Knn => "k-NN",
+            Self::Mlp => "MLP",
+        }
+    }
 }
 
 /// The penalty of [`Method::Ridge`].
@@ -150,9 +175,9 @@ pub enum Deviation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeSettings {
-    /// How the linear model is fitted.
+    /// The model.
     pub method: Method,
-    /// Penalty of ridge; not used by least squares.
+    /// Penalty of ridge; the others do not use it.
     pub alpha: Alpha,
     /// Keep only labels with |y - median| < 3 deviations; a deviation of 0 keeps all.
     pub cut: bool,
@@ -192,7 +217,7 @@ impl Default for ProbeSettings {
 /// Row numbers of the objects that train a probe and of those it is scored on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
-    /// Rows the linear model is fitted on.
+    /// Rows the model is fitted on.
     pub train: Vec<usize>,
     /// Rows it is scored on.
     pub test: Vec<usize>,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::Audit;
 use super::compare::{Difference, Verdict, difference, mean};
 use super::score::{ProbeScore, probe};
 use super::settings::{Features, ProbeSettings, Split};
@@ -34,6 +35,12 @@ pub struct ProbeTable {
     pub rows: Vec<ProbeRow>,
     /// Labels that were not probed.
     pub skipped: Vec<Skipped>,
+    /// The same labels of the same objects by other models, each in a table of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<ProbeTable>,
+    /// What should not matter, and what it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<Audit>,
 }
 
 /// One label from one set of features.

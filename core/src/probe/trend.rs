@@ -110,7 +110,7 @@ mod tests {
             n_cut: 0,
             shift: 0.0,
             scale: 3.0,
-            alpha: None,
+            chosen: None,
             rank: 1,
             note: None,
             spread: None,

@@ -6,7 +6,7 @@ use crate::data::Split;
 use crate::engine::Precision;
 use crate::error::{Error, Result};
 use crate::model::Tokeniser;
-use crate::probe::ProbeSettings;
+use crate::probe::{Method, ProbeSettings};
 
 /// `[split]`: which objects train, validate and test. Always by a property of the object,
 /// never by its position in a file.
@@ -252,7 +252,7 @@ pub enum Pooling {
 }
 
 /// `[probe]`: what the embedding is asked.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
     /// Labels to predict; empty takes every numeric label.
@@ -263,8 +263,34 @@ pub struct ProbeConfig {
     /// each part is predicted by a fit on the protocol's fitting objects and all other parts.
     /// 0: scored objects are never fitted on.
     pub folds: usize,
+    /// Whether every checkpoint of the run is embedded and probed too: when in training a label
+    /// becomes known.
+    pub checkpoints: bool,
+    /// Whether every block of the model is probed too: where a label is known best.
+    pub layers: bool,
+    /// Other models that read the same labels from the same objects, beside `fit.method`: `knn`,
+    /// `mlp`, `ols` or `ridge`.
+    pub beside: Vec<Method>,
+    /// Labels that should not matter, such as the telescope: whether the embedding tells them,
+    /// and how far probes drop on values that they were not fitted on.
+    pub nuisance: Vec<String>,
     /// How labels are prepared, fitted and scored.
     pub fit: ProbeSettings,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            labels: Vec::new(),
+            protocol: ProbeProtocol::default(),
+            folds: 0,
+            checkpoints: false,
+            layers: false,
+            beside: vec![Method::Knn],
+            nuisance: Vec::new(),
+            fit: ProbeSettings::default(),
+        }
+    }
 }
 
 /// Which objects fit a probe and which score it.

@@ -3,6 +3,7 @@
 use base64::Engine;
 use maud::{Markup, html};
 
+use super::figures::{self, Figure};
 use super::format::{count, duration, fixed, scientific, significant};
 use super::input::{Choice, Preview};
 use super::page::{self, Section};
@@ -32,22 +33,11 @@ pub struct FamilyInput<'a> {
     pub gallery: Vec<Preview>,
 }
 
-/// A drawn figure.
-#[derive(Clone, Debug, Default)]
-pub struct Figure {
-    /// Its title.
-    pub title: String,
-    /// What it shows and how to read it.
-    pub caption: String,
-    /// It as a standalone SVG.
-    pub svg: String,
-}
-
 /// The report as one HTML page; empty sections are left out.
 pub fn render_family(input: &FamilyInput) -> String {
     let sections = [
         Section { id: "models", name: "The models", body: models(input) },
-        Section { id: "figures", name: "Figures", body: figures(input) },
+        Section { id: "figures", name: "Figures", body: figures::section(&input.figures) },
         Section { id: "laws", name: "Laws of the loss", body: laws(input) },
         Section { id: "probes", name: "Probes against scale", body: trends(input) },
         Section { id: "gallery", name: "What they predict", body: gallery(input) },
@@ -154,21 +144,6 @@ fn models(input: &FamilyInput) -> Option<Markup> {
             "validation objects and not over seeds of a training."
         }
         (table(&heading, &rows))
-    })
-}
-
-fn figures(input: &FamilyInput) -> Option<Markup> {
-    (!input.figures.is_empty()).then(|| {
-        html! {
-            @for figure in &input.figures {
-                @let data = base64::engine::general_purpose::STANDARD.encode(&figure.svg);
-                figure {
-                    img src=(format!("data:image/svg+xml;base64,{data}")) alt=(figure.title);
-                    figcaption { strong { (figure.title) } " " (figure.caption) }
-                }
-            }
-            p.explain { "The same figures are in figures/, as SVG and PNG." }
-        }
     })
 }
 

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::format::fixed;
-use super::scale::{Scale, escape, frame};
+use super::frame::frame;
+use crate::figures::scale::{Scale, escape};
 use crate::probe::ProbeTable;
 
 /// Style of the n-th set of features.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::probe::ProbeTable;
+use super::figures::Figure;
+use crate::probe::{Emergence, ProbeTable};
 
 /// Everything a report shows. Empty texts, zeros and `None` mean "not known" and are left
 /// out of the page.
@@ -32,10 +33,14 @@ pub struct ReportInput {
     pub previews: Vec<Preview>,
     /// Probes of the embeddings.
     pub probes: Option<ProbeTable>,
+    /// Probes of other checkpoints and layers.
+    pub emergence: Option<Emergence>,
     /// Unit by label, such as `mag`.
     pub units: BTreeMap<String, String>,
     /// How the probed embeddings were made: layer, tokens, pooling.
     pub embeddings: BTreeMap<String, String>,
+    /// Figures, in the order they are shown.
+    pub figures: Vec<Figure>,
     /// Objects that could not be used.
     pub rejected: Rejected,
     /// Choices the recipe made where there is more than one tradition.

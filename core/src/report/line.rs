@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::scale::{Scale, escape, frame};
+use super::frame::frame;
+use crate::figures::scale::{Scale, escape};
 
 /// A line of a chart.
 pub(super) struct Series {

@@ -5,18 +5,23 @@
 //! the reader's light or dark setting and fits a phone. Parts whose input is empty are left
 //! out, so a report can be drawn while a run is still young.
 
+mod audit;
 mod curves;
+mod emergence;
 mod family;
+mod figures;
 mod forest;
-mod format;
+mod frame;
 mod input;
 mod line;
 mod page;
 mod probes;
-mod scale;
 mod summary;
 
-pub use family::{FamilyInput, Figure, render_family};
+use crate::figures::format;
+
+pub use family::{FamilyInput, render_family};
+pub use figures::Figure;
 pub use input::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts};
 pub use page::render;
 

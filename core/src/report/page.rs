@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::input::{Choice, ReportInput};
-use super::{curves, probes, summary};
+use super::{curves, emergence, figures, probes, summary};
 
 /// A part of a page; without a body it is left out.
 pub(super) struct Section {
@@ -19,6 +19,8 @@ pub fn render(input: &ReportInput) -> String {
         ("loss", "How it learned", curves::loss(input)),
         ("previews", "What it predicts", curves::previews(input)),
         ("probes", "What its embeddings know", probes::section(input)),
+        ("emergence", "When and where it knows them", emergence::section(input)),
+        ("figures", "Figures", figures::section(&input.figures)),
         ("choices", "Choices made", choices(&input.choices)),
         ("left-out", "Objects left out", rejected(input)),
         ("recipe", "Recipe", recipe(input)),

@@ -2,10 +2,13 @@
 
 use maud::{Markup, PreEscaped, html};
 
+use super::audit;
 use super::forest::{class, forest, scatter};
 use super::format::{count, fixed, signed, significant};
 use super::input::ReportInput;
-use crate::probe::{Difference, Interval, Method, Outcome, ProbeRow, ProbeTable, Verdict};
+use crate::probe::{
+    Alpha, Difference, Interval, Method, Outcome, ProbeRow, ProbeSettings, ProbeTable, Verdict,
+};
 
 pub(super) fn section(input: &ReportInput) -> Option<Markup> {
     let table = input.probes.as_ref().filter(|table| !table.rows.is_empty())?;
@@ -27,6 +30,8 @@ pub(super) fn section(input: &ReportInput) -> Option<Markup> {
         }
         (without_score(table))
         (how(table, input))
+        (beside(table))
+        @for audit in &table.audits { (audit::audit(audit)) }
     })
 }
 
@@ -34,7 +39,12 @@ fn introduction(table: &ProbeTable) -> Markup {
     let percent = percent(table.settings.confidence);
     html! {
         p {
-            "A linear model reads each property from the frozen embeddings; it is fitted on some "
+            @match table.settings.method {
+                Method::Ols | Method::Ridge => "A linear model",
+                Method::Knn => "The mean of the nearest neighbours",
+                Method::Mlp => "A small network",
+            }
+            " reads each property from the frozen embeddings; it is fitted on some "
             "objects and scored on others. "
             strong { "R²" } " is the share of the property's variance it explains: 1 is perfect, 0 "
             "is no better than the mean. "
@@ -140,7 +150,7 @@ fn chance(table: &ProbeTable) -> Markup {
     }
 }
 
-fn interval(interval: &Interval, decimals: usize) -> Markup {
+pub(super) fn interval(interval: &Interval, decimals: usize) -> Markup {
     html! {
         (fixed(interval.value, decimals))
         @if let (Some(low), Some(high)) = (interval.low, interval.high) {
@@ -230,17 +240,53 @@ fn without_score(table: &ProbeTable) -> Markup {
     }
 }
 
+/// The same labels by other models.
+fn beside(table: &ProbeTable) -> Markup {
+    let all = || std::iter::once(table).chain(&table.beside);
+    let set = table.sets.first().map(String::as_str).unwrap_or_default();
+    let baseline = table.sets.get(1).map(String::as_str);
+    html! {
+        @if !table.beside.is_empty() {
+            h3 { "The same by other models" }
+            div.scroll tabindex="0" role="group" aria-label="Table of other models" { table.scores {
+                thead { tr {
+                    th { "Property" }
+                    @for table in all() { th.n { "R² by " (table.settings.method.name()) } }
+                    @if let Some(baseline) = baseline {
+                        @for table in &table.beside {
+                            th.n { (table.settings.method.name()) ", gain over " (baseline) }
+                        }
+                    }
+                } }
+                tbody { @for label in table.labels() { tr {
+                    th scope="row" { (label) }
+                    @for table in all() {
+                        td.n { @match table.row(label, set).and_then(|row| row.score()) {
+                            Some(score) => (interval(&score.r2, 3)),
+                            None => "–",
+                        } }
+                    }
+                    @if let Some(baseline) = baseline {
+                        @for table in &table.beside {
+                            (gain(table.row(label, set).and_then(|row| row.versus(baseline))))
+                        }
+                    }
+                } } }
+            } }
+            p.explain {
+                "Same objects, same intervals. Where a model that bends does better than a straight "
+                "one, the embedding holds what a line cannot read. "
+                @for table in &table.beside {
+                    (table.settings.method.name()) ": " (method(&table.settings)) ". "
+                }
+            }
+        }
+    }
+}
+
 fn how(table: &ProbeTable, input: &ReportInput) -> Markup {
     let settings = &table.settings;
-    let method = match settings.method {
-        Method::Ols => "ordinary least squares with an intercept".to_owned(),
-        Method::Ridge => match settings.alpha {
-            crate::probe::Alpha::Auto => {
-                "ridge regression, its penalty chosen on the training objects alone".to_owned()
-            }
-            crate::probe::Alpha::Fixed(alpha) => format!("ridge regression, penalty {alpha}"),
-        },
-    };
+    let method = method(settings);
     html! {
         p.explain {
             "Fit: " (method) ". "
@@ -254,6 +300,27 @@ fn how(table: &ProbeTable, input: &ReportInput) -> Markup {
                 (name) " " (value)
             }
             @if !input.embeddings.is_empty() { "." }
+        }
+    }
+}
+
+/// The model in words.
+pub(super) fn method(settings: &ProbeSettings) -> String {
+    match (settings.method, settings.alpha) {
+        (Method::Ols, _) => "ordinary least squares with an intercept".into(),
+        (Method::Ridge, Alpha::Auto) => {
+            "ridge regression, its penalty chosen on the fitted objects alone".into()
+        }
+        (Method::Ridge, Alpha::Fixed(alpha)) => format!("ridge regression, penalty {alpha}"),
+        (Method::Knn, _) => {
+            "the mean of the nearest neighbours among the fitted objects, by standardised features; \
+             how many is chosen on these alone"
+                .into()
+        }
+        (Method::Mlp, _) => {
+            "a network of one hidden layer of 64 units; its decay, and when to stop, are chosen by a \
+             fifth of the fitted objects"
+                .into()
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::*;
 use crate::embed::{Description, Embeddings};
 use crate::observation::{Label, Labels};
-use crate::probe::{FeatureSet, Features, ProbeSettings, Split, ValidRange, probe_table};
+use crate::probe::{
+    Emergence, FeatureSet, Features, Interval, ProbeSettings, Split, Told, ValidRange, probe_table,
+};
 
 /// Deterministic noise in (0, 1).
 fn noise(i: u64) -> f64 {
@@ -94,6 +96,15 @@ fn probes() -> crate::probe::ProbeTable {
     probe_table(&table, &sets, &[], &split, &settings).unwrap()
 }
 
+fn emergence() -> Emergence {
+    let told = |at: u64| {
+        let value = 0.1 + 0.002 * at as f64;
+        let r2 = Interval { value, low: Some(value - 0.05), high: Some(value + 0.05) };
+        Told { at, r2: [("redshift".to_owned(), r2), ("M_g".to_owned(), r2)].into() }
+    };
+    Emergence { checkpoints: [0, 100, 400].map(told).into(), layers: [0, 1].map(told).into() }
+}
+
 fn facts() -> RunFacts {
     RunFacts {
         program: "astropt 0.1.0".into(),
@@ -135,6 +146,13 @@ fn full() -> ReportInput {
         curve: curve(2000),
         previews: (0..=5).map(preview).collect(),
         probes: Some(probes()),
+        emergence: Some(emergence()),
+        figures: vec![Figure {
+            name: "drawn",
+            title: "A drawn figure".into(),
+            caption: "What it shows".into(),
+            svg: "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 2 1\"/>".into(),
+        }],
         units: units.into(),
         embeddings: [("layer", "4 of 4"), ("pooling", "mean"), ("tokens", "64 innermost")]
             .map(|(a, b)| (a.into(), b.into()))
@@ -182,7 +200,9 @@ fn a_full_report_stands_alone() {
     for text in ["NaN", "inf\"", "stamp-<081>", "# <short>"] {
         assert!(!page.contains(text), "{text}");
     }
-    for text in ["How it learned", "1.07 million", "13.", "▲", "≈", "2 h 13 min", "D4 layer"] {
+    for text in
+        ["How it learned", "1.07 million", "13.", "▲", "≈", "2 h 13 min", "D4 layer", "step 400"]
+    {
         assert!(page.contains(text), "{text}");
     }
     assert!(page.contains("only 3 objects"), "reasons are shown");

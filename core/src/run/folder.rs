@@ -16,7 +16,7 @@ const BEST: &str = "best";
 const REJECTED: &str = "rejected.csv";
 
 /// What this program writes into a run's folder: all that `--overwrite` may delete.
-const OURS: [&str; 13] = [
+const OURS: [&str; 15] = [
     MANIFEST,
     RECIPE,
     CHECKPOINTS,
@@ -28,6 +28,8 @@ const OURS: [&str; 13] = [
     "probes.json",
     "report.html",
     "embeddings",
+    "figures",
+    "emergence.json",
     "events.out.tfevents",
     ".tmp",
 ];

@@ -2,19 +2,19 @@
 
 /// An axis from `low` to `high` over `from..to` pixels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scale {
-    pub(super) low: f64,
-    pub(super) high: f64,
-    pub(super) from: f64,
-    pub(super) to: f64,
-    pub(super) log: bool,
+pub(crate) struct Scale {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) log: bool,
 }
 
 impl Scale {
     /// An axis that shows `values` with `margin` (a share of their range) on both sides;
     /// `None` when there is nothing to show. On a logarithmic axis only values above zero
     /// count.
-    pub(super) fn around(
+    pub(crate) fn around(
         values: impl IntoIterator<Item = f64>,
         margin: f64,
         log: bool,
@@ -38,7 +38,7 @@ impl Scale {
     }
 
     /// Place of `value` in pixels.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let share = if self.log {
             (value / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -47,8 +47,23 @@ impl Scale {
         self.from + share * (self.to - self.from)
     }
 
+    /// The value at `place` pixels: the inverse of [`at`](Self::at).
+    pub(crate) fn value(&self, place: f64) -> f64 {
+        let share = (place - self.from) / (self.to - self.from);
+        if self.log {
+            self.low * (self.high / self.low).powf(share)
+        } else {
+            self.low + share * (self.high - self.low)
+        }
+    }
+
+    /// The same axis drawn on from `from` to `to` pixels.
+    pub(crate) fn extended(&self, from: f64, to: f64) -> Self {
+        Self { low: self.value(from), high: self.value(to), from, to, log: self.log }
+    }
+
     /// Round values within the axis, about `wanted` of them, with their texts.
-    pub(super) fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+    pub(crate) fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         if self.log { self.log_ticks(wanted) } else { self.linear_ticks(wanted) }
     }
 
@@ -109,46 +124,9 @@ fn tick_text(value: f64, decimals: usize) -> String {
     text.replace('-', "\u{2212}")
 }
 
-/// Draws the grid, the tick texts and the axis titles of a chart whose plot lies between the
-/// two scales.
-pub(super) fn frame(out: &mut String, x: &Scale, y: &Scale, titles: (&str, &str), ticks: usize) {
-    use std::fmt::Write;
-    let (bottom, top) = (y.from, y.to);
-    for (value, text) in y.ticks(5) {
-        let place = y.at(value);
-        let _ = write!(
-            out,
-            r#"<line class="grid" x1="{}" x2="{}" y1="{place:.1}" y2="{place:.1}"/><text x="{}" y="{:.1}" text-anchor="end">{text}</text>"#,
-            x.from,
-            x.to,
-            x.from - 6.0,
-            place + 4.0
-        );
-    }
-    for (value, text) in x.ticks(ticks) {
-        let place = x.at(value);
-        let _ = write!(
-            out,
-            r#"<line class="axis" x1="{place:.1}" x2="{place:.1}" y1="{bottom}" y2="{}"/><text x="{place:.1}" y="{}" text-anchor="middle">{text}</text>"#,
-            bottom + 4.0,
-            bottom + 17.0
-        );
-    }
-    let _ = write!(
-        out,
-        r#"<line class="axis" x1="{}" x2="{}" y1="{bottom}" y2="{bottom}"/><text class="title" x="{:.1}" y="{}" text-anchor="middle">{}</text><text class="title" x="2" y="{}">{}</text>"#,
-        x.from,
-        x.to,
-        f64::midpoint(x.from, x.to),
-        bottom + 34.0,
-        escape(titles.0),
-        top - 8.0,
-        escape(titles.1)
-    );
-}
-
-/// Makes `text` safe inside SVG.
-pub(super) fn escape(text: &str) -> String {
+/// Makes `text` safe inside SVG; XML has no place for control characters.
+pub(crate) fn escape(text: &str) -> String {
+    let text = text.replace(|c: char| c.is_control(), " ");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -178,5 +156,11 @@ mod tests {
         assert!(Scale::around([f64::NAN], 0.1, false, 0.0, 1.0).is_none());
         let flat = Scale::around([2.0, 2.0], 0.1, false, 0.0, 1.0);
         assert!(flat.is_some_and(|s| (s.at(2.0) - 0.5).abs() < 1e-9));
+        for log in [false, true] {
+            let scale = Scale { low: 1.0, high: 100.0, from: 20.0, to: 40.0, log };
+            let wider = scale.extended(10.0, 40.0);
+            assert!((wider.at(7.0) - scale.at(7.0)).abs() < 1e-9);
+            assert!((wider.value(wider.at(7.0)) - 7.0).abs() < 1e-9);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// `1,067,520`.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -14,7 +14,7 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1.07 million`; below ten thousand as [`count`].
-pub(super) fn short(n: u64) -> String {
+pub(crate) fn short(n: u64) -> String {
     let x = n as f64;
     let (scaled, word) = match n {
         0..10_000 => return count(n),
@@ -27,7 +27,7 @@ pub(super) fn short(n: u64) -> String {
 }
 
 /// `x` to `digits` significant digits, without exponent between 1e-4 and 1e6.
-pub(super) fn significant(x: f64, digits: usize) -> String {
+pub(crate) fn significant(x: f64, digits: usize) -> String {
     if x == 0.0 || !x.is_finite() {
         return x.to_string();
     }
@@ -41,7 +41,7 @@ pub(super) fn significant(x: f64, digits: usize) -> String {
 }
 
 /// `+0.031`, `−0.004`.
-pub(super) fn signed(x: f64, decimals: usize) -> String {
+pub(crate) fn signed(x: f64, decimals: usize) -> String {
     let text = format!("{x:+.decimals$}").replace('-', "\u{2212}");
     // A difference that rounds to nothing has no sign.
     if text.trim_start_matches(['+', '\u{2212}']).chars().all(|c| c == '0' || c == '.') {
@@ -51,12 +51,12 @@ pub(super) fn signed(x: f64, decimals: usize) -> String {
 }
 
 /// `0.812`, `−0.004`.
-pub(super) fn fixed(x: f64, decimals: usize) -> String {
+pub(crate) fn fixed(x: f64, decimals: usize) -> String {
     signed(x, decimals).trim_start_matches('+').to_owned()
 }
 
 /// `3.4 × 10¹⁶`.
-pub(super) fn scientific(x: f64) -> String {
+pub(crate) fn scientific(x: f64) -> String {
     let magnitude = x.abs().log10().floor();
     if !magnitude.is_finite() {
         return x.to_string();
@@ -64,7 +64,7 @@ pub(super) fn scientific(x: f64) -> String {
     format!("{:.1} × 10{}", x / 10f64.powf(magnitude), superscript(magnitude as i32))
 }
 
-fn superscript(n: i32) -> String {
+pub(crate) fn superscript(n: i32) -> String {
     let digit = |c: char| match c {
         '-' => '⁻',
         '1' => '¹',
@@ -77,7 +77,7 @@ fn superscript(n: i32) -> String {
 }
 
 /// `2 h 13 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
         0..10 => format!("{seconds:.1} s"),

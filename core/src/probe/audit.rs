@@ -1,0 +1,251 @@
+//! What should not matter and may: whether the embedding tells a nuisance, such as the telescope
+//! that took an image, and how far probes drop where it changes.
+//!
+//! All labelled objects of the protocol are cross-validated twice: in folds that part the
+//! nuisance's values, so that every prediction is by a fit that has not seen the object's value,
+//! and in folds of the same sizes that mix them. Both predict the same objects from equally many,
+//! and the difference of their scores is bootstrapped in pairs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::Interval;
+use super::compare::{Verdict, difference};
+use super::settings::{ProbeSettings, Split};
+use super::table::{FeatureSet, ProbeRow, probe_table};
+use crate::data::{group_key, unit_hash};
+use crate::embed::Embeddings;
+use crate::error::{Error, Result};
+
+/// Folds of a nuisance that has more values than this.
+const FOLDS: usize = 5;
+
+/// What a nuisance does to the probes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Audit {
+    /// The label that should not matter.
+    pub nuisance: String,
+    /// How many values it has.
+    pub values: usize,
+    /// Folds that part them.
+    pub folds: usize,
+    /// How well it is told itself, from each set of features; empty where it has too many values
+    /// to be asked for.
+    pub told: Vec<ProbeRow>,
+    /// How far the other labels drop.
+    pub drops: Vec<NuisanceDrop>,
+}
+
+/// How far the probe of a label drops on objects whose nuisance it has not seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NuisanceDrop {
+    /// The label.
+    pub label: String,
+    /// Objects scored.
+    pub objects: usize,
+    /// R^2 where folds mix the nuisance's values.
+    pub mixed: Interval,
+    /// R^2 where folds part them.
+    pub parted: Interval,
+    /// The first less the second.
+    pub drop: Interval,
+}
+
+impl NuisanceDrop {
+    /// Whether the drop is clearly one.
+    pub fn verdict(&self) -> Verdict {
+        match self.drop {
+            drop if drop.above_zero() => Verdict::FallsShort,
+            drop if drop.below_zero() => Verdict::Beats,
+            _ => Verdict::Undecided,
+        }
+    }
+}
+
+/// Audits the probes of `labels` (none: all) from the first of `sets` for `nuisance`. `split` is
+/// the probes' own; `keys` names the group of every object of `table`, such as its id.
+///
+/// # Errors
+/// When no object has the nuisance, or fewer than two values of it are labelled, and as
+/// [`probe_table`].
+pub fn audit(
+    table: &Embeddings,
+    sets: &[FeatureSet<'_>],
+    labels: &[String],
+    nuisance: &str,
+    (split, keys): (&Split, &[String]),
+    settings: &ProbeSettings,
+) -> Result<Audit> {
+    let mut told = probe_table(table, sets, &[nuisance.to_owned()], split, settings)?.rows;
+    if told.len() == 2 * sets.len() {
+        // Of two classes the second tells what the first does.
+        told.truncate(sets.len());
+    }
+    let value: Vec<Option<String>> = table
+        .labels
+        .iter()
+        .map(|labels| labels.contains_key(nuisance).then(|| group_key("", labels, nuisance)))
+        .collect();
+    let mut rows: Vec<usize> = split.train.iter().chain(&split.test).copied().collect();
+    rows.retain(|&row| value[row].is_some());
+    rows.sort_unstable();
+    let value: Vec<String> = value.into_iter().map(Option::unwrap_or_default).collect();
+    let values = groups(&rows, &value);
+    if values.len() < 2 {
+        return Err(Error::Failed(format!(
+            "probe.nuisance lists {nuisance:?}, which has one value in all {} objects; take it out",
+            rows.len()
+        )));
+    }
+    let folds = if values.len() <= FOLDS { values.len() } else { FOLDS };
+    let parted = folds_of(&rows, &value, folds, table.len());
+    // Objects that belong together stay together, but for those that the nuisance itself binds.
+    let units = if keys == value { &table.ids } else { keys };
+    let mixed = alike(&rows, &parted, units, settings.seed);
+    let drawn: &[String] = if values.len() > FOLDS { &value } else { keys };
+    let groups = numbered(drawn);
+    let scored = |folds: Vec<usize>| {
+        let split = Split { train: vec![], test: rows.clone(), folds, groups: groups.clone() };
+        probe_table(table, &sets[..sets.len().min(1)], labels, &split, settings)
+    };
+    let (parted, mixed) = (scored(parted)?, scored(mixed)?);
+    let own = |label: &str| label == nuisance || label.starts_with(&format!("{nuisance} = "));
+    let mut drops = Vec::new();
+    for (row, other) in mixed.rows.iter().zip(&parted.rows).filter(|(row, _)| !own(&row.label)) {
+        let (Some(mixed), Some(parted)) = (row.score(), other.score()) else { continue };
+        drops.push(NuisanceDrop {
+            label: row.label.clone(),
+            objects: mixed.n_test,
+            mixed: mixed.r2,
+            parted: parted.r2,
+            drop: difference(mixed, parted, settings)?.r2,
+        });
+    }
+    Ok(Audit { nuisance: nuisance.to_owned(), values: values.len(), folds, told, drops })
+}
+
+/// How many of `rows` each value has.
+fn groups<'a>(rows: &[usize], value: &'a [String]) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for &row in rows {
+        *counts.entry(value[row].as_str()).or_default() += 1;
+    }
+    counts
+}
+
+/// A fold for each of `n` rows: those of equal values share one, in hash order of the values.
+fn folds_of(rows: &[usize], value: &[String], folds: usize, n: usize) -> Vec<usize> {
+    let mut values: Vec<&str> = groups(rows, value).into_keys().collect();
+    values.sort_by(|a, b| unit_hash(a, 0).total_cmp(&unit_hash(b, 0)).then_with(|| a.cmp(b)));
+    let places: BTreeMap<&str, usize> =
+        values.into_iter().enumerate().map(|(place, value)| (value, place % folds)).collect();
+    (0..n).map(|row| places.get(value[row].as_str()).copied().unwrap_or(0)).collect()
+}
+
+/// Folds of about the sizes of `folds`, filled with whole `units` in the order of a hash.
+fn alike(rows: &[usize], folds: &[usize], units: &[String], seed: u64) -> Vec<usize> {
+    let count = folds.iter().max().map_or(1, |most| most + 1);
+    let mut room = vec![0i64; count];
+    rows.iter().for_each(|&row| room[folds[row]] += 1);
+    let mut order = rows.to_vec();
+    order.sort_by(|&a, &b| {
+        let hash = |row: usize| unit_hash(&units[row], seed.wrapping_add(1));
+        hash(a).total_cmp(&hash(b)).then_with(|| units[a].cmp(&units[b]))
+    });
+    let mut out = vec![0; folds.len()];
+    let mut fold = 0;
+    for unit in order.chunk_by(|&a, &b| units[a] == units[b]) {
+        while room[fold] <= 0 && fold + 1 < count {
+            fold += 1;
+        }
+        unit.iter().for_each(|&row| out[row] = fold);
+        room[fold] -= unit.len() as i64;
+    }
+    out
+}
+
+/// Equal keys as equal numbers; nothing where all differ.
+fn numbered(keys: &[String]) -> Vec<usize> {
+    let mut places = BTreeMap::<&str, usize>::new();
+    let numbers: Vec<usize> = keys
+        .iter()
+        .map(|key| {
+            let next = places.len();
+            *places.entry(key.as_str()).or_insert(next)
+        })
+        .collect();
+    if places.len() == keys.len() { Vec::new() } else { numbers }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::embed::Description;
+    use crate::observation::{Label, Labels};
+    use crate::probe::Features;
+
+    fn noise(i: usize) -> f64 {
+        ((i as f64 * 12.9898).sin() * 43758.5453).fract()
+    }
+
+    /// Embeddings `[n, 2]` that are the label `y`, turned by the telescope where `turned`.
+    fn table(turned: bool) -> Embeddings {
+        let mut table = Embeddings::new(&[2], Description::new());
+        for i in 0..400 {
+            let y = noise(i);
+            let south = i % 3 == 0;
+            let sign = if south && turned { -1.0 } else { 1.0 };
+            let labels = Labels::from([
+                ("y".into(), Label::Number(y)),
+                ("telescope".into(), Label::Text(["north", "south"][usize::from(south)].into())),
+                ("tile".into(), Label::Number((i % 40) as f64)),
+            ]);
+            let vector = [sign * y + 0.1 * noise(9000 + i), noise(5000 + i)].map(|x| x as f32);
+            let split = if i % 2 == 0 { "validation" } else { "test" };
+            table.push(&format!("o{i}"), split, labels, &vector).unwrap();
+        }
+        table
+    }
+
+    fn audited(turned: bool, nuisance: &str) -> Audit {
+        let table = table(turned);
+        let features = Features::new(2, table.vectors.clone()).unwrap();
+        let sets = [FeatureSet { name: "embedding", members: &[features] }];
+        let split = Split::named(&table.splits, &["validation"], &["test"]);
+        let objects = (&split, &table.ids[..]);
+        let settings = ProbeSettings { cut: false, bootstrap: 200, ..ProbeSettings::default() };
+        audit(&table, &sets, &["y".into()], nuisance, objects, &settings).unwrap()
+    }
+
+    #[test]
+    fn a_telescope_that_turns_the_embedding_is_found_out() {
+        let harmless = audited(false, "telescope");
+        assert_eq!((harmless.values, harmless.folds, harmless.told.len()), (2, 2, 1));
+        let drop = &harmless.drops[0];
+        assert_eq!((drop.objects, drop.label.as_str()), (400, "y"));
+        assert!(drop.drop.value.abs() < 0.02 && drop.parted.value > 0.9, "{drop:?}");
+        let harmful = audited(true, "telescope");
+        let drop = &harmful.drops[0];
+        assert_eq!(drop.verdict(), Verdict::FallsShort, "{drop:?}");
+        assert!(drop.parted.value < 0.0 && drop.mixed.value > 0.0, "{drop:?}");
+    }
+
+    #[test]
+    fn many_values_are_parted_in_five_folds() {
+        let tiles = audited(false, "tile");
+        assert_eq!((tiles.values, tiles.folds), (40, 5));
+        assert!(tiles.drops[0].drop.value.abs() < 0.02, "{:?}", tiles.drops);
+        let rows: Vec<usize> = (0..400).collect();
+        let value: Vec<String> = (0..400).map(|i| (i % 40).to_string()).collect();
+        let parted = folds_of(&rows, &value, 5, 400);
+        let ids: Vec<String> = (0..400).map(|i| i.to_string()).collect();
+        let mixed = alike(&rows, &parted, &ids, 0);
+        for fold in 0..5 {
+            let size = |folds: &[usize]| folds.iter().filter(|&&f| f == fold).count();
+            assert_eq!((size(&parted), size(&mixed)), (80, 80));
+        }
+        assert!(value[0] == value[40] && parted[0] == parted[40]);
+    }
+}

@@ -1,0 +1,99 @@
+//! What should not matter, and what it does.
+
+use maud::{Markup, html};
+
+use super::format::{count, signed};
+use super::probes::interval;
+use crate::probe::{Audit, ProbeRow, Verdict};
+
+/// Whether the embedding tells a nuisance, and how far probes drop where it changes.
+pub(super) fn audit(audit: &Audit) -> Markup {
+    let name = &audit.nuisance;
+    html! {
+        h3 { "Does " (name) " matter?" }
+        @if audit.told.iter().any(|row| row.score().is_some()) {
+            p {
+                "The same probe asked for " (name) " itself, which should not be told: "
+                @for (i, row) in audit.told.iter().enumerate() {
+                    @if i > 0 { "; " }
+                    (told(row))
+                }
+                "."
+            }
+        } @else {
+            p { "It has " (count(audit.values as u64)) " values, too many to be asked for." }
+        }
+        @if !audit.drops.is_empty() {
+            p {
+                "All objects of the probe cross-validated in " (audit.folds) " folds: once with the "
+                "values of " (name) " mixed, once parted, so that each object is predicted by a fit "
+                "that has not seen its value."
+            }
+            (table(audit))
+            p.explain {
+                span.worse { "▼" } " the whole interval of the paired difference is a drop: part of "
+                "what the probe reads does not carry over; " span.same { "≈" } " none to be told."
+            }
+        }
+    }
+}
+
+fn told(row: &ProbeRow) -> Markup {
+    html! {
+        @match row.score() {
+            Some(score) => {
+                (row.label) " from " (row.features)
+                @match &score.auc {
+                    Some(auc) => { " AUC " (plain(auc)) }
+                    None => { " R² " (plain(&score.r2)) }
+                }
+            }
+            None => { (row.label) " from " (row.features) " without a score" }
+        }
+    }
+}
+
+/// An interval in a sentence.
+fn plain(of: &crate::probe::Interval) -> String {
+    let value = super::format::fixed(of.value, 3);
+    match (of.low, of.high) {
+        (Some(low), Some(high)) => {
+            let [low, high] = [low, high].map(|end| super::format::fixed(end, 3));
+            format!("{value} [{low}, {high}]")
+        }
+        _ => value,
+    }
+}
+
+fn table(audit: &Audit) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="group" aria-label="Table of drops" { table.scores {
+            thead { tr {
+                th { "Property" }
+                th.n { "R², " (audit.nuisance) " mixed" }
+                th.n { "R², parted" }
+                th.n { "drop" }
+                th.n { "objects" }
+            } }
+            tbody { @for drop in &audit.drops {
+                @let (class, mark) = match drop.verdict() {
+                    Verdict::FallsShort => ("worse", "▼"),
+                    Verdict::Beats => ("better", "▲"),
+                    Verdict::Undecided => ("same", "≈"),
+                };
+                tr {
+                    th scope="row" { (drop.label) }
+                    td.n { (interval(&drop.mixed, 3)) }
+                    td.n { (interval(&drop.parted, 3)) }
+                    td.n {
+                        span class=(class) { (mark) } " " (signed(drop.drop.value, 3))
+                        @if let (Some(low), Some(high)) = (drop.drop.low, drop.drop.high) {
+                            small { (signed(low, 3)) " to " (signed(high, 3)) }
+                        }
+                    }
+                    td.n { (count(drop.objects as u64)) }
+                }
+            } }
+        } }
+    }
+}
