@@ -15,6 +15,7 @@ mod convert;
 mod family;
 mod generate;
 mod hostile_checkpoints;
+mod licences;
 mod new_modality;
 mod parquet;
 mod plugins_page;

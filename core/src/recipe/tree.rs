@@ -23,7 +23,7 @@ impl Tree {
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
         let syntax = |error: toml::de::Error| Error::Recipe {
             place: place(name, text, error.span().map_or(0, |span| span.start)),
-            message: error.message().replace('\n', " "),
+            message: plain::structure(&error.message().replace('\n', " ")),
         };
         let spanned = DeTable::parse(text).map_err(syntax)?;
         let mut tree =

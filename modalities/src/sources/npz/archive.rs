@@ -72,19 +72,22 @@ impl Archive {
         self.members.iter().map(|m| (m.name.as_str(), &m.header))
     }
 
-    /// Names of the arrays with their headers.
+    /// Names of the arrays of numbers.
     ///
     /// # Errors
-    /// When one of them cannot be used: none is left out in silence.
-    pub(super) fn headers(&self) -> Result<Vec<(&str, &Header)>> {
-        let header = |member: &'_ Member| match &member.header {
-            Ok(header) => Ok(header),
-            Err(message) => Err(Error::file(
-                &self.path,
-                format!("the array {:?} {message}, or name those to read in `fields`", member.name),
-            )),
-        };
-        self.members.iter().map(|member| Ok((member.name.as_str(), header(member)?))).collect()
+    /// When an array cannot be used: none is left out in silence.
+    pub(super) fn numeric(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for Member { name, header, .. } in &self.members {
+            let broken = |message: &String| {
+                let way_out = "or name those to read in `fields`";
+                Error::file(&self.path, format!("the array {name:?} {message}, {way_out}"))
+            };
+            if header.as_ref().map_err(broken)?.is_numeric() {
+                names.push(name.clone());
+            }
+        }
+        Ok(names)
     }
 
     /// The array `name`, to be read; `key` is where the recipe names it.

@@ -212,8 +212,7 @@ impl NpzConfig {
             Some(fields) => fields.clone(),
             None => {
                 let other: BTreeSet<&String> = self.ids.iter().chain(&self.label_arrays).collect();
-                let numeric = archive.headers()?.into_iter().filter(|(_, header)| header.is_numeric());
-                let names = numeric.map(|(name, _)| name.to_owned());
+                let names = archive.numeric()?.into_iter();
                 let names = names.filter(|name| !other.contains(name));
                 names.map(|name| (name.clone(), ArrayConfig::from(name))).collect()
             }
