@@ -55,6 +55,8 @@ fn a_run_leaves_what_the_readme_promises() {
         "embeddings.parquet",
         "embeddings.npy",
         "probes.json",
+        "figures/order.png",
+        "figures/maps.svg",
         "report.html",
     ] {
         assert!(run.join(name).exists(), "{name} is missing");
@@ -82,8 +84,19 @@ fn stages_run_alone(folder: &Path) {
     let table = succeeds(folder, &["probe", "r", "--set", "probe.fit.method=ridge"]);
     assert!(table.contains("random-init") && table.contains("raw features"), "{table}");
     succeeds(folder, &["probe", "r", "--embeddings", "middle"]);
+    let keys = ["checkpoints=true", "layers=true", "beside=['mlp']", "labels=['redshift', 'disc']"];
+    let keys = keys.map(|key| format!("probe.{key}"));
+    let set = keys.iter().flat_map(|key| ["--set", key]);
+    let table = succeeds(folder, &["probe", "r"].into_iter().chain(set).collect::<Vec<_>>());
+    for text in ["R² by step", "R² by block", "R² by MLP", "on an unseen telescope"] {
+        assert!(table.contains(text), "{text} is not in {table}");
+    }
     succeeds(folder, &["report", "r"]);
     let report = String::from_utf8(whole(&folder.join("r"), "report.html")).expect("UTF-8");
+    assert!(report.contains("When and where it knows them"));
+    for figure in ["emergence", "layers"] {
+        assert!(folder.join(format!("r/figures/{figure}.png")).exists(), "{figure}");
+    }
     assert!(report.contains("method = &quot;ridge&quot;"), "the report has the recipe probed with");
     let error = fails(folder, &["embed", "r", "--set", "train.steps=3"], 2);
     assert!(error.contains("embed."), "{error}");
