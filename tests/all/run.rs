@@ -88,7 +88,7 @@ fn stages_run_alone(folder: &Path) {
     let keys = keys.map(|key| format!("probe.{key}"));
     let set = keys.iter().flat_map(|key| ["--set", key]);
     let table = succeeds(folder, &["probe", "r"].into_iter().chain(set).collect::<Vec<_>>());
-    for text in ["R² by step", "R² by block", "R² by MLP", "on an unseen telescope"] {
+    for text in ["R² by step", "R² by block", "R² by MLP", "R², telescope unseen"] {
         assert!(table.contains(text), "{text} is not in {table}");
     }
     succeeds(folder, &["report", "r"]);
