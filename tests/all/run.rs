@@ -66,6 +66,9 @@ fn a_run_leaves_what_the_readme_promises() {
     let report = String::from_utf8(whole(&run, "report.html")).expect("UTF-8");
     assert!(report.contains("<svg") && report.contains("data:image/png;base64,"));
     assert!(!report.contains("src=\"http"), "the report asks for nothing from outside");
+    // The spiral of the paper's program: from the middle to the right and up, ending top left.
+    let order = String::from_utf8(whole(&run, "figures/order.svg")).expect("UTF-8");
+    assert!(order.contains("from row 5, column 4 to row 1, column 1"), "{}", &order[..400]);
 
     let error = fails(folder.path(), &small("run", "r", &[]), 2);
     assert!(error.contains("--resume") && error.contains("--overwrite"), "{error}");
