@@ -28,6 +28,17 @@ fn a_family_is_trained_once_and_gone_on_with() {
     let trends = family["trends"].as_array().expect("trends");
     assert!(trends.iter().any(|trend| trend["gains"].as_array().is_some_and(|g| g.len() == 3)));
 
+    for figure in ["order", "loss", "maps", "gains"] {
+        for ending in ["svg", "png"] {
+            let path = folder.path().join(format!("f/figures/{figure}.{ending}"));
+            assert!(path.exists(), "{} is missing", path.display());
+        }
+    }
+    let report = std::fs::read_to_string(folder.path().join("f/report.html")).expect("a report");
+    for text in ["data:image/svg+xml", "D1 Correlation", "Does telescope matter", "by k-NN"] {
+        assert!(report.contains(text), "{text} is not in the report");
+    }
+
     // Half a family goes on where it was: what is trained stays as it is, to the byte.
     let model = |scale: &str| {
         let last = folder.path().join("f").join(scale).join("checkpoints/step-000006");

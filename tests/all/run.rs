@@ -55,6 +55,8 @@ fn a_run_leaves_what_the_readme_promises() {
         "embeddings.parquet",
         "embeddings.npy",
         "probes.json",
+        "figures/order.png",
+        "figures/maps.svg",
         "report.html",
     ] {
         assert!(run.join(name).exists(), "{name} is missing");
@@ -64,6 +66,9 @@ fn a_run_leaves_what_the_readme_promises() {
     let report = String::from_utf8(whole(&run, "report.html")).expect("UTF-8");
     assert!(report.contains("<svg") && report.contains("data:image/png;base64,"));
     assert!(!report.contains("src=\"http"), "the report asks for nothing from outside");
+    // The spiral of the paper's program: from the middle to the right and up, ending top left.
+    let order = String::from_utf8(whole(&run, "figures/order.svg")).expect("UTF-8");
+    assert!(order.contains("from row 5, column 4 to row 1, column 1"), "{}", &order[..400]);
 
     let error = fails(folder.path(), &small("run", "r", &[]), 2);
     assert!(error.contains("--resume") && error.contains("--overwrite"), "{error}");
@@ -82,8 +87,19 @@ fn stages_run_alone(folder: &Path) {
     let table = succeeds(folder, &["probe", "r", "--set", "probe.fit.method=ridge"]);
     assert!(table.contains("random-init") && table.contains("raw features"), "{table}");
     succeeds(folder, &["probe", "r", "--embeddings", "middle"]);
+    let keys = ["checkpoints=true", "layers=true", "beside=['mlp']", "labels=['redshift', 'disc']"];
+    let keys = keys.map(|key| format!("probe.{key}"));
+    let set = keys.iter().flat_map(|key| ["--set", key]);
+    let table = succeeds(folder, &["probe", "r"].into_iter().chain(set).collect::<Vec<_>>());
+    for text in ["R² by step", "R² by block", "R² by MLP", "R², telescope unseen"] {
+        assert!(table.contains(text), "{text} is not in {table}");
+    }
     succeeds(folder, &["report", "r"]);
     let report = String::from_utf8(whole(&folder.join("r"), "report.html")).expect("UTF-8");
+    assert!(report.contains("When and where it knows them"));
+    for figure in ["emergence", "layers"] {
+        assert!(folder.join(format!("r/figures/{figure}.png")).exists(), "{figure}");
+    }
     assert!(report.contains("method = &quot;ridge&quot;"), "the report has the recipe probed with");
     let error = fails(folder, &["embed", "r", "--set", "train.steps=3"], 2);
     assert!(error.contains("embed."), "{error}");

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::{Output, columns};
-use super::{choose, figures, probes, run};
+use super::probes::{self, PROBES};
+use super::{choose, figures, run};
 use crate::checkpoint::{format, write_bytes};
 use crate::cost::{Energy, Forecast, KILOWATT_HOUR, assumptions};
 use crate::error::{Error, Result};
@@ -310,14 +311,17 @@ fn trends(family: &Family, plans: &[Plan], out: &Path) -> Result<Vec<Trend>> {
 /// Writes the family's report.
 fn write_report(family: &Family, plans: &[Plan], out: &Path) -> Result<()> {
     let plan = &plans[0];
-    let mut gallery = Vec::new();
+    let (mut gallery, mut objects, mut largest) = (Vec::new(), 0, None);
     for (member, _) in family.trained() {
-        let (folder, _) = RunFolder::open(&out.join(&member.scale))?;
+        let (folder, manifest) = RunFolder::open(&out.join(&member.scale))?;
+        objects = manifest.objects.get("train").copied().unwrap_or(0);
+        let probes = folder.file(PROBES);
+        largest = probes.exists().then(|| ProbeTable::read_json(probes)).transpose()?;
         let Some((step, path)) = folder.previews()?.pop() else { continue };
         let png = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
         gallery.push(Preview { step, png, caption: member.scale.clone() });
     }
-    let mut choices = super::report::choices(plan)?;
+    let mut choices = super::report::choices(plan, objects)?;
     choices.push(Choice {
         name: "Correlation with scale".into(),
         choice: "Pearson's and Spearman's, both".into(),
@@ -332,6 +336,7 @@ fn write_report(family: &Family, plans: &[Plan], out: &Path) -> Result<()> {
         reference: plan.reference.stated(),
         choices,
         grid: plan.cost.grid,
+        largest,
         figures,
         gallery,
     };

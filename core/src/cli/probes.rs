@@ -203,7 +203,7 @@ fn others(table: &ProbeTable) -> String {
     columns(&rows)
 }
 
-/// What a nuisance does, in words.
+/// What a nuisance does: how well it is told, and how far the probes drop.
 fn audited(audit: &Audit) -> String {
     let name = &audit.nuisance;
     let told = audit.told.iter().filter_map(|row| {
@@ -212,14 +212,13 @@ fn audited(audit: &Audit) -> String {
         Some(format!("{} told from {}: {what} {}", row.label, row.features, interval(of)))
     });
     let mut lines: Vec<String> = told.collect();
-    lines.extend(audit.drops.iter().map(|drop| {
-        format!(
-            "{} on an unseen {name}: R² {}, less by {} than where folds mix it",
-            drop.label,
-            interval(&drop.parted),
-            interval(&drop.drop)
-        )
+    let heading = ["label", &format!("R², {name} mixed"), &format!("R², {name} unseen"), "drop"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(audit.drops.iter().map(|drop| {
+        let scores = [&drop.mixed, &drop.parted, &drop.drop].map(interval);
+        std::iter::once(drop.label.clone()).chain(scores).collect()
     }));
+    lines.push(columns(&rows));
     lines.join("\n")
 }
 

@@ -49,15 +49,16 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         },
         figures,
         rejected: rejected(folder)?,
-        choices: choices(plan)?,
+        choices: choices(plan, manifest.objects.get("train").copied().unwrap_or(0))?,
         recipe_resolved: plan.recipe.clone(),
         ..ReportInput::default()
     };
     write_bytes(folder.file("report.html"), render(&input).as_bytes())
 }
 
-/// What the run chose where there is more than one tradition, read off its plan.
-pub(super) fn choices(plan: &Plan) -> Result<Vec<Choice>> {
+/// What the run chose where there is more than one tradition, read off its plan and the number of
+/// objects that it trains on.
+pub(super) fn choices(plan: &Plan, objects: u64) -> Result<Vec<Choice>> {
     let mut out = Vec::new();
     let mut add = |name: String, choice: String| {
         out.push(Choice { name, choice, meaning: String::new() });
@@ -67,10 +68,18 @@ pub(super) fn choices(plan: &Plan) -> Result<Vec<Choice>> {
             add(format!("{name} ({modality})"), choice);
         }
     }
-    if plan.train.eval_split == Split::Test {
-        let name = "Validation loss".to_owned();
-        add(name, "measured on the test split, as the paper's program did".into());
-    }
+    let evaluated = match plan.train.eval_split {
+        Split::Test => "measured on the test split, as the paper's program did",
+        _ => "measured on the validation split",
+    };
+    add("Validation loss".into(), evaluated.into());
+    let seen = plan.train.steps * plan.train.batch as u64;
+    let epochs = match objects {
+        0 => String::new(),
+        objects => format!(", {:.2} epochs", seen as f64 / objects as f64),
+    };
+    let (steps, batch) = (plan.train.steps, plan.train.batch);
+    add("Length of the training".into(), format!("{steps} steps of {batch} objects{epochs}"));
     let embed = &plan.embed;
     let (layer, tokens) = (embed.layer.to_string(), embed.tokens.to_string());
     let pooling = match embed.pooling {

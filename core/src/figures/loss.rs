@@ -21,7 +21,7 @@ pub struct LossCurve {
 /// A law fitted to the losses at the curves' ends: `L(C) = floor + a C^-b` of the compute C.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FittedLaw {
-    /// The loss that no compute goes below.
+    /// The loss that no compute goes below; 0 where none is in sight.
     pub floor: f64,
     /// Factor of the part that compute removes, for C in FLOP.
     pub a: f64,
@@ -162,11 +162,13 @@ fn against_compute(svg: &mut Svg, input: &LossCurves, area: Area) {
         }
         draw_curves(svg, input, at_points);
     });
-    // A name stands above its curve's end, and past it, where neither curves nor law go.
+    // A name stands below its curve's end: curves come from above.
     for (index, curve) in input.curves.iter().enumerate() {
         if let Some(&[x, y]) = at_points(curve).last() {
             end_dot(svg, [x, y], &of_model(index, input.curves.len()));
-            svg.text([x + 4.0, y - 7.0], &curve.name, Look::new(NOTE).rim());
+            let room = text_width(&curve.name, NOTE) / 2.0;
+            let x = x.min(area.right - room - 4.0);
+            svg.text([x, y + 18.0], &curve.name, Look::new(NOTE).anchor(Anchor::Middle).rim());
         }
     }
     if let Some(mark) = &input.saturation {
@@ -294,11 +296,12 @@ fn law_text(law: &FittedLaw) -> Vec<String> {
         }
         _ => fixed(law.b.value, 3),
     };
-    vec![
-        "L(C) = L₀ + a C⁻ᵇ".to_owned(),
-        format!("L₀ = {}, a = {}", fixed(law.floor, 4), significant(law.a, 3)),
-        format!("b = {b}"),
-    ]
+    let a = format!("a = {}", significant(law.a, 3));
+    let (law, constants) = match law.floor {
+        0.0 => ("L(C) = a C⁻ᵇ", a),
+        floor => ("L(C) = L₀ + a C⁻ᵇ", format!("L₀ = {}, {a}", fixed(floor, 4))),
+    };
+    vec![law.to_owned(), constants, format!("b = {b}")]
 }
 
 fn loss_text(loss: &Interval) -> String {

@@ -102,8 +102,7 @@ fn all() -> Vec<(&'static str, String)> {
 }
 
 fn tree(svg: &str) -> Tree {
-    let mut options = Options::default();
-    options.fontdb = png::fonts();
+    let options = Options { fontdb: png::fonts(), ..Options::default() };
     Tree::from_str(svg, &options).expect("an SVG")
 }
 

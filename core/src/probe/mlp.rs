@@ -10,10 +10,11 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
+use rayon::prelude::*;
 
 use super::scaling::Scaling;
 use super::settings::Features;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Units of the hidden layer.
 const HIDDEN: usize = 64;
@@ -61,14 +62,15 @@ impl Mlp {
             }
         };
         let (aside, fitted) = (part(aside), part(fitted));
-        let fits = DECAYS.map(|decay| (decay, trained(&fitted, &aside, decay, seed)));
-        let [mut best, others @ ..] = fits;
-        for fit in others {
-            if fit.1.1 < best.1.1 {
-                best = fit;
-            }
-        }
-        let (decay, (network, _)) = best;
+        let fit = |decay: f32| {
+            let (network, error) = trained(&fitted, &aside, decay, seed);
+            (decay, network, error)
+        };
+        let fits: Vec<_> = DECAYS.into_par_iter().map(fit).collect();
+        let best = fits.into_iter().min_by(|a, b| a.2.total_cmp(&b.2));
+        let Some((decay, network, _)) = best else {
+            return Err(Error::Failed("there is no weight decay to choose from".into()));
+        };
         Ok(Self { scaling, shift, scale, network, decay: f64::from(decay) })
     }
 

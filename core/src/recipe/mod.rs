@@ -9,6 +9,7 @@
 //! the whole experiment.
 
 mod plan;
+mod probe;
 mod reference;
 mod schema;
 mod tree;
@@ -16,10 +17,11 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 pub use plan::{Modalities, Plan};
-pub use reference::{Reference, ReferenceTask};
+pub use probe::{ProbeConfig, ProbeProtocol};
+pub use reference::{Reference, ReferencePoint, ReferenceTask};
 pub use schema::{
-    CheckpointChoice, CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, ProbeConfig,
-    ProbeProtocol, SplitConfig, TrainConfig,
+    CheckpointChoice, CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, SplitConfig,
+    TrainConfig,
 };
 
 use crate::error::{Error, Result};

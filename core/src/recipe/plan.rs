@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::probe::ProbeConfig;
 use super::reference::Reference;
-use super::schema::{EmbedConfig, ModelSection, ProbeConfig, SplitConfig, TrainConfig};
+use super::schema::{EmbedConfig, ModelSection, SplitConfig, TrainConfig};
 use super::tree::Tree;
 use crate::cost::CostConfig;
 use crate::data::{Delimiters, Objective, StreamConfig};

@@ -21,6 +21,25 @@ pub struct Reference {
     pub gain_at: Option<String>,
     /// Probes by label.
     pub tasks: BTreeMap<String, ReferenceTask>,
+    /// Where its words and its program disagree, or leave a point open.
+    pub points: Vec<ReferencePoint>,
+}
+
+/// A point on which a published work can be followed in more than one way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferencePoint {
+    /// Its number, such as `D2`.
+    pub id: String,
+    /// What it is about: the name of one of the report's choices, which says what was done here.
+    pub about: String,
+    /// What the published text says.
+    pub paper: String,
+    /// What the published program did.
+    pub program: String,
+    /// What was done here, where it is no choice.
+    #[serde(default)]
+    pub here: String,
 }
 
 /// What was published of one label.

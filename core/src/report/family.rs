@@ -5,12 +5,13 @@ use maud::{Markup, html};
 
 use super::figures::{self, Figure};
 use super::format::{count, duration, fixed, scientific, significant};
-use super::input::{Choice, Preview};
+use super::input::{Choice, Preview, ReportInput};
 use super::page::{self, Section};
+use super::probes;
 use crate::cost::KILOWATT_HOUR;
 use crate::family::{Family, Member, Trained};
-use crate::probe::{Interval, Trend};
-use crate::recipe::Reference;
+use crate::probe::{Interval, ProbeTable, Trend};
+use crate::recipe::{Reference, ReferencePoint};
 
 /// Everything a family's report shows.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct FamilyInput<'a> {
     pub choices: Vec<Choice>,
     /// Grams of carbon dioxide per kilowatt-hour.
     pub grid: f64,
+    /// Probes of the largest model.
+    pub largest: Option<ProbeTable>,
     /// Figures, in the order they are shown.
     pub figures: Vec<Figure>,
     /// The last predictions of each model, with its scale as caption.
@@ -41,8 +44,9 @@ pub fn render_family(input: &FamilyInput) -> String {
         Section { id: "laws", name: "Laws of the loss", body: laws(input) },
         Section { id: "probes", name: "Probes against scale", body: trends(input) },
         Section { id: "gallery", name: "What they predict", body: gallery(input) },
+        Section { id: "largest", name: "What the largest model knows", body: largest(input) },
         Section { id: "cost", name: "Cost", body: cost(input) },
-        Section { id: "choices", name: "Choices made", body: page::choices(&input.choices) },
+        Section { id: "choices", name: "Paper, program and this run", body: choices(input) },
         Section { id: "compare", name: "What cannot be compared", body: caveats(input) },
     ];
     let program = format!("astropt {}", env!("CARGO_PKG_VERSION"));
@@ -101,10 +105,8 @@ fn interval(of: &Interval, decimals: usize) -> String {
 
 fn models(input: &FamilyInput) -> Option<Markup> {
     let family = input.family?;
-    let published = |scale: &str| {
-        let loss = input.reference.and_then(|reference| reference.loss.get(scale));
-        loss.map_or("–".to_owned(), |loss| fixed(*loss, 4))
-    };
+    let published = |scale: &str| input.reference.and_then(|reference| reference.loss.get(scale));
+    let compared = family.members.iter().any(|member| published(&member.scale).is_some());
     let row = |member: &Member| {
         let of = |show: &dyn Fn(&Trained) -> String| {
             member.trained.as_ref().map_or("–".to_owned(), show)
@@ -125,14 +127,14 @@ fn models(input: &FamilyInput) -> Option<Markup> {
             of(&|t| fixed(t.loss, 5)),
             foretold,
         ];
-        if input.reference.is_some_and(|reference| !reference.loss.is_empty()) {
-            cells.push(published(&member.scale));
+        if compared {
+            cells.push(published(&member.scale).map_or("–".into(), |loss| fixed(*loss, 4)));
         }
         cells
     };
     let mut heading =
         vec!["Scale", "Parameters", "Tokens", "FLOP (6ND)", "Loss", "Foretold by smaller ones"];
-    if input.reference.is_some_and(|reference| !reference.loss.is_empty()) {
+    if compared {
         heading.push("Published loss");
     }
     let rows: Vec<_> = family.members.iter().map(row).collect();
@@ -264,10 +266,83 @@ fn cost(input: &FamilyInput) -> Option<Markup> {
     })
 }
 
+/// The probes of the largest model, as its own report has them.
+fn largest(input: &FamilyInput) -> Option<Markup> {
+    let (member, _) = input.family?.trained().last()?;
+    let probes = input.largest.clone()?;
+    let body = probes::section(&ReportInput { probes: Some(probes), ..ReportInput::default() })?;
+    Some(html! { p { strong { (member.scale) } "." } (body) })
+}
+
+/// Point by point what the published text says, what its program did, and what was done here;
+/// then the choices that are about neither.
+fn choices(input: &FamilyInput) -> Option<Markup> {
+    let points = input.reference.map(|reference| &reference.points[..]).unwrap_or_default();
+    let (own, other): (Vec<&Choice>, Vec<&Choice>) =
+        input.choices.iter().partition(|choice| points.iter().any(|p| p.about == choice.name));
+    let other: Vec<Choice> = other.into_iter().cloned().collect();
+    let here = |point: &ReferencePoint| {
+        let choice = own.iter().find(|choice| choice.name == point.about);
+        choice.map_or(point.here.clone(), |choice| choice.choice.clone())
+    };
+    (!points.is_empty() || !other.is_empty()).then(|| {
+        html! {
+            @if !points.is_empty() {
+                dl.choices.points {
+                    @for point in points {
+                        div {
+                            dt { (point.id) " " (point.about) }
+                            dd {
+                                p { span { "paper" } (point.paper) }
+                                p { span { "program" } (point.program) }
+                                p.here { span { "here" } (here(point)) }
+                            }
+                        }
+                    }
+                }
+            }
+            @if let Some(other) = page::choices(&other) { h3 { "Other choices" } (other) }
+        }
+    })
+}
+
+/// What keeps the published numbers from being compared, and those that no table above has.
 fn caveats(input: &FamilyInput) -> Option<Markup> {
-    let reference = input.reference?;
+    let (reference, family) = (input.reference?, input.family?);
+    let trained: Vec<&Member> = family.trained().map(|(member, _)| member).collect();
+    let apart = !trained.iter().any(|member| reference.loss.contains_key(&member.scale));
+    let smallest = trained.first().map(|member| member.scale.as_str()).unwrap_or_default();
     Some(html! {
         p { "Published numbers are those of " (reference.source) "." }
         @if !reference.caveat.is_empty() { p { (reference.caveat) } }
+        ul {
+            li {
+                "A loss is of its objects: of other galaxies, another telescope, another size of "
+                "stamp or of patch it is another number."
+            }
+            li {
+                "A gain is relative to the smallest model of its family, here " (smallest)
+                ", and its correlation depends on how far apart the models are."
+            }
+            li {
+                "The published numbers were read off figures and have no intervals; intervals here "
+                "are over objects, and not over trainings with other seeds."
+            }
+            li { "Compute is 6 N D, attention’s own products not counted, as published." }
+        }
+        @if apart && !reference.loss.is_empty() {
+            h3 { "The published losses" }
+            (published(reference))
+        }
     })
+}
+
+/// The published losses by scale, from the largest loss down, which is by rising size.
+fn published(reference: &Reference) -> Markup {
+    let mut losses: Vec<(&String, f64)> =
+        reference.loss.iter().map(|(scale, loss)| (scale, *loss)).collect();
+    losses.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let rows: Vec<Vec<String>> =
+        losses.into_iter().map(|(scale, loss)| vec![scale.clone(), fixed(loss, 4)]).collect();
+    table(&["Scale", "Validation loss"], &rows)
 }

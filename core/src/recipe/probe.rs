@@ -1,0 +1,63 @@
+//! `[probe]` of a recipe.
+
+use serde::{Deserialize, Serialize};
+
+use crate::probe::{Method, ProbeSettings};
+
+/// `[probe]`: what the embedding is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeConfig {
+    /// Labels to predict; empty takes every numeric label.
+    pub labels: Vec<String>,
+    /// Which objects fit the probe and which score it.
+    pub protocol: ProbeProtocol,
+    /// Parts that the scored objects are cut into by a hash of their ids (or of `split.group`):
+    /// each part is predicted by a fit on the protocol's fitting objects and all other parts.
+    /// 0: scored objects are never fitted on.
+    pub folds: usize,
+    /// Whether every checkpoint of the run is embedded and probed too: when in training a label
+    /// becomes known.
+    pub checkpoints: bool,
+    /// Whether every block of the model is probed too: where a label is known best.
+    pub layers: bool,
+    /// Other models that read the same labels from the same objects, beside `fit.method`: `knn`,
+    /// `mlp`, `ols` or `ridge`.
+    pub beside: Vec<Method>,
+    /// Labels that should not matter, such as the telescope: whether the embedding tells them,
+    /// and how far probes drop on values that they were not fitted on.
+    pub nuisance: Vec<String>,
+    /// How labels are prepared, fitted and scored.
+    pub fit: ProbeSettings,
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            labels: Vec::new(),
+            protocol: ProbeProtocol::default(),
+            folds: 0,
+            checkpoints: false,
+            layers: false,
+            beside: vec![Method::Knn],
+            nuisance: Vec::new(),
+            fit: ProbeSettings::default(),
+        }
+    }
+}
+
+/// Which objects fit a probe and which score it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeProtocol {
+    /// Fit on training objects, score on validation objects.
+    TrainValidation,
+    /// Fit on validation objects, score on test objects (what the paper says).
+    #[default]
+    ValidationTest,
+    /// Fit on training and validation objects, score on test objects.
+    TrainTest,
+    /// Validation and test objects together, cut in halves by a hash of their ids (what
+    /// the paper's program did).
+    Halves,
+}
