@@ -65,11 +65,21 @@ fn page() -> String {
         }
     }
     page += "\n## Backends\n";
-    for plugin in backends() {
+    let optional = features();
+    for plugin in backends().iter().filter(|p| !optional.contains(&p.info.kind.to_owned())) {
         let PluginInfo { kind, summary, package, .. } = plugin.info;
         page += &format!("\n### `{kind}`\n\n{summary} (`{package}`). `--backend {kind}`\n");
     }
+    page += "\nOthers are built in where they are asked for: [BACKENDS.md](BACKENDS.md).\n";
     page
+}
+
+/// What the program may be built with: the page is the same whichever of them it has.
+fn features() -> Vec<String> {
+    let manifest = std::fs::read_to_string(workspace().join("recipes/Cargo.toml"));
+    let manifest: toml::Table = manifest.expect("readable").parse().expect("TOML");
+    let features = manifest["features"].as_table().expect("a table");
+    features.keys().cloned().collect()
 }
 
 fn section(table: &str, info: &PluginInfo, config: &ConfigType, parse: Parse<'_>) -> String {
