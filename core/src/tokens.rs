@@ -149,6 +149,13 @@ impl Tokens {
         out
     }
 
+    /// The tokens at `places`, which must be there, in that order.
+    pub fn select(&self, places: &[usize]) -> Self {
+        let mut out = Self::default();
+        places.iter().for_each(|&place| out.extend(self, place..place + 1));
+        out
+    }
+
     /// Checks that the buffers agree with `spec` and hold only finite numbers.
     ///
     /// # Errors

@@ -168,13 +168,21 @@ fn galaxy_spectrum() {
     }
     write(at, "pairs/labels.csv", labels);
     two_steps("galaxy-spectrum", at, &at.join("pairs"), &[]);
-    for (given, made, file) in [("image", "spectrum", "table"), ("spectrum", "image", "picture")] {
+    for (given, made, file) in
+        [("galaxy-image", "spectrum", "table"), ("spectrum", "galaxy-image", "picture")]
+    {
         let call =
             ["generate", "galaxy-spectrum", "--given", given, "--make", made, "--objects", "1"];
         let text = succeeds(at, &[&call[..], &["--json", "--out", made]].concat());
         let line: serde_json::Value = serde_json::from_str(text.trim()).expect("JSON");
         let path = at.join(line[file].as_str().expect("a file"));
         assert!(path.exists(), "{}", path.display());
+        if file == "table" {
+            let table = std::fs::read_to_string(path).expect("readable");
+            let heading = table.lines().next().expect("a heading");
+            let expected = "flux [1e-17 erg/(s cm2 Angstrom)],wavelength [Angstrom]";
+            assert_eq!(heading, expected, "what is generated is in its own units");
+        }
     }
 }
 

@@ -34,6 +34,47 @@ fn recorded_cases_agree() {
     }
 }
 
+/// Every comparison of `case`, as `astropt verify --json` prints them.
+fn comparisons(case: &str) -> Vec<serde_json::Value> {
+    let lines = succeeds(workspace(), &["verify", case, "--json"]);
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Tokens of pictures and the order of patches are recordings of a modality, not of a model.
+#[test]
+fn recorded_tokens_and_spirals_agree() {
+    let own = workspace().join("modalities/tests/golden");
+    let mut recordings = vec![(own.clone(), 2), (own.join("spiral.json"), 5)];
+    recordings.extend(shared("golden/tokens").map(|path| (path, 16)));
+    recordings.extend(shared("golden/v3_images_mae").map(|path| (path, 2)));
+    for (path, least) in recordings {
+        let all = comparisons(path.to_str().expect("UTF-8"));
+        assert!(all.len() >= least && all.iter().all(|line| line["ok"] == true), "{all:?}");
+    }
+}
+
+/// A pixel changed after the recording, an array that no one understands: both disagree.
+#[test]
+fn recorded_tokens_disagree_where_they_should() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let from = workspace().join("modalities/tests/golden");
+    let put = |name: &str, as_name: &str| {
+        std::fs::copy(from.join(name), folder.path().join(as_name)).expect("copies");
+    };
+    put("class_0_4.safetensors", "a.safetensors");
+    let mut picture = image::open(from.join("class_0_4.png")).expect("a picture").to_rgb8();
+    let pixel = picture.get_pixel_mut(40, 40);
+    pixel.0[0] = pixel.0[0].wrapping_add(60);
+    picture.save(folder.path().join("a.png")).expect("saves");
+    let path = folder.path().to_str().expect("UTF-8");
+    let output = crate::program::astropt(workspace(), &["verify", path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("DISAGREES"));
+    std::fs::remove_file(folder.path().join("a.png")).expect("removes");
+    let error = fails(workspace(), &["verify", path], 1);
+    assert!(error.contains("no case.json"), "{error}");
+}
+
 #[test]
 fn a_case_that_is_not_there_is_named() {
     let error = fails(workspace(), &["verify", "no/such/case"], 1);

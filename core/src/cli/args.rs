@@ -267,7 +267,7 @@ pub(crate) struct ReportArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Folders of recorded cases
+    /// Folders of recorded cases, or of recorded tokens
     #[arg(required = true, value_name = "CASE_DIR")]
     pub(crate) cases: Vec<PathBuf>,
     /// File of weights in each case's folder [default: weights.safetensors, else ckpt.pt]

@@ -224,6 +224,7 @@ impl Dataset {
             if let Some((observation, mut row)) = self.read(index)? {
                 let epoch = k / self.splits.train.len() as u64;
                 self.stream.arrange(&mut row, &observation.id, self.seed, epoch);
+                self.stream.thin(&mut row, &observation.id, self.seed, epoch);
                 return Ok((observation.id, row));
             }
         }

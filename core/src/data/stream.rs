@@ -1,15 +1,18 @@
 //! `[stream]`: how the spans of an object become one sequence, and sequences rows.
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
+use rand::seq::{SliceRandom, index};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::batch::Row;
 
+/// Sets the draws of what is left out apart from others of the same object and epoch.
+const THINNED: u64 = 0x7468_696e;
+
 /// `[stream]`: the token stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StreamConfig {
     /// Order of an object's spans: `"alphabetical"` (by name of the modality, as the Python
@@ -23,6 +26,23 @@ pub struct StreamConfig {
     /// Tokens of a packed row, at most. Unset: as many as the longest object can have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row_length: Option<usize>,
+    /// Least share of a span's tokens that a training step is shown: the share is drawn between
+    /// this and 1, and so are the tokens, anew for every object and epoch. Below 1, few objects
+    /// are not learnt by heart. For modalities whose tokens are the same whatever stands beside
+    /// them; spans of one token stay whole, and whatever is not training sees all.
+    pub keep: f64,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            order: SpanOrder::default(),
+            delimiters: Delimiters::default(),
+            packing: Packing::default(),
+            row_length: None,
+            keep: 1.0,
+        }
+    }
 }
 
 /// Order of an object's spans.
@@ -83,6 +103,9 @@ impl StreamConfig {
         &self,
         modalities: impl Iterator<Item = &'a String>,
     ) -> Result<(), (&'static str, String)> {
+        if !(self.keep > 0.0 && self.keep <= 1.0) {
+            return Err(("keep", format!("is {}; it must be above 0 and at most 1", self.keep)));
+        }
         let SpanOrder::Listed(listed) = &self.order else { return Ok(()) };
         let known: Vec<&String> = modalities.collect();
         for (place, name) in listed.iter().enumerate() {
@@ -99,14 +122,28 @@ impl StreamConfig {
         }
     }
 
+    /// Leaves tokens out of the spans of object `id` in `epoch`, as `keep` says.
+    pub(crate) fn thin(&self, spans: &mut Row, id: &str, seed: u64, epoch: u64) {
+        if self.keep >= 1.0 {
+            return;
+        }
+        // Apart from the numbers that shuffle the spans.
+        let mut draws = draws(id, seed ^ THINNED, epoch);
+        for (_, tokens) in spans.iter_mut().filter(|(_, tokens)| tokens.len > 1) {
+            let share = self.keep + (1.0 - self.keep) * draws.random::<f64>();
+            let count = ((share * tokens.len as f64).round() as usize).clamp(2, tokens.len);
+            let mut places = index::sample(&mut draws, tokens.len, count).into_vec();
+            places.sort_unstable();
+            *tokens = tokens.select(&places);
+        }
+    }
+
     /// Puts the spans of object `id` (alphabetical so far) in stream order, in `epoch`.
     pub(crate) fn arrange(&self, spans: &mut Row, id: &str, seed: u64, epoch: u64) {
         match &self.order {
             SpanOrder::Word(OrderWord::Alphabetical) => {}
             SpanOrder::Word(OrderWord::Shuffled) => {
-                let seed = xxh3_64_with_seed(&epoch.to_le_bytes(), seed);
-                let seed = xxh3_64_with_seed(id.as_bytes(), seed);
-                spans.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+                spans.shuffle(&mut draws(id, seed, epoch));
             }
             SpanOrder::Listed(listed) => {
                 spans.sort_by_key(|(name, _)| listed.iter().position(|listed| listed == name));
@@ -115,10 +152,46 @@ impl StreamConfig {
     }
 }
 
+/// The random numbers of object `id` in `epoch`.
+fn draws(id: &str, seed: u64, epoch: u64) -> ChaCha8Rng {
+    let seed = xxh3_64_with_seed(&epoch.to_le_bytes(), seed);
+    ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(id.as_bytes(), seed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tokens::Tokens;
+
+    #[test]
+    fn tokens_are_left_out_anew_each_epoch_and_single_ones_never() {
+        let span = |len: u32| Tokens {
+            len: len as usize,
+            codes: (0..len).collect(),
+            indices: (0..len).collect(),
+            ..Tokens::default()
+        };
+        let thinned = |text: &str, epoch: u64| {
+            let mut row: Row = vec![("a".to_owned(), span(40)), ("b".to_owned(), span(1))];
+            parse(text).thin(&mut row, "x", 5, epoch);
+            row
+        };
+        assert_eq!(thinned("", 3)[0].1, span(40));
+        let lengths: Vec<usize> = (0..300).map(|k| thinned("keep = 0.5", k)[0].1.len).collect();
+        assert!(lengths.iter().all(|len| (20..=40).contains(len)), "{lengths:?}");
+        assert!(lengths.contains(&20) && lengths.contains(&40), "{lengths:?}");
+        let [first, again, other] = [3, 3, 4].map(|epoch| thinned("keep = 0.5", epoch));
+        assert_eq!(first, again);
+        assert_ne!(first, other);
+        assert_eq!(first[1].1, span(1));
+        let tokens = &first[0].1;
+        assert!(tokens.codes.is_sorted() && tokens.codes == tokens.indices);
+        assert_eq!(tokens.codes.len(), tokens.len);
+        for wrong in ["0.0", "1.5", "nan"] {
+            let config = parse(&format!("keep = {wrong}"));
+            assert_eq!(config.check(std::iter::empty()).expect_err(wrong).0, "keep");
+        }
+    }
 
     fn names(config: &StreamConfig, id: &str, epoch: u64) -> Vec<String> {
         let mut spans: Row =

@@ -9,6 +9,7 @@ mod config_type;
 mod format;
 mod import;
 mod modality;
+mod recording;
 mod registry;
 mod source;
 
@@ -17,6 +18,7 @@ pub use config_type::{ConfigType, KeyChoice};
 pub use format::{FormatPlugin, Part, Section};
 pub use import::{Assumption, Described, ImportRule, Proposal, import_rules};
 pub use modality::{Modality, ModalityConfig, ModalityPlugin, Preview};
+pub use recording::{RecordingRule, recording_rules};
 pub(crate) use registry::nearest;
 pub use registry::{
     ConfigError, PluginInfo, backends, check_registry, find_backend, find_modality, find_source,

@@ -32,6 +32,35 @@ impl Comparison {
         serde_json::to_string(self).unwrap_or_else(|e| format!("{{\"problem\":\"{e}\"}}"))
     }
 
+    /// Compares the quantity `quantity` of `case`, or says why it could not be computed; the
+    /// numbers may differ by `tolerance` times the largest recorded magnitude.
+    pub fn new(
+        case: &str,
+        quantity: &str,
+        ours: Result<&HostTensor, &str>,
+        theirs: &HostTensor,
+        tolerance: f64,
+    ) -> Self {
+        let mut out = Self {
+            case: case.to_owned(),
+            quantity: quantity.to_owned(),
+            max_abs: f64::NAN,
+            max_rel: f64::NAN,
+            tolerance,
+            ok: false,
+            problem: None,
+        };
+        match ours.map_err(str::to_owned).and_then(|ours| Self::between(ours, theirs)) {
+            Err(problem) => out.problem = Some(problem),
+            Ok((max_abs, magnitude)) => {
+                out.max_abs = max_abs;
+                out.max_rel = if max_abs == 0.0 { 0.0 } else { max_abs / magnitude };
+                out.ok = out.max_rel <= tolerance;
+            }
+        }
+        out
+    }
+
     /// Compares `ours` with `theirs`, number by number.
     fn between(ours: &HostTensor, theirs: &HostTensor) -> Result<(f64, f64), String> {
         if ours.shape != theirs.shape {
@@ -89,21 +118,11 @@ impl<'a> Ledger<'a> {
         theirs: &HostTensor,
         tolerance: f64,
     ) {
-        match Comparison::between(ours, theirs) {
-            Err(problem) => self.problem(quantity, problem),
-            Ok((max_abs, magnitude)) => {
-                let max_rel = if max_abs == 0.0 { 0.0 } else { max_abs / magnitude };
-                self.comparisons.push(Comparison {
-                    case: self.case.to_owned(),
-                    quantity: quantity.to_owned(),
-                    max_abs,
-                    max_rel,
-                    tolerance,
-                    ok: max_rel <= tolerance,
-                    problem: None,
-                });
-            }
+        let comparison = Comparison::new(self.case, quantity, Ok(ours), theirs, tolerance);
+        if comparison.problem.is_some() {
+            self.untouched.remove(quantity);
         }
+        self.comparisons.push(comparison);
     }
 
     /// Says that `quantity` could not be compared.

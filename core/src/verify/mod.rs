@@ -3,7 +3,9 @@
 //! A case is a folder: `case.json` (configuration and training schedule),
 //! `case.safetensors` (inputs and answers), and the initial weights as
 //! `weights.safetensors` or `ckpt.pt`. [`verify`] replays everything the case holds on any
-//! [`Session`] and compares; what it does not understand counts as a disagreement.
+//! [`Session`] and compares; what it does not understand counts as a disagreement. Other
+//! recordings, such as the tokens of pictures, are compared by the modality that registered for
+//! them ([`RecordingRule`](crate::seam::RecordingRule)).
 
 mod case;
 mod compare;
@@ -17,6 +19,7 @@ pub use compare::Comparison;
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::seam::recording_rules;
 use case::{Case, Weights};
 use compare::Ledger;
 
@@ -36,6 +39,9 @@ pub fn verify(
     weights: Option<&Path>,
     open: &dyn Fn(&ModelConfig) -> Result<Box<dyn Session>>,
 ) -> Result<Vec<Comparison>> {
+    if !case.join("case.json").is_file() {
+        return recording(case);
+    }
     let case = Case::load(case)?;
     let weights = Weights::load(&case, weights)?;
     let mut ledger = Ledger::new(&case.name, &case.recorded);
@@ -48,4 +54,15 @@ pub fn verify(
         return Err(Error::file(&case.folder, "holds nothing that could be compared"));
     }
     Ok(ledger.finish())
+}
+
+/// Compares recordings that are no case of a whole model, by the modality that knows them.
+fn recording(path: &Path) -> Result<Vec<Comparison>> {
+    std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
+    let known = recording_rules().into_iter().find_map(|rule| (rule.replay)(path));
+    known.unwrap_or_else(|| {
+        let message = "holds no case.json, and nothing that a modality has recorded answers for; \
+                       give the folder of a case";
+        Err(Error::file(path, message))
+    })
 }

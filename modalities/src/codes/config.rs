@@ -21,8 +21,16 @@ pub struct CodesConfig {
     /// one of them lacks the modality.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
-    /// Number of codes: integers run from 0 to `vocabulary - 1`.
-    pub vocabulary: usize,
+    /// Number of codes: integers run from 0 to `vocabulary - 1`. This or `words`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
+    /// What the codes stand for, in their order, where `labels` are texts such as classes:
+    /// `["SN", "CV"]` makes 0 of `SN` and 1 of `CV`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<Vec<String>>,
+    /// What is done about a text that is not among the words.
+    #[serde(default)]
+    pub other_words: OtherWords,
     /// Shape of the field, the same for every object, read row by row (a 24 x 24 map of
     /// codes: `[24, 24]`). By default the field has one axis of any length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,11 +46,28 @@ pub struct CodesConfig {
     pub loss_weight: f32,
 }
 
+/// What is done about a text that is not among the words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OtherWords {
+    /// The object is refused.
+    #[default]
+    Refuse,
+    /// The object counts as lacking the modality.
+    Absent,
+}
+
 fn default_field() -> String {
     "codes".to_owned()
 }
 
 impl CodesConfig {
+    /// Number of codes; 0 where the configuration does not say.
+    pub(super) fn vocabulary(&self) -> usize {
+        let words = self.words.as_ref().map(Vec::len);
+        words.or(self.vocabulary).unwrap_or(0)
+    }
+
     /// Tokens of the longest object; 0 where the configuration does not say.
     pub(super) fn max_tokens(&self) -> usize {
         match (&self.labels, &self.shape) {
@@ -55,7 +80,16 @@ impl CodesConfig {
     }
 
     fn check(&self) -> Result<(), String> {
-        check_size("vocabulary", self.vocabulary, MAX_SIZE)?;
+        match (&self.words, self.vocabulary) {
+            (None, None) => return Err("`vocabulary` or `words` must be stated".to_owned()),
+            (Some(_), Some(_)) => {
+                return Err(
+                    "`words` says how many codes there are; leave out `vocabulary`".to_owned()
+                );
+            }
+            (None, Some(vocabulary)) => check_size("vocabulary", vocabulary, MAX_SIZE)?,
+            (Some(words), None) => self.check_words(words)?,
+        }
         let stated = [self.labels.is_some(), self.shape.is_some(), self.max_tokens.is_some()];
         let tokens = self.max_tokens();
         let key = match stated {
@@ -85,6 +119,21 @@ impl CodesConfig {
     }
 }
 
+impl CodesConfig {
+    fn check_words(&self, words: &[String]) -> Result<(), String> {
+        check_size("words", words.len(), MAX_SIZE)?;
+        if self.labels.is_none() {
+            return Err("`words` are the texts of `labels`, which are not stated".to_owned());
+        }
+        let mut sorted: Vec<&String> = words.iter().collect();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("`words` lists {:?} twice; leave one out", pair[0])),
+            None => Ok(()),
+        }
+    }
+}
+
 #[typetag::serde(name = "codes")]
 impl ModalityConfig for CodesConfig {
     fn build(&self) -> Result<Box<dyn Modality>> {
@@ -108,6 +157,11 @@ mod tests {
     fn contradictions_are_refused_by_the_name_of_the_key() {
         for (text, key) in [
             ("vocabulary = 0\nmax_tokens = 3", "`vocabulary`"),
+            ("max_tokens = 3", "`vocabulary` or `words`"),
+            ("words = ['a']\nvocabulary = 1\nlabels = ['c']", "leave out `vocabulary`"),
+            ("words = ['a']\nmax_tokens = 1", "`labels`"),
+            ("words = ['a', 'b', 'a']\nlabels = ['c']", "\"a\" twice"),
+            ("words = []\nlabels = ['c']", "`words`"),
             ("vocabulary = 3", "exactly one"),
             ("vocabulary = 3\nmax_tokens = 3\nshape = [3]", "exactly one"),
             ("vocabulary = 3\nmax_tokens = 0", "`max_tokens`"),

@@ -7,7 +7,8 @@
 //!
 //! The integers are the output of a discrete tokeniser (vector-quantised images, AION's
 //! tokens), or classes. They come from one field of any shape, read row by row, or from
-//! several labels in a listed order. An integer outside the vocabulary is an error that names
+//! several labels in a listed order, as integers or as texts of a listed choice of words. An
+//! integer outside the vocabulary is an error that names
 //! the object: it has no row in the table, and nothing could stand for it.
 //!
 //! [`Modality::detokenise`] returns the integers; a model's logits become codes before, by
@@ -15,7 +16,7 @@
 
 mod config;
 
-pub use config::CodesConfig;
+pub use config::{CodesConfig, OtherWords};
 
 use astropt_core::observation::{Array, Data, Label, Observation};
 use astropt_core::seam::Modality;
@@ -39,7 +40,7 @@ impl Codes {
     fn new(config: CodesConfig) -> Self {
         let max_tokens = config.max_tokens();
         let spec = TokenSpec {
-            values: Values::Codes { vocabulary: config.vocabulary },
+            values: Values::Codes { vocabulary: config.vocabulary() },
             positions: Positions::Index { max: config.position_rows.unwrap_or(max_tokens) },
             loss_weight: config.loss_weight,
             max_tokens,
@@ -93,16 +94,19 @@ impl Codes {
     fn read_labels(&self, observation: &Observation, names: &[String]) -> Result<Option<Vec<u32>>> {
         let mut codes = Vec::with_capacity(names.len());
         for name in names {
-            let code = match observation.labels.get(name) {
-                // One that is not known leaves no sequence to learn from.
-                None => return Ok(None),
-                Some(label) => label.number().and_then(fields::integer),
+            // One that is not known leaves no sequence to learn from.
+            let Some(label) = observation.labels.get(name) else { return Ok(None) };
+            let code = match &self.config.words {
+                None => self.code(label.number().and_then(fields::integer)),
+                Some(words) => match word(words, label) {
+                    None if self.config.other_words == OtherWords::Absent => return Ok(None),
+                    code => code,
+                },
             };
-            codes.push(self.code(code).ok_or_else(|| {
-                let found = match observation.labels.get(name) {
-                    Some(Label::Text(text)) => format!("{text:?}"),
-                    Some(Label::Number(x)) => x.to_string(),
-                    None => String::new(),
+            codes.push(code.ok_or_else(|| {
+                let found = match label {
+                    Label::Text(text) => format!("{text:?}"),
+                    Label::Number(x) => x.to_string(),
                 };
                 let range = self.range();
                 Error::object(&observation.id, format!("label {name:?} is {found}{range}"))
@@ -114,16 +118,40 @@ impl Codes {
     /// The integer as a code of the vocabulary.
     fn code(&self, code: Option<i64>) -> Option<u32> {
         let code = u32::try_from(code?).ok()?;
-        ((code as usize) < self.config.vocabulary).then_some(code)
+        ((code as usize) < self.config.vocabulary()).then_some(code)
     }
 
     /// The end of an error about a code.
     fn range(&self) -> String {
+        if self.config.words.is_some() {
+            return ", which is not among `words`: list it there, or let such objects lack the \
+                    modality with `other_words = \"absent\"`"
+                .to_owned();
+        }
         format!(
             "; codes are integers from 0 to {}: mend the codes, or raise `vocabulary`",
-            self.config.vocabulary - 1
+            self.config.vocabulary().saturating_sub(1)
         )
     }
+
+    /// A code as a label.
+    fn label(&self, code: f64) -> Label {
+        let words = self.config.words.iter().flatten();
+        match words.zip(0u32..).find(|(_, k)| f64::from(*k) == code) {
+            Some((word, _)) => Label::Text(word.clone()),
+            None => Label::Number(code),
+        }
+    }
+}
+
+/// The place of a label among `words`; a number is the text that tables write it as.
+fn word(words: &[String], label: &Label) -> Option<u32> {
+    let is = |word: &&String| match label {
+        Label::Text(text) => *word == text,
+        Label::Number(number) => **word == number.to_string(),
+    };
+    let place = words.iter().position(|word| is(&word))?;
+    u32::try_from(place).ok()
 }
 
 impl Modality for Codes {
@@ -132,7 +160,7 @@ impl Modality for Codes {
     }
 
     fn choices(&self) -> Vec<(String, String)> {
-        vec![("Vocabulary".to_owned(), format!("{} codes", self.config.vocabulary))]
+        vec![("Vocabulary".to_owned(), format!("{} codes", self.config.vocabulary()))]
     }
 
     fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
@@ -161,7 +189,7 @@ impl Modality for Codes {
                 let numbers = array.data.to_f64();
                 let pairs = names.iter().zip(numbers.iter());
                 observation.labels =
-                    pairs.map(|(name, &x)| (name.clone(), Label::Number(x))).collect();
+                    pairs.map(|(name, &x)| (name.clone(), self.label(x))).collect();
             }
             None => {
                 let field = astropt_core::observation::Field { array, unit: None };
@@ -173,11 +201,11 @@ impl Modality for Codes {
 
     /// The share of each code, `[vocabulary]`; none for vocabularies beyond 4,096.
     fn raw_features(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
-        if self.config.vocabulary > MAX_COUNTED {
+        if self.config.vocabulary() > MAX_COUNTED {
             return Ok(None);
         }
         let Some(codes) = self.read(observation)? else { return Ok(None) };
-        let mut shares = vec![0.0; self.config.vocabulary];
+        let mut shares = vec![0.0; self.config.vocabulary()];
         for &code in &codes {
             shares[code as usize] += 1.0 / codes.len() as f32;
         }
@@ -263,5 +291,28 @@ mod tests {
         let error = error.expect_err("out of range").to_string();
         assert!(error.contains("J1") && error.contains("\"class\" is 2"), "{error}");
         assert_eq!(codes("vocabulary = 2\nlabels = ['a']").tokenise(&object).expect("sound"), None);
+    }
+    #[test]
+    fn texts_are_codes_by_their_place_among_the_words() {
+        let table = "words = ['SN', 'CV', '3']\nlabels = ['class']";
+        let with = |label: Label| Observation {
+            id: "J1".into(),
+            labels: [("class".to_owned(), label)].into(),
+            ..Observation::default()
+        };
+        let modality = codes(table);
+        for (label, code) in
+            [(Label::Text("SN".into()), 0), (Label::Text("CV".into()), 1), (Label::Number(3.0), 2)]
+        {
+            let tokens = modality.tokenise(&with(label)).expect("sound").expect("a class");
+            assert_eq!(tokens.codes, [code]);
+            let back = modality.reconstruct(&tokens).expect("sound").expect("labels");
+            assert_eq!(back.labels["class"], Label::Text(["SN", "CV", "3"][code as usize].into()));
+        }
+        let other = with(Label::Text("Mira".into()));
+        let error = modality.tokenise(&other).expect_err("no such word").to_string();
+        assert!(error.contains("J1") && error.contains("\"Mira\""), "{error}");
+        let lenient = codes(&format!("{table}\nother_words = 'absent'"));
+        assert_eq!(lenient.tokenise(&other).expect("sound"), None);
     }
 }

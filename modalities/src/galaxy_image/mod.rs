@@ -13,6 +13,7 @@ mod config;
 mod import;
 mod planes;
 mod preview;
+mod recording;
 mod spiral;
 mod tokenise;
 

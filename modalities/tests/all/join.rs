@@ -110,6 +110,19 @@ fn a_label_may_hold_the_id_if_it_holds_it_exactly() {
     assert!(twice.contains("\"x\" and \"y\" are both called \"1\""), "{twice}");
 }
 
+/// A table names files of several kinds, and the images' ids are their paths without extensions.
+#[test]
+fn a_label_may_be_the_path_of_a_file() {
+    let folder = survey();
+    let files = "name,z,to\nx,4,images/a.jpeg\ny,3,images/b.fits.gz\nw,2,images/c\n";
+    fs::write(folder.path().join("data/stars.csv"), files).expect("written");
+    let by = "label = 'to', strip_prefix = 'images/', strip_extension = true";
+    let table = PARTS.replace("strip_prefix = 'star-', strip_suffix = '.x'", by);
+    let source = open("join", &table, folder.path()).expect("opens");
+    let ids: Vec<String> = (0..source.len()).map(|i| source.id(i)).collect();
+    assert_eq!(ids, ["a", "b", "c"]);
+}
+
 #[test]
 fn what_cannot_be_joined_says_why() {
     let folder = survey();
@@ -118,6 +131,10 @@ fn what_cannot_be_joined_says_why() {
         (format!("{PARTS}require = []"), "write \"any\""),
         (format!("{PARTS}prefix.star = 'x'"), "`prefix` names the part \"star\""),
         (PARTS.replace("strip_prefix = 'star-'", "strip_prefix = 'x'"), "no object has all parts"),
+        (
+            format!("{PARTS}require = ['curves']").replace("'star-'", "'x'"),
+            "none of the objects of \"stars\"",
+        ),
         (PARTS.replace("curves.csv", "absent.csv"), "absent.csv"),
         ("path = ''\nparts.a = { kind = 'synthetic', objects = 3 }".to_owned(), "at least two"),
     ] {

@@ -42,9 +42,13 @@ pub struct MatchConfig {
     /// Taken off its beginning, where it is there: `images/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<String>,
-    /// Taken off its end, where it is there: `.jpeg`.
+    /// Taken off its end, where it is there: `_star`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_suffix: Option<String>,
+    /// Whether it is the path of a file whose extension is taken off last, as sources of files
+    /// name their objects: `a/b.jpeg` and `a/b.fits.gz` become `a/b`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strip_extension: bool,
 }
 
 /// Which parts an object must have to be taken.

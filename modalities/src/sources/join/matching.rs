@@ -7,6 +7,7 @@ use astropt_core::seam::{Groups, Source};
 use astropt_core::{Error, Result};
 
 use super::config::MatchConfig;
+use crate::sources::listing::without_extension;
 
 /// Stands for a part that an object lacks.
 const ABSENT: u32 = u32::MAX;
@@ -78,6 +79,9 @@ fn key(
     if let Some(suffix) = &matching.strip_suffix {
         key = key.strip_suffix(suffix.as_str()).unwrap_or(key);
     }
+    if matching.strip_extension {
+        key = without_extension(key);
+    }
     if key.is_empty() {
         return Err(format!("nothing is left of {name:?} once `match` has cut it"));
     }
@@ -120,7 +124,14 @@ impl Matches {
         if out.ids.is_empty() {
             return Err(none(keys));
         }
-        Ok(out)
+        let unused = (0..keys.len()).find(|&part| {
+            let places = out.places.iter().skip(part).step_by(out.parts.max(1));
+            places.into_iter().all(|&place| place == ABSENT)
+        });
+        match unused {
+            Some(part) => Err(idle(keys, part)),
+            None => Ok(out),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -178,17 +189,31 @@ impl Matches {
     }
 }
 
-/// The error of parts that have no object in common.
-fn none(keys: &[Keys]) -> Error {
+/// How many objects each part has and what the first is called.
+fn examples(keys: &[Keys]) -> String {
     let example = |keys: &Keys| {
         let first = keys.keys.iter().flatten().next();
         let first = first.map_or("nothing".to_owned(), |key| format!("{key:?}"));
         format!("{} of {:?}, the first {first}", keys.keys.len(), keys.part)
     };
-    let examples: Vec<_> = keys.iter().map(example).collect();
+    keys.iter().map(example).collect::<Vec<_>>().join("; ")
+}
+
+/// The error of parts that have no object in common.
+fn none(keys: &[Keys]) -> Error {
     Error::Misuse(format!(
         "join: no object has all parts it must have; there are {}. Ids must be the same text: \
          choose or cut them with `match`, or loosen `require`",
-        examples.join("; ")
+        examples(keys)
+    ))
+}
+
+/// The error of a part that is not required and of which nothing is used.
+fn idle(keys: &[Keys], part: usize) -> Error {
+    Error::Misuse(format!(
+        "join: none of the objects of {:?} belongs to an object that is taken; there are {}. Ids \
+         must be the same text: choose or cut them with `match`, or leave the part out",
+        keys[part].part,
+        examples(keys)
     ))
 }
