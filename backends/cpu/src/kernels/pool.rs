@@ -72,7 +72,9 @@ impl Block {
         let layout = Self::layout(size);
         // SAFETY: the size is not zero.
         let start = unsafe { std::alloc::alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
+        // A session turns it into an error that says what to change; an abort would say nothing.
+        let start = NonNull::new(start)
+            .unwrap_or_else(|| panic!("no memory for {:.0} MB more", size as f64 / 1e6));
         Self { start, size }
     }
 
