@@ -18,6 +18,7 @@ mod generate;
 mod hostile_checkpoints;
 mod leaks;
 mod licences;
+mod memory;
 mod new_modality;
 mod parquet;
 mod plugins_page;

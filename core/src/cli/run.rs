@@ -121,7 +121,7 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         chosen.device
     ));
     if let Some(room) = chosen.backend.room(chosen.index)
-        && let Some(warning) = check_memory(&plan, &model, &room, &chosen.device)?
+        && let Some(warning) = check_memory(&plan.train, &model, &room, &chosen.device)?
     {
         progress::say(&warning);
     }

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
-use crate::recipe::{Plan, TrainConfig};
+use crate::recipe::TrainConfig;
 use crate::seam::Room;
 use crate::tokens::{Positions, TokenSpec};
 
@@ -78,12 +78,11 @@ fn numbers(spec: &TokenSpec) -> f64 {
 /// # Errors
 /// When it does not fit and `train.memory_check` is on.
 pub(crate) fn check(
-    plan: &Plan,
+    train: &TrainConfig,
     model: &ModelConfig,
     room: &Room,
     device: &str,
 ) -> Result<Option<String>> {
-    let train = &plan.train;
     let need = Memory::of(model, train, train.micro_batch, train.recompute);
     let (needed, free) = (need.in_room(room), room.free);
     if needed <= CLOSE * free {
@@ -170,5 +169,86 @@ fn gigabytes(bytes: f64) -> String {
         large if large >= 9.95 => format!("{large:.0} GB"),
         small if small >= 0.095 => format!("{small:.1} GB"),
         tiny => format!("{:.0} MB", 1e3 * tiny),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::Tokeniser;
+    use crate::tokens::Values;
+
+    fn model() -> ModelConfig {
+        let spec = TokenSpec {
+            values: Values::Continuous { width: 192 },
+            positions: Positions::Index { max: 256 },
+            loss_weight: 1.0,
+            max_tokens: 256,
+        };
+        ModelConfig {
+            layers: 6,
+            heads: 4,
+            width: 128,
+            tokeniser: Tokeniser::Aim,
+            modalities: BTreeMap::from([("images".to_owned(), spec)]),
+            mask_token: false,
+            delimiters: false,
+        }
+    }
+
+    fn train() -> TrainConfig {
+        let text = "steps = 1\nbatch = 96\nmicro_batch = 48\npeak_lr = 1e-3\nfinal_lr = 1e-4\n\
+                    warmup_steps = 0\ndecay_steps = 1\nweight_decay = 0.1\nclip = 1.0\n\
+                    eval_every = 1\neval_batches = 0\n";
+        toml::from_str(text).expect("a [train]")
+    }
+
+    #[test]
+    fn activations_are_those_of_the_architecture_page() {
+        let (model, train) = (model(), train());
+        let kept = Memory::of(&model, &train, 48, false).activations;
+        let again = Memory::of(&model, &train, 48, true).activations;
+        let blocks = 4.0 * 48.0 * 256.0 * 6.0 * (16.0 * 128.0 + 4.0 + 4.0 - 2.0 * 128.0);
+        assert_eq!(kept - again, blocks);
+        assert_eq!(Memory::of(&model, &train, 24, false).activations, kept / 2.0);
+    }
+
+    #[test]
+    fn what_is_advised_fits_and_is_the_largest_that_does() {
+        let (model, train) = (model(), train());
+        let need = |size, recompute| Memory::of(&model, &train, size, recompute);
+        // Room for 31 objects: of the divisors of 96 that is 24; recomputed all fit.
+        let room = |shared| {
+            let queue = if shared { need(31, false).queue } else { 0.0 };
+            Room { free: need(31, false).on_device() + queue, shared }
+        };
+        for shared in [false, true] {
+            let error = check(&train, &model, &room(shared), "a device").expect_err("too much");
+            let error = error.to_string();
+            assert!(error.contains("train.micro_batch=24 takes"), "{error}");
+            assert!(error.contains("train.micro_batch=48 with train.recompute=true"), "{error}");
+        }
+        let lenient = TrainConfig { memory_check: false, ..train.clone() };
+        assert!(check(&lenient, &model, &room(true), "a device").expect("allowed").is_some());
+        let ample = Room { free: 1e12, shared: true };
+        assert_eq!(check(&train, &model, &ample, "a device").expect("fits"), None);
+        let none = Room { free: 1e6, shared: true };
+        let error = check(&train, &model, &none, "a device").expect_err("nothing fits");
+        assert!(error.to_string().contains("smaller model"), "{error}");
+    }
+
+    #[test]
+    fn a_device_without_memory_is_told_what_to_try() {
+        let (model, train) = (model(), train());
+        let error = exhausted(Error::OutOfMemory("CUDA says so".into()), &train, &model);
+        let error = error.to_string();
+        assert!(
+            error.contains("CUDA says so") && error.contains("train.micro_batch=24"),
+            "{error}"
+        );
+        let other = exhausted(Error::Failed("else".into()), &train, &model);
+        assert_eq!(other.to_string(), "else");
     }
 }

@@ -325,6 +325,11 @@ impl<'a> Trainer<'a> {
         passed.sort_unstable();
         passed.dedup();
         self.state = TrainState { passed, ..last.restore(self.session)? };
+        // A best model of the steps that are undone makes room for the next.
+        let best = self.run.checkpoint("best").ok();
+        if best.is_some_and(|best| best.step > self.state.step) {
+            (self.state.best_loss, self.state.best_step) = (None, None);
+        }
         self.metrics.back_to(self.state.step)?;
         self.watch = Watch::open(self.run.path(), &self.manifest.plan.train.faults, &self.state)?;
         *loader = self.loader();
