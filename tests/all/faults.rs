@@ -189,7 +189,7 @@ fn a_modality_that_says_nothing_is_told_of() {
     let row = |line: &str| {
         let cells: Vec<&str> = line.split(',').collect();
         let constant = if cells[0] == "id" { "a,b" } else { "7,7" };
-        format!("{},{},{constant},{},{}\n", cells[0], cells[1], cells[4], cells[4])
+        format!("{},{},{constant},{},{}\n", cells[0], cells[1], cells[4], cells[5])
     };
     let table: String = table.lines().map(row).collect();
     std::fs::write(&path, table.replace("3.3e38", "0.5")).expect("writable");
@@ -209,7 +209,8 @@ fn a_blank_picture_is_rejected_by_its_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = crate::bad_input::pictures(folder.path(), 30);
     image::RgbImage::new(32, 32).save(data.join("g004.png")).expect("writable");
-    let steps = ["--set", "train.steps=12", "--set", "train.max_rejected=0.2"];
+    let steps = ["train.steps=12", "train.eval_batches=0", "train.max_rejected=0.2"];
+    let steps: Vec<&str> = steps.iter().flat_map(|set| ["--set", set]).collect();
     succeeds(folder.path(), &crate::bad_input::on_pictures("data", &steps));
     let rejected =
         || String::from_utf8(read(&folder.path().join("r/rejected.csv"))).expect("UTF-8");

@@ -20,7 +20,7 @@ use crate::run::TrainState;
 /// File of [`Fault`] lines; there is none where nothing was wrong.
 pub const FAULTS: &str = "faults.jsonl";
 
-/// Inputs of a step, at least, for a modality that says nothing to be told of.
+/// Tokens of a step, at least, for a modality that says nothing to be told of.
 const FEW: usize = 8;
 /// Ids that a message names.
 const SHOWN: usize = 5;
@@ -78,7 +78,7 @@ pub(crate) struct Watch {
 struct Seen {
     first: f32,
     same: bool,
-    inputs: usize,
+    tokens: usize,
 }
 
 impl Watch {
@@ -149,13 +149,14 @@ impl Watch {
             }
             match self.seen.get_mut(name) {
                 Some(seen) => {
-                    seen.inputs += part.inputs.len;
+                    seen.tokens += part.inputs.len.max(part.targets);
                     seen.same = seen.same && constant(part, seen.first);
                 }
                 None => {
                     let Some(first) = numbers(part).next() else { continue };
-                    let (same, inputs) = (constant(part, first), part.inputs.len);
-                    self.seen.insert(name.clone(), Seen { first, same, inputs });
+                    let same = constant(part, first);
+                    let tokens = part.inputs.len.max(part.targets);
+                    self.seen.insert(name.clone(), Seen { first, same, tokens });
                 }
             }
         }
@@ -165,13 +166,13 @@ impl Watch {
     pub(crate) fn dead_modalities(&mut self, step: u64, ids: &[Vec<String>]) -> Result<Vec<Fault>> {
         let seen = std::mem::take(&mut self.seen);
         let mut out = Vec::new();
-        for (name, seen) in seen.into_iter().filter(|(_, seen)| seen.same && seen.inputs >= FEW) {
+        for (name, seen) in seen.into_iter().filter(|(_, seen)| seen.same && seen.tokens >= FEW) {
             let fault = Fault {
                 step,
                 what: format!(
                     "all {} tokens of {name} that the step reads are {}: the modality says \
                      nothing there",
-                    seen.inputs, seen.first
+                    seen.tokens, seen.first
                 ),
                 done: Done::Reported,
                 loss: None,
