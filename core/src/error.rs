@@ -38,6 +38,12 @@ pub enum Error {
     /// The work was interrupted by the user.
     #[error("{0}")]
     Interrupted(String),
+    /// A device has no more memory, in its own words.
+    #[error(
+        "the device has no more memory ({0}); a smaller train.micro_batch or embed.batch, or \
+         train.recompute = true, needs less of it, and `nvidia-smi` shows who else has some"
+    )]
+    OutOfMemory(String),
     /// Anything else that ended the work.
     #[error("{0}")]
     Failed(String),
@@ -47,7 +53,7 @@ impl Error {
     /// Whether it is no single object's or file's fault, so that skipping that one would hide
     /// it: a network that is down, or the user's wish to stop.
     pub fn ends_work(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::Interrupted(_))
+        matches!(self, Self::Failed(_) | Self::Interrupted(_) | Self::OutOfMemory(_))
     }
 
     /// An error about `path`.

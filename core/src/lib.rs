@@ -19,6 +19,7 @@ pub mod family;
 pub mod figures;
 pub mod generate;
 pub mod kernels;
+pub mod leaks;
 pub mod model;
 pub mod numbers;
 pub mod observation;

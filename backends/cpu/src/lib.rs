@@ -7,12 +7,13 @@
 
 pub mod kernels;
 
-use astropt_core::engine::{self, Session};
+use astropt_core::cost::available_memory;
+use astropt_core::engine::{self, Guarded, Session, calm};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
 use astropt_core::model::ModelConfig;
 use astropt_core::register_backend;
-use astropt_core::seam::{Backend, Device};
+use astropt_core::seam::{Backend, Device, Room};
 use burn_flex::{Flex, FlexDevice};
 
 use kernels::CpuKernels;
@@ -41,6 +42,10 @@ impl Backend for Cpu {
         Ok(vec![Device { name }])
     }
 
+    fn room(&self, _index: usize) -> Option<Room> {
+        available_memory().map(|free| Room { free, shared: true })
+    }
+
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
         if index != 0 {
             return Err(Error::Misuse(format!(
@@ -48,7 +53,8 @@ impl Backend for Cpu {
             )));
         }
         check_memory(model)?;
-        engine::open::<CpuPlatform>(FlexDevice, model)
+        let session = calm(|| engine::open::<CpuPlatform>(FlexDevice, model));
+        session.map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
     }
 }
 
@@ -56,7 +62,7 @@ impl Backend for Cpu {
 fn check_memory(model: &ModelConfig) -> Result<()> {
     let parameters: f64 = model.parameters().iter().map(|p| p.elements() as f64).sum();
     let needed = 16.0 * parameters; // four numbers of four bytes each
-    match free_memory() {
+    match available_memory() {
         Some(free) if needed > free => Err(Error::Misuse(format!(
             "a model of {parameters:.2e} parameters needs {:.0} GB for weights, gradients and \
              AdamW's moments; {:.0} GB are free. Choose a smaller model.width or model.layers",
@@ -65,14 +71,6 @@ fn check_memory(model: &ModelConfig) -> Result<()> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// Bytes that could be had, where the system tells it.
-fn free_memory() -> Option<f64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(1024.0 * kilobytes)
 }
 
 /// The processor's name where the system tells it, else its architecture.

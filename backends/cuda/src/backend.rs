@@ -1,14 +1,13 @@
 //! Devices and sessions.
 
-use astropt_core::engine::{self, Precision, Session};
+use astropt_core::engine::{self, Guarded, Precision, Session, calm};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
 use astropt_core::model::ModelConfig;
 use astropt_core::register_backend;
-use astropt_core::seam::{Backend, Device, Monitor};
+use astropt_core::seam::{Backend, Device, Monitor, Room};
 use burn_cuda::{Cuda, CudaDevice};
 
-use crate::guard::{self, Guarded};
 use crate::kernels::driver::{self, Gpu};
 use crate::kernels::{Bf16, CubeKernels};
 use crate::{monitor, settings};
@@ -60,6 +59,12 @@ impl Backend for CudaBackend {
         monitor::monitor(gpus().ok()?.get(index)?.uuid.clone())
     }
 
+    fn room(&self, index: usize) -> Option<Room> {
+        let gpu = gpus().ok()?.get(index)?.clone();
+        let taken = self.monitor(index).and_then(|ask| ask()).map_or(0, |usage| usage.memory_bytes);
+        Some(Room { free: gpu.bytes as f64 - taken as f64, shared: false })
+    }
+
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
         let gpus = gpus()?;
         if index >= gpus.len() {
@@ -70,9 +75,7 @@ impl Backend for CudaBackend {
             )));
         }
         settings::prepare();
-        guard::calm(|| {
-            engine::open_mixed::<CudaPlatform, Bf16Platform>(CudaDevice::new(index), model)
-        })
-        .map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
+        calm(|| engine::open_mixed::<CudaPlatform, Bf16Platform>(CudaDevice::new(index), model))
+            .map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
     }
 }

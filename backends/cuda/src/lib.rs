@@ -9,8 +9,6 @@ mod absent;
 #[cfg(feature = "linked")]
 mod backend;
 #[cfg(feature = "linked")]
-mod guard;
-#[cfg(feature = "linked")]
 pub mod kernels;
 #[cfg(feature = "linked")]
 mod monitor;

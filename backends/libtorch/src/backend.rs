@@ -1,11 +1,12 @@
 //! Devices and sessions.
 
-use astropt_core::engine::{self, Precision, Session};
+use astropt_core::cost::available_memory;
+use astropt_core::engine::{self, Guarded, Precision, Session, calm};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
 use astropt_core::model::ModelConfig;
 use astropt_core::register_backend;
-use astropt_core::seam::{Backend, Device};
+use astropt_core::seam::{Backend, Device, Room};
 use burn_tch::{LibTorch, LibTorchDevice};
 
 use crate::kernels::{self, LibTorchKernels};
@@ -62,6 +63,12 @@ impl Backend for LibTorchBackend {
         &[Precision::F32, Precision::Bf16]
     }
 
+    fn room(&self, index: usize) -> Option<Room> {
+        // libtorch tells only what it has taken itself of a GPU.
+        let on_host = matches!(devices().get(index)?, LibTorchDevice::Cpu);
+        on_host.then(available_memory).flatten().map(|free| Room { free, shared: true })
+    }
+
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
         kernels::prepare();
         let devices = devices();
@@ -71,6 +78,7 @@ impl Backend for LibTorchBackend {
                 devices.len()
             ))
         })?;
-        engine::open_mixed::<LibTorchPlatform, Bf16Platform>(device, model)
+        let session = calm(|| engine::open_mixed::<LibTorchPlatform, Bf16Platform>(device, model));
+        session.map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
     }
 }

@@ -272,11 +272,12 @@ impl Place {
             out.push(stored[at]);
             for axis in (0..self.shape.len()).rev() {
                 index[axis] += 1;
-                at += self.strides[axis];
+                // The stride of an axis of one may be any number: what is added is taken away.
+                at = at.wrapping_add(self.strides[axis]);
                 if index[axis] < self.shape[axis] {
                     break;
                 }
-                at -= self.shape[axis] * self.strides[axis];
+                at = at.wrapping_sub(self.shape[axis].wrapping_mul(self.strides[axis]));
                 index[axis] = 0;
             }
         }
@@ -379,6 +380,7 @@ mod tests {
         assert_eq!(gather(&[2], &[3], 1), [1., 4.]);
         assert_eq!(gather(&[2, 2], &[0, 1], 2), [2., 3., 2., 3.]);
         assert_eq!(gather(&[], &[], 5), [5.]);
+        assert_eq!(gather(&[2, 1], &[2, usize::MAX], 1), [1., 3.]);
         assert_eq!(gather(&[0, 4], &[4, 1], 0), [0f32; 0]);
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::leaks::LeaksArgs;
 use crate::generate::Format;
 
 /// Multimodal foundation models of the sky: tokenise observations, pretrain an
@@ -73,6 +74,12 @@ pub(crate) enum Command {
         astropt run galaxy-grz --data converted"
     )]
     Convert(ConvertArgs),
+    /// Look for objects of one split that are known from another, by id, place on the sky and
+    /// pixels
+    #[command(after_help = "Examples:\n  astropt leaks galaxy-grz --data DIR\n  \
+        astropt leaks efigi --data DIR --ra rc3_ra --dec rc3_dec --separation 5\n\n\
+        Exit code 1 when there are some.")]
+    Leaks(LeaksArgs),
     /// Make a run of a checkpoint of the Python AstroPT
     #[command(after_help = "Examples:\n  astropt import ckpt.pt --out runs/imported\n  \
         astropt import ckpt.pt --out runs/imported --recipe efigi --data DIR --set train.steps=9000\n  \

@@ -124,7 +124,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
 fn train_step(session: &mut dyn Session, batch: Batch, train: &TrainConfig) -> Result<()> {
     session.accumulate(batch, 1.0)?;
     let TrainConfig { final_lr: lr, betas, eps, weight_decay, clip, .. } = *train;
-    session.step(&StepSettings { lr, betas, eps, weight_decay, clip }).map(drop)
+    session.step(&StepSettings { lr, betas, eps, weight_decay, clip, norm_limit: None }).map(drop)
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -12,6 +12,7 @@ mod family;
 mod figures;
 mod generate;
 mod inspect;
+mod leaks;
 mod list;
 mod new;
 mod output;
@@ -39,6 +40,7 @@ use output::Output;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     progress::set_quiet(cli.quiet);
+    crate::engine::quieten();
     let output = Output { json: cli.json };
     match check_registry().and_then(|()| dispatch(cli.command, output)) {
         Ok(code) => code,
@@ -61,6 +63,7 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Verify(args) => return verify::verify(&args, output),
         Command::Bench(args) => bench::bench(&args, output)?,
         Command::Convert(args) => convert::convert(&args, output)?,
+        Command::Leaks(args) => return leaks::leaks(&args, output),
         Command::Import(args) => exchange::import(&args, output)?,
         Command::Export(args) => exchange::export(&args, output)?,
         Command::Inspect(args) => inspect::inspect(&args, output)?,

@@ -6,7 +6,7 @@ use super::args::ProbeArgs;
 use super::output::{Output, columns};
 use super::stages::{EMBEDDINGS, RAW, random_inits};
 use super::{choose, data, emergence};
-use crate::data::group_key;
+use crate::data::split_key;
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
 use crate::probe::{
@@ -125,13 +125,13 @@ pub(super) fn objects(table: &Embeddings, plan: &Plan) -> Split {
     split.folded(&keys(table, plan), config.folds, config.fit.seed)
 }
 
-/// What tells which objects of `table` belong together: ids, or the labels of `split.group`.
+/// What tells which objects of `table` belong together: ids, or the labels of `split.group`, or
+/// the tiles of `split.tile`.
 fn keys(table: &Embeddings, plan: &Plan) -> Vec<String> {
     let rows = table.ids.iter().zip(&table.labels);
-    match &plan.split.group {
-        Some(group) => rows.map(|(id, labels)| group_key(id, labels, group)).collect(),
-        None => table.ids.clone(),
-    }
+    // Coordinates that are none were refused when the data were split.
+    rows.map(|(id, labels)| split_key(id, labels, &plan.split).unwrap_or_else(|_| id.clone()))
+        .collect()
 }
 
 /// The features in the file `path` for the objects of `table`, in its order.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::Output;
 use super::{Chosen, choose, data, family, stages};
-use crate::cost::Meter;
+use crate::cost::{Meter, check_memory};
 use crate::data::Dataset;
 use crate::engine::Session;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{Start, Summary, Trainer};
 
 /// What a resumed run may change; everything else would make it another run.
-pub(super) const RESUMABLE: [&str; 10] = [
+pub(super) const RESUMABLE: [&str; 12] = [
     "train.steps",
     "train.workers",
     "train.recompute",
@@ -28,6 +28,8 @@ pub(super) const RESUMABLE: [&str; 10] = [
     "train.previews",
     "train.checkpoints",
     "train.max_rejected",
+    "train.faults",
+    "train.memory_check",
     "embed.",
     "probe.",
 ];
@@ -92,8 +94,12 @@ fn describe(summary: &Summary) -> String {
     let best = summary
         .best
         .map_or(String::new(), |(step, loss)| format!(" (best {loss:.5} after step {step})"));
+    let faults = match summary.faults {
+        0 => String::new(),
+        faults => format!(", {faults} faulty steps (faults.jsonl)"),
+    };
     format!(
-        "{} steps, {} tokens, validation loss {loss}{best}",
+        "{} steps, {} tokens, validation loss {loss}{best}{faults}",
         summary.steps,
         quantity(summary.tokens as f64)
     )
@@ -114,6 +120,11 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         data.labelled(),
         chosen.device
     ));
+    if let Some(room) = chosen.backend.room(chosen.index)
+        && let Some(warning) = check_memory(&plan.train, &model, &room, &chosen.device)?
+    {
+        progress::say(&warning);
+    }
     let session = chosen.open(&model, plan.train.precision)?;
     let (folder, manifest) = if args.resume {
         let (folder, old) = RunFolder::open(&out)?;

@@ -2,15 +2,9 @@
 
 use serde::Serialize;
 
-use super::{CostConfig, KILOWATT_HOUR};
+use super::{CostConfig, KILOWATT_HOUR, Memory};
 use crate::error::Result;
 use crate::recipe::Plan;
-use crate::tokens::Positions;
-
-/// Bytes of a parameter in training: its value, gradient and AdamW's two moments, in f32.
-const BYTES_PER_PARAMETER: f64 = 16.0;
-/// Bytes of a number that forward keeps for backward.
-const BYTES_PER_ACTIVATION: f64 = 4.0;
 
 /// What training one model will cost on the devices of `[cost]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,7 +42,7 @@ impl Forecast {
     pub fn of(plan: &Plan) -> Result<Self> {
         let model = plan.model_config()?;
         let cost = &plan.cost;
-        let (layers, heads, d) = (model.layers as f64, model.heads as f64, model.width as f64);
+        let (layers, d) = (model.layers as f64, model.width as f64);
         // The last token of a row is a target and no input.
         let row: usize = model.modalities.values().map(|spec| spec.max_tokens).sum();
         let row = row as f64;
@@ -58,17 +52,9 @@ impl Forecast {
         // Scores and averages are two products of 2 d T FLOP a token and block, half of them
         // masked, and backward costs twice as much again.
         let attention_flops = 3.0 * 2.0 * layers * d * row * tokens;
-        let all: f64 = model.parameters().iter().map(|p| p.elements() as f64).sum();
-        let positions = model
-            .modalities
-            .values()
-            .filter(|spec| matches!(spec.positions, Positions::Continuous { .. }));
-        // docs/ARCHITECTURE.md counts what a block keeps.
-        let block = if plan.train.recompute { 2.0 * d } else { 16.0 * d + heads + 4.0 };
-        let ends = (6.0 + positions.count() as f64) * d;
-        let tokens_held = plan.train.micro_batch as f64 * row;
-        let kept = tokens_held * (layers * block + ends);
-        let memory_bytes = BYTES_PER_PARAMETER * all + BYTES_PER_ACTIVATION * kept;
+        let train = &plan.train;
+        let memory = Memory::of(&model, train, train.micro_batch, train.recompute);
+        let memory_bytes = memory.on_device();
         let rate = cost.peak_flops * cost.utilisation * cost.devices as f64;
         let seconds = (flops + attention_flops) / rate;
         let watts = cost.device_watts * cost.devices as f64 * cost.overhead;

@@ -5,12 +5,17 @@
 //! model of the power drawn. What both assume stands in the recipe's `[cost]`.
 
 mod forecast;
+mod machine;
+mod memory;
 mod meter;
 
 use serde::{Deserialize, Serialize};
 
 pub use forecast::Forecast;
 pub(crate) use forecast::assumptions;
+pub use machine::available_memory;
+pub use memory::Memory;
+pub(crate) use memory::{check as check_memory, exhausted};
 pub use meter::{Energy, Meter};
 
 /// Joules in a kilowatt-hour.

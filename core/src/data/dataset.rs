@@ -14,7 +14,11 @@ use super::stream::{OrderWord, Packing, SpanOrder, StreamConfig};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Labels, Observation};
-use crate::recipe::{Modalities, Plan};
+use crate::recipe::{DeadInputs, Modalities, Plan};
+use crate::tokens::Tokens;
+
+/// A span of at least so many numbers that are all the same is dead; fewer may be so by chance.
+const DEAD_FROM: usize = 16;
 
 /// How often an unusable object is replaced by another before the step gives up.
 const MAX_SUBSTITUTES: u64 = 100;
@@ -29,6 +33,7 @@ pub struct Dataset {
     stream: StreamConfig,
     objective: Objective,
     seed: u64,
+    dead: DeadInputs,
     rejected: Mutex<Rejected>,
     budget: usize,
 }
@@ -54,6 +59,7 @@ impl Dataset {
             splits,
             objects,
             seed: plan.train.seed,
+            dead: plan.train.faults.dead,
             rejected: Mutex::new(Rejected::new()),
         })
     }
@@ -134,7 +140,7 @@ impl Dataset {
         if self.lock().contains_key(&id) {
             return Ok(None);
         }
-        match self.objects.read(index as usize).and_then(|object| self.check_length(object)) {
+        match self.objects.read(index as usize).and_then(|object| self.check(object)) {
             Ok(object) => Ok(Some(object)),
             // No object's fault: which ones a run sees must not depend on a network.
             Err(error) if error.ends_work() => Err(error),
@@ -145,10 +151,19 @@ impl Dataset {
         }
     }
 
-    fn check_length(&self, object: (Observation, Row)) -> Result<(Observation, Row)> {
+    fn check(&self, object: (Observation, Row)) -> Result<(Observation, Row)> {
         let tokens: usize = object.1.iter().map(|(_, tokens)| tokens.len).sum();
         if tokens < self.objective.least_tokens() {
             let message = "it makes a single token, which no other token can predict";
+            return Err(Error::object(&object.0.id, message));
+        }
+        if self.dead == DeadInputs::Reject
+            && let Some((name, number)) = object.1.iter().find_map(dead)
+        {
+            let message = format!(
+                "all numbers of its {name} tokens are {number}, as of a blank image; \
+                 train.faults.dead = \"keep\" uses such objects"
+            );
             return Err(Error::object(&object.0.id, message));
         }
         Ok(object)
@@ -293,6 +308,13 @@ impl Dataset {
         let batch = self.assembly(false).batch(&sequences.collect::<Vec<_>>())?;
         Ok(Some(Loaded { indices: kept, observations, rows, batch }))
     }
+}
+
+/// The one number that a span holds over and over, and its modality.
+fn dead((name, tokens): &(String, Tokens)) -> Option<(&str, f32)> {
+    let first = *tokens.values.first().filter(|_| tokens.values.len() >= DEAD_FROM)?;
+    // Ends at the first number that is another, as a rule the second.
+    tokens.values.iter().all(|&number| number == first).then_some((name, first))
 }
 
 /// What of an object is read.

@@ -9,6 +9,7 @@ mod order;
 mod sequence;
 mod split;
 mod stream;
+mod tile;
 
 pub use assembly::Assembly;
 pub use batch::{Batch, Part, Purpose, Row, Sight};
@@ -17,5 +18,6 @@ pub use dataset::{Dataset, Excerpt, Loaded, Rejected};
 pub use loader::Loader;
 pub use objects::Objects;
 pub use sequence::{Objective, Sequence, Task};
-pub use split::{Split, Splits, group_key, unit_hash};
+pub use split::{Split, Splits, group_key, split_key, unit_hash};
 pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};
+pub use tile::{TileConfig, pixel, position};

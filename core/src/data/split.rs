@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::tile::TileConfig;
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 use crate::recipe::SplitConfig;
@@ -55,6 +56,7 @@ impl Splits {
             let message = format!("{} objects are more than one run can hold", source.len());
             return Err(Error::Failed(message));
         }
+        let mut placeless = 0;
         for index in 0..source.len() {
             if crate::stop::asked() {
                 return Err(Error::Interrupted("stopped before training began".into()));
@@ -62,12 +64,17 @@ impl Splits {
             let id = source.id(index);
             let split = match &config.column {
                 Some(column) => by_label(&id, &source.labels(index), column, config)?,
-                None => match &config.group {
-                    Some(group) => by_hash(&group_key(&id, &source.labels(index), group), config),
-                    None => by_hash(&id, config),
-                },
+                None if config.group.is_none() && config.tile.is_none() => by_hash(&id, config),
+                None => {
+                    let key = split_key(&id, &source.labels(index), config)?;
+                    placeless += usize::from(config.tile.is_some() && key == id);
+                    by_hash(&key, config)
+                }
             };
             splits.get_mut(split).push(index as u32);
+        }
+        if let Some(tile) = &config.tile {
+            tell_placeless(placeless, source.len(), tile)?;
         }
         if splits.train.is_empty() {
             return Err(Error::Failed(format!(
@@ -140,6 +147,36 @@ pub fn group_key(id: &str, labels: &Labels, group: &str) -> String {
     }
 }
 
+/// What object `id` is hashed by: its `split.group`, its `split.tile`, or its id where it has
+/// none or the recipe names neither.
+///
+/// # Errors
+/// When its coordinates are no place on the sky.
+pub fn split_key(id: &str, labels: &Labels, config: &SplitConfig) -> Result<String> {
+    match (&config.group, &config.tile) {
+        (Some(group), _) => Ok(group_key(id, labels, group)),
+        (None, Some(tile)) => Ok(tile.key(id, labels)?.unwrap_or_else(|| id.to_owned())),
+        (None, None) => Ok(id.to_owned()),
+    }
+}
+
+/// Says how many objects have no coordinates; refuses a recipe that names labels nobody has.
+fn tell_placeless(placeless: usize, all: usize, tile: &TileConfig) -> Result<()> {
+    if placeless == all && all > 0 {
+        return Err(Error::Failed(format!(
+            "no object has the labels {:?} and {:?}, in degrees, that split.tile names",
+            tile.ra, tile.dec
+        )));
+    }
+    if placeless > 0 {
+        crate::progress::say(&format!(
+            "{placeless} of {all} objects have no {} and {}: they are split by their ids",
+            tile.ra, tile.dec
+        ));
+    }
+    Ok(())
+}
+
 fn by_hash(id: &str, config: &SplitConfig) -> Split {
     let place = unit_hash(id, config.seed);
     if place < config.test_fraction {
@@ -183,6 +220,9 @@ mod tests {
             ..SplitConfig::default()
         };
         assert_eq!(both.check().expect_err("both").0, "group");
+        let tile = TileConfig { ra: "ra".into(), dec: "dec".into(), degrees: 1.0 };
+        let both = SplitConfig { column: None, tile: Some(tile), ..both };
+        assert_eq!(both.check().expect_err("both").0, "tile");
     }
 
     #[test]

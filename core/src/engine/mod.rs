@@ -5,12 +5,15 @@
 //! verifying are written once against [`Session`] and know no backend.
 
 mod gradient;
+mod guard;
 mod session;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use guard::quieten;
+pub use guard::{Guarded, calm};
 pub use session::{open, open_mixed};
 
 use crate::data::Batch;
@@ -42,6 +45,21 @@ pub struct StepSettings {
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0 clips nothing.
     pub clip: f64,
+    /// Largest global norm, before clipping, with which a step is taken at all; any finite one
+    /// when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm_limit: Option<f64>,
+}
+
+impl StepSettings {
+    /// Whether a step of this gradient and these losses is taken: never one with numbers that
+    /// are not finite, which would end all learning.
+    pub fn takes(&self, grad_norm: f32, losses: &[Losses]) -> bool {
+        let limit = self.norm_limit.unwrap_or(f64::INFINITY);
+        grad_norm.is_finite()
+            && f64::from(grad_norm) <= limit
+            && losses.iter().all(|losses| losses.total.is_finite())
+    }
 }
 
 /// The loss of a batch.
@@ -60,6 +78,8 @@ pub struct StepReport {
     pub losses: Vec<Losses>,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f32,
+    /// Whether the step was taken; see [`StepSettings::takes`].
+    pub taken: bool,
 }
 
 /// AdamW's state: running means under the parameters' names, and the steps taken.
@@ -158,7 +178,8 @@ pub trait Session: Send {
     /// When the device fails.
     fn gradients(&self) -> Result<StateDict>;
 
-    /// Clips the accumulated gradient, takes one AdamW step with it and forgets it.
+    /// Clips the accumulated gradient, takes one AdamW step with it and forgets it. A step that
+    /// the settings [do not take](StepSettings::takes) changes no parameter and no moment.
     ///
     /// # Errors
     /// When nothing was accumulated or the device fails.

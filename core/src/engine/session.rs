@@ -218,10 +218,16 @@ impl<P: Platform> DeviceSession<P> {
         Ok(())
     }
 
-    fn slots(&mut self) -> Result<Vec<Slot<P::Backend>>> {
-        if self.parameters.iter().all(|p| p.grad.is_none()) {
+    /// Global norm of the accumulated gradient.
+    fn norm(&self) -> Result<f32> {
+        let grads: Vec<_> = self.parameters.iter().filter_map(|p| p.grad.clone()).collect();
+        if grads.is_empty() {
             return Err(Error::Failed("no gradient was accumulated before the step".into()));
         }
+        scalar(P::Kernels::global_norm(&grads))
+    }
+
+    fn slots(&mut self) -> Vec<Slot<P::Backend>> {
         // Taken out of the session so that each tensor has one owner and kernels may
         // update it in place.
         let empty = Tensor::zeros([1], &self.device);
@@ -237,7 +243,7 @@ impl<P: Platform> DeviceSession<P> {
                 decay: p.spec.shape.len() >= 2,
             }
         });
-        Ok(slots.collect())
+        slots.collect()
     }
 }
 
@@ -320,10 +326,16 @@ impl<P: Platform> Session for DeviceSession<P> {
     }
 
     fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {
-        let mut slots = self.slots()?;
-        let grads: Vec<_> = slots.iter().map(|slot| slot.grad.clone()).collect();
-        let grad_norm = scalar(P::Kernels::global_norm(&grads))?;
-        drop(grads);
+        let grad_norm = self.norm()?;
+        // The norm was waited for, so the losses are there too: whether to take the step costs
+        // no further wait.
+        let losses = std::mem::take(&mut self.losses);
+        let losses = losses.into_iter().map(PendingLosses::read).collect::<Result<Vec<_>>>()?;
+        if !settings.takes(grad_norm, &losses) {
+            self.parameters.iter_mut().for_each(|p| p.grad = None);
+            return Ok(StepReport { losses, grad_norm, taken: false });
+        }
+        let mut slots = self.slots();
         self.steps += 1;
         let clip = settings.clip as f32;
         // As PyTorch's clip_grad_norm_: the factor clip/(norm + 1e-6), never above one.
@@ -342,9 +354,7 @@ impl<P: Platform> Session for DeviceSession<P> {
             parameter.value = slot.value;
             parameter.moments = Some([slot.moment1, slot.moment2]);
         }
-        let losses = std::mem::take(&mut self.losses);
-        let losses = losses.into_iter().map(PendingLosses::read).collect::<Result<_>>()?;
-        Ok(StepReport { losses, grad_norm })
+        Ok(StepReport { losses, grad_norm, taken: true })
     }
 
     fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {

@@ -8,6 +8,7 @@
 //! whole. The scales that a recipe, or a scale of it, lists as its `family` are the models of
 //! the whole experiment.
 
+mod faults;
 mod plan;
 mod probe;
 mod reference;
@@ -16,6 +17,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+pub use faults::{DeadInputs, FaultPolicy, OnFault};
 pub use plan::{Modalities, Plan};
 pub use probe::{ProbeConfig, ProbeProtocol};
 pub use reference::{Reference, ReferencePoint, ReferenceTask};

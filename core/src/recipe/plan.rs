@@ -187,6 +187,9 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
     }
     plan.model_config().map_err(model)?;
     plan.train.checkpoints.check().map_err(at("train"))?;
+    plan.train.faults.check().map_err(|(key, message)| {
+        tree.error(&["train", "faults", key], format!("train.faults.{key} {message}"))
+    })?;
     let embed = |key: &str, error: Error| tree.error(&["embed", key], error.to_string());
     plan.embed.layer(plan.model.layers).map_err(|e| embed("layer", e))?;
     plan.embed.tokens().map_err(|e| embed("tokens", e))?;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Split;
+use super::faults::FaultPolicy;
+use crate::data::{Split, TileConfig};
 use crate::engine::Precision;
 use crate::error::{Error, Result};
 use crate::model::Tokeniser;
@@ -25,6 +26,11 @@ pub struct SplitConfig {
     /// together: several observations of one source. Objects without it go by their id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Equal-area tile of the sky that is hashed in place of the id, so that neighbours stay
+    /// together, such as `{ ra = "ra", dec = "dec", degrees = 1.0 }`. Objects without
+    /// coordinates go by their id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tile: Option<TileConfig>,
     /// Fraction of the objects that validate, when split by hash.
     pub validation_fraction: f64,
     /// Fraction of the objects that test, when split by hash.
@@ -41,6 +47,7 @@ impl Default for SplitConfig {
             validation: vec!["val".into(), "validation".into(), "valid".into()],
             test: vec!["test".into()],
             group: None,
+            tile: None,
             validation_fraction: 0.01,
             test_fraction: 0.01,
             seed: 0,
@@ -123,6 +130,13 @@ pub struct TrainConfig {
     /// Largest fraction of the objects that may be unusable before the run stops.
     #[serde(default = "max_rejected")]
     pub max_rejected: f64,
+    /// What is done about a step whose numbers are wrong.
+    #[serde(default)]
+    pub faults: FaultPolicy,
+    /// Whether a run is refused that needs more memory than there is, as it is reckoned
+    /// beforehand; otherwise this is only said.
+    #[serde(default = "memory_check")]
+    pub memory_check: bool,
     /// Threads that read and tokenise; the order of objects does not depend on it.
     #[serde(default = "workers")]
     pub workers: usize,
@@ -146,6 +160,10 @@ fn previews() -> usize {
 
 fn max_rejected() -> f64 {
     0.01
+}
+
+fn memory_check() -> bool {
+    true
 }
 
 fn workers() -> usize {
@@ -310,6 +328,13 @@ impl SplitConfig {
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
         if self.column.is_some() && self.group.is_some() {
             return Err(("group", "is for splits by hash, and split.column is set".into()));
+        }
+        if let Some(tile) = &self.tile {
+            if self.column.is_some() || self.group.is_some() {
+                let message = "is for splits by hash, and split.column or split.group is set";
+                return Err(("tile", message.into()));
+            }
+            tile.check().map_err(|message| ("tile", message))?;
         }
         for (key, fraction) in [
             ("validation_fraction", self.validation_fraction),

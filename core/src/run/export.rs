@@ -33,6 +33,7 @@ impl Saved {
             eps: train.eps,
             weight_decay: train.weight_decay,
             clip: train.clip,
+            norm_limit: None,
         };
         let of = PythonExport {
             model: &model.plan.model_config()?,

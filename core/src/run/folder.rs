@@ -16,13 +16,14 @@ const BEST: &str = "best";
 const REJECTED: &str = "rejected.csv";
 
 /// What this program writes into a run's folder: all that `--overwrite` may delete.
-const OURS: [&str; 15] = [
+const OURS: [&str; 16] = [
     MANIFEST,
     RECIPE,
     CHECKPOINTS,
     PREVIEWS,
     "metrics.jsonl",
     "timings.jsonl",
+    "faults.jsonl",
     "validation.json",
     REJECTED,
     "probes.json",

@@ -24,7 +24,7 @@ const UNSUPPORTED: &str = "unsupported";
 const SELF_CHECK: &str = "selfcheck";
 
 /// What training needs to go on, beside tensors.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainState {
     /// Optimiser steps taken.
     pub step: u64,
@@ -34,6 +34,10 @@ pub struct TrainState {
     pub best_loss: Option<f64>,
     /// Step of the lowest validation loss.
     pub best_step: Option<u64>,
+    /// Steps whose objects are passed over when they come: those that the training was rolled
+    /// back from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<u64>,
 }
 
 /// A checkpoint on disk.

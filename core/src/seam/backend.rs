@@ -25,12 +25,26 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// How much memory device `index` has left for a training, where something tells.
+    fn room(&self, _index: usize) -> Option<Room> {
+        None
+    }
+
     /// A model of this shape, with all parameters zero, on device `index` of
     /// [`devices`](Self::devices).
     ///
     /// # Errors
     /// When the device cannot be used or the model does not fit.
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>>;
+}
+
+/// Memory that a training could have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Room {
+    /// Bytes.
+    pub free: f64,
+    /// Whether it is the host's, where batches are prepared, too.
+    pub shared: bool,
 }
 
 /// What a device is doing, as its driver tells.

@@ -13,7 +13,7 @@ mod recording;
 mod registry;
 mod source;
 
-pub use backend::{Backend, BackendPlugin, Device, Monitor, Usage};
+pub use backend::{Backend, BackendPlugin, Device, Monitor, Room, Usage};
 pub use config_type::{ConfigType, KeyChoice};
 pub use format::{FormatPlugin, Part, Section};
 pub use import::{Assumption, Described, ImportRule, Proposal, import_rules};

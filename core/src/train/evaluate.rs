@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::listed;
 use super::metrics::MeanLosses;
 use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose};
 use crate::engine::Session;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::Plan;
 
 /// What an evaluation found.
@@ -63,6 +64,9 @@ pub(crate) fn evaluate(
         let Some(loaded) = loaded? else { continue };
         let rows = loaded.rows.len() as f64;
         let losses = session.evaluate(&loaded.batch)?;
+        if !losses.total.is_finite() {
+            return Err(not_finite(losses.total, &loaded.batch.ids));
+        }
         evaluation.losses.add(&losses, rows);
         evaluation.batches.push((f64::from(losses.total), loaded.rows.len() as u64));
         evaluation.zero_loss += rows * zero_loss(&loaded, session);
@@ -70,6 +74,16 @@ pub(crate) fn evaluate(
     }
     evaluation.zero_loss /= evaluation.objects.max(1) as f64;
     Ok(Some(evaluation))
+}
+
+/// The same objects are evaluated each time, so they are at fault where it happens at once, and
+/// the training where it happens later. No policy goes on from it.
+fn not_finite(loss: f32, ids: &[String]) -> Error {
+    Error::Failed(format!(
+        "the validation loss is {loss} on objects {}; look at these objects and their numbers if \
+         this is the first evaluation, else start a new run with a lower train.peak_lr",
+        listed(ids)
+    ))
 }
 
 /// Weighted mean over modalities of the Huber loss of predicting zero; codes have no zero

@@ -105,6 +105,15 @@ impl MetricsWriter {
         })
     }
 
+    /// Cuts off what came after `step`, to which the training goes back.
+    pub(crate) fn back_to(&mut self, step: u64) -> Result<()> {
+        let (metrics, timings) = (self.metrics.0.clone(), self.timings.0.clone());
+        keep_lines(&metrics, |metric: &Metric| metric.step() <= step)?;
+        keep_lines(&timings, |timing: &Timing| timing.step <= step)?;
+        (self.metrics, self.timings) = (append(metrics)?, append(timings)?);
+        Ok(())
+    }
+
     /// Appends a metric.
     pub(crate) fn metric(&mut self, metric: &Metric) -> Result<()> {
         put_line(&mut self.metrics, metric)?;
@@ -131,13 +140,13 @@ impl MetricsWriter {
     }
 }
 
-fn append(path: PathBuf) -> Result<(PathBuf, File)> {
+pub(super) fn append(path: PathBuf) -> Result<(PathBuf, File)> {
     let file = OpenOptions::new().create(true).append(true).open(&path);
     let file = file.map_err(|e| Error::io("write", &path, &e))?;
     Ok((path, file))
 }
 
-fn put_line((path, file): &mut (PathBuf, File), line: &impl Serialize) -> Result<()> {
+pub(super) fn put_line((path, file): &mut (PathBuf, File), line: &impl Serialize) -> Result<()> {
     file.write_all(to_line(line)?.as_bytes()).map_err(|e| Error::io("write", &*path, &e))
 }
 
@@ -168,7 +177,7 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
         .collect()
 }
 
-fn keep_lines<T: Serialize + DeserializeOwned>(
+pub(super) fn keep_lines<T: Serialize + DeserializeOwned>(
     path: &Path,
     keep: impl Fn(&T) -> bool,
 ) -> Result<()> {

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
+use super::faults::{Done, Fault, Watch};
 use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_lines};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
 use crate::checkpoint::{format, write_bytes};
+use crate::cost::exhausted;
 use crate::data::{Batch, Dataset, Loader, Split};
-use crate::engine::{Session, StepSettings};
+use crate::engine::{Session, StepReport, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::progress::{self, Progress, quantity};
+use crate::recipe::OnFault;
 use crate::run::{Contents, Inputs, Manifest, RunFolder, TrainState};
 use crate::seam::Monitor;
 use crate::stop;
@@ -27,6 +30,7 @@ pub struct Trainer<'a> {
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
     monitor: Option<Monitor>,
+    watch: Watch,
     state: TrainState,
 }
 
@@ -52,6 +56,18 @@ pub struct Summary {
     pub best: Option<(u64, f64)>,
     /// Validation loss of the last evaluation.
     pub validation_loss: Option<f64>,
+    /// Steps that were not taken because their numbers were wrong; faults.jsonl lists them.
+    pub faults: u64,
+}
+
+/// What became of a step.
+enum Outcome {
+    /// It was taken, with this loss before it.
+    Taken(f64, Timing),
+    /// It was passed over.
+    Passed,
+    /// The training went back to its last checkpoint.
+    RolledBack,
 }
 
 impl<'a> Trainer<'a> {
@@ -80,7 +96,7 @@ impl<'a> Trainer<'a> {
             None => {
                 let parameters = initial_parameters(session.model(), manifest.plan.train.seed);
                 session.set_parameters(&parameters)?;
-                TrainState { step: 0, tokens: 0, best_loss: None, best_step: None }
+                TrainState::default()
             }
         };
         session.set_recompute(manifest.plan.train.recompute);
@@ -89,6 +105,7 @@ impl<'a> Trainer<'a> {
             previews: PreviewSet::new(&data, &shown)?,
             inputs: Inputs::of_data(&data)?,
             metrics: MetricsWriter::open(run.path(), state.step)?,
+            watch: Watch::open(run.path(), &manifest.plan.train.faults, &state)?,
             manifest,
             run,
             data,
@@ -120,13 +137,17 @@ impl<'a> Trainer<'a> {
             self.save(false)?;
         }
         while self.state.step < train.steps {
-            let (loss, timing) = match self.step(&mut loader) {
+            let outcome = match self.step(&mut loader) {
                 // Stopped while it waited for data: the last step is whole.
                 Err(Error::Interrupted(_)) => return Err(self.stopped()?),
                 done => done?,
             };
             let step = self.state.step;
-            progress.update(step, &describe(loss, &timing));
+            progress.update(step, &outcome.describe());
+            if matches!(outcome, Outcome::RolledBack) {
+                validation_loss = self.last_validation()?;
+                continue;
+            }
             if step.is_multiple_of(train.eval_every) || step == train.steps {
                 validation_loss = self.evaluate(&progress)?;
             }
@@ -144,6 +165,7 @@ impl<'a> Trainer<'a> {
             tokens: self.state.tokens,
             best: self.state.best_step.zip(self.state.best_loss),
             validation_loss,
+            faults: self.watch.faults(),
         };
         progress.finish(&format!(
             "pretrained {} steps: {}",
@@ -186,20 +208,33 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// One optimiser step. The loss before it, and how long it took.
-    fn step(&mut self, loader: &mut Loader<Batch>) -> Result<(f64, Timing)> {
+    /// One optimiser step.
+    fn step(&mut self, loader: &mut Loader<Batch>) -> Result<Outcome> {
         let train = &self.manifest.plan.train;
         let started = Instant::now();
         let pieces = train.batch / train.micro_batch;
+        let passed = self.state.passed.contains(&(self.state.step + 1));
         let mut tokens = 0;
         let mut ids = Vec::new();
         for _ in 0..pieces {
             let batch = loader
                 .next()
                 .ok_or_else(|| Error::Failed("the data ended before the last step".into()))??;
+            if passed {
+                continue;
+            }
             tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
-            ids.extend_from_slice(&batch.ids);
-            self.session.accumulate(batch, 1.0 / pieces as f32)?;
+            ids.push(batch.ids.clone());
+            self.watch.look(&batch);
+            let done = self.session.accumulate(batch, 1.0 / pieces as f32);
+            done.map_err(|e| exhausted(e, train, self.session.model()))?;
+        }
+        if passed {
+            self.state.step += 1;
+            return Ok(Outcome::Passed);
+        }
+        for fault in self.watch.dead_modalities(self.state.step + 1, &ids)? {
+            progress::say(&fault.to_string());
         }
         let lr = learning_rate(train, self.state.step);
         let report = self.session.step(&StepSettings {
@@ -208,53 +243,115 @@ impl<'a> Trainer<'a> {
             eps: train.eps,
             weight_decay: train.weight_decay,
             clip: train.clip,
-        })?;
+            norm_limit: self.watch.norm_limit(),
+        });
+        let report = report.map_err(|e| exhausted(e, train, self.session.model()))?;
+        if !report.taken {
+            return self.faulty(&report, &ids, loader);
+        }
         let mut mean = MeanLosses::default();
         report.losses.iter().for_each(|losses| mean.add(losses, 1.0));
         let (loss, grad_norm) = (mean.total(), f64::from(report.grad_norm));
-        if !loss.is_finite() || !grad_norm.is_finite() {
-            return Err(self.not_finite(loss, grad_norm, &ids));
-        }
+        self.watch.taken(grad_norm);
         self.state.step += 1;
         self.state.tokens += tokens;
-        let step = self.state.step;
         self.metrics.metric(&Metric::Train {
-            step,
+            step: self.state.step,
             loss,
             modalities: mean.modalities(),
             lr,
             grad_norm,
             tokens: self.state.tokens,
         })?;
-        let seconds = started.elapsed().as_secs_f64();
+        let timing = self.timing(started.elapsed().as_secs_f64(), tokens, loader);
+        self.metrics.timing(&timing)?;
+        Ok(Outcome::Taken(loss, timing))
+    }
+
+    fn timing(&self, seconds: f64, tokens: u64, loader: &mut Loader<Batch>) -> Timing {
         let tokens_per_second = tokens as f64 / seconds;
         let usage = self.monitor.as_ref().and_then(|ask| ask());
-        let timing = Timing {
-            step,
+        Timing {
+            step: self.state.step,
             seconds,
             data_seconds: loader.take_waited().as_secs_f64(),
             tokens_per_second,
             flops_per_second: tokens_per_second * self.session.model().train_flops_per_token(),
             device_memory_bytes: usage.map(|usage| usage.memory_bytes),
             device_utilisation: usage.map(|usage| usage.utilisation),
-        };
-        self.metrics.timing(&timing)?;
-        Ok((loss, timing))
+        }
     }
 
-    fn not_finite(&self, loss: f64, grad_norm: f64, ids: &[String]) -> Error {
-        const SHOWN: usize = 5;
-        let more = match ids.len().saturating_sub(SHOWN) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
+    /// What the policy says of a step that was not taken.
+    fn faulty(
+        &mut self,
+        report: &StepReport,
+        ids: &[Vec<String>],
+        loader: &mut Loader<Batch>,
+    ) -> Result<Outcome> {
+        let step = self.state.step + 1;
+        let (on, limit) = (self.watch.decide(), self.watch.norm_limit());
+        let done = match on {
+            OnFault::Stop => Done::Stopped,
+            OnFault::Skip => Done::Skipped,
+            OnFault::RollBack => Done::RolledBack,
+        };
+        let fault = Fault::of(step, report, limit, ids, done);
+        self.watch.write(&fault)?;
+        match on {
+            OnFault::Stop => {
+                self.save(false)?;
+                Err(self.cannot_go_on(&fault))
+            }
+            OnFault::Skip => {
+                progress::say(&format!("{fault}: skipped"));
+                self.state.step = step;
+                Ok(Outcome::Passed)
+            }
+            OnFault::RollBack => {
+                self.go_back(step, loader)?;
+                progress::say(&format!("{fault}: back to step {}", self.state.step));
+                Ok(Outcome::RolledBack)
+            }
+        }
+    }
+
+    /// Goes on from the last checkpoint as a resumed run would, and will pass `step` over.
+    fn go_back(&mut self, step: u64, loader: &mut Loader<Batch>) -> Result<()> {
+        let last = self.run.checkpoints()?.pop();
+        let last = last.ok_or_else(|| Error::Failed("no checkpoint to go back to".into()))?;
+        let mut passed = std::mem::take(&mut self.state.passed);
+        passed.extend(self.watch.passes(step));
+        passed.sort_unstable();
+        passed.dedup();
+        self.state = TrainState { passed, ..last.restore(self.session)? };
+        // A best model of the steps that are undone makes room for the next.
+        let best = self.run.checkpoint("best").ok();
+        if best.is_some_and(|best| best.step > self.state.step) {
+            (self.state.best_loss, self.state.best_step) = (None, None);
+        }
+        self.metrics.back_to(self.state.step)?;
+        self.watch = Watch::open(self.run.path(), &self.manifest.plan.train.faults, &self.state)?;
+        *loader = self.loader();
+        Ok(())
+    }
+
+    fn cannot_go_on(&self, fault: &Fault) -> Error {
+        let out = self.run.path().display();
+        let way_out = match self.manifest.plan.train.faults.on {
+            OnFault::Stop => format!(
+                "look at these objects, go on without them (--resume --out {out} --set \
+                 train.faults.on=skip)"
+            ),
+            _ => format!(
+                "that is fault number {}, more than train.faults.limit allows; look at the objects \
+                 in {out}/faults.jsonl",
+                self.watch.faults()
+            ),
         };
         Error::Failed(format!(
-            "at step {} the loss is {loss} and the gradient's norm {grad_norm}, on objects {}{more}; \
-             look at these objects, or start a new run with a lower train.peak_lr. The last \
-             checkpoint in {} is whole",
-            self.state.step + 1,
-            ids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "),
-            self.run.path().display()
+            "{fault}; {way_out}, or start a new run with a lower train.peak_lr. The model before \
+             this step is saved"
         ))
     }
 
@@ -308,11 +405,17 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Loss and speed as the progress bar shows them.
-fn describe(loss: f64, timing: &Timing) -> String {
-    format!(
-        "loss {loss:.4} {} tokens/s {}FLOP/s",
-        quantity(timing.tokens_per_second),
-        quantity(timing.flops_per_second)
-    )
+impl Outcome {
+    /// As the progress bar shows it.
+    fn describe(&self) -> String {
+        match self {
+            Self::Taken(loss, timing) => format!(
+                "loss {loss:.4} {} tokens/s {}FLOP/s",
+                quantity(timing.tokens_per_second),
+                quantity(timing.flops_per_second)
+            ),
+            Self::Passed => "passed over".to_owned(),
+            Self::RolledBack => "back at a checkpoint".to_owned(),
+        }
+    }
 }

@@ -69,6 +69,7 @@ fn settings(schedule: &Schedule, it: u32) -> StepSettings {
         eps: 1e-8,
         weight_decay: schedule.wd,
         clip: schedule.clip,
+        norm_limit: None,
     }
 }
 

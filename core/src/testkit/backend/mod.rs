@@ -289,11 +289,46 @@ fn check_steps(session: &mut dyn Session, batch: &Batch) -> Result<StateDict, St
     step(session)?;
     let resumed = session.parameters().map_err(text)? == after;
     ensure(resumed, || "a state put back does not go on alike".into())?;
+    check_refusal(session, batch)?;
     let loss = session.evaluate(batch).map_err(text)?.total;
     ensure(loss < before, || format!("six steps take the loss from {before} to {loss}"))?;
     Ok(after)
 }
 
+/// A step with too large a gradient, or with numbers that are not finite, changes nothing and
+/// leaves nothing behind.
+fn check_refusal(session: &mut dyn Session, batch: &Batch) -> Check {
+    let text = |e: crate::Error| e.to_string();
+    let state = |session: &dyn Session| -> Result<_, String> {
+        Ok((session.parameters().map_err(text)?, session.optimiser().map_err(text)?))
+    };
+    let before = state(session)?;
+    let mut endless = batch.clone();
+    let image = endless.parts.get_mut("image").ok_or("a batch without images")?;
+    image.target_values[0] = f32::INFINITY;
+    let all = settings(1e-3);
+    let none = StepSettings { norm_limit: Some(0.0), ..all };
+    for (batch, settings) in [(batch, none), (&endless, all)] {
+        session.accumulate(batch.clone(), 1.0).map_err(text)?;
+        let report = session.step(&settings).map_err(text)?;
+        ensure(!report.taken, || format!("a step is taken that must not be: {report:?}"))?;
+        ensure(state(session)? == before, || "a step that is not taken changes the model".into())?;
+        ensure(session.step(&all).is_err(), || "its gradient is not forgotten".into())?;
+    }
+    session.accumulate(batch.clone(), 1.0).map_err(text)?;
+    let report = session.step(&settings(0.0)).map_err(text)?;
+    ensure(report.taken && report.losses.len() == 1, || format!("after it, {report:?}"))?;
+    session.set_parameters(&before.0).map_err(text)?;
+    session.set_optimiser(&before.1).map_err(text)
+}
+
 fn settings(lr: f64) -> StepSettings {
-    StepSettings { lr, betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, clip: 1.0 }
+    StepSettings {
+        lr,
+        betas: [0.9, 0.95],
+        eps: 1e-8,
+        weight_decay: 0.1,
+        clip: 1.0,
+        norm_limit: None,
+    }
 }

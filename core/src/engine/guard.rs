@@ -1,0 +1,138 @@
+//! A session whose panics are errors: Burn and the libraries under it panic where a device fails
+//! them, for want of memory most of all.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{
+    HostTensor, Layer, Losses, OptimiserState, Precision, Session, StateDict, StepReport,
+    StepSettings,
+};
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+
+/// What `work` answers, or the error that it gave up with: [`Error::OutOfMemory`] where its words
+/// are of memory.
+///
+/// # Errors
+/// What `work` answers, and when it panics.
+pub fn calm<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|cause| {
+        let text = words(cause.as_ref()).unwrap_or_default();
+        let line = text.lines().find(|line| !line.trim().is_empty());
+        let line = line.unwrap_or("without a word").trim().to_owned();
+        Err(match of_memory(text) {
+            true => Error::OutOfMemory(line),
+            false => Error::Failed(format!("the device gave up ({line})")),
+        })
+    })
+}
+
+fn words(cause: &(dyn Any + Send)) -> Option<&str> {
+    let text = cause.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| cause.downcast_ref::<&str>().copied())
+}
+
+/// Whether a panic is for want of memory: CUDA says `CUDA_ERROR_OUT_OF_MEMORY`, CubeCL
+/// `BufferTooBig` or `can't allocate`, libtorch `CUDA out of memory` or `can't allocate memory`.
+fn of_memory(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ["memory", "alloc", "buffertoobig"].iter().any(|word| text.contains(word))
+}
+
+/// Lets panics for want of memory pass without a word, for [`calm`] says what there is to say;
+/// others are told of as before.
+pub(crate) fn quieten() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !words(panic.payload()).is_some_and(of_memory) {
+            tell(panic);
+        }
+    }));
+}
+
+/// The session within, calm.
+pub struct Guarded(pub Box<dyn Session>);
+
+impl Session for Guarded {
+    fn model(&self) -> &ModelConfig {
+        self.0.model()
+    }
+
+    fn parameters(&self) -> Result<StateDict> {
+        calm(|| self.0.parameters())
+    }
+
+    fn set_parameters(&mut self, parameters: &StateDict) -> Result<()> {
+        calm(|| self.0.set_parameters(parameters))
+    }
+
+    fn optimiser(&self) -> Result<OptimiserState> {
+        calm(|| self.0.optimiser())
+    }
+
+    fn set_optimiser(&mut self, state: &OptimiserState) -> Result<()> {
+        calm(|| self.0.set_optimiser(state))
+    }
+
+    fn accumulate(&mut self, batch: Batch, scale: f32) -> Result<()> {
+        calm(|| self.0.accumulate(batch, scale))
+    }
+
+    fn set_recompute(&mut self, recompute: bool) {
+        self.0.set_recompute(recompute);
+    }
+
+    fn set_precision(&mut self, precision: Precision) -> Result<()> {
+        self.0.set_precision(precision)
+    }
+
+    fn gradients(&self) -> Result<StateDict> {
+        calm(|| self.0.gradients())
+    }
+
+    fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {
+        calm(|| self.0.step(settings))
+    }
+
+    fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
+        calm(|| self.0.evaluate(batch))
+    }
+
+    fn predict(&mut self, batch: &Batch) -> Result<StateDict> {
+        calm(|| self.0.predict(batch))
+    }
+
+    fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor> {
+        calm(|| self.0.hidden(batch, layer))
+    }
+
+    fn read(&mut self, batch: &Batch) -> Result<()> {
+        calm(|| self.0.read(batch))
+    }
+
+    fn predict_next(&mut self, modality: &str) -> Result<HostTensor> {
+        calm(|| self.0.predict_next(modality))
+    }
+
+    fn forget(&mut self) {
+        self.0.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_one_line() {
+        let result: Result<()> = calm(|| panic!("no such device\nor so"));
+        let error = result.expect_err("a panic").to_string();
+        assert!(error.contains("(no such device)") && !error.contains("micro_batch"), "{error}");
+        let result: Result<()> = calm(|| panic!("CUDA_ERROR_OUT_OF_MEMORY\n  at frame 1"));
+        let error = result.expect_err("a panic");
+        assert!(matches!(error, Error::OutOfMemory(_)), "{error:?}");
+        assert!(error.to_string().contains("train.micro_batch"), "{error}");
+    }
+}

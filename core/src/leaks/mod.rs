@@ -1,0 +1,226 @@
+//! Objects of one split that are known from another: the same id, the same place on the sky,
+//! the same picture.
+//!
+//! A model that has seen a test object is not tested by it. Splits by a hash of the id keep an
+//! object in one of them, but surveys overlap, catalogues list a galaxy twice, and a picture is
+//! there again under another name, turned or compressed anew.
+
+mod pixels;
+mod sky;
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::data::{Objects, Split, Splits, position};
+use crate::error::{Error, Result};
+use crate::observation::{Array, Observation};
+use crate::progress::Progress;
+use crate::stop;
+use pixels::{COARSE, Coarse, Fine};
+
+/// What two objects are compared by.
+#[derive(Clone, Debug)]
+pub struct LeakSettings {
+    /// Label of the right ascension, in degrees.
+    pub ra: String,
+    /// Label of the declination, in degrees.
+    pub dec: String,
+    /// Objects nearer than this many arcseconds are one.
+    pub separation: f64,
+    /// Whether pictures are compared, which reads every object.
+    pub pixels: bool,
+}
+
+/// Two objects of different splits that are one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Leak {
+    /// What tells.
+    #[serde(flatten)]
+    pub by: By,
+    /// Ids.
+    pub ids: [String; 2],
+    /// Their splits.
+    pub splits: [Split; 2],
+}
+
+/// What tells that two objects are one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum By {
+    /// They have the same id.
+    Id,
+    /// They stand so near on the sky.
+    Sky {
+        /// Their separation in arcseconds.
+        separation: f64,
+    },
+    /// Their pictures are the same, turned or mirrored perhaps.
+    Pixels {
+        /// Correlation of what is finer than a tenth of the picture.
+        correlation: f64,
+    },
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Leaks {
+    /// Objects of all splits.
+    pub objects: usize,
+    /// Objects whose place on the sky is known.
+    pub placed: usize,
+    /// Objects whose picture was compared.
+    pub pictured: usize,
+    /// Objects that could not be read.
+    pub unread: usize,
+    /// Ids that several objects of one split have: no leak, and no good sign.
+    pub repeated: Vec<String>,
+    /// Pairs of one object in two splits.
+    pub leaks: Vec<Leak>,
+    /// Whether there are more than were looked for.
+    pub more: bool,
+}
+
+/// Most pairs that are looked for, of each kind.
+const MOST: usize = 100_000;
+
+/// An object: its index in the source, and its split.
+type Member = (u32, Split);
+
+/// Looks for objects of `objects`' source that are in more than one split.
+///
+/// # Errors
+/// When labels are no coordinates, a file cannot be fetched, or the user interrupts.
+pub fn find(objects: &Objects, splits: &Splits, settings: &LeakSettings) -> Result<Leaks> {
+    let all = members(splits);
+    let mut found = Leaks { objects: all.len(), ..Leaks::default() };
+    by_id(objects, &all, &mut found);
+    by_place(objects, &all, settings, &mut found)?;
+    if settings.pixels {
+        by_pixels(objects, &all, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn members(splits: &Splits) -> Vec<Member> {
+    let of = |split: Split| splits.get(split).iter().map(move |&index| (index, split));
+    let all = [Split::Train, Split::Validation, Split::Test].into_iter().flat_map(of);
+    let mut all: Vec<Member> = all.collect();
+    all.sort_unstable_by_key(|(index, _)| *index);
+    all
+}
+
+impl Leaks {
+    /// Adds pairs of places in `all`; as many as may be listed.
+    fn add(&mut self, objects: &Objects, all: &[Member], pairs: Vec<(usize, usize, By)>) {
+        self.more |= pairs.len() >= MOST;
+        let id = |k: usize| objects.source.id(all[k].0 as usize);
+        self.leaks.extend(pairs.into_iter().take(MOST).map(|(a, b, by)| Leak {
+            by,
+            ids: [id(a), id(b)],
+            splits: [all[a].1, all[b].1],
+        }));
+    }
+}
+
+fn by_id(objects: &Objects, all: &[Member], found: &mut Leaks) {
+    let mut first: HashMap<String, usize> = HashMap::new();
+    let mut pairs = Vec::new();
+    for (k, (index, split)) in all.iter().enumerate() {
+        let id = objects.source.id(*index as usize);
+        match first.get(&id) {
+            None => {
+                first.insert(id, k);
+            }
+            Some(&other) if all[other].1 == *split => found.repeated.push(id),
+            Some(&other) => pairs.push((other, k, By::Id)),
+        }
+    }
+    found.add(objects, all, pairs);
+}
+
+fn by_place(
+    objects: &Objects,
+    all: &[Member],
+    settings: &LeakSettings,
+    found: &mut Leaks,
+) -> Result<()> {
+    let mut places = Vec::new();
+    for (k, (index, split)) in all.iter().enumerate() {
+        let (id, labels) =
+            (objects.source.id(*index as usize), objects.source.labels(*index as usize));
+        if let Some((ra, dec)) = position(&id, &labels, &settings.ra, &settings.dec)? {
+            places.push(sky::Place::new(k, *split, ra, dec));
+        }
+    }
+    found.placed = places.len();
+    let pairs = sky::near(&places, settings.separation, MOST);
+    let pairs = pairs.into_iter().map(|(a, b, separation)| (a, b, By::Sky { separation }));
+    found.add(objects, all, pairs.collect());
+    Ok(())
+}
+
+fn by_pixels(objects: &Objects, all: &[Member], found: &mut Leaks) -> Result<()> {
+    let mut numbers: Vec<f32> = Vec::new();
+    let mut pictured = Vec::new();
+    let mut progress = Progress::new("leaks", all.len() as u64, 0);
+    // A block at a time, so that a person sees how far it is and can stop it.
+    for (block, members) in all.chunks(512).enumerate() {
+        if stop::asked() {
+            return Err(Error::Interrupted("stopped before all objects were compared".into()));
+        }
+        let coarse = members
+            .par_iter()
+            .map(|(index, _)| Ok(picture(objects, *index)?.map(|array| pixels::coarse(&array))));
+        for (k, read) in coarse.collect::<Vec<Result<_>>>().into_iter().enumerate() {
+            match read {
+                Ok(Some(Some(coarse))) => {
+                    pictured.push(block * 512 + k);
+                    numbers.extend_from_slice(&coarse);
+                }
+                // No picture, or a blank one, which is like every other.
+                Ok(_) => {}
+                Err(error) if error.ends_work() => return Err(error),
+                Err(_) => found.unread += 1,
+            }
+        }
+        progress.update((block * 512 + members.len()) as u64, "read");
+    }
+    found.pictured = pictured.len();
+    let splits: Vec<Split> = pictured.iter().map(|&k| all[k].1).collect();
+    let candidates = Coarse::new(numbers, COARSE).alike(&splits, MOST);
+    progress.finish(&format!("{} pairs to look at closely", candidates.len()));
+    let close = |&(a, b): &(u32, u32)| {
+        let (a, b) = (pictured[a as usize], pictured[b as usize]);
+        let fine = |k: usize| {
+            let array = picture(objects, all[k].0).ok().flatten();
+            array.and_then(|array| Fine::new(&array))
+        };
+        let correlation = fine(a)?.correlation(&fine(b)?)?;
+        (correlation >= pixels::SAME).then_some((a, b, By::Pixels { correlation }))
+    };
+    let pairs: Vec<_> = candidates.par_iter().filter_map(close).collect();
+    found.more |= candidates.len() >= MOST;
+    found.add(objects, all, pairs);
+    Ok(())
+}
+
+/// The picture of an object: its first field with an axis for rows and one for columns, or what
+/// the first of its tokens make one of, where the source has tokens alone.
+fn picture(objects: &Objects, index: u32) -> Result<Option<Array>> {
+    if objects.source.tokenised().is_none() {
+        let Observation { fields, .. } = objects.source.read(index as usize)?;
+        return Ok(fields.into_values().map(|field| field.array).find(pixels::is_picture));
+    }
+    let (_, row) = objects.read(index as usize)?;
+    for (name, tokens) in row {
+        if let Some(modality) = objects.modalities.get(&name) {
+            let array = modality.detokenise(&tokens)?;
+            if pixels::is_picture(&array) {
+                return Ok(Some(array));
+            }
+        }
+    }
+    Ok(None)
+}

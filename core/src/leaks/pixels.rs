@@ -1,0 +1,350 @@
+//! Pictures that are the same.
+//!
+//! Two steps. Averaged to 16 x 16 cells, brightness and contrast taken out, copies of a picture
+//! correlate at 0.97 or more, turned by right angles, mirrored, resized or compressed as they may
+//! be; so do 0.6 % of pairs of galaxies that are not the same (EFIGI). Pairs that do are read again
+//! and compared in what is finer than a tenth of the picture: noise, stars, arms. There the same
+//! galaxies reach 0.71 at most, and copies 0.86 at least (docs/RESULTS.md).
+
+use rayon::prelude::*;
+
+use crate::data::Split;
+use crate::observation::Array;
+
+/// Cells along a side of the coarse picture.
+pub(super) const COARSE: usize = 16;
+/// Cells along a side of the fine one, at most.
+const FINE: usize = 44;
+/// Correlation of the coarse pictures from which a pair is looked at closely.
+const CLOSE: f32 = 0.97;
+/// Correlation of the fine pictures from which they are the same.
+pub(super) const SAME: f64 = 0.8;
+/// Cells that the fine pictures may be shifted by.
+const SHIFT: i64 = 1;
+
+/// Whether an array is a picture: `[height, width]` or `[height, width, bands]`, and large
+/// enough to tell from others.
+pub(super) fn is_picture(array: &Array) -> bool {
+    matches!(array.shape[..], [h, w] | [h, w, _] if h.min(w) >= COARSE)
+}
+
+/// The middle square of a picture, bands averaged, averaged to `cells` x `cells`; numbers that
+/// are not finite are left out. `None` where a cell has no number.
+fn cells(array: &Array, cells: usize) -> Option<Vec<f32>> {
+    let (height, width) = (array.shape[0], array.shape[1]);
+    let bands = array.shape.get(2).copied().unwrap_or(1);
+    let side = height.min(width);
+    let (top, left) = ((height - side) / 2, (width - side) / 2);
+    let data = array.data.to_f32();
+    let mut sums = vec![0.0f64; cells * cells];
+    let mut weights = vec![0.0f64; cells * cells];
+    let step = side as f64 / cells as f64;
+    // Shares of a pixel's row or column that fall into cells.
+    let shares = |k: usize| {
+        let first = (k as f64 / step) as usize;
+        let last = (((k + 1) as f64 / step).ceil() as usize).min(cells);
+        (first..last).map(move |cell| {
+            let low = (cell as f64 * step).max(k as f64);
+            let high = ((cell + 1) as f64 * step).min((k + 1) as f64);
+            (cell, (high - low).max(0.0))
+        })
+    };
+    for y in 0..side {
+        for x in 0..side {
+            let at = ((top + y) * width + left + x) * bands;
+            let pixel = data.get(at..at + bands)?;
+            let light: f64 = pixel.iter().map(|&v| f64::from(v)).sum();
+            if !light.is_finite() {
+                continue;
+            }
+            for (row, down) in shares(y) {
+                for (column, across) in shares(x) {
+                    sums[row * cells + column] += down * across * light;
+                    weights[row * cells + column] += down * across;
+                }
+            }
+        }
+    }
+    let means = sums.iter().zip(&weights).map(|(sum, weight)| (sum / weight) as f32);
+    let means: Vec<f32> = means.collect();
+    means.iter().all(|mean| mean.is_finite()).then_some(means)
+}
+
+/// Takes the mean out and brings to length 1; `None` where nothing is left.
+fn standardised(mut numbers: Vec<f32>) -> Option<Vec<f32>> {
+    let n = numbers.len() as f64;
+    let mean = numbers.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let largest = numbers.iter().fold(0.0f64, |most, &x| most.max(f64::from(x).abs()));
+    let length = numbers.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>().sqrt();
+    // Rounding of a blank picture is no picture.
+    if length <= 1e-5 * largest * n.sqrt() || !length.is_finite() {
+        return None;
+    }
+    numbers.iter_mut().for_each(|x| *x = ((f64::from(*x) - mean) / length) as f32);
+    Some(numbers)
+}
+
+/// The coarse picture, standardised; `None` of a blank one.
+pub(super) fn coarse(array: &Array) -> Option<Vec<f32>> {
+    standardised(cells(array, COARSE)?)
+}
+
+/// Where cell (y, x) of a picture of `side` goes in its eight positions: turned by right angles,
+/// and mirrored.
+fn moved(side: usize, position: usize, y: usize, x: usize) -> usize {
+    let (y, x) = if position >= 4 { (y, side - 1 - x) } else { (y, x) };
+    let (y, x) = match position % 4 {
+        0 => (y, x),
+        1 => (x, side - 1 - y),
+        2 => (side - 1 - y, side - 1 - x),
+        _ => (side - 1 - x, y),
+    };
+    y * side + x
+}
+
+/// Coarse pictures that can be searched.
+pub(super) struct Coarse {
+    side: usize,
+    /// One picture after the other.
+    pictures: Vec<f32>,
+    /// The part of each that is the same in all eight positions, in coordinates of its own.
+    /// Leaving the rest out brings pictures nearer, never further apart, so that pairs that are
+    /// too far apart in it need no second look.
+    symmetric: Vec<f32>,
+    /// Numbers of the symmetric part.
+    orbits: usize,
+}
+
+impl Coarse {
+    pub(super) fn new(pictures: Vec<f32>, side: usize) -> Self {
+        let orbits = orbits(side);
+        let symmetric: Vec<f32> = pictures
+            .par_chunks(side * side)
+            .flat_map_iter(|picture| {
+                orbits.iter().map(move |orbit| {
+                    let sum: f32 = orbit.iter().map(|&cell| picture[cell]).sum();
+                    sum / (orbit.len() as f32).sqrt()
+                })
+            })
+            .collect();
+        let orbits = orbits.len();
+        Self { side, symmetric: sorted_by_spread(symmetric, orbits), pictures, orbits }
+    }
+
+    fn picture(&self, k: usize) -> &[f32] {
+        let n = self.side * self.side;
+        &self.pictures[k * n..(k + 1) * n]
+    }
+
+    fn symmetric(&self, k: usize) -> &[f32] {
+        &self.symmetric[k * self.orbits..(k + 1) * self.orbits]
+    }
+
+    /// Pairs of different splits that correlate closely in some position, `most` at most, the
+    /// same for any number of threads.
+    pub(super) fn alike(&self, splits: &[Split], most: usize) -> Vec<(u32, u32)> {
+        // |a - b|^2 = 2 - 2 correlation between vectors of length 1.
+        let far = 2.0 - 2.0 * CLOSE;
+        let mut order: Vec<u32> = (0..splits.len() as u32).collect();
+        let first = |k: u32| self.symmetric(k as usize)[0];
+        order.sort_by(|&a, &b| first(a).total_cmp(&first(b)).then(a.cmp(&b)));
+        let found = order.par_iter().enumerate().flat_map_iter(|(place, &a)| {
+            // Those after it in the order, until their first number alone is too far.
+            let reach = first(a) + far.sqrt();
+            let next = order[place + 1..].iter().take_while(move |&&b| first(b) <= reach);
+            next.copied().filter_map(move |b| {
+                let other = splits[a as usize] != splits[b as usize];
+                (other && self.close(a as usize, b as usize, far)).then_some((a.min(b), a.max(b)))
+            })
+        });
+        let mut found: Vec<_> = found.collect();
+        found.sort_unstable();
+        found.truncate(most);
+        found
+    }
+
+    fn close(&self, a: usize, b: usize, far: f32) -> bool {
+        let mut apart = 0.0;
+        for (x, y) in self.symmetric(a).iter().zip(self.symmetric(b)) {
+            apart += (x - y) * (x - y);
+            if apart > far {
+                return false;
+            }
+        }
+        let (a, b) = (self.picture(a), self.picture(b));
+        (0..8).any(|position| turned(a, b, self.side, position) >= CLOSE)
+    }
+}
+
+/// The product of `a` and `b` in one of its positions.
+fn turned(a: &[f32], b: &[f32], side: usize, position: usize) -> f32 {
+    let cells = (0..side).flat_map(|y| (0..side).map(move |x| (y, x)));
+    let products = a.iter().zip(cells).map(|(a, (y, x))| a * b[moved(side, position, y, x)]);
+    products.sum()
+}
+
+/// The cells that the eight positions bring to each other.
+fn orbits(side: usize) -> Vec<Vec<usize>> {
+    let mut out = Vec::new();
+    for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+        let mut orbit: Vec<usize> = (0..8).map(|p| moved(side, p, y, x)).collect();
+        orbit.sort_unstable();
+        orbit.dedup();
+        if orbit[0] == y * side + x {
+            out.push(orbit);
+        }
+    }
+    out
+}
+
+/// The same vectors with their numbers in another order: those that differ most come first, so
+/// that most comparisons end early.
+fn sorted_by_spread(vectors: Vec<f32>, width: usize) -> Vec<f32> {
+    let count = (vectors.len() / width.max(1)) as f64;
+    let spread = |k: usize| {
+        let numbers = || vectors.iter().skip(k).step_by(width).map(|&x| f64::from(x));
+        let mean = numbers().sum::<f64>() / count;
+        numbers().map(|x| (x - mean).powi(2)).sum::<f64>()
+    };
+    let mut order: Vec<(f64, usize)> = (0..width).map(|k| (spread(k), k)).collect();
+    order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    vectors.chunks(width).flat_map(|v| order.iter().map(|&(_, k)| v[k])).collect()
+}
+
+/// What of a picture is finer than a tenth of it.
+pub(super) struct Fine {
+    side: usize,
+    cells: Vec<f32>,
+}
+
+impl Fine {
+    /// `None` of a picture without detail.
+    pub(super) fn new(array: &Array) -> Option<Self> {
+        let side = FINE.min(array.shape[0]).min(array.shape[1]);
+        let cells = cells(array, side)?;
+        let at = |y: i64, x: i64| {
+            let within = |k: i64| k.clamp(0, side as i64 - 1) as usize;
+            cells[within(y) * side + within(x)]
+        };
+        let around = |y: i64, x: i64| {
+            let square = (-2..=2).flat_map(|dy| (-2..=2).map(move |dx| (dy, dx)));
+            square.map(|(dy, dx)| at(y + dy, x + dx)).sum::<f32>() / 25.0
+        };
+        let places = (0..side as i64).flat_map(|y| (0..side as i64).map(move |x| (y, x)));
+        let fine = places.map(|(y, x)| at(y, x) - around(y, x)).collect();
+        Some(Self { side, cells: standardised(fine)? })
+    }
+
+    /// The largest correlation with `other`, turned, mirrored and shifted by a cell; `None`
+    /// where they have no cells in common size.
+    pub(super) fn correlation(&self, other: &Self) -> Option<f64> {
+        if self.side != other.side {
+            return None;
+        }
+        let side = self.side as i64;
+        let mut best = -1.0f64;
+        for position in 0..8 {
+            let shifts = (-SHIFT..=SHIFT).flat_map(|dy| (-SHIFT..=SHIFT).map(move |dx| (dy, dx)));
+            for (dy, dx) in shifts {
+                let mut sum = 0.0f64;
+                for y in dy.max(0)..side.min(side + dy) {
+                    for x in dx.max(0)..side.min(side + dx) {
+                        let a = self.cells[(y * side + x) as usize];
+                        let at = moved(self.side, position, (y - dy) as usize, (x - dx) as usize);
+                        sum += f64::from(a) * f64::from(other.cells[at]);
+                    }
+                }
+                best = best.max(sum);
+            }
+        }
+        Some(best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::Data;
+
+    /// A picture with structure of all sizes, another for each seed.
+    fn picture(side: usize, seed: u32) -> Array {
+        let mut numbers = Vec::new();
+        let phase =
+            |k: u32| f64::from(seed.wrapping_mul(2_654_435_761).rotate_left(k) % 1000) / 159.0;
+        for y in 0..side {
+            for x in 0..side {
+                let (u, v) = (x as f64 / side as f64, y as f64 / side as f64);
+                let wave = |k: u32| {
+                    let f = f64::from(3 + 4 * k);
+                    (f * 2.0 * u + phase(k)).sin() * (f * 2.1 * v + phase(k + 9)).cos()
+                };
+                numbers.push(100.0 + (0..6).map(wave).sum::<f64>() as f32 * 10.0);
+            }
+        }
+        Array::new(vec![side, side], Data::F32(numbers)).expect("a square")
+    }
+
+    fn mapped(array: &Array, at: impl Fn(usize, usize) -> f32) -> Array {
+        let side = array.shape[0];
+        let numbers = (0..side).flat_map(|y| (0..side).map(move |x| (y, x)));
+        let numbers = numbers.map(|(y, x)| at(y, x)).collect();
+        Array::new(vec![side, side], Data::F32(numbers)).expect("a square")
+    }
+
+    #[test]
+    fn copies_are_found_turned_mirrored_brighter_and_noisier_and_others_are_not() {
+        let side = 60;
+        let original = picture(side, 1);
+        let data = original.data.to_f32().into_owned();
+        let noise = |y: usize, x: usize| ((y * 7919 + x * 104_729) % 101) as f32 / 50.0 - 1.0;
+        let turned = mapped(&original, |y, x| data[x * side + side - 1 - y]);
+        let mirrored = mapped(&original, |y, x| data[y * side + side - 1 - x]);
+        let changed = mapped(&original, |y, x| 3.0 * data[y * side + x] + 7.0 + 2.0 * noise(y, x));
+        let shifted = mapped(&original, |y, x| data[y * side + (x + 1).min(side - 1)]);
+        let mut arrays = vec![original, turned, mirrored, changed, shifted];
+        arrays.extend((2..40).map(|seed| picture(side, seed)));
+        let pictures: Vec<f32> =
+            arrays.iter().flat_map(|a| coarse(a).expect("a picture")).collect();
+        let splits: Vec<Split> =
+            (0..arrays.len()).map(|k| if k == 0 { Split::Test } else { Split::Train }).collect();
+        let found = Coarse::new(pictures, COARSE).alike(&splits, usize::MAX);
+        for copy in 1..5 {
+            assert!(found.contains(&(0, copy)), "{copy} is not among {found:?}");
+        }
+        let fine = |k: usize| Fine::new(&arrays[k]).expect("detail");
+        for k in 1..arrays.len() {
+            let correlation = fine(0).correlation(&fine(k)).expect("one size");
+            assert_eq!(correlation >= SAME, k < 5, "{k}: {correlation}");
+        }
+    }
+
+    #[test]
+    fn the_search_leaves_out_nothing_that_comparing_all_finds() {
+        let pictures: Vec<f32> =
+            (0..300).flat_map(|k| coarse(&picture(40, k % 97)).expect("a picture")).collect();
+        let splits: Vec<Split> =
+            (0..300).map(|k| if k % 5 == 0 { Split::Validation } else { Split::Train }).collect();
+        let coarse = Coarse::new(pictures, COARSE);
+        let mut expected = Vec::new();
+        for b in 0..300 {
+            for a in 0..b {
+                let (x, y) = (coarse.picture(a), coarse.picture(b));
+                let near = (0..8).any(|p| turned(x, y, COARSE, p) >= CLOSE);
+                if splits[a] != splits[b] && near {
+                    expected.push((a as u32, b as u32));
+                }
+            }
+        }
+        expected.sort_unstable();
+        assert!(expected.len() > 100);
+        assert_eq!(coarse.alike(&splits, usize::MAX), expected);
+    }
+
+    #[test]
+    fn blank_pictures_and_small_ones_are_none() {
+        let blank = Array::new(vec![20, 30, 3], Data::U8(vec![7; 1800])).expect("an array");
+        assert!(is_picture(&blank) && coarse(&blank).is_none() && Fine::new(&blank).is_none());
+        let small = Array::new(vec![8, 8], Data::U8(vec![7; 64])).expect("an array");
+        assert!(!is_picture(&small));
+    }
+}

@@ -1,0 +1,40 @@
+//! Training that would not fit into memory is refused before it starts, in a sentence that says
+//! what to change.
+
+use crate::program::fails;
+use crate::run::small;
+
+/// The micro-batch that an error advises.
+fn advised(error: &str) -> u64 {
+    let (_, rest) = error.split_once("train.micro_batch=").unwrap_or_else(|| panic!("{error}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number")
+}
+
+#[test]
+fn a_micro_batch_that_does_not_fit_is_refused_with_one_that_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // 16 million objects of 64 tokens: terabytes on any machine that runs this.
+    let set = ["train.batch=16777216", "train.micro_batch=16777216"];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let mut arguments = small("pretrain", "r", &[]);
+    arguments.truncate(arguments.len() - 2); // without its own batch
+    arguments.extend(&set);
+    let error = fails(folder.path(), &arguments, 2);
+    assert!(
+        error.contains("GB for a micro-batch of 16777216") && error.contains("free"),
+        "{error}"
+    );
+    assert!(error.contains("train.recompute=true"), "{error}");
+    let size = advised(&error);
+    assert!((1..16_777_216).contains(&size) && 16_777_216 % size == 0, "{error}");
+    assert!(!folder.path().join("r").exists(), "nothing half-written");
+}
+
+#[test]
+fn a_model_that_fits_with_no_micro_batch_is_told_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let set = ["--set", "model={layers=40,heads=64,width=16384}"];
+    let error = fails(folder.path(), &small("pretrain", "r", &set), 2);
+    assert!(error.contains("smaller model"), "{error}");
+}
