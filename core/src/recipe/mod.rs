@@ -8,6 +8,7 @@
 //! whole. The scales that a recipe, or a scale of it, lists as its `family` are the models of
 //! the whole experiment.
 
+mod checkpoints;
 mod plan;
 mod probe;
 mod reference;
@@ -16,12 +17,12 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+pub use checkpoints::CheckpointSchedule;
 pub use plan::{Modalities, Plan};
 pub use probe::{ProbeConfig, ProbeProtocol};
 pub use reference::{Reference, ReferencePoint, ReferenceTask};
 pub use schema::{
-    CheckpointChoice, CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, SplitConfig,
-    TrainConfig,
+    CheckpointChoice, Choice, EmbedConfig, ModelSection, Pooling, SplitConfig, TrainConfig,
 };
 
 use crate::error::{Error, Result};

@@ -134,7 +134,7 @@ fn state(found: &PythonCheckpoint) -> TrainState {
     let steps = found.optimiser.as_ref().map_or(0, |state| state.steps);
     let step = found.iteration.unwrap_or(steps);
     let best_loss = found.best_loss.filter(|&loss| loss.is_finite() && loss < NO_LOSS);
-    TrainState { step, tokens: 0, best_loss, best_step: best_loss.map(|_| step) }
+    TrainState { step, best_loss, best_step: best_loss.map(|_| step), ..TrainState::default() }
 }
 
 /// The plan must make the tokens that the parameters are for.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
+use super::ledger::Ledger;
 use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_lines};
+use super::pace::{Pace, Piece};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
 use crate::checkpoint::{format, write_bytes};
@@ -24,6 +26,8 @@ pub struct Trainer<'a> {
     data: Arc<Dataset>,
     session: &'a mut dyn Session,
     metrics: MetricsWriter,
+    ledger: Ledger,
+    pace: Pace,
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
     monitor: Option<Monitor>,
@@ -52,6 +56,8 @@ pub struct Summary {
     pub best: Option<(u64, f64)>,
     /// Validation loss of the last evaluation.
     pub validation_loss: Option<f64>,
+    /// End of the chain of digests over all steps' objects.
+    pub ledger: Option<String>,
 }
 
 impl<'a> Trainer<'a> {
@@ -67,20 +73,25 @@ impl<'a> Trainer<'a> {
         session: &'a mut dyn Session,
         start: Start,
     ) -> Result<Self> {
-        let last = if start == Start::Fresh { None } else { run.checkpoints()?.pop() };
+        let mut saved = if start == Start::Fresh { Vec::new() } else { run.checkpoints()? };
+        let (last, before) = (saved.pop(), saved.pop());
+        let (mut pace, started) = (Pace::default(), Instant::now());
+        let kept = last.as_ref().map(|saved| saved.step);
         let state = match last {
             Some(saved) => {
-                let state = saved.restore(session)?;
+                let state = saved.restore(session).map_err(|e| saved.or_before(e, before))?;
                 if start == Start::Resume {
                     saved.self_check(data.modalities(), session)?;
                 }
                 progress::say(&format!("going on from {}", saved.path.display()));
+                // Until one is written: about what a checkpoint takes.
+                pace.took(Piece::Save, started);
                 state
             }
             None => {
                 let parameters = initial_parameters(session.model(), manifest.plan.train.seed);
                 session.set_parameters(&parameters)?;
-                TrainState { step: 0, tokens: 0, best_loss: None, best_step: None }
+                TrainState::default()
             }
         };
         session.set_recompute(manifest.plan.train.recompute);
@@ -88,7 +99,9 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             previews: PreviewSet::new(&data, &shown)?,
             inputs: Inputs::of_data(&data)?,
-            metrics: MetricsWriter::open(run.path(), state.step)?,
+            metrics: MetricsWriter::open(run.path(), kept)?,
+            ledger: Ledger::open(run.path(), state.step, state.ledger.as_deref())?,
+            pace,
             manifest,
             run,
             data,
@@ -107,15 +120,17 @@ impl<'a> Trainer<'a> {
     /// Trains to the last step of the plan.
     ///
     /// # Errors
-    /// When the data, the device or the disk fail, the loss is not finite, or the user
-    /// interrupts; all but the first two leave a checkpoint to go on from.
+    /// When the data, the device or the disk fail, the loss is not finite, the user interrupts or
+    /// the walltime comes near. What was whole before is kept: failing data, interrupts and the
+    /// walltime save the last step, and otherwise the last checkpoint is the one to go on from.
     pub fn run(mut self) -> Result<Summary> {
         let train = &self.manifest.plan.train;
         let saves = train.checkpoints.steps(train.steps);
+        self.prune()?;
         let mut validation_loss = self.last_validation()?;
         let mut loader = self.loader();
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
-        if self.state.step == 0 {
+        if self.state.step == 0 && validation_loss.is_none() {
             validation_loss = self.evaluate(&progress)?;
             self.save(false)?;
         }
@@ -127,11 +142,12 @@ impl<'a> Trainer<'a> {
             };
             let step = self.state.step;
             progress.update(step, &describe(loss, &timing));
-            if step.is_multiple_of(train.eval_every) || step == train.steps {
+            self.run.still_there(step)?;
+            if self.evaluates(step) {
                 validation_loss = self.evaluate(&progress)?;
             }
-            let stopping = stop::asked() && step < train.steps;
-            if stopping {
+            let asked = stop::asked() || self.pace.out_of_time(self.evaluates(step + 1));
+            if asked && step < train.steps {
                 return Err(self.stopped()?);
             }
             if saves.binary_search(&step).is_ok() {
@@ -144,6 +160,7 @@ impl<'a> Trainer<'a> {
             tokens: self.state.tokens,
             best: self.state.best_step.zip(self.state.best_loss),
             validation_loss,
+            ledger: self.state.ledger.clone(),
         };
         progress.finish(&format!(
             "pretrained {} steps: {}",
@@ -153,15 +170,51 @@ impl<'a> Trainer<'a> {
         Ok(summary)
     }
 
+    /// Whether the validation objects are evaluated after `step`.
+    fn evaluates(&self, step: u64) -> bool {
+        let train = &self.manifest.plan.train;
+        step.is_multiple_of(train.eval_every) || step == train.steps
+    }
+
     /// Saves, and says how to go on.
     fn stopped(&mut self) -> Result<Error> {
-        self.save(false)?;
+        self.save_between()?;
         Ok(Error::Interrupted(format!(
-            "stopped after step {} of {}; go on with --resume --out {}",
+            "stopped{} after step {} of {}; go on with --resume --out {}",
+            stop::reason(),
             self.state.step,
             self.manifest.plan.train.steps,
             self.run.path().display()
         )))
+    }
+
+    /// Data that failed end the run, but not what was learnt before.
+    fn without_data(&mut self, error: Error) -> Error {
+        if matches!(error, Error::Interrupted(_)) || self.save_between().is_err() {
+            return error;
+        }
+        Error::Failed(format!(
+            "{error}. What was learnt until step {} is saved; once the data are mended, go on with \
+             --resume --out {} (objects that rejected.csv lists stay left out)",
+            self.state.step,
+            self.run.path().display()
+        ))
+    }
+
+    /// Saves where the schedule may not say so: such a checkpoint goes when the next one stands.
+    fn save_between(&mut self) -> Result<()> {
+        let train = &self.manifest.plan.train;
+        let scheduled = train.checkpoints.steps(train.steps).binary_search(&self.state.step);
+        self.state.between = scheduled.is_err();
+        let saved = self.save(false);
+        self.state.between = false;
+        saved
+    }
+
+    /// Deletes the checkpoints that the plan does not keep.
+    fn prune(&self) -> Result<()> {
+        let plan = &self.manifest.plan;
+        self.run.prune(&plan.train.checkpoints, plan.probe.checkpoints)
     }
 
     /// Validation loss of the last evaluation before this part of the run.
@@ -192,13 +245,13 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let pieces = train.batch / train.micro_batch;
         let mut tokens = 0;
-        let mut ids = Vec::new();
+        let (mut ids, mut drawn) = (Vec::new(), Vec::new());
         for _ in 0..pieces {
-            let batch = loader
-                .next()
-                .ok_or_else(|| Error::Failed("the data ended before the last step".into()))??;
+            let ended = || Err(Error::Failed("the data ended before the last step".into()));
+            let batch = loader.next().unwrap_or_else(ended).map_err(|e| self.without_data(e))?;
             tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
             ids.extend_from_slice(&batch.ids);
+            drawn.extend_from_slice(&batch.drawn);
             self.session.accumulate(batch, 1.0 / pieces as f32)?;
         }
         let lr = learning_rate(train, self.state.step);
@@ -218,6 +271,8 @@ impl<'a> Trainer<'a> {
         self.state.step += 1;
         self.state.tokens += tokens;
         let step = self.state.step;
+        let first = (step - 1) * train.batch as u64;
+        self.state.ledger = Some(self.ledger.record(step, first, drawn)?);
         self.metrics.metric(&Metric::Train {
             step,
             loss,
@@ -239,6 +294,7 @@ impl<'a> Trainer<'a> {
             device_utilisation: usage.map(|usage| usage.utilisation),
         };
         self.metrics.timing(&timing)?;
+        self.pace.took(Piece::Step, started);
         Ok((loss, timing))
     }
 
@@ -260,7 +316,7 @@ impl<'a> Trainer<'a> {
 
     /// Evaluates, keeps the best model, and draws previews.
     fn evaluate(&mut self, progress: &Progress) -> Result<Option<f64>> {
-        let step = self.state.step;
+        let (step, started) = (self.state.step, Instant::now());
         let found = evaluate(&self.manifest.plan, &self.data, self.session)?;
         self.run.write_rejected(&self.data.rejected())?;
         let Some(found) = found.filter(|found| found.objects > 0) else { return Ok(None) };
@@ -287,10 +343,16 @@ impl<'a> Trainer<'a> {
         {
             self.run.save_preview(step, &png)?;
         }
+        self.pace.took(Piece::Evaluation, started);
         Ok(Some(loss))
     }
 
     fn save(&mut self, best: bool) -> Result<()> {
+        let started = Instant::now();
+        // A checkpoint that outlives a power cut must find the lines that lead to it.
+        self.metrics.sync()?;
+        self.ledger.sync()?;
+        self.run.write_rejected(&self.data.rejected())?;
         let check = match &self.inputs {
             Some(inputs) => inputs.answer(self.session)?,
             None => None,
@@ -304,7 +366,8 @@ impl<'a> Trainer<'a> {
             check: check.as_ref(),
         };
         self.run.save(contents, best)?;
-        Ok(())
+        self.pace.took(Piece::Save, started);
+        if best { Ok(()) } else { self.prune() }
     }
 }
 
