@@ -4,14 +4,23 @@ use std::path::Path;
 
 use crate::program::{fails, succeeds, workspace};
 
-const COMMANDS: [&str; 12] = [
-    "run", "pretrain", "embed", "probe", "report", "verify", "bench", "tokenise", "plugins",
-    "recipes", "new", "doctor",
+const COMMANDS: [&str; 19] = [
+    "run", "scale", "pretrain", "embed", "probe", "report", "audit", "generate", "verify", "bench",
+    "convert", "import", "export", "inspect", "tokenise", "plugins", "doctor", "recipes", "new",
 ];
 
 #[test]
 fn every_command_has_help_with_an_example() {
     let help = succeeds(workspace(), &["--help"]);
+    let listed = help.split("Commands:").nth(1).and_then(|rest| rest.split("Options:").next());
+    let listed: Vec<&str> = listed
+        .expect("a list of commands")
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert_eq!(listed, COMMANDS);
     for command in COMMANDS {
         assert!(help.contains(command), "{command} is missing in --help");
         let help = succeeds(workspace(), &[command, "--help"]);

@@ -44,7 +44,10 @@ pub(crate) fn digest(path: &Path) -> Result<String> {
 /// When one cannot be read, or the record cannot be written.
 pub(crate) fn write(folder: &Path, names: &[&str]) -> Result<()> {
     let of = |name: &&str| Ok(((*name).to_owned(), digest(&folder.join(name))?));
-    let checksums = Checksums { xxh3: names.iter().map(of).collect::<Result<_>>()? };
+    put(folder, Checksums { xxh3: names.iter().map(of).collect::<Result<_>>()? })
+}
+
+fn put(folder: &Path, checksums: Checksums) -> Result<()> {
     let text = format::to_json(&checksums)
         .map_err(|e| Error::Failed(format!("cannot write the checksums: {e}")))?;
     write_bytes(folder.join(FILE), text.as_bytes())
@@ -60,11 +63,97 @@ pub(crate) fn check(path: &Path) -> Result<bool> {
     if !record.exists() {
         return Ok(false);
     }
-    let Checksums { xxh3 } = format::read_json(&record, "a record of checksums")?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let Some(recorded) = xxh3.get(name) else {
+    let recorded = read(&record)?;
+    let Some(recorded) = recorded.get(name_of(path)) else {
         return Err(Error::file(path, format!("is not among the files that {FILE} lists")));
     };
+    compare(
+        path,
+        recorded,
+        "or use another checkpoint (one that was changed on purpose is accepted once checksums.json \
+         is deleted)",
+    )
+}
+
+/// Compares the file `path` with the record beside it, if that lists it: a folder whose files are
+/// made one after the other lists those that are whole.
+///
+/// # Errors
+/// When the file is another than recorded, or one of the two cannot be read.
+pub(crate) fn check_listed(path: &Path) -> Result<bool> {
+    let record = path.with_file_name(FILE);
+    if !record.exists() {
+        return Ok(false);
+    }
+    match read(&record)?.get(name_of(path)) {
+        None => Ok(false),
+        Some(recorded) => compare(
+            path,
+            recorded,
+            "or make it again (one that was changed on purpose is accepted once its line in \
+             checksums.json is deleted)",
+        ),
+    }
+}
+
+/// Writes the files `names` of `folder` by `write`, and their record after them: until they are
+/// whole none of them is listed, so that a crash is not mistaken for damage. Those that `write`
+/// leaves out are not listed either.
+///
+/// # Errors
+/// What `write` answers, or when the record cannot be read or written.
+pub(crate) fn rewritten<T>(
+    folder: &Path,
+    names: &[&str],
+    write: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    forget(folder, names)?;
+    let written = write()?;
+    list(folder, names)?;
+    Ok(written)
+}
+
+/// Takes the files `names` off the record in `folder`.
+///
+/// # Errors
+/// When the record cannot be read or written.
+pub(crate) fn forget(folder: &Path, names: &[&str]) -> Result<()> {
+    let record = folder.join(FILE);
+    if !record.exists() {
+        return Ok(());
+    }
+    let mut xxh3 = read(&record)?;
+    let before = xxh3.len();
+    xxh3.retain(|name, _| !names.contains(&name.as_str()));
+    if xxh3.len() == before { Ok(()) } else { put(folder, Checksums { xxh3 }) }
+}
+
+/// Adds those of the files `names` that are in `folder` to its record.
+///
+/// # Errors
+/// When a file cannot be read, or the record not be read or written.
+pub(crate) fn list(folder: &Path, names: &[&str]) -> Result<()> {
+    let record = folder.join(FILE);
+    let mut xxh3 = if record.exists() { read(&record)? } else { BTreeMap::new() };
+    for name in names {
+        let path = folder.join(name);
+        if path.is_file() {
+            xxh3.insert((*name).to_owned(), digest(&path)?);
+        }
+    }
+    put(folder, Checksums { xxh3 })
+}
+
+fn read(record: &Path) -> Result<BTreeMap<String, String>> {
+    format::read_json(record, "a record of checksums").map(|Checksums { xxh3 }| xxh3)
+}
+
+fn name_of(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// `way_out` goes on after "copy it again".
+fn compare(path: &Path, recorded: &str, way_out: &str) -> Result<bool> {
     let found = digest(path)?;
     if found == *recorded {
         return Ok(true);
@@ -73,10 +162,19 @@ pub(crate) fn check(path: &Path) -> Result<bool> {
         path,
         format!(
             "is not what was written: its checksum is {found}, {FILE} has {recorded}; copy it \
-             again or use another checkpoint (one that was changed on purpose is accepted once \
-             {FILE} is deleted)"
+             again {way_out}"
         ),
     ))
+}
+
+/// Compares every file that the record in `folder` lists with it.
+///
+/// # Errors
+/// As [`check`], and when there is no record.
+pub(crate) fn check_all(folder: &Path) -> Result<()> {
+    let record = folder.join(FILE);
+    let xxh3 = read(&record)?;
+    xxh3.keys().try_for_each(|name| check(&folder.join(name)).map(drop))
 }
 
 #[cfg(test)]
@@ -103,5 +201,26 @@ mod tests {
         let other = folder.path().join("b");
         std::fs::write(&other, b"abc").expect("written");
         assert!(check(&other).expect_err("unlisted").to_string().contains("lists"));
+    }
+    #[test]
+    fn a_folder_lists_what_is_whole() {
+        let folder = tempfile::tempdir().expect("folder");
+        let at = |name: &str| folder.path().join(name);
+        let put = |name: &str, text: &str| std::fs::write(at(name), text).expect("written");
+        put("a", "1");
+        assert!(!check_listed(&at("a")).expect("no record"));
+        list(folder.path(), &["a", "none"]).expect("listed");
+        assert!(check_listed(&at("a")).expect("as written"));
+        assert!(!check_listed(&at("b")).expect("not listed"));
+        // While it is written anew, nothing is said of it.
+        let stopped = rewritten(folder.path(), &["a", "b"], || {
+            put("a", "2");
+            Err::<(), _>(Error::Failed("killed".into()))
+        });
+        assert!(stopped.is_err() && !check_listed(&at("a")).expect("not listed"));
+        rewritten(folder.path(), &["a", "b"], || Ok(put("b", "3"))).expect("written");
+        assert!(check_listed(&at("a")).expect("listed") && check_listed(&at("b")).expect("listed"));
+        put("b", "4");
+        assert!(check_listed(&at("b")).expect_err("damaged").to_string().contains("make it again"));
     }
 }

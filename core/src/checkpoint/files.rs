@@ -10,6 +10,11 @@ use crate::error::{Error, Result};
 
 /// Buffer between the writer and the disk, in bytes.
 const BUFFER: usize = 1 << 20;
+/// How hidden names begin: of what is being written, of what stepped aside for it, and of what is
+/// being deleted.
+const PARTIAL: &str = ".partial.";
+const REPLACED: &str = ".replaced.";
+const PRUNED: &str = ".pruned.";
 
 /// A file being written, which appears at its path when [committed](Self::commit) and
 /// leaves nothing behind when dropped before.
@@ -121,16 +126,20 @@ fn as_if_in(place: &Path, hidden: &Path, error: Error) -> Error {
     }
 }
 
-/// Renames `filled` to `path`. A folder cannot be renamed onto a filled one, so an older
-/// one steps aside first and comes back should the rename fail.
+/// Renames `filled` to `path`, in one step where the system can swap two folders. Elsewhere a
+/// folder cannot be renamed onto a filled one, so the older one steps aside first and comes back
+/// should the rename fail, or at the next [`sweep`] should the process be killed between.
 fn put_folder(filled: tempfile::TempDir, path: &Path, parent: &Path) -> std::io::Result<()> {
     if !path.try_exists()? {
         fs::rename(filled.path(), path)?;
         let _ = filled.keep(); // it is no longer where the guard would look for it
         return Ok(());
     }
-    let aside = tempfile::Builder::new().prefix(".replaced.").tempdir_in(parent)?;
-    let older = aside.path().join("older");
+    if swap(filled.path(), path) {
+        return filled.close(); // deletes the older one
+    }
+    let aside = tempfile::Builder::new().prefix(REPLACED).tempdir_in(parent)?;
+    let older = aside.path().join(path.file_name().unwrap_or_default());
     fs::rename(path, &older)?;
     if let Err(error) = fs::rename(filled.path(), path) {
         if fs::rename(&older, path).is_err() {
@@ -142,13 +151,78 @@ fn put_folder(filled: tempfile::TempDir, path: &Path, parent: &Path) -> std::io:
     Ok(())
 }
 
+/// Swaps two folders in one step; `false` where the system cannot.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn swap(one: &Path, other: &Path) -> bool {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE).is_ok()
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn swap(_one: &Path, _other: &Path) -> bool {
+    false
+}
+
+/// Deletes what a killed process left half written or half deleted in `folder`, and puts back what
+/// it had set aside. Nobody else may be writing there.
+///
+/// # Errors
+/// When something cannot be deleted.
+pub(crate) fn sweep(folder: &Path) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("read", folder, &e)),
+    };
+    for entry in entries.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with(REPLACED) {
+            put_back(&path, folder).map_err(|e| Error::io("put back", &path, &e))?;
+        }
+        if [PARTIAL, REPLACED, PRUNED].iter().any(|hidden| name.starts_with(hidden)) {
+            let gone =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            gone.map_err(|e| Error::io("delete", &path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves what lies in `aside` to `folder`, where nothing has taken its place.
+fn put_back(aside: &Path, folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(aside)? {
+        let entry = entry?;
+        let place = folder.join(entry.file_name());
+        if !place.try_exists()? {
+            fs::rename(entry.path(), place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the folder `path` out of sight in one step, then deletes it.
+///
+/// # Errors
+/// When it cannot be deleted.
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("delete", path, &e);
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let hidden = path.with_file_name(format!("{PRUNED}{name}"));
+    if hidden.exists() {
+        fs::remove_dir_all(&hidden).map_err(failed)?;
+    }
+    fs::rename(path, &hidden).map_err(failed)?;
+    fs::remove_dir_all(&hidden).map_err(failed)
+}
+
 /// Makes hidden siblings of `path`, created with `mode` less the umask.
 fn builder(path: &Path, mode: u32) -> Result<tempfile::Builder<'static, 'static>> {
     if path.file_name().is_none() {
         return Err(Error::file(path, "is no name for a file; add one"));
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".partial.");
+    builder.prefix(PARTIAL);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -270,5 +344,23 @@ mod tests {
         assert!(failing.is_err());
         assert_eq!(names(folder.path()), ["step-1"]);
         assert_eq!(names(&path.join("in")), ["b"]);
+    }
+    #[test]
+    fn what_a_killed_process_left_is_swept() {
+        let folder = tempfile::tempdir().expect("folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in [".partial.a", ".replaced.b/best", ".replaced.c/figures", ".pruned.step-1"] {
+            fs::create_dir_all(at(name)).expect("made");
+            fs::write(at(name).join("f"), name).expect("written");
+        }
+        fs::write(at(".partial.d"), "half").expect("written");
+        fs::write(at(".hidden"), "mine").expect("written");
+        fs::create_dir(at("figures")).expect("made");
+        sweep(folder.path()).expect("swept");
+        assert_eq!(names(folder.path()), [".hidden", "best", "figures"]);
+        assert!(at("best/f").exists() && !at("figures/f").exists(), "newer figures stay");
+        remove_folder(&at("best")).expect("deleted");
+        assert_eq!(names(folder.path()), [".hidden", "figures"]);
+        sweep(&at("none")).expect("nothing to sweep");
     }
 }

@@ -57,6 +57,10 @@ pub(crate) enum Command {
     /// Write a run's report.html
     #[command(after_help = "Example: astropt report runs/efigi")]
     Report(ReportArgs),
+    /// Prove from a run's ledger which objects trained it, and that it saw no others
+    #[command(after_help = "Examples:\n  astropt audit runs/efigi\n  \
+        astropt audit runs/efigi --data DIR --counts counts.csv --json")]
+    Audit(super::audit::AuditArgs),
     /// Generate spans of objects, such as the rest of an image, with a run's model
     #[command(after_help = "Examples:\n  astropt generate runs/efigi --prompt 60\n  \
         astropt generate runs/pairs --given images --make spectra --object J1234+0102 \
@@ -140,6 +144,9 @@ pub(crate) struct TrainArgs {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    /// Save and stop ahead of this limit, such as 3h50m; --resume goes on
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) walltime: Option<std::time::Duration>,
     /// Go on from the run's last whole checkpoint
     #[arg(long, conflicts_with = "overwrite")]
     pub(crate) resume: bool,

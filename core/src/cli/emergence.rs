@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::output::columns;
 use super::probes::objects;
+use crate::checkpoint::checksums;
 use crate::data::{Dataset, Split};
 use crate::embed::{Embeddings, features};
 use crate::engine::{Layer, Session};
@@ -54,7 +55,8 @@ pub(super) fn write(
     for (block, told) in out.layers.iter_mut().enumerate() {
         told.at = block as u64;
     }
-    out.write_json(&folder.file(EMERGENCE))?;
+    let path = folder.file(EMERGENCE);
+    checksums::rewritten(folder.path(), &[EMERGENCE], || out.write_json(&path))?;
     Ok(out)
 }
 
@@ -124,6 +126,7 @@ pub(super) fn describe(emergence: &Emergence) -> String {
 
 /// Deletes the probes in `folder`, which are of other settings.
 pub(super) fn forget(folder: &Path) -> Result<()> {
+    checksums::forget(folder, &[EMERGENCE])?;
     let path = folder.join(EMERGENCE);
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", &path, &e)),

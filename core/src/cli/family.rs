@@ -15,7 +15,7 @@ use crate::probe::{Interval, ProbeTable, Trend, trend};
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{self, Plan, resolve};
 use crate::report::{Choice, FamilyInput, Preview, render_family};
-use crate::run::{Manifest, RunFolder};
+use crate::run::{Manifest, RunFolder, RunLock};
 use crate::train::{METRICS, Metric, VALIDATION, ValidationLosses, read_lines};
 
 /// `astropt scale`.
@@ -29,7 +29,7 @@ pub(super) fn scale(args: &FamilyArgs, output: Output) -> Result<()> {
             "the recipe lists no `family` of scales; name them with --scales 1M,5M".into(),
         ));
     }
-    super::listen()?;
+    super::listen_until(&args.train)?;
     run(args, &names, output)
 }
 
@@ -143,6 +143,8 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     let plans = plans(args, names, args.train.resume && args.train.choice.data.is_none())?;
     choose(&args.train.device)?;
     let out = folder(args, &plans[0]);
+    std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
+    let _lock = RunLock::take(&out)?;
     let mut family = begin(args, &out, &plans)?;
     for (k, plan) in plans.iter().enumerate() {
         let place = out.join(&names[k]);
@@ -209,7 +211,6 @@ fn begin(args: &FamilyArgs, out: &Path, plans: &[Plan]) -> Result<Family> {
             plans[0].name
         )));
     }
-    std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
     let kept = if args.train.overwrite { Vec::new() } else { old.members };
     let member = |plan: &Plan| -> Result<Member> {
         let scale = plan.scale.clone().unwrap_or_default();
@@ -246,7 +247,7 @@ fn trained(folder: &RunFolder, manifest: &Manifest) -> Result<Trained> {
         read.iter().rev().find(|(at, _)| *at <= step).map_or(0, |(_, tokens)| *tokens)
     };
     let mut read = Vec::new();
-    for metric in read_lines::<Metric>(&folder.file(METRICS))? {
+    for metric in read_lines::<Metric>(&folder.verified(METRICS)?)? {
         match metric {
             Metric::Train { step, tokens, .. } => {
                 read.push((step, tokens));
@@ -267,7 +268,7 @@ fn trained(folder: &RunFolder, manifest: &Manifest) -> Result<Trained> {
     out.seconds = pretrained().map(|stage| stage.seconds).sum();
     let energies = pretrained().filter_map(|stage| stage.energy.clone());
     out.energy = energies.reduce(|a, b| Energy { joules: a.joules + b.joules, ..a });
-    let path = folder.file(VALIDATION);
+    let path = folder.verified(VALIDATION)?;
     if path.exists() {
         let losses: ValidationLosses = format::read_json(&path, "losses of an evaluation")?;
         out.batches = losses.batches;
@@ -315,7 +316,7 @@ fn write_report(family: &Family, plans: &[Plan], out: &Path) -> Result<()> {
     for (member, _) in family.trained() {
         let (folder, manifest) = RunFolder::open(&out.join(&member.scale))?;
         objects = manifest.objects.get("train").copied().unwrap_or(0);
-        let probes = folder.file(PROBES);
+        let probes = folder.verified(PROBES)?;
         largest = probes.exists().then(|| ProbeTable::read_json(probes)).transpose()?;
         let Some((step, path)) = folder.previews()?.pop() else { continue };
         let png = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::emergence::EMERGENCE;
 use super::stages::{EMBEDDINGS, random_init};
-use crate::checkpoint::{write_bytes, write_folder_atomic};
+use crate::checkpoint::{checksums, write_bytes, write_folder_atomic};
 use crate::data::unit_hash;
 use crate::embed::{Embeddings, LabelKind};
 use crate::error::{Error, Result};
@@ -233,7 +233,9 @@ fn trends(family: &Family, smallest: &str) -> Option<Figure> {
 
 /// How well labels are told through training, and from block to block.
 fn emergence(folder: &RunFolder) -> Result<Vec<Figure>> {
-    let Some(told) = Emergence::read_json(&folder.file(EMERGENCE))? else { return Ok(Vec::new()) };
+    let Some(told) = Emergence::read_json(&folder.verified(EMERGENCE)?)? else {
+        return Ok(Vec::new());
+    };
     let series = |told: &[Told]| -> Vec<ScoreSeries> {
         let of = |label: &str| {
             let point = |told: &Told| {
@@ -287,6 +289,7 @@ fn maps(columns: &[(String, PathBuf)], plan: &Plan) -> Result<Option<Figure>> {
     let mut first: Option<Embeddings> = None;
     let mut rows = Vec::new();
     for (title, path) in columns {
+        checksums::check_listed(path)?;
         let mut table = Embeddings::read_parquet(path)?;
         if rows.is_empty() {
             rows = sample(&table.ids);

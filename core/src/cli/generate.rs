@@ -40,7 +40,10 @@ struct Generated {
 /// `astropt generate`.
 pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     super::listen()?;
-    let (folder, _) = RunFolder::open(&args.run)?;
+    let (folder, _) = match args.out {
+        Some(_) => RunFolder::open(&args.run)?,
+        None => RunFolder::open_to_write(&args.run)?,
+    };
     let saved = folder.checkpoint(&args.checkpoint)?;
     let (plan, parameters, _) = load_model(&saved.path)?;
     let plan = amend(&plan, &[], &[], args.data.as_deref())?;

@@ -2,6 +2,7 @@
 //! `--json`), progress and errors to standard error.
 
 mod args;
+mod audit;
 mod bench;
 mod convert;
 mod data;
@@ -32,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::seam::{Backend, backends, check_registry, find_backend};
 use crate::{progress, stop};
-use args::{Cli, Command, DeviceArgs, NewWhat};
+use args::{Cli, Command, DeviceArgs, NewWhat, TrainArgs};
 use output::Output;
 
 /// Runs the program: parses the arguments, does what they say, and answers with the exit
@@ -59,6 +60,7 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         Command::Embed(args) => stages::embed(&args, output)?,
         Command::Probe(args) => probes::probe(&args, output)?,
         Command::Report(args) => stages::report(&args, output)?,
+        Command::Audit(args) => audit::audit(&args, output)?,
         Command::Generate(args) => generate::generate(&args, output)?,
         Command::Verify(args) => return verify::verify(&args, output),
         Command::Bench(args) => bench::bench(&args, output)?,
@@ -145,4 +147,10 @@ impl Chosen {
 /// Listens for interrupts during long work.
 pub(crate) fn listen() -> Result<()> {
     stop::listen()
+}
+
+/// As [`listen`], and minds the walltime of `args`.
+pub(crate) fn listen_until(args: &TrainArgs) -> Result<()> {
+    args.walltime.into_iter().for_each(stop::set_walltime);
+    listen()
 }

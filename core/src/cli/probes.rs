@@ -6,6 +6,7 @@ use super::args::ProbeArgs;
 use super::output::{Output, columns};
 use super::stages::{EMBEDDINGS, RAW, random_inits};
 use super::{choose, data, emergence};
+use crate::checkpoint::checksums;
 use crate::data::split_key;
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
@@ -21,7 +22,11 @@ pub(super) const PROBES: &str = "probes.json";
 
 /// `astropt probe`.
 pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
-    let (folder, mut manifest) = RunFolder::open(&args.run)?;
+    // What is read from another folder is written there too.
+    let (folder, mut manifest) = match args.embeddings {
+        Some(_) => RunFolder::open(&args.run)?,
+        None => RunFolder::open_to_write(&args.run)?,
+    };
     let plan = amend(&manifest.plan, &["probe."], &args.set, None)?;
     let from = args.embeddings.as_deref().unwrap_or(folder.path());
     let table = write(from, &plan)?;
@@ -57,7 +62,7 @@ pub(super) fn write(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
     for nuisance in &plan.probe.nuisance {
         probes.audits.push(embedded.audit(nuisance)?);
     }
-    probes.write_json(folder.join(PROBES))?;
+    checksums::rewritten(folder, &[PROBES], || probes.write_json(folder.join(PROBES)))?;
     Ok(probes)
 }
 
@@ -79,6 +84,7 @@ impl<'a> Embedded<'a> {
         if !path.exists() {
             return Err(Error::file(&path, "is not there; `astropt embed` writes it"));
         }
+        checksums::check_listed(&path)?;
         let mut table = Embeddings::read_parquet(path)?;
         let width = table.width();
         let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];
@@ -136,6 +142,7 @@ fn keys(table: &Embeddings, plan: &Plan) -> Vec<String> {
 
 /// The features in the file `path` for the objects of `table`, in its order.
 fn aligned(table: &Embeddings, path: &Path) -> Result<Features> {
+    checksums::check_listed(path)?;
     let set = Embeddings::read_parquet(path)?;
     if set.ids != table.ids {
         return Err(Error::file(

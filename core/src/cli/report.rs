@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::emergence::EMERGENCE;
 use super::figures;
-use crate::checkpoint::write_bytes;
+use super::probes::PROBES;
+use super::stages::{EMBEDDINGS, REPORT};
+use crate::checkpoint::{checksums, write_bytes};
 use crate::data::{Objective, SpanOrder, Split};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
@@ -19,11 +21,11 @@ const EXAMPLES: usize = 10;
 
 /// Writes the report of `folder` from what its files hold.
 pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
-    let metrics: Vec<Metric> = read_lines(&folder.file(METRICS))?;
-    let timings: Vec<Timing> = read_lines(&folder.file(TIMINGS))?;
+    let metrics: Vec<Metric> = read_lines(&folder.verified(METRICS)?)?;
+    let timings: Vec<Timing> = read_lines(&folder.verified(TIMINGS)?)?;
     let plan = &manifest.plan;
-    let probes = folder.file("probes.json");
-    let embeddings = folder.file("embeddings.parquet");
+    let probes = folder.verified(PROBES)?;
+    let embeddings = folder.verified(EMBEDDINGS)?;
     let figures = figures::of_run(folder, plan)?;
     figures::write(folder.path(), &figures)?;
     let input = ReportInput {
@@ -41,7 +43,7 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         curve: curve(&metrics, &timings),
         previews: previews(folder, plan)?,
         probes: if probes.exists() { Some(ProbeTable::read_json(&probes)?) } else { None },
-        emergence: Emergence::read_json(&folder.file(EMERGENCE))?,
+        emergence: Emergence::read_json(&folder.verified(EMERGENCE)?)?,
         embeddings: if embeddings.exists() {
             Embeddings::read_parquet(&embeddings)?.description
         } else {
@@ -53,7 +55,9 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         recipe_resolved: plan.recipe.clone(),
         ..ReportInput::default()
     };
-    write_bytes(folder.file("report.html"), render(&input).as_bytes())
+    checksums::rewritten(folder.path(), &[REPORT], || {
+        write_bytes(folder.file(REPORT), render(&input).as_bytes())
+    })
 }
 
 /// What the run chose where there is more than one tradition, read off its plan and the number of

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::Output;
 use super::{Chosen, choose, data, family, stages};
+use crate::checkpoint::checksums;
 use crate::cost::{Meter, check_memory};
 use crate::data::Dataset;
 use crate::engine::Session;
@@ -16,7 +17,7 @@ use crate::family::FAMILY;
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{Plan, amend, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
-use crate::train::{Start, Summary, Trainer};
+use crate::train::{LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION};
 
 /// What a resumed run may change; everything else would make it another run.
 pub(super) const RESUMABLE: [&str; 12] = [
@@ -49,7 +50,7 @@ pub(super) fn run(args: &FamilyArgs, output: Output) -> Result<()> {
     if args.plan {
         return family::forecast(args, &names, output);
     }
-    super::listen()?;
+    super::listen_until(&args.train)?;
     if !names.is_empty() {
         return family::run(args, &names, output);
     }
@@ -70,7 +71,7 @@ pub(super) fn whole(args: &TrainArgs) -> Result<(OpenRun, Summary)> {
 
 /// Training alone.
 pub(super) fn pretrain(args: &TrainArgs, output: Output) -> Result<()> {
-    super::listen()?;
+    super::listen_until(args)?;
     let mut open = start(args)?;
     let summary = train(&mut open, begin(args))?;
     output.result(&RunResult::new(&open, &summary), || describe(&summary))
@@ -107,7 +108,7 @@ fn describe(summary: &Summary) -> String {
 
 /// Makes a new run, or opens the one to go on with.
 fn start(args: &TrainArgs) -> Result<OpenRun> {
-    let (plan, out) = if args.resume { resumed(args)? } else { fresh(args)? };
+    let (plan, out, begun) = if args.resume { resumed(args)? } else { fresh(args)? };
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let model = data.model().clone();
@@ -126,8 +127,7 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         progress::say(&warning);
     }
     let session = chosen.open(&model, plan.train.precision)?;
-    let (folder, manifest) = if args.resume {
-        let (folder, old) = RunFolder::open(&out)?;
+    let (folder, manifest) = if let Some((folder, old)) = begun {
         if !old.data_digest.is_empty() && old.data_digest != data.digest() {
             return Err(Error::Failed(format!(
                 "{} was started on other objects: {} to train on then, {} now, or other ids or \
@@ -139,7 +139,10 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         }
         data.resume_rejected(folder.read_rejected()?);
         let (objects, data_digest) = (Manifest::count(&data), data.digest());
-        (folder, Manifest { plan, objects, data_digest, ..old })
+        let manifest = Manifest { plan, objects, data_digest, ..old };
+        // What --set changed stays changed, however this part of the run ends.
+        folder.write_manifest(&manifest)?;
+        (folder, manifest)
     } else {
         let manifest = Manifest::new(plan, &data);
         (RunFolder::create(&out, &manifest, args.overwrite)?, manifest)
@@ -147,11 +150,14 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
     Ok(OpenRun { folder, manifest, data, session, chosen })
 }
 
-fn fresh(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
+/// A plan, the folder of its run, and the run if it has begun, open to write.
+type Begun = (Plan, PathBuf, Option<(RunFolder, Manifest)>);
+
+fn fresh(args: &TrainArgs) -> Result<Begun> {
     let name = args.recipe.as_deref().unwrap_or_default();
     let plan = resolve(&args.choice.request(name))?;
     let out = args.out.clone().unwrap_or_else(|| default_folder(&plan));
-    Ok((plan, out))
+    Ok((plan, out, None))
 }
 
 pub(super) fn default_folder(plan: &Plan) -> PathBuf {
@@ -160,7 +166,7 @@ pub(super) fn default_folder(plan: &Plan) -> PathBuf {
 }
 
 /// The plan of the run to go on with, with what `--set` may change changed.
-fn resumed(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
+fn resumed(args: &TrainArgs) -> Result<Begun> {
     let out = match (&args.out, &args.recipe) {
         (Some(out), _) => out.clone(),
         (None, Some(_)) => fresh(args)?.1,
@@ -175,7 +181,7 @@ fn resumed(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
             out.display()
         )));
     }
-    let (folder, manifest) = RunFolder::open(&out)?;
+    let (folder, manifest) = RunFolder::open_to_write(&out)?;
     if let Some(recipe) = &args.recipe
         && resolve(&args.choice.request_dataless(recipe))?.name != manifest.plan.name
     {
@@ -195,7 +201,7 @@ fn resumed(args: &TrainArgs) -> Result<(Plan, PathBuf)> {
             plan.train.steps
         )));
     }
-    Ok((plan, out))
+    Ok((plan, out, Some((folder, manifest))))
 }
 
 fn begin(args: &TrainArgs) -> Start {
@@ -206,23 +212,35 @@ fn begin(args: &TrainArgs) -> Start {
     }
 }
 
+/// What training writes line by line and reads again when it goes on.
+const TRAINED: [&str; 4] = [METRICS, TIMINGS, LEDGER, VALIDATION];
+
 fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let stage = Stage::start("pretrain");
+    TRAINED.iter().try_for_each(|name| open.folder.verified(name).map(drop))?;
+    checksums::forget(open.folder.path(), &TRAINED)?;
     let data = open.data.clone();
     let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), start)?;
     let trained = trainer.watched(open.chosen.backend.monitor(open.chosen.index)).run();
     let facts = match &trained {
-        Ok(summary) => BTreeMap::from([
-            ("steps".to_owned(), summary.steps.to_string()),
-            ("tokens".to_owned(), summary.tokens.to_string()),
-        ]),
+        Ok(summary) => [
+            ("steps", Some(summary.steps.to_string())),
+            ("tokens", Some(summary.tokens.to_string())),
+            ("ledger", summary.ledger.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(name, fact)| Some((name.to_owned(), fact?)))
+        .collect(),
         Err(error) => BTreeMap::from([("ended".to_owned(), error.to_string())]),
     };
     let record = stage.end(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);
-    open.folder.write_manifest(&open.manifest)?;
-    trained
+    let kept = open.folder.write_manifest(&open.manifest);
+    let kept = kept.and_then(|()| checksums::list(open.folder.path(), &TRAINED));
+    // Where a disk fails both do, and the first failure tells more.
+    let summary = trained?;
+    kept.map(|()| summary)
 }
 
 /// A stage that is running.

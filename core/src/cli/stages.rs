@@ -13,6 +13,7 @@ use super::output::Output;
 use super::probes::{self, PROBES};
 use super::run::{OpenRun, Stage};
 use super::{Chosen, choose, data};
+use crate::checkpoint::checksums;
 use crate::data::Dataset;
 use crate::embed::{Description, Target, Written, embed as embed_all, raw_features};
 use crate::engine::Session;
@@ -20,12 +21,14 @@ use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::recipe::{CheckpointChoice, Plan, amend};
 use crate::run::{Manifest, RunFolder, StageRecord, load_model};
+use crate::stop;
 
 pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
 const EMBEDDINGS_NPY: &str = "embeddings.npy";
+const EMBEDDINGS_IDS: &str = "embeddings.ids.txt";
 /// Plain features of the objects themselves.
 pub(super) const RAW: &str = "embeddings-raw.parquet";
-const REPORT: &str = "report.html";
+pub(super) const REPORT: &str = "report.html";
 /// Embeddings of the same model before training; of further ones a number goes before the dot.
 const RANDOM_INIT: &str = "embeddings-random-init";
 
@@ -51,11 +54,14 @@ pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
     write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
     open.folder.write_rejected(&open.data.rejected())?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, step_fact(step)));
+    let how = format!("go on with --resume --out {}", out.display());
+    stop::check("probing", &how)?;
     let stage = Stage::start("probe");
     let table = probes::write(&out, &open.manifest.plan)?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
     crate::progress::say(&probes::describe(&table));
+    stop::check("the report", &how)?;
     if emergence::asked(&open.manifest.plan) {
         let stage = Stage::start("emergence");
         let (plan, session) = (&open.manifest.plan, open.session.as_mut());
@@ -91,7 +97,11 @@ fn step_fact(step: u64) -> BTreeMap<String, String> {
 /// `astropt embed`.
 pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     super::listen()?;
-    let (folder, mut manifest) = RunFolder::open(&args.run)?;
+    // What goes to another folder only reads this one.
+    let (folder, mut manifest) = match args.out {
+        Some(_) => RunFolder::open(&args.run)?,
+        None => RunFolder::open_to_write(&args.run)?,
+    };
     if args.data.is_some() && args.out.is_none() {
         return Err(Error::Misuse(
             "--data needs --out DIR: the run's own embeddings are of its own objects".into(),
@@ -148,6 +158,20 @@ fn write_embeddings(
     step: u64,
     out: &Path,
 ) -> Result<Written> {
+    let names: Vec<String> = (0..plan.embed.random_inits).map(random_init).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.extend([EMBEDDINGS, EMBEDDINGS_NPY, EMBEDDINGS_IDS, RAW]);
+    checksums::forget(out, &[PROBES, EMERGENCE, REPORT])?;
+    checksums::rewritten(out, &names, || write_all_embeddings(plan, data, session, step, out))
+}
+
+fn write_all_embeddings(
+    plan: &Plan,
+    data: &Arc<Dataset>,
+    session: &mut dyn Session,
+    step: u64,
+    out: &Path,
+) -> Result<Written> {
     // What was made of older embeddings is stale the moment these are written.
     for stale in [PROBES, EMERGENCE, REPORT, FIGURES] {
         let path = out.join(stale);
@@ -187,7 +211,7 @@ fn write_embeddings(
 
 /// `astropt report`.
 pub(super) fn report(args: &ReportArgs, output: Output) -> Result<()> {
-    let (folder, manifest) = RunFolder::open(&args.run)?;
+    let (folder, manifest) = RunFolder::open_to_write(&args.run)?;
     super::report::write(&folder, &manifest)?;
     let path = folder.file("report.html");
     output.result(&serde_json::json!({ "report": path }), || path.display().to_string())

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::assembly::Assembly;
+use super::draw::Drawn;
 use super::sequence::{Sequence, Task};
 use crate::error::Result;
 use crate::tokens::{TokenSpec, Tokens};
@@ -26,6 +27,9 @@ pub struct Batch {
     pub parts: BTreeMap<String, Part>,
     /// Ids of the objects, row after row.
     pub ids: Vec<String>,
+    /// The draws of training that its objects are, in the order of their positions; empty in
+    /// batches that are no training's.
+    pub drawn: Vec<Drawn>,
     /// Slots of delimiters, and which: 2k begins a span of modality k (in alphabetical
     /// order), 2k + 1 ends it.
     pub delimiters: Vec<(u32, u32)>,

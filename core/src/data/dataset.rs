@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::assembly::Assembly;
 use super::batch::{Batch, Purpose, Row};
+use super::draw::Drawn;
 use super::objects::Objects;
 use super::order::Order;
 use super::sequence::{Objective, Sequence, Task};
@@ -21,7 +22,7 @@ use crate::tokens::Tokens;
 const DEAD_FROM: usize = 16;
 
 /// How often an unusable object is replaced by another before the step gives up.
-const MAX_SUBSTITUTES: u64 = 100;
+pub(crate) const MAX_SUBSTITUTES: u32 = 100;
 
 /// The data of a plan, opened.
 pub struct Dataset {
@@ -205,13 +206,14 @@ impl Dataset {
         }
         let rows: Vec<_> =
             (first..first + count as u64).map(|k| self.train_row(k)).collect::<Result<_>>()?;
-        let sequences = rows.iter().zip(first..).map(|((id, spans), k)| {
+        let sequences = rows.iter().map(|(drawn, id, spans)| {
             // Each time an object comes up it is asked something else.
-            let seed = self.seed ^ k.rotate_left(32);
+            let seed = self.seed ^ drawn.position.rotate_left(32);
             let tokens = spans.iter().map(|(_, tokens)| tokens.len).sum();
             Sequence { id, spans, task: self.objective.task(id, tokens, seed) }
         });
-        self.assembly(true).batch(&sequences.collect::<Vec<_>>())
+        let batch = self.assembly(true).batch(&sequences.collect::<Vec<_>>())?;
+        Ok(Batch { drawn: rows.iter().map(|(drawn, ..)| *drawn).collect(), ..batch })
     }
 
     /// How sequences become batches, packed only where `pack` allows.
@@ -230,17 +232,22 @@ impl Dataset {
         }
     }
 
-    fn train_row(&self, k: u64) -> Result<(String, Row)> {
+    /// Index of the object that training reads at `position` of its endless stream, on the
+    /// `attempt`th try from 0: the further ones stand in for objects that cannot be used.
+    pub fn draw(&self, position: u64, attempt: u32) -> u32 {
+        match attempt {
+            0 => self.order.at(position),
+            _ => self.order.instead(position, attempt.into()),
+        }
+    }
+
+    fn train_row(&self, k: u64) -> Result<(Drawn, String, Row)> {
         for attempt in 0..MAX_SUBSTITUTES {
-            let index = match attempt {
-                0 => self.order.at(k),
-                _ => self.order.instead(k, attempt),
-            };
-            if let Some((observation, mut row)) = self.read(index)? {
+            if let Some((observation, mut row)) = self.read(self.draw(k, attempt))? {
                 let epoch = k / self.splits.train.len() as u64;
                 self.stream.arrange(&mut row, &observation.id, self.seed, epoch);
                 self.stream.thin(&mut row, &observation.id, self.seed, epoch);
-                return Ok((observation.id, row));
+                return Ok((Drawn::new(k, attempt, &observation.id), observation.id, row));
             }
         }
         Err(Error::Failed(format!(

@@ -3,6 +3,7 @@
 mod assembly;
 mod batch;
 mod dataset;
+mod draw;
 mod loader;
 mod objects;
 mod order;
@@ -13,8 +14,9 @@ mod tile;
 
 pub use assembly::Assembly;
 pub use batch::{Batch, Part, Purpose, Row, Sight};
-pub(crate) use dataset::too_many_rejected;
 pub use dataset::{Dataset, Excerpt, Loaded, Rejected};
+pub(crate) use dataset::{MAX_SUBSTITUTES, too_many_rejected};
+pub use draw::Drawn;
 pub use loader::Loader;
 pub use objects::Objects;
 pub use sequence::{Objective, Sequence, Task};

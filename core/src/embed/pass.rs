@@ -216,7 +216,8 @@ impl Pass<'_> {
             done += count as u64;
             progress.update(done, "objects");
             if crate::stop::asked() {
-                let message = format!("{} stopped; its files were not written", self.label);
+                let reason = crate::stop::reason();
+                let message = format!("{} stopped{reason}; its files were not written", self.label);
                 return Err(Error::Interrupted(message));
             }
         }

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{format, write_bytes};
+use crate::checkpoint::{checksums, format, write_bytes};
 use crate::cost::Energy;
 use crate::error::{Error, Result};
 use crate::probe::{Interval, Trend};
@@ -89,6 +89,7 @@ impl Family {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FAMILY);
         if path.exists() {
+            checksums::check_listed(&path)?;
             format::read_json(&path, "a family of runs")
         } else {
             Ok(Self::default())
@@ -103,7 +104,7 @@ impl Family {
         let path = folder.join(FAMILY);
         let text = format::to_json(self)
             .map_err(|e| Error::file(&path, format!("cannot write the family: {e}")))?;
-        write_bytes(path, text.as_bytes())
+        checksums::rewritten(folder, &[FAMILY], || write_bytes(&path, text.as_bytes()))
     }
 
     /// The models that are trained.

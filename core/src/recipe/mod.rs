@@ -8,6 +8,7 @@
 //! whole. The scales that a recipe, or a scale of it, lists as its `family` are the models of
 //! the whole experiment.
 
+mod checkpoints;
 mod faults;
 mod plan;
 mod probe;
@@ -17,13 +18,13 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+pub use checkpoints::CheckpointSchedule;
 pub use faults::{DeadInputs, FaultPolicy, OnFault};
 pub use plan::{Modalities, Plan};
 pub use probe::{ProbeConfig, ProbeProtocol};
 pub use reference::{Reference, ReferencePoint, ReferenceTask};
 pub use schema::{
-    CheckpointChoice, CheckpointSchedule, Choice, EmbedConfig, ModelSection, Pooling, SplitConfig,
-    TrainConfig,
+    CheckpointChoice, Choice, EmbedConfig, ModelSection, Pooling, SplitConfig, TrainConfig,
 };
 
 use crate::error::{Error, Result};

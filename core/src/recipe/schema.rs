@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoints::CheckpointSchedule;
 use super::faults::FaultPolicy;
 use crate::data::{Split, TileConfig};
 use crate::engine::Precision;
@@ -68,9 +69,6 @@ pub struct ModelSection {
     /// Encoder and decoder of tokens: `paper`, `aim` or `affine`.
     pub tokeniser: Tokeniser,
 }
-
-/// Most checkpoints that a schedule may ask for.
-const MAX_SAVES: u64 = 1_000_000;
 
 /// Most threads that may read data: more than any machine has cores.
 const MAX_WORKERS: usize = 1024;
@@ -168,24 +166,6 @@ fn memory_check() -> bool {
 
 fn workers() -> usize {
     2
-}
-
-/// `[train.checkpoints]`: steps to save after; the union of what is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CheckpointSchedule {
-    /// Every so many steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub every: Option<u64>,
-    /// So many steps, evenly spaced in the logarithm of the step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<u64>,
-    /// So many steps, evenly spaced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub even: Option<u64>,
-    /// These steps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub list: Option<Vec<u64>>,
 }
 
 /// `[embed]`: where embeddings are read.
@@ -415,59 +395,9 @@ impl std::fmt::Display for Choice {
     }
 }
 
-impl CheckpointSchedule {
-    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        let counts = [
-            ("every", self.every, u64::MAX),
-            ("even", self.even, MAX_SAVES),
-            ("log", self.log, MAX_SAVES),
-        ];
-        for (key, count, most) in counts {
-            if count.is_some_and(|count| count == 0 || count > most) {
-                let message = format!("{key} must lie between 1 and {most}");
-                return Err(("checkpoints", message));
-            }
-        }
-        Ok(())
-    }
-
-    /// The steps after which to save in a run of `steps`: sorted, without repeats, 0 and
-    /// `steps` always among them.
-    pub fn steps(&self, steps: u64) -> Vec<u64> {
-        let mut out = vec![0, steps];
-        if let Some(every) = self.every.filter(|&every| every > 0) {
-            out.extend((0..steps).step_by(every as usize));
-        }
-        if let Some(count) = self.even {
-            out.extend((1..=count).map(|k| steps * k / count));
-        }
-        if let Some(count) = self.log {
-            let at = |k: u64| (steps as f64).powf(k as f64 / count as f64).round() as u64;
-            out.extend((0..=count).map(at));
-        }
-        out.extend(self.list.iter().flatten());
-        out.retain(|&step| step <= steps);
-        out.sort_unstable();
-        out.dedup();
-        out
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn checkpoint_schedules_hold_first_and_last() {
-        let schedule =
-            |text: &str| -> CheckpointSchedule { toml::from_str(text).expect("a valid schedule") };
-        assert_eq!(schedule("").steps(10), [0, 10]);
-        assert_eq!(schedule("every = 4").steps(10), [0, 4, 8, 10]);
-        assert_eq!(schedule("even = 4").steps(100), [0, 25, 50, 75, 100]);
-        assert_eq!(schedule("log = 3").steps(1000), [0, 1, 10, 100, 1000]);
-        assert_eq!(schedule("list = [3, 70]").steps(10), [0, 3, 10]);
-        assert_eq!(schedule("every = 5\nlist = [5, 7]").steps(10), [0, 5, 7, 10]);
-    }
 
     #[test]
     fn embedding_choices_are_words_or_numbers() {

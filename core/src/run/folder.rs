@@ -1,10 +1,13 @@
 //! The folder of a run.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::lock::RunLock;
 use super::manifest::Manifest;
 use super::saved::{Contents, Saved};
-use crate::checkpoint::{format, write_bytes, write_folder_atomic};
+use crate::checkpoint::files::sweep;
+use crate::checkpoint::{checksums, format, write_bytes, write_folder_atomic};
 use crate::data::Rejected;
 use crate::error::{Error, Result};
 
@@ -16,7 +19,7 @@ const BEST: &str = "best";
 const REJECTED: &str = "rejected.csv";
 
 /// What this program writes into a run's folder: all that `--overwrite` may delete.
-const OURS: [&str; 16] = [
+const OURS: [&str; 21] = [
     MANIFEST,
     RECIPE,
     CHECKPOINTS,
@@ -24,6 +27,8 @@ const OURS: [&str; 16] = [
     "metrics.jsonl",
     "timings.jsonl",
     "faults.jsonl",
+    "ledger.jsonl",
+    "checksums.json",
     "validation.json",
     REJECTED,
     "probes.json",
@@ -33,21 +38,31 @@ const OURS: [&str; 16] = [
     "emergence.json",
     "events.out.tfevents",
     ".tmp",
+    ".partial.",
+    ".replaced.",
+    ".pruned.",
 ];
 
-/// A run's folder.
+/// Folders in a run's that files are written into, beside its own.
+const WRITTEN_INTO: [&str; 3] = [CHECKPOINTS, PREVIEWS, "generated"];
+
+/// A run's folder, open to read or, where it was [created](Self::create) or
+/// [opened to write](Self::open_to_write), locked against every other writer until it is dropped.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    _lock: Option<Arc<RunLock>>,
 }
 
 impl RunFolder {
     /// Starts a run of `manifest`'s plan in the folder `path`.
     ///
     /// # Errors
-    /// When the folder holds a run already (unless `overwrite`) or cannot be written.
+    /// When the folder holds a run already (unless `overwrite`), is being written by another
+    /// process or cannot be written.
     pub fn create(path: &Path, manifest: &Manifest, overwrite: bool) -> Result<Self> {
-        let run = Self { path: path.to_owned() };
+        std::fs::create_dir_all(path).map_err(|e| Error::io("make the folder", path, &e))?;
+        let run = Self::locked(path)?;
         if run.path.join(MANIFEST).exists() {
             if !overwrite {
                 return Err(Error::Misuse(format!(
@@ -58,7 +73,7 @@ impl RunFolder {
             }
             run.clear()?;
         }
-        for folder in [run.path.clone(), run.path.join(CHECKPOINTS), run.path.join(PREVIEWS)] {
+        for folder in [run.path.join(CHECKPOINTS), run.path.join(PREVIEWS)] {
             std::fs::create_dir_all(&folder)
                 .map_err(|e| Error::io("make the folder", &folder, &e))?;
         }
@@ -66,21 +81,51 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// Opens the run in the folder `path`.
+    /// Opens the run in the folder `path` to read.
     ///
     /// # Errors
     /// When there is none, or one of a newer format.
     pub fn open(path: &Path) -> Result<(Self, Manifest)> {
-        let file = path.join(MANIFEST);
-        if !file.exists() {
-            return Err(Error::Misuse(format!(
-                "{} holds no run ({MANIFEST} is missing); `astropt run` or `astropt pretrain` \
-                 makes one",
-                path.display()
-            )));
+        let manifest = manifest(path)?;
+        Ok((Self { path: path.to_owned(), _lock: None }, manifest))
+    }
+
+    /// Opens the run in the folder `path` to write, and clears away what a killed process left
+    /// half written.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when another process is writing the run.
+    pub fn open_to_write(path: &Path) -> Result<(Self, Manifest)> {
+        manifest(path)?; // where there is no run nothing is locked
+        let run = Self::locked(path)?;
+        Ok((run, manifest(path)?))
+    }
+
+    pub(super) fn locked(path: &Path) -> Result<Self> {
+        let lock = RunLock::take(path)?;
+        sweep(path)?;
+        WRITTEN_INTO.iter().try_for_each(|name| sweep(&path.join(name)))?;
+        Ok(Self { path: path.to_owned(), _lock: Some(Arc::new(lock)) })
+    }
+
+    /// Notices that the folder was moved or deleted while the run wrote into it: what is written
+    /// into an open file goes on without a complaint.
+    ///
+    /// # Errors
+    /// When it was; `step` is the last that was taken.
+    pub(crate) fn still_there(&self, step: u64) -> Result<()> {
+        let manifest = self.path.join(MANIFEST);
+        match std::fs::metadata(&manifest) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(Error::file(
+                &self.path,
+                format!(
+                    "is gone or cannot be read after step {step} ({MANIFEST}: {e}): it was moved, \
+                     deleted or unmounted while the run wrote into it; bring it back and go on from \
+                     its last checkpoint with --resume --out DIR"
+                ),
+            )),
         }
-        let manifest = format::read_json(&file, "a run's manifest")?;
-        Ok((Self { path: path.to_owned() }, manifest))
     }
 
     /// The folder itself.
@@ -91,6 +136,19 @@ impl RunFolder {
     /// The file `name` in the folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// The file `name` in the folder, which may not be there, compared with its checksum if that
+    /// is recorded.
+    ///
+    /// # Errors
+    /// When it is another than was written.
+    pub fn verified(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        if path.exists() {
+            checksums::check_listed(&path)?;
+        }
+        Ok(path)
     }
 
     /// Writes the manifest, and the recipe it resolves beside it.
@@ -192,7 +250,13 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written.
     pub fn write_rejected(&self, rejected: &Rejected) -> Result<()> {
-        write_rejected(&self.path, rejected)
+        let bytes = csv_bytes(rejected).map_err(|e| Error::Failed(e.to_string()))?;
+        if std::fs::read(self.path.join(REJECTED)).is_ok_and(|before| before == bytes) {
+            return Ok(());
+        }
+        checksums::rewritten(&self.path, &[REJECTED], || {
+            write_bytes(self.path.join(REJECTED), &bytes)
+        })
     }
 
     /// The unusable objects listed so far.
@@ -200,7 +264,7 @@ impl RunFolder {
     /// # Errors
     /// When `rejected.csv` is there but cannot be read.
     pub fn read_rejected(&self) -> Result<Rejected> {
-        let path = self.path.join(REJECTED);
+        let path = self.verified(REJECTED)?;
         if !path.exists() {
             return Ok(Rejected::new());
         }
@@ -209,17 +273,18 @@ impl RunFolder {
         table.deserialize().collect::<std::result::Result<_, _>>().map_err(broken)
     }
 
-    /// Deletes what this program wrote, and nothing else.
+    /// Deletes what this program wrote, and nothing else; the manifest last, so that what a killed
+    /// process leaves is not mistaken for an empty folder.
     fn clear(&self) -> Result<()> {
         let entries =
             std::fs::read_dir(&self.path).map_err(|e| Error::io("read", &self.path, &e))?;
-        for entry in entries.flatten() {
+        let ours = |entry: &std::fs::DirEntry| {
             let name = entry.file_name();
-            let ours = name.to_str().is_some_and(|n| OURS.iter().any(|own| n.starts_with(own)));
-            if !ours {
-                continue;
-            }
-            let path = entry.path();
+            name.to_str().is_some_and(|n| OURS.iter().any(|own| n.starts_with(own)))
+        };
+        let mut paths: Vec<_> = entries.flatten().filter(ours).map(|entry| entry.path()).collect();
+        paths.sort_by_key(|path| path.ends_with(MANIFEST));
+        for path in paths {
             let gone = if path.is_dir() {
                 std::fs::remove_dir_all(&path)
             } else {
@@ -229,6 +294,17 @@ impl RunFolder {
         }
         Ok(())
     }
+}
+
+fn manifest(path: &Path) -> Result<Manifest> {
+    let file = path.join(MANIFEST);
+    if !file.exists() {
+        return Err(Error::Misuse(format!(
+            "{} holds no run ({MANIFEST} is missing); `astropt run` or `astropt pretrain` makes one",
+            path.display()
+        )));
+    }
+    format::read_json(&file, "a run's manifest")
 }
 
 /// What a folder holds; nothing when it is not there.

@@ -1,7 +1,8 @@
 //! A run on disk: one folder, in which files appear whole or not at all.
 //!
 //! ```text
-//! recipe.toml  manifest.json  metrics.jsonl  timings.jsonl  events.out.tfevents.*
+//! recipe.toml  manifest.json  metrics.jsonl  timings.jsonl  ledger.jsonl  checksums.json
+//! events.out.tfevents.*  .lock
 //! checkpoints/step-000500/{model,optimizer,selfcheck}.safetensors, state.json
 //! checkpoints/best/…  previews/step-000500.png  rejected.csv
 //! embeddings.parquet  embeddings.npy  probes.json  report.html
@@ -10,13 +11,16 @@
 mod export;
 mod folder;
 mod import;
+mod lock;
 mod manifest;
+mod prune;
 mod saved;
 mod selfcheck;
 
 pub use folder::RunFolder;
 pub(crate) use folder::write_rejected;
 pub use import::{ImportRequest, Imported, import};
+pub use lock::RunLock;
 pub(crate) use manifest::now;
 pub use manifest::{Manifest, StageRecord};
 pub(crate) use saved::Contents;

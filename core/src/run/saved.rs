@@ -38,6 +38,15 @@ pub struct TrainState {
     /// back from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passed: Vec<u64>,
+    /// End of the ledger's chain: which objects these steps were taken on; see
+    /// [`ledger`](crate::train::ledger). `None` before the first step, and in checkpoints from
+    /// before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<String>,
+    /// Saved where the run was stopped and not where its schedule says: it goes once a later
+    /// checkpoint stands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub between: bool,
 }
 
 /// A checkpoint on disk.
@@ -117,6 +126,28 @@ impl Saved {
         self.path.join(MODEL)
     }
 
+    /// Checks every file that was written against its checksum.
+    ///
+    /// # Errors
+    /// When one is not what was written.
+    pub fn verify(&self) -> Result<()> {
+        checksums::check_all(&self.path)
+    }
+
+    /// `error`, which is about this checkpoint, with the way to the one `before` it.
+    pub(crate) fn or_before(&self, error: Error, before: Option<Self>) -> Error {
+        match (error, before) {
+            (Error::File { path, message }, Some(before)) => {
+                let (own, step) = (self.path.display(), before.step);
+                Error::File {
+                    path,
+                    message: format!("{message}; to go on from step {step}, move {own} away"),
+                }
+            }
+            (error, _) => error,
+        }
+    }
+
     /// The state beside the tensors.
     ///
     /// # Errors
@@ -139,7 +170,7 @@ impl Saved {
         session.set_parameters(&parameters).map_err(of_model)?;
         let of_model = |error: Error| other_shape(&self.path.join(OPTIMISER), &error);
         session.set_optimiser(&self.optimiser()?).map_err(of_model)?;
-        Ok(state)
+        Ok(TrainState { between: false, ..state })
     }
 
     /// The optimiser's state.

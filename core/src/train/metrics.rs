@@ -91,13 +91,14 @@ pub(crate) struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Opens the files in `folder` to go on after `step`: later lines, which an
-    /// interrupted run left behind, are cut off.
-    pub(crate) fn open(folder: &Path, step: u64) -> Result<Self> {
+    /// Opens the files in `folder` to go on after `step`, `None` where there is no checkpoint
+    /// yet: later lines, which an interrupted run left behind, are cut off.
+    pub(crate) fn open(folder: &Path, step: Option<u64>) -> Result<Self> {
         let metrics = folder.join(METRICS);
         let timings = folder.join(TIMINGS);
-        keep_lines(&metrics, |metric: &Metric| metric.step() <= step)?;
-        keep_lines(&timings, |timing: &Timing| timing.step <= step)?;
+        let kept = |at: u64| step.is_some_and(|step| at <= step);
+        keep_lines(&metrics, |metric: &Metric| kept(metric.step()))?;
+        keep_lines(&timings, |timing: &Timing| kept(timing.step))?;
         Ok(Self {
             metrics: append(metrics)?,
             timings: append(timings)?,
@@ -112,6 +113,12 @@ impl MetricsWriter {
         keep_lines(&timings, |timing: &Timing| timing.step <= step)?;
         (self.metrics, self.timings) = (append(metrics)?, append(timings)?);
         Ok(())
+    }
+
+    /// Flushes the metrics to the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let (path, file) = &self.metrics;
+        file.sync_data().map_err(|e| Error::io("write", path, &e))
     }
 
     /// Appends a metric.
@@ -236,7 +243,7 @@ mod tests {
             device_memory_bytes: (step > 2).then_some(1 << 30),
             device_utilisation: None,
         };
-        let mut writer = MetricsWriter::open(folder.path(), 0).expect("writable");
+        let mut writer = MetricsWriter::open(folder.path(), None).expect("writable");
         for step in 1..=5 {
             writer.timing(&timing(step)).expect("writable");
         }
@@ -246,8 +253,11 @@ mod tests {
         let mut text = std::fs::read_to_string(&path).expect("readable");
         text.push_str("{\"step\":6,\"sec");
         std::fs::write(&path, text).expect("writable");
-        drop(MetricsWriter::open(folder.path(), 3).expect("writable"));
+        drop(MetricsWriter::open(folder.path(), Some(3)).expect("writable"));
         let kept: Vec<Timing> = read_lines(&path).expect("readable");
         assert_eq!(kept, [timing(1), timing(2), timing(3)]);
+        // Without a checkpoint nothing that was written leads to one.
+        drop(MetricsWriter::open(folder.path(), None).expect("writable"));
+        assert!(read_lines::<Timing>(&path).expect("readable").is_empty());
     }
 }

@@ -1,15 +1,20 @@
 //! Training: one loop, for every recipe and every backend.
 
+mod audit;
 mod evaluate;
 mod faults;
+pub mod ledger;
 mod metrics;
+mod pace;
 mod preview;
 mod schedule;
 mod tensorboard;
 mod trainer;
 
+pub use audit::{Audit, Audited};
 pub use evaluate::{VALIDATION, ValidationLosses};
 pub use faults::{Done, FAULTS, Fault};
+pub use ledger::LEDGER;
 pub use metrics::{METRICS, Metric, TIMINGS, Timing, read_lines};
 pub use schedule::learning_rate;
 pub use trainer::{Start, Summary, Trainer};

@@ -1,21 +1,24 @@
 //! The loop.
 
+mod recovery;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
-use super::faults::{Done, Fault, Watch};
+use super::faults::Watch;
+use super::ledger::Ledger;
 use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_lines};
+use super::pace::{Pace, Piece};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
 use crate::checkpoint::{format, write_bytes};
 use crate::cost::exhausted;
 use crate::data::{Batch, Dataset, Loader, Split};
-use crate::engine::{Session, StepReport, StepSettings};
+use crate::engine::{Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::progress::{self, Progress, quantity};
-use crate::recipe::OnFault;
 use crate::run::{Contents, Inputs, Manifest, RunFolder, TrainState};
 use crate::seam::Monitor;
 use crate::stop;
@@ -27,6 +30,8 @@ pub struct Trainer<'a> {
     data: Arc<Dataset>,
     session: &'a mut dyn Session,
     metrics: MetricsWriter,
+    ledger: Ledger,
+    pace: Pace,
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
     monitor: Option<Monitor>,
@@ -58,6 +63,8 @@ pub struct Summary {
     pub validation_loss: Option<f64>,
     /// Steps that were not taken because their numbers were wrong; faults.jsonl lists them.
     pub faults: u64,
+    /// End of the chain of digests over all steps' objects.
+    pub ledger: Option<String>,
 }
 
 /// What became of a step.
@@ -83,14 +90,19 @@ impl<'a> Trainer<'a> {
         session: &'a mut dyn Session,
         start: Start,
     ) -> Result<Self> {
-        let last = if start == Start::Fresh { None } else { run.checkpoints()?.pop() };
+        let mut saved = if start == Start::Fresh { Vec::new() } else { run.checkpoints()? };
+        let (last, before) = (saved.pop(), saved.pop());
+        let (mut pace, started) = (Pace::default(), Instant::now());
+        let kept = last.as_ref().map(|saved| saved.step);
         let state = match last {
             Some(saved) => {
-                let state = saved.restore(session)?;
+                let state = saved.restore(session).map_err(|e| saved.or_before(e, before))?;
                 if start == Start::Resume {
                     saved.self_check(data.modalities(), session)?;
                 }
                 progress::say(&format!("going on from {}", saved.path.display()));
+                // Until one is written: about what a checkpoint takes.
+                pace.took(Piece::Save, started);
                 state
             }
             None => {
@@ -104,8 +116,10 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             previews: PreviewSet::new(&data, &shown)?,
             inputs: Inputs::of_data(&data)?,
-            metrics: MetricsWriter::open(run.path(), state.step)?,
+            metrics: MetricsWriter::open(run.path(), kept)?,
+            ledger: Ledger::open(run.path(), state.step, state.ledger.as_deref())?,
             watch: Watch::open(run.path(), &manifest.plan.train.faults, &state)?,
+            pace,
             manifest,
             run,
             data,
@@ -124,15 +138,17 @@ impl<'a> Trainer<'a> {
     /// Trains to the last step of the plan.
     ///
     /// # Errors
-    /// When the data, the device or the disk fail, the loss is not finite, or the user
-    /// interrupts; all but the first two leave a checkpoint to go on from.
+    /// When the data, the device or the disk fail, the loss is not finite, the user interrupts or
+    /// the walltime comes near. What was whole before is kept: failing data, interrupts and the
+    /// walltime save the last step, and otherwise the last checkpoint is the one to go on from.
     pub fn run(mut self) -> Result<Summary> {
         let train = &self.manifest.plan.train;
         let saves = train.checkpoints.steps(train.steps);
+        self.prune()?;
         let mut validation_loss = self.last_validation()?;
         let mut loader = self.loader();
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
-        if self.state.step == 0 {
+        if self.state.step == 0 && validation_loss.is_none() {
             validation_loss = self.evaluate(&progress)?;
             self.save(false)?;
         }
@@ -148,11 +164,12 @@ impl<'a> Trainer<'a> {
                 validation_loss = self.last_validation()?;
                 continue;
             }
-            if step.is_multiple_of(train.eval_every) || step == train.steps {
+            self.run.still_there(step)?;
+            if self.evaluates(step) {
                 validation_loss = self.evaluate(&progress)?;
             }
-            let stopping = stop::asked() && step < train.steps;
-            if stopping {
+            let asked = stop::asked() || self.pace.out_of_time(self.evaluates(step + 1));
+            if asked && step < train.steps {
                 return Err(self.stopped()?);
             }
             if saves.binary_search(&step).is_ok() {
@@ -166,6 +183,7 @@ impl<'a> Trainer<'a> {
             best: self.state.best_step.zip(self.state.best_loss),
             validation_loss,
             faults: self.watch.faults(),
+            ledger: self.state.ledger.clone(),
         };
         progress.finish(&format!(
             "pretrained {} steps: {}",
@@ -175,15 +193,51 @@ impl<'a> Trainer<'a> {
         Ok(summary)
     }
 
+    /// Whether the validation objects are evaluated after `step`.
+    fn evaluates(&self, step: u64) -> bool {
+        let train = &self.manifest.plan.train;
+        step.is_multiple_of(train.eval_every) || step == train.steps
+    }
+
     /// Saves, and says how to go on.
     fn stopped(&mut self) -> Result<Error> {
-        self.save(false)?;
+        self.save_between()?;
         Ok(Error::Interrupted(format!(
-            "stopped after step {} of {}; go on with --resume --out {}",
+            "stopped{} after step {} of {}; go on with --resume --out {}",
+            stop::reason(),
             self.state.step,
             self.manifest.plan.train.steps,
             self.run.path().display()
         )))
+    }
+
+    /// Data that failed end the run, but not what was learnt before.
+    fn without_data(&mut self, error: Error) -> Error {
+        if matches!(error, Error::Interrupted(_)) || self.save_between().is_err() {
+            return error;
+        }
+        Error::Failed(format!(
+            "{error}. What was learnt until step {} is saved; once the data are mended, go on with \
+             --resume --out {} (objects that rejected.csv lists stay left out)",
+            self.state.step,
+            self.run.path().display()
+        ))
+    }
+
+    /// Saves where the schedule may not say so: such a checkpoint goes when the next one stands.
+    fn save_between(&mut self) -> Result<()> {
+        let train = &self.manifest.plan.train;
+        let scheduled = train.checkpoints.steps(train.steps).binary_search(&self.state.step);
+        self.state.between = scheduled.is_err();
+        let saved = self.save(false);
+        self.state.between = false;
+        saved
+    }
+
+    /// Deletes the checkpoints that the plan does not keep.
+    fn prune(&self) -> Result<()> {
+        let plan = &self.manifest.plan;
+        self.run.prune(&plan.train.checkpoints, plan.probe.checkpoints)
     }
 
     /// Validation loss of the last evaluation before this part of the run.
@@ -215,23 +269,22 @@ impl<'a> Trainer<'a> {
         let pieces = train.batch / train.micro_batch;
         let passed = self.state.passed.contains(&(self.state.step + 1));
         let mut tokens = 0;
-        let mut ids = Vec::new();
+        let (mut ids, mut drawn) = (Vec::new(), Vec::new());
         for _ in 0..pieces {
-            let batch = loader
-                .next()
-                .ok_or_else(|| Error::Failed("the data ended before the last step".into()))??;
+            let ended = || Err(Error::Failed("the data ended before the last step".into()));
+            let batch = loader.next().unwrap_or_else(ended).map_err(|e| self.without_data(e))?;
             if passed {
                 continue;
             }
             tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
             ids.push(batch.ids.clone());
+            drawn.extend_from_slice(&batch.drawn);
             self.watch.look(&batch);
             let done = self.session.accumulate(batch, 1.0 / pieces as f32);
             done.map_err(|e| exhausted(e, train, self.session.model()))?;
         }
         if passed {
-            self.state.step += 1;
-            return Ok(Outcome::Passed);
+            return self.pass_over();
         }
         for fault in self.watch.dead_modalities(self.state.step + 1, &ids)? {
             progress::say(&fault.to_string());
@@ -255,6 +308,8 @@ impl<'a> Trainer<'a> {
         self.watch.taken(grad_norm);
         self.state.step += 1;
         self.state.tokens += tokens;
+        let first = (self.state.step - 1) * train.batch as u64;
+        self.state.ledger = Some(self.ledger.record(self.state.step, first, drawn)?);
         self.metrics.metric(&Metric::Train {
             step: self.state.step,
             loss,
@@ -265,6 +320,7 @@ impl<'a> Trainer<'a> {
         })?;
         let timing = self.timing(started.elapsed().as_secs_f64(), tokens, loader);
         self.metrics.timing(&timing)?;
+        self.pace.took(Piece::Step, started);
         Ok(Outcome::Taken(loss, timing))
     }
 
@@ -282,82 +338,9 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// What the policy says of a step that was not taken.
-    fn faulty(
-        &mut self,
-        report: &StepReport,
-        ids: &[Vec<String>],
-        loader: &mut Loader<Batch>,
-    ) -> Result<Outcome> {
-        let step = self.state.step + 1;
-        let (on, limit) = (self.watch.decide(), self.watch.norm_limit());
-        let done = match on {
-            OnFault::Stop => Done::Stopped,
-            OnFault::Skip => Done::Skipped,
-            OnFault::RollBack => Done::RolledBack,
-        };
-        let fault = Fault::of(step, report, limit, ids, done);
-        self.watch.write(&fault)?;
-        match on {
-            OnFault::Stop => {
-                self.save(false)?;
-                Err(self.cannot_go_on(&fault))
-            }
-            OnFault::Skip => {
-                progress::say(&format!("{fault}: skipped"));
-                self.state.step = step;
-                Ok(Outcome::Passed)
-            }
-            OnFault::RollBack => {
-                self.go_back(step, loader)?;
-                progress::say(&format!("{fault}: back to step {}", self.state.step));
-                Ok(Outcome::RolledBack)
-            }
-        }
-    }
-
-    /// Goes on from the last checkpoint as a resumed run would, and will pass `step` over.
-    fn go_back(&mut self, step: u64, loader: &mut Loader<Batch>) -> Result<()> {
-        let last = self.run.checkpoints()?.pop();
-        let last = last.ok_or_else(|| Error::Failed("no checkpoint to go back to".into()))?;
-        let mut passed = std::mem::take(&mut self.state.passed);
-        passed.extend(self.watch.passes(step));
-        passed.sort_unstable();
-        passed.dedup();
-        self.state = TrainState { passed, ..last.restore(self.session)? };
-        // A best model of the steps that are undone makes room for the next.
-        let best = self.run.checkpoint("best").ok();
-        if best.is_some_and(|best| best.step > self.state.step) {
-            (self.state.best_loss, self.state.best_step) = (None, None);
-        }
-        self.metrics.back_to(self.state.step)?;
-        self.watch = Watch::open(self.run.path(), &self.manifest.plan.train.faults, &self.state)?;
-        *loader = self.loader();
-        Ok(())
-    }
-
-    fn cannot_go_on(&self, fault: &Fault) -> Error {
-        let out = self.run.path().display();
-        let way_out = match self.manifest.plan.train.faults.on {
-            OnFault::Stop => format!(
-                "look at these objects, go on without them (--resume --out {out} --set \
-                 train.faults.on=skip)"
-            ),
-            _ => format!(
-                "that is fault number {}, more than train.faults.limit allows; look at the objects \
-                 in {out}/faults.jsonl",
-                self.watch.faults()
-            ),
-        };
-        Error::Failed(format!(
-            "{fault}; {way_out}, or start a new run with a lower train.peak_lr. The model before \
-             this step is saved"
-        ))
-    }
-
     /// Evaluates, keeps the best model, and draws previews.
     fn evaluate(&mut self, progress: &Progress) -> Result<Option<f64>> {
-        let step = self.state.step;
+        let (step, started) = (self.state.step, Instant::now());
         let found = evaluate(&self.manifest.plan, &self.data, self.session)?;
         self.run.write_rejected(&self.data.rejected())?;
         let Some(found) = found.filter(|found| found.objects > 0) else { return Ok(None) };
@@ -384,10 +367,16 @@ impl<'a> Trainer<'a> {
         {
             self.run.save_preview(step, &png)?;
         }
+        self.pace.took(Piece::Evaluation, started);
         Ok(Some(loss))
     }
 
     fn save(&mut self, best: bool) -> Result<()> {
+        let started = Instant::now();
+        // A checkpoint that outlives a power cut must find the lines that lead to it.
+        self.metrics.sync()?;
+        self.ledger.sync()?;
+        self.run.write_rejected(&self.data.rejected())?;
         let check = match &self.inputs {
             Some(inputs) => inputs.answer(self.session)?,
             None => None,
@@ -401,7 +390,8 @@ impl<'a> Trainer<'a> {
             check: check.as_ref(),
         };
         self.run.save(contents, best)?;
-        Ok(())
+        self.pace.took(Piece::Save, started);
+        if best { Ok(()) } else { self.prune() }
     }
 }
 

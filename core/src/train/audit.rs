@@ -1,0 +1,244 @@
+//! The ledger of a run, replayed: the order of objects is a pure function of recipe, seed and
+//! step, so that the data and the recipe alone must lead to the chain that the run wrote down.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::faults::{FAULTS, Fault};
+use super::ledger::{Entry, LEDGER, chain, to_hex};
+use super::metrics::read_lines;
+use crate::data::{Dataset, Drawn, MAX_SUBSTITUTES, Rejected, Split};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::recipe::Plan;
+use crate::run::{Manifest, RunFolder, Saved};
+
+/// What a replay has shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Audited {
+    /// Steps replayed.
+    pub steps: u64,
+    /// Steps before the first of them: taken before the run kept a ledger, or imported.
+    pub steps_before: u64,
+    /// Objects drawn in these steps, each position of the stream once.
+    pub draws: u64,
+    /// Steps that were passed over because their numbers were wrong.
+    pub steps_passed: u64,
+    /// Of the draws, those at whose positions another object stood in for one that cannot be used.
+    pub stood_in: u64,
+    /// Objects of the training split.
+    pub train_objects: u64,
+    /// Of these, objects that trained the model.
+    pub trained_objects: u64,
+    /// Least draws of an object of the training split.
+    pub least: u32,
+    /// Median over the training split, the lower of the two in the middle.
+    pub median: u32,
+    /// Most draws of one object.
+    pub most: u32,
+    /// Objects of the validation split, none of which was drawn.
+    pub validation_objects: u64,
+    /// Objects of the test split, none of which was drawn.
+    pub test_objects: u64,
+    /// Checkpoints whose state has the chain as it was after their step.
+    pub checkpoints: u64,
+    /// Steps after the last checkpoint, which a resumed run takes again.
+    pub steps_after: u64,
+    /// The chain's end, in hexadecimal.
+    pub chain: String,
+    /// Draws by object, in the order of the source.
+    #[serde(skip)]
+    pub counts: Vec<u32>,
+}
+
+/// A replay of a run's ledger against its data.
+pub struct Audit<'a> {
+    run: &'a RunFolder,
+    plan: &'a Plan,
+    data: &'a Dataset,
+    path: PathBuf,
+    rejected: Rejected,
+    /// Steps that may have been passed over: the faulty ones, and those just before a roll-back.
+    faulty: BTreeSet<u64>,
+}
+
+impl<'a> Audit<'a> {
+    /// Prepares to replay the ledger of `run`, which trained on `data`.
+    ///
+    /// # Errors
+    /// When the data are others than the run's.
+    pub fn new(run: &'a RunFolder, manifest: &'a Manifest, data: &'a Dataset) -> Result<Self> {
+        if manifest.data_digest != data.digest() {
+            return Err(Error::Failed(format!(
+                "these are not the data of {}: their ids, order or splits are others; give the same \
+                 with --data PATH",
+                run.path().display()
+            )));
+        }
+        let (path, rejected) = (run.verified(LEDGER)?, run.read_rejected()?);
+        let faults: Vec<Fault> = read_lines(&run.file(FAULTS))?;
+        let passes = manifest.plan.train.faults.passes;
+        let before = |step: u64| step.saturating_sub(passes.saturating_sub(1))..=step;
+        let faulty = faults.iter().flat_map(|fault| before(fault.step)).collect();
+        Ok(Self { run, plan: &manifest.plan, data, path, rejected, faulty })
+    }
+
+    /// Replays all steps.
+    ///
+    /// # Errors
+    /// When there is no ledger, or with the first step that was not taken on the objects that
+    /// recipe and seed say, the first checkpoint of another chain, or an object that was trained
+    /// on and is held out.
+    pub fn replay(&self) -> Result<Audited> {
+        let entries: Vec<Entry> = read_lines(&self.path)?;
+        let Some(first) = entries.first() else { return Err(self.no_ledger()) };
+        let mut counts = vec![0u32; self.data.len()];
+        let (mut head, mut stood_in, mut chains) = ([0; 32], 0, Vec::new());
+        let mut progress = Progress::new("audit", entries.len() as u64, 0);
+        for (entry, step) in entries.iter().zip(first.step..) {
+            let drawn = self.step(entry, step, &mut counts)?;
+            head = chain(&head, step, &drawn);
+            if to_hex(&head) != entry.chain {
+                return Err(self.wrong(&format!(
+                    "step {step} was taken on other objects than recipe and seed say, or a step \
+                     before it is missing"
+                )));
+            }
+            stood_in += entry.instead.len() as u64;
+            chains.push((step, to_hex(&head)));
+            progress.update(step + 1 - first.step, "steps");
+        }
+        self.held_out(&counts)?;
+        let (checkpoints, last) = self.checkpoints(&chains)?;
+        progress.finish(&format!("audit: {} steps", entries.len()));
+        let splits = &self.data.splits;
+        let mut times: Vec<u32> = splits.train.iter().map(|&k| counts[k as usize]).collect();
+        times.sort_unstable();
+        let steps_before = first.step - 1;
+        Ok(Audited {
+            steps: entries.len() as u64,
+            steps_before,
+            draws: entries.iter().map(|entry| entry.objects).sum(),
+            steps_passed: entries.iter().filter(|entry| entry.objects == 0).count() as u64,
+            stood_in,
+            train_objects: times.len() as u64,
+            trained_objects: times.iter().filter(|&&n| n > 0).count() as u64,
+            least: times.first().copied().unwrap_or(0),
+            median: times.get(times.len().saturating_sub(1) / 2).copied().unwrap_or(0),
+            most: times.last().copied().unwrap_or(0),
+            validation_objects: splits.validation.len() as u64,
+            test_objects: splits.test.len() as u64,
+            checkpoints,
+            steps_after: (steps_before + entries.len() as u64).saturating_sub(last),
+            chain: to_hex(&head),
+            counts,
+        })
+    }
+
+    fn no_ledger(&self) -> Error {
+        Error::Failed(format!(
+            "{} keeps no ledger of its objects: it has taken no step yet, or was trained before \
+             runs kept one ({LEDGER}); what it trained on cannot be proved",
+            self.run.path().display()
+        ))
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        Error::file(&self.path, format!("{what}; the audit fails"))
+    }
+
+    /// What `step` must have drawn, counted.
+    fn step(&self, entry: &Entry, step: u64, counts: &mut [u32]) -> Result<Vec<Drawn>> {
+        if (entry.step, entry.first, entry.objects) == (step, 0, 0) {
+            return self.passed_over(step);
+        }
+        let batch = self.plan.train.batch as u64;
+        let first = (step - 1) * batch;
+        if (entry.step, entry.first, entry.objects) != (step, first, batch) {
+            return Err(self.wrong(&format!(
+                "where step {step} was due, with the {batch} objects from position {first} on, it \
+                 has step {} with {} from {} on",
+                entry.step, entry.objects, entry.first
+            )));
+        }
+        let position = |position: u64| {
+            let attempt = entry.instead.get(&position).copied().unwrap_or(0);
+            self.stands_in(step, position, attempt)?;
+            let index = self.data.draw(position, attempt);
+            counts[index as usize] += 1;
+            Ok(Drawn::new(position, attempt, &self.data.id(index)))
+        };
+        (first..first + batch).map(position).collect()
+    }
+
+    /// A step that trained on nothing, as the list of faults must say.
+    fn passed_over(&self, step: u64) -> Result<Vec<Drawn>> {
+        if !self.faulty.contains(&step) {
+            return Err(
+                self.wrong(&format!("step {step} trained on nothing, which {FAULTS} lacks"))
+            );
+        }
+        Ok(Vec::new())
+    }
+
+    /// Checks that all draws before the `attempt`th at a position are of objects that cannot be
+    /// used.
+    fn stands_in(&self, step: u64, position: u64, attempt: u32) -> Result<()> {
+        let passed_over = (0..attempt.min(MAX_SUBSTITUTES)).map(|k| self.data.draw(position, k));
+        for id in passed_over.map(|index| self.data.id(index)) {
+            if !self.rejected.contains_key(&id) {
+                return Err(self.wrong(&format!(
+                    "at step {step} another object stood in for {id}, which rejected.csv does not \
+                     list"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing was drawn that is held out, by index or by id.
+    fn held_out(&self, counts: &[u32]) -> Result<()> {
+        let mut held = BTreeSet::new();
+        for split in [Split::Validation, Split::Test] {
+            held.extend(self.data.splits.get(split).iter().map(|&index| self.data.id(index)));
+        }
+        let drawn = (0..).zip(counts).filter(|(_, times)| **times > 0);
+        let mut both = drawn.map(|(index, _)| self.data.id(index)).filter(|id| held.contains(id));
+        match both.next() {
+            None => Ok(()),
+            Some(id) => Err(Error::object(
+                id,
+                "was trained on, and the validation or test split holds an object of the same id; \
+                 the audit fails",
+            )),
+        }
+    }
+
+    /// Compares the chain in every checkpoint with that after its step: how many there are, and
+    /// the last one's step.
+    fn checkpoints(&self, chains: &[(u64, String)]) -> Result<(u64, u64)> {
+        let mut all = self.run.checkpoints()?;
+        let last = all.last().map_or(0, |saved| saved.step);
+        all.extend(self.run.checkpoint("best").ok());
+        let mut checked = 0;
+        for Saved { step, path } in all {
+            let state = Saved { step, path: path.clone() }.state()?;
+            let Some(stated) = state.ledger else { continue };
+            let found = chains.iter().find(|(at, _)| *at == state.step);
+            if found.is_none_or(|(_, chain)| *chain != stated) {
+                return Err(Error::file(
+                    path,
+                    format!(
+                        "was saved after step {} of another chain of objects than {LEDGER} has; \
+                         the audit fails",
+                        state.step
+                    ),
+                ));
+            }
+            checked += 1;
+        }
+        Ok((checked, last))
+    }
+}

@@ -1,0 +1,94 @@
+//! Steps that are not taken: what the policy of the plan makes of them.
+
+use super::{Outcome, Trainer};
+use crate::data::{Batch, Loader};
+use crate::engine::StepReport;
+use crate::error::{Error, Result};
+use crate::progress;
+use crate::recipe::OnFault;
+use crate::run::TrainState;
+use crate::train::faults::{Done, Fault, Watch};
+use crate::train::ledger::Ledger;
+
+impl Trainer<'_> {
+    /// Counts the next step as one on which nothing was trained.
+    pub(super) fn pass_over(&mut self) -> Result<Outcome> {
+        self.state.step += 1;
+        self.state.ledger = Some(self.ledger.pass_over(self.state.step)?);
+        Ok(Outcome::Passed)
+    }
+
+    /// What the policy says of a step that was not taken.
+    pub(super) fn faulty(
+        &mut self,
+        report: &StepReport,
+        ids: &[Vec<String>],
+        loader: &mut Loader<Batch>,
+    ) -> Result<Outcome> {
+        let step = self.state.step + 1;
+        let (on, limit) = (self.watch.decide(), self.watch.norm_limit());
+        let done = match on {
+            OnFault::Stop => Done::Stopped,
+            OnFault::Skip => Done::Skipped,
+            OnFault::RollBack => Done::RolledBack,
+        };
+        let fault = Fault::of(step, report, limit, ids, done);
+        self.watch.write(&fault)?;
+        match on {
+            OnFault::Stop => {
+                self.save_between()?;
+                Err(self.cannot_go_on(&fault))
+            }
+            OnFault::Skip => {
+                progress::say(&format!("{fault}: skipped"));
+                self.pass_over()
+            }
+            OnFault::RollBack => {
+                self.go_back(step, loader)?;
+                progress::say(&format!("{fault}: back to step {}", self.state.step));
+                Ok(Outcome::RolledBack)
+            }
+        }
+    }
+
+    /// Goes on from the last checkpoint as a resumed run would, and will pass `step` over.
+    fn go_back(&mut self, step: u64, loader: &mut Loader<Batch>) -> Result<()> {
+        let last = self.run.checkpoints()?.pop();
+        let last = last.ok_or_else(|| Error::Failed("no checkpoint to go back to".into()))?;
+        let mut passed = std::mem::take(&mut self.state.passed);
+        passed.extend(self.watch.passes(step));
+        passed.sort_unstable();
+        passed.dedup();
+        self.state = TrainState { passed, ..last.restore(self.session)? };
+        // A best model of the steps that are undone makes room for the next.
+        let best = self.run.checkpoint("best").ok();
+        if best.is_some_and(|best| best.step > self.state.step) {
+            (self.state.best_loss, self.state.best_step) = (None, None);
+        }
+        let (step, head) = (self.state.step, self.state.ledger.as_deref());
+        self.metrics.back_to(step)?;
+        self.ledger = Ledger::open(self.run.path(), step, head)?;
+        self.watch = Watch::open(self.run.path(), &self.manifest.plan.train.faults, &self.state)?;
+        *loader = self.loader();
+        Ok(())
+    }
+
+    fn cannot_go_on(&self, fault: &Fault) -> Error {
+        let out = self.run.path().display();
+        let way_out = match self.manifest.plan.train.faults.on {
+            OnFault::Stop => format!(
+                "look at these objects, go on without them (--resume --out {out} --set \
+                 train.faults.on=skip)"
+            ),
+            _ => format!(
+                "that is fault number {}, more than train.faults.limit allows; look at the objects \
+                 in {out}/faults.jsonl",
+                self.watch.faults()
+            ),
+        };
+        Error::Failed(format!(
+            "{fault}; {way_out}, or start a new run with a lower train.peak_lr. The model before \
+             this step is saved"
+        ))
+    }
+}

@@ -1,0 +1,122 @@
+//! One process writes a run at a time, and stops when it is told to or its time is over.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::program::{astropt, fails, program, succeeds};
+use crate::run::small;
+
+/// A training without end in the folder `r`, its first checkpoint written.
+pub(crate) fn endless(folder: &Path, arguments: &[&str]) -> Child {
+    let child = Command::new(program())
+        .args(arguments)
+        .args(["--set", "train.steps=1000000"])
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let first = folder.join("r/checkpoints/step-000000/state.json");
+    let metrics = folder.join("r/metrics.jsonl");
+    let step = || std::fs::read_to_string(&metrics).is_ok_and(|text| text.contains("\"train\""));
+    wait_for("a first step", || first.exists() && step());
+    child
+}
+
+pub(crate) fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !there() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{what} does not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Exit code and standard error of a process that ends by itself.
+pub(crate) fn ended(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().expect("ends");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn two_processes_do_not_write_one_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut first = endless(folder.path(), &small("pretrain", "r", &[]));
+    let owner = format!("process {}", first.id());
+    for writer in [
+        &["pretrain", "--resume", "--out", "r"][..],
+        &["run", "--resume", "--out", "r"],
+        &["embed", "r"],
+        &["probe", "r"],
+        &["report", "r"],
+        &["generate", "r"],
+        &small("pretrain", "r", &["--overwrite"]),
+    ] {
+        let error = fails(folder.path(), writer, 1);
+        assert!(error.contains(&owner) && error.contains("pretrain"), "{writer:?}: {error}");
+    }
+    // Who reads is not kept waiting, nor who writes elsewhere.
+    for reader in [
+        &["inspect", "r"][..],
+        &["export", "r", "--to", "safetensors", "--out", "m.safetensors"],
+        &["embed", "r", "--quiet", "--out", "elsewhere"],
+    ] {
+        succeeds(folder.path(), reader);
+    }
+    // A dead owner's lock is free at once.
+    first.kill().expect("killed");
+    first.wait().expect("ended");
+    succeeds(folder.path(), &["embed", "r", "--quiet", "--set", "embed.random_inits=0"]);
+    let left = std::fs::read(folder.path().join("r/.lock")).expect("the lock's file stays");
+    assert!(left.is_empty());
+}
+
+#[test]
+fn a_walltime_saves_and_stops_ahead() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let started = Instant::now();
+    let long = ["--walltime", "6s", "--set", "train.steps=1000000"];
+    let error = fails(folder.path(), &small("pretrain", "r", &long), 1);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    assert!(error.contains("ahead of the walltime of 6s"), "{error}");
+    assert!(error.contains("--resume --out r"), "{error}");
+    let steps = |text: &str| -> u64 {
+        let step = text.split("after step ").nth(1).and_then(|rest| rest.split(' ').next());
+        step.and_then(|step| step.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+    };
+    let first = steps(&error);
+    let saved = folder.path().join(format!("r/checkpoints/step-{first:06}"));
+    assert!(saved.exists());
+    // It goes on from there, and what was saved between goes once a later one stands.
+    let again = ["pretrain", "--resume", "--out", "r", "-q", "--walltime", "6s"];
+    let second = steps(&fails(folder.path(), &again, 1));
+    assert!(second > first, "{second} after {first}");
+    assert!(!saved.exists(), "the checkpoint of the first stop");
+    let (wrong, code) = (["pretrain", "galaxy-grz", "--walltime", "soon"], 2);
+    assert_eq!(astropt(folder.path(), &wrong).status.code(), Some(code));
+}
+
+/// Four parts, each stopped where it was: the end is that of a run never stopped.
+#[test]
+fn stops_leave_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let every = ["--set", "train.checkpoints={every=4}", "--set", "train.steps=12"];
+    succeeds(folder.path(), &small("pretrain", "whole", &every));
+    succeeds(folder.path(), &small("pretrain", "r", &["--set", "train.steps=0"]));
+    for steps in ["train.steps=3", "train.steps=6", "train.steps=12"] {
+        let set = ["pretrain", "--resume", "--out", "r", "-q", "--set", steps];
+        succeeds(folder.path(), &[&set[..], &["--set", "train.checkpoints={every=4}"]].concat());
+    }
+    let read = |run: &str, name: &str| std::fs::read(folder.path().join(run).join(name));
+    for name in ["ledger.jsonl", "checkpoints/step-000012/model.safetensors"] {
+        let [a, b] = ["whole", "r"].map(|run| read(run, name).expect("readable"));
+        assert!(a == b || name.ends_with("safetensors"), "{name} differs");
+    }
+    let state = |run| read(run, "checkpoints/step-000012/state.json").expect("readable");
+    assert_eq!(json(&state("whole"))["ledger"], json(&state("r"))["ledger"]);
+}
+
+fn json(bytes: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(bytes).expect("JSON")
+}
