@@ -24,7 +24,7 @@ const RUN: [&str; 24] = [
     "--set",
     "train.steps=12",
     "--set",
-    "train.decay_steps=12",
+    "train.warmup_steps=2",
     "--set",
     "train.batch=16",
     "--set",
@@ -257,4 +257,33 @@ fn a_run_killed_at_any_instant_ends_in_the_same_bytes() {
     let own = proof(&folder.path().join("whole"));
     assert_eq!((&own["steps"], &own["draws"]), (&12.into(), &192.into()), "{own}");
     at.iter().for_each(|run| assert_eq!(proof(run), own));
+}
+
+/// What interrupts save between the scheduled checkpoints is gone in the end.
+#[test]
+fn a_run_interrupted_again_and_again_ends_in_the_same_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut random = Random(seed());
+    let seed = random.0;
+    let started = Instant::now();
+    succeeds(folder.path(), &RUN.iter().copied().chain(["whole"]).collect::<Vec<_>>());
+    let most = started.elapsed().as_micros() as u64;
+    let whole = results(&folder.path().join("whole"));
+    for stops in 0..8 {
+        let child = start(folder.path(), "r");
+        // Past the program's first moments, in which nobody listens yet.
+        std::thread::sleep(Duration::from_micros(50_000 + random.below(most / 2)));
+        let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        let _ = kill.expect("kill runs");
+        let output = child.wait_with_output().expect("ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        println!("seed {seed}, stop {stops}: {} {said}", output.status);
+        if output.status.success() {
+            break;
+        }
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    let status = start(folder.path(), "r").wait_with_output().expect("ends").status;
+    assert!(status.success(), "seed {seed}");
+    same(&whole, &folder.path().join("r"), seed);
 }

@@ -75,11 +75,11 @@ fn two_processes_do_not_write_one_run() {
 fn a_walltime_saves_and_stops_ahead() {
     let folder = tempfile::tempdir().expect("a folder");
     let started = Instant::now();
-    let long = ["--walltime", "6s", "--set", "train.steps=1000000"];
+    let long = ["--walltime", "8s", "--set", "train.steps=1000000"];
     let error = fails(folder.path(), &small("pretrain", "r", &long), 1);
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(6), "{took:?}");
-    assert!(error.contains("ahead of the walltime of 6s"), "{error}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(error.contains("ahead of the walltime of 8s"), "{error}");
     assert!(error.contains("--resume --out r"), "{error}");
     let steps = |text: &str| -> u64 {
         let step = text.split("after step ").nth(1).and_then(|rest| rest.split(' ').next());
@@ -89,34 +89,10 @@ fn a_walltime_saves_and_stops_ahead() {
     let saved = folder.path().join(format!("r/checkpoints/step-{first:06}"));
     assert!(saved.exists());
     // It goes on from there, and what was saved between goes once a later one stands.
-    let again = ["pretrain", "--resume", "--out", "r", "-q", "--walltime", "6s"];
+    let again = ["pretrain", "--resume", "--out", "r", "-q", "--walltime", "8s"];
     let second = steps(&fails(folder.path(), &again, 1));
     assert!(second > first, "{second} after {first}");
     assert!(!saved.exists(), "the checkpoint of the first stop");
     let (wrong, code) = (["pretrain", "galaxy-grz", "--walltime", "soon"], 2);
     assert_eq!(astropt(folder.path(), &wrong).status.code(), Some(code));
-}
-
-/// Four parts, each stopped where it was: the end is that of a run never stopped.
-#[test]
-fn stops_leave_nothing_behind() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let every = ["--set", "train.checkpoints={every=4}", "--set", "train.steps=12"];
-    succeeds(folder.path(), &small("pretrain", "whole", &every));
-    succeeds(folder.path(), &small("pretrain", "r", &["--set", "train.steps=0"]));
-    for steps in ["train.steps=3", "train.steps=6", "train.steps=12"] {
-        let set = ["pretrain", "--resume", "--out", "r", "-q", "--set", steps];
-        succeeds(folder.path(), &[&set[..], &["--set", "train.checkpoints={every=4}"]].concat());
-    }
-    let read = |run: &str, name: &str| std::fs::read(folder.path().join(run).join(name));
-    for name in ["ledger.jsonl", "checkpoints/step-000012/model.safetensors"] {
-        let [a, b] = ["whole", "r"].map(|run| read(run, name).expect("readable"));
-        assert!(a == b || name.ends_with("safetensors"), "{name} differs");
-    }
-    let state = |run| read(run, "checkpoints/step-000012/state.json").expect("readable");
-    assert_eq!(json(&state("whole"))["ledger"], json(&state("r"))["ledger"]);
-}
-
-fn json(bytes: &[u8]) -> serde_json::Value {
-    serde_json::from_slice(bytes).expect("JSON")
 }

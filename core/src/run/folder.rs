@@ -7,7 +7,7 @@ use super::lock::RunLock;
 use super::manifest::Manifest;
 use super::saved::{Contents, Saved};
 use crate::checkpoint::files::sweep;
-use crate::checkpoint::{checksums, format, write_bytes, write_folder_atomic};
+use crate::checkpoint::{checksums, write_bytes, write_folder_atomic};
 use crate::data::Rejected;
 use crate::error::{Error, Result};
 
@@ -156,8 +156,7 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written.
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let text = format::to_json(manifest)
-            .map_err(|e| Error::Failed(format!("cannot write the manifest: {e}")))?;
+        let text = manifest.to_text()?;
         write_bytes(self.path.join(RECIPE), manifest.plan.recipe.as_bytes())?;
         write_bytes(self.path.join(MANIFEST), text.as_bytes())
     }
@@ -304,7 +303,7 @@ fn manifest(path: &Path) -> Result<Manifest> {
             path.display()
         )));
     }
-    format::read_json(&file, "a run's manifest")
+    Manifest::read(&file)
 }
 
 /// What a folder holds; nothing when it is not there.

@@ -1,13 +1,16 @@
 //! The manifest: what ran, on what, when.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::python::PythonSettings;
+use crate::checkpoint::format;
+use crate::checkpoint::python::{JsonMap, PythonSettings};
 use crate::cost::Energy;
 use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
 use crate::recipe::Plan;
 
 /// `manifest.json` of a run.
@@ -85,6 +88,61 @@ impl Manifest {
             imported: None,
         }
     }
+}
+
+/// Under which the file states what it was when it was written.
+const CHECKSUM: &str = "xxh3";
+
+#[derive(Serialize)]
+struct Sealed<'a> {
+    #[serde(flatten)]
+    of: &'a Manifest,
+    xxh3: String,
+}
+
+impl Manifest {
+    /// The text of `manifest.json`: with a checksum of all else in it, as no other file can have
+    /// one of it that a crash could not part from it.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub(super) fn to_text(&self) -> Result<String> {
+        let failed =
+            |e: serde_json::Error| Error::Failed(format!("cannot write the manifest: {e}"));
+        // As it will be read: numbers of 32 bits are written shorter than they are counted.
+        let text = serde_json::to_vec(self).map_err(failed)?;
+        let xxh3 = digest(&serde_json::from_slice(&text).map_err(failed)?);
+        format::to_json(&Sealed { of: self, xxh3 }).map_err(failed)
+    }
+
+    /// Reads the file `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is of a newer format, or is not what was written.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
+        if let Ok(mut json) = serde_json::from_slice::<JsonMap>(&text)
+            && let Some(stated) = json.remove(CHECKSUM)
+        {
+            json.remove(format::KEY);
+            if stated != digest(&json) {
+                return Err(Error::file(
+                    path,
+                    format!(
+                        "is not what was written: its checksum is another; copy it again (one that \
+                         was changed on purpose is accepted once its {CHECKSUM:?} is deleted)"
+                    ),
+                ));
+            }
+        }
+        format::parse_json(path, &text, "a run's manifest")
+    }
+}
+
+/// XXH3 of 128 bits of `json` without spaces, keys in the order that it has them.
+fn digest(json: &JsonMap) -> String {
+    let text = serde_json::to_vec(json).unwrap_or_default();
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&text))
 }
 
 /// The time, UTC, RFC 3339, to the second.
