@@ -22,6 +22,7 @@ pub mod kernels;
 pub mod model;
 pub mod numbers;
 pub mod observation;
+pub mod parallel;
 mod picture;
 pub mod plain;
 pub mod probe;

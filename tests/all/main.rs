@@ -17,6 +17,7 @@ mod generate;
 mod hostile_checkpoints;
 mod licences;
 mod new_modality;
+mod parallel;
 mod parquet;
 mod plugins_page;
 mod program;

@@ -10,6 +10,7 @@ use astropt_core::engine::{
 };
 use astropt_core::error::{Error, Result};
 use astropt_core::model::ModelConfig;
+use astropt_core::parallel::Ranks;
 
 /// What `work` answers, or the error that it gave up with.
 pub(crate) fn calm<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -63,6 +64,10 @@ impl Session for Guarded {
 
     fn gradients(&self) -> Result<StateDict> {
         calm(|| self.0.gradients())
+    }
+
+    fn sum_gradients(&mut self, ranks: &dyn Ranks) -> Result<()> {
+        calm(|| self.0.sum_gradients(ranks))
     }
 
     fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {

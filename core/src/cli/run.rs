@@ -13,10 +13,11 @@ use crate::data::Dataset;
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::family::FAMILY;
+use crate::parallel::{self, Ranks, agree, first};
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{Plan, amend, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
-use crate::train::{Start, Summary, Trainer};
+use crate::train::{Start, Summary, Trainer, check_shares};
 
 /// What a resumed run may change; everything else would make it another run.
 pub(super) const RESUMABLE: [&str; 10] = [
@@ -99,19 +100,36 @@ fn describe(summary: &Summary) -> String {
     )
 }
 
-/// Makes a new run, or opens the one to go on with.
+/// Makes a new run, or opens the one to go on with; on every process, or on none.
 fn start(args: &TrainArgs) -> Result<OpenRun> {
+    let ranks = parallel::world();
+    let open = agree(ranks, open(args, ranks))?;
+    if !args.resume {
+        let path = open.folder.path();
+        first(ranks, || RunFolder::create(path, &open.manifest, args.overwrite))?;
+    }
+    Ok(open)
+}
+
+/// All that a run needs, and nothing written: a new one's folder is made later, by one process.
+fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
     let (plan, out) = if args.resume { resumed(args)? } else { fresh(args)? };
+    check_shares(&plan.train, ranks.size())?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let model = data.model().clone();
     progress::say(&format!(
-        "{}: {} parameters, {} objects ({} to train on, {} with labels), {}",
+        "{}: {} parameters, {} objects ({} to train on, {} with labels), {}{}",
         out.display(),
         quantity(model.parameter_count() as f64),
         data.len(),
         data.splits.train.len(),
         data.labelled(),
+        if ranks.size() > 1 {
+            format!("{} processes, each on ", ranks.size())
+        } else {
+            String::new()
+        },
         chosen.device
     ));
     let session = chosen.open(&model, plan.train.precision)?;
@@ -131,7 +149,7 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         (folder, Manifest { plan, objects, data_digest, ..old })
     } else {
         let manifest = Manifest::new(plan, &data);
-        (RunFolder::create(&out, &manifest, args.overwrite)?, manifest)
+        (RunFolder::at(&out), manifest)
     };
     Ok(OpenRun { folder, manifest, data, session, chosen })
 }
@@ -197,8 +215,10 @@ fn begin(args: &TrainArgs) -> Start {
 
 fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let stage = Stage::start("pretrain");
-    let data = open.data.clone();
-    let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), start)?;
+    let (data, ranks) = (open.data.clone(), parallel::world());
+    let session = open.session.as_mut();
+    let trainer = Trainer::new(&open.manifest, &open.folder, data, session, start, ranks);
+    let trainer = agree(ranks, trainer)?;
     let trained = trainer.watched(open.chosen.backend.monitor(open.chosen.index)).run();
     let facts = match &trained {
         Ok(summary) => BTreeMap::from([
@@ -210,7 +230,10 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let record = stage.end(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);
-    open.folder.write_manifest(&open.manifest)?;
+    // Not waited for by the others, who may not be there any more.
+    if ranks.rank() == 0 {
+        open.folder.write_manifest(&open.manifest)?;
+    }
     trained
 }
 
@@ -234,13 +257,19 @@ impl Stage {
         plan: &Plan,
         facts: BTreeMap<String, String>,
     ) -> StageRecord {
+        let (mut facts, mut energy) = (facts, self.meter.read(&plan.cost));
+        let (size, local) = (parallel::world().size(), parallel::local().size);
+        if size > 1 {
+            facts.insert("processes".to_owned(), size.to_string());
+            energy = energy.of_all(size, size.div_ceil(local));
+        }
         StageRecord {
             stage: self.name.to_owned(),
             backend: chosen.name.to_owned(),
             device: chosen.device.clone(),
             started: self.started,
             seconds: self.clock.elapsed().as_secs_f64(),
-            energy: Some(self.meter.read(&plan.cost)),
+            energy: Some(energy),
             facts,
         }
     }

@@ -18,6 +18,7 @@ use crate::embed::{Description, Target, Written, embed as embed_all, raw_feature
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
+use crate::parallel::{self, agree, first};
 use crate::recipe::{CheckpointChoice, Plan, amend};
 use crate::run::{Manifest, RunFolder, StageRecord, load_model};
 
@@ -47,8 +48,16 @@ pub(super) fn random_init(k: usize) -> String {
 pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
     let stage = Stage::start("embed");
     let out = open.folder.path().to_owned();
-    let step = choose_checkpoint(open)?;
+    let ranks = parallel::world();
+    let step = agree(ranks, choose_checkpoint(open))?;
     write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
+    // What is left is one process's work.
+    first(ranks, || after_embedding(open, stage, step)).map(drop)
+}
+
+/// Probes and reports.
+fn after_embedding(open: &mut OpenRun, stage: Stage, step: u64) -> Result<()> {
+    let out = open.folder.path().to_owned();
     open.folder.write_rejected(&open.data.rejected())?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, step_fact(step)));
     let stage = Stage::start("probe");
@@ -88,10 +97,20 @@ fn step_fact(step: u64) -> BTreeMap<String, String> {
     BTreeMap::from([("checkpoint".to_owned(), format!("step {step}"))])
 }
 
-/// `astropt embed`.
-pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
-    super::listen()?;
-    let (folder, mut manifest) = RunFolder::open(&args.run)?;
+/// What `astropt embed` needs.
+struct Embedding {
+    folder: RunFolder,
+    manifest: Manifest,
+    plan: Plan,
+    step: u64,
+    chosen: Chosen,
+    data: Arc<Dataset>,
+    session: Box<dyn Session>,
+    out: PathBuf,
+}
+
+fn open_embedding(args: &EmbedArgs) -> Result<Embedding> {
+    let (folder, manifest) = RunFolder::open(&args.run)?;
     if args.data.is_some() && args.out.is_none() {
         return Err(Error::Misuse(
             "--data needs --out DIR: the run's own embeddings are of its own objects".into(),
@@ -114,13 +133,25 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
+    Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out })
+}
+
+/// `astropt embed`.
+pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
+    super::listen()?;
+    let ranks = parallel::world();
+    let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out } =
+        agree(ranks, open_embedding(args))?;
     let stage = Stage::start("embed");
     let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
-    if args.out.is_none() {
-        folder.write_rejected(&data.rejected())?;
-        manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
-        record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
-    }
+    first(ranks, || {
+        if args.out.is_none() {
+            folder.write_rejected(&data.rejected())?;
+            manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
+            record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
+        }
+        Ok(())
+    })?;
     let path = out.join(EMBEDDINGS);
     let result = serde_json::json!({
         "embeddings": path, "objects": written.objects, "shape": written.shape,
@@ -140,15 +171,8 @@ fn record(
     folder.write_manifest(manifest)
 }
 
-/// Writes the embeddings, those of the untrained model, and the raw features.
-fn write_embeddings(
-    plan: &Plan,
-    data: &Arc<Dataset>,
-    session: &mut dyn Session,
-    step: u64,
-    out: &Path,
-) -> Result<Written> {
-    // What was made of older embeddings is stale the moment these are written.
+/// Deletes what was made of older embeddings, which is stale the moment others are written.
+fn clear_stale(out: &Path) -> Result<()> {
     for stale in [PROBES, EMERGENCE, REPORT, FIGURES] {
         let path = out.join(stale);
         if path.exists() {
@@ -163,7 +187,21 @@ fn write_embeddings(
     for path in random_inits(out) {
         std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
     }
-    let workers = plan.train.workers;
+    Ok(())
+}
+
+/// Writes the embeddings, those of the untrained model, and the raw features: every process its
+/// share of the work.
+fn write_embeddings(
+    plan: &Plan,
+    data: &Arc<Dataset>,
+    session: &mut dyn Session,
+    step: u64,
+    out: &Path,
+) -> Result<Written> {
+    let ranks = parallel::world();
+    first(ranks, || clear_stale(out))?;
+    let workers = (plan.train.workers, ranks);
     let target = |file: &str, npy: Option<&str>, key: &str, value: String| Target {
         parquet: out.join(file),
         npy: npy.map(|npy| out.join(npy)),

@@ -14,6 +14,7 @@ use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::kernels::{AdamW, Kernels, Platform, Slot};
 use crate::model::{self, Cache, DeviceBatch, ModelConfig, ParameterSpec, Weights};
+use crate::parallel::Ranks;
 use crate::tokens::Values;
 
 /// A model of the shape `model` with all parameters zero on `device`.
@@ -317,6 +318,21 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn gradients(&self) -> Result<StateDict> {
         self.download(|p| p.grad.clone())
+    }
+
+    fn sum_gradients(&mut self, ranks: &dyn Ranks) -> Result<()> {
+        // A parameter without a gradient here may have one on another process.
+        let device = self.device.clone();
+        let grads = self.parameters.iter_mut().map(|p| {
+            let zeros = || Tensor::zeros([p.spec.elements()], &device);
+            p.grad.take().unwrap_or_else(zeros)
+        });
+        let mut grads: Vec<_> = grads.collect();
+        P::Kernels::sum_over(&mut grads, ranks)?;
+        for (parameter, grad) in self.parameters.iter_mut().zip(grads) {
+            parameter.grad = Some(grad);
+        }
+        Ok(())
     }
 
     fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {

@@ -65,6 +65,11 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// The folder `path`, in which a run is or will be.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Opens the run in the folder `path`.
     ///
     /// # Errors

@@ -7,23 +7,26 @@ use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
 use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_lines};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
+use super::team::{Seen, Team};
 use crate::checkpoint::{format, write_bytes};
 use crate::data::{Batch, Dataset, Loader, Split};
 use crate::engine::{Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
+use crate::parallel::Ranks;
 use crate::progress::{self, Progress, quantity};
 use crate::run::{Contents, Inputs, Manifest, RunFolder, TrainState};
 use crate::seam::Monitor;
-use crate::stop;
 
-/// Trains the model of a run.
+/// Trains the model of a run, by itself or as one of several processes.
 pub struct Trainer<'a> {
     manifest: &'a Manifest,
     run: &'a RunFolder,
     data: Arc<Dataset>,
     session: &'a mut dyn Session,
-    metrics: MetricsWriter,
+    team: Team<'a>,
+    /// Of the process that writes.
+    metrics: Option<MetricsWriter>,
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
     monitor: Option<Monitor>,
@@ -56,17 +59,20 @@ pub struct Summary {
 
 impl<'a> Trainer<'a> {
     /// Prepares to train `session` on `data` in `run`, from the beginning or from the last
-    /// whole checkpoint.
+    /// whole checkpoint. Of `ranks` each trains on its share of every step; rank 0 writes.
     ///
     /// # Errors
-    /// When a checkpoint or the run's folder cannot be read or written.
+    /// When the ranks cannot share a step, or a checkpoint or the run's folder cannot be read or
+    /// written.
     pub fn new(
         manifest: &'a Manifest,
         run: &'a RunFolder,
         data: Arc<Dataset>,
         session: &'a mut dyn Session,
         start: Start,
+        ranks: &'a dyn Ranks,
     ) -> Result<Self> {
+        let team = Team::new(ranks, &manifest.plan.train)?;
         let last = if start == Start::Fresh { None } else { run.checkpoints()?.pop() };
         let state = match last {
             Some(saved) => {
@@ -85,10 +91,12 @@ impl<'a> Trainer<'a> {
         };
         session.set_recompute(manifest.plan.train.recompute);
         let shown = data.sample(Split::Validation, manifest.plan.train.previews);
+        let metrics = || MetricsWriter::open(run.path(), state.step);
         Ok(Self {
             previews: PreviewSet::new(&data, &shown)?,
             inputs: Inputs::of_data(&data)?,
-            metrics: MetricsWriter::open(run.path(), state.step)?,
+            metrics: team.writes().then(metrics).transpose()?,
+            team,
             manifest,
             run,
             data,
@@ -130,7 +138,7 @@ impl<'a> Trainer<'a> {
             if step.is_multiple_of(train.eval_every) || step == train.steps {
                 validation_loss = self.evaluate(&progress)?;
             }
-            let stopping = stop::asked() && step < train.steps;
+            let stopping = self.team.stopping() && step < train.steps;
             if stopping {
                 return Err(self.stopped()?);
             }
@@ -138,7 +146,7 @@ impl<'a> Trainer<'a> {
                 self.save(false)?;
             }
         }
-        self.run.write_rejected(&self.data.rejected())?;
+        self.write_rejected()?;
         let summary = Summary {
             steps: self.state.step,
             tokens: self.state.tokens,
@@ -156,12 +164,12 @@ impl<'a> Trainer<'a> {
     /// Saves, and says how to go on.
     fn stopped(&mut self) -> Result<Error> {
         self.save(false)?;
-        Ok(Error::Interrupted(format!(
+        Ok(self.team.of_all(Error::Interrupted(format!(
             "stopped after step {} of {}; go on with --resume --out {}",
             self.state.step,
             self.manifest.plan.train.steps,
             self.run.path().display()
-        )))
+        ))))
     }
 
     /// Validation loss of the last evaluation before this part of the run.
@@ -173,34 +181,40 @@ impl<'a> Trainer<'a> {
         }))
     }
 
-    /// The micro-batches from the next step on.
+    /// This process's micro-batches from the next step on.
     fn loader(&self) -> Loader<Batch> {
         let train = &self.manifest.plan.train;
         let size = train.micro_batch;
-        let first = self.state.step * train.batch as u64;
         let left = train.steps.saturating_sub(self.state.step);
-        let count = left * (train.batch / size) as u64;
+        let count = left * self.team.pieces(train) as u64;
+        let place = self.team.places(train, self.state.step);
         let data = self.data.clone();
-        Loader::start(train.workers, count, move |k| {
-            data.train_batch(first + k * size as u64, size)
-        })
+        Loader::start(train.workers, count, move |k| data.train_batch(place(k), size))
+    }
+
+    /// Reads this process's share of a step and adds up its gradients.
+    fn accumulate(&mut self, loader: &mut Loader<Batch>) -> Result<Seen> {
+        let train = &self.manifest.plan.train;
+        let scale = 1.0 / (train.batch / train.micro_batch) as f32;
+        let mut seen = Seen::default();
+        for _ in 0..self.team.pieces(train) {
+            let batch = loader
+                .next()
+                .ok_or_else(|| Error::Failed("the data ended before the last step".into()))??;
+            seen.tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
+            seen.ids.extend_from_slice(&batch.ids);
+            self.session.accumulate(batch, scale)?;
+        }
+        Ok(seen)
     }
 
     /// One optimiser step. The loss before it, and how long it took.
     fn step(&mut self, loader: &mut Loader<Batch>) -> Result<(f64, Timing)> {
         let train = &self.manifest.plan.train;
         let started = Instant::now();
-        let pieces = train.batch / train.micro_batch;
-        let mut tokens = 0;
-        let mut ids = Vec::new();
-        for _ in 0..pieces {
-            let batch = loader
-                .next()
-                .ok_or_else(|| Error::Failed("the data ended before the last step".into()))??;
-            tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
-            ids.extend_from_slice(&batch.ids);
-            self.session.accumulate(batch, 1.0 / pieces as f32)?;
-        }
+        let seen = self.accumulate(loader);
+        let seen = self.team.agree(seen, &self.data)?;
+        self.team.sum_gradients(self.session)?;
         let lr = learning_rate(train, self.state.step);
         let report = self.session.step(&StepSettings {
             lr,
@@ -209,16 +223,18 @@ impl<'a> Trainer<'a> {
             weight_decay: train.weight_decay,
             clip: train.clip,
         })?;
+        let Seen { ids, tokens, losses } =
+            self.team.join(Seen { losses: report.losses, ..seen })?;
         let mut mean = MeanLosses::default();
-        report.losses.iter().for_each(|losses| mean.add(losses, 1.0));
+        losses.iter().for_each(|losses| mean.add(losses, 1.0));
         let (loss, grad_norm) = (mean.total(), f64::from(report.grad_norm));
         if !loss.is_finite() || !grad_norm.is_finite() {
-            return Err(self.not_finite(loss, grad_norm, &ids));
+            return Err(self.team.of_all(self.not_finite(loss, grad_norm, &ids)));
         }
         self.state.step += 1;
         self.state.tokens += tokens;
         let step = self.state.step;
-        self.metrics.metric(&Metric::Train {
+        self.metric(&Metric::Train {
             step,
             loss,
             modalities: mean.modalities(),
@@ -238,8 +254,20 @@ impl<'a> Trainer<'a> {
             device_memory_bytes: usage.map(|usage| usage.memory_bytes),
             device_utilisation: usage.map(|usage| usage.utilisation),
         };
-        self.metrics.timing(&timing)?;
+        if let Some(metrics) = &mut self.metrics {
+            metrics.timing(&timing)?;
+        }
         Ok((loss, timing))
+    }
+
+    fn metric(&mut self, metric: &Metric) -> Result<()> {
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.metric(metric))
+    }
+
+    /// Lists the objects that any process could not use.
+    fn write_rejected(&mut self) -> Result<()> {
+        self.team.tell_rejected(&self.data)?;
+        if self.team.writes() { self.run.write_rejected(&self.data.rejected()) } else { Ok(()) }
     }
 
     fn not_finite(&self, loss: f64, grad_norm: f64, ids: &[String]) -> Error {
@@ -261,11 +289,11 @@ impl<'a> Trainer<'a> {
     /// Evaluates, keeps the best model, and draws previews.
     fn evaluate(&mut self, progress: &Progress) -> Result<Option<f64>> {
         let step = self.state.step;
-        let found = evaluate(&self.manifest.plan, &self.data, self.session)?;
-        self.run.write_rejected(&self.data.rejected())?;
+        let found = evaluate(&self.manifest.plan, &self.data, self.session, self.team.ranks())?;
+        self.write_rejected()?;
         let Some(found) = found.filter(|found| found.objects > 0) else { return Ok(None) };
         let loss = found.losses.total();
-        self.metrics.metric(&Metric::Validation {
+        self.metric(&Metric::Validation {
             step,
             loss,
             modalities: found.losses.modalities(),
@@ -275,14 +303,16 @@ impl<'a> Trainer<'a> {
         let losses = ValidationLosses { step, batches: found.batches };
         let text = format::to_json(&losses)
             .map_err(|e| Error::Failed(format!("cannot write the losses: {e}")))?;
-        write_bytes(self.run.file(VALIDATION), text.as_bytes())?;
+        if self.team.writes() {
+            write_bytes(self.run.file(VALIDATION), text.as_bytes())?;
+        }
         progress.say(&format!("step {step}: validation loss {loss:.5}"));
         if self.state.best_loss.is_none_or(|best| loss < best) {
             self.state.best_loss = Some(loss);
             self.state.best_step = Some(step);
             self.save(true)?;
         }
-        if let Some(previews) = &self.previews
+        if let Some(previews) = self.previews.as_ref().filter(|_| self.team.writes())
             && let Some(png) = previews.draw(&self.data, self.session)?
         {
             self.run.save_preview(step, &png)?;
@@ -291,20 +321,23 @@ impl<'a> Trainer<'a> {
     }
 
     fn save(&mut self, best: bool) -> Result<()> {
-        let check = match &self.inputs {
-            Some(inputs) => inputs.answer(self.session)?,
-            None => None,
-        };
-        let contents = Contents {
-            parameters: self.session.parameters()?,
-            optimiser: self.session.optimiser()?,
-            manifest: self.manifest,
-            state: &self.state,
-            unsupported: None,
-            check: check.as_ref(),
-        };
-        self.run.save(contents, best)?;
-        Ok(())
+        let Self { team, session, inputs, manifest, state, run, .. } = self;
+        team.compare(*session, state.step)?;
+        team.write(|| {
+            let check = match inputs {
+                Some(inputs) => inputs.answer(*session)?,
+                None => None,
+            };
+            let contents = Contents {
+                parameters: session.parameters()?,
+                optimiser: session.optimiser()?,
+                manifest,
+                state,
+                unsupported: None,
+                check: check.as_ref(),
+            };
+            run.save(contents, best).map(drop)
+        })
     }
 }
 
