@@ -34,8 +34,11 @@ enum Kept {
 #[derive(Serialize, Deserialize)]
 struct Head {
     usable: u64,
-    rows: Vec<(String, Vec<(String, Kept)>, Vec<usize>)>,
+    rows: Vec<RowHead>,
 }
+
+/// Id, labels and shape of a row.
+type RowHead = (String, Vec<(String, Kept)>, Vec<usize>);
 
 fn wrong(error: impl std::fmt::Display) -> Error {
     Error::Failed(format!("cannot read what another process has embedded: {error}"))
