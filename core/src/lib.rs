@@ -23,6 +23,7 @@ pub mod leaks;
 pub mod model;
 pub mod numbers;
 pub mod observation;
+pub mod parallel;
 mod picture;
 pub mod plain;
 pub mod probe;

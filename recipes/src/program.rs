@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use astropt_cpu as _;
 use astropt_cuda as _;
 use astropt_modalities as _;
+use astropt_mpi as _;
 
 /// Training frees and takes the same large buffers every step; the system's allocator gives
 /// them back in between, and faulting them in again costs more than some kernels.

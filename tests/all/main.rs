@@ -24,6 +24,7 @@ mod licences;
 mod memory;
 mod new_modality;
 mod one_writer;
+mod parallel;
 mod parquet;
 mod plugins_page;
 mod program;

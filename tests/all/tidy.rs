@@ -66,7 +66,8 @@ fn core_names_no_plugin_crate() {
     manifest.push("Cargo.toml");
     let text = std::fs::read_to_string(manifest).expect("readable");
     let dependencies = text.split("[dev-dependencies]").next().expect("a first part");
-    let plugins = ["astropt-modalities", "astropt-cpu", "astropt-cuda", "astropt-libtorch"];
+    let plugins =
+        ["astropt-modalities", "astropt-cpu", "astropt-cuda", "astropt-libtorch", "astropt-mpi"];
     for plugin in plugins.into_iter().chain(["burn-flex", "burn-cuda", "burn-tch"]) {
         assert!(!dependencies.contains(plugin), "core depends on {plugin}");
     }

@@ -5,6 +5,7 @@ use astropt_core::engine::{self, Guarded, Precision, Session, calm};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
 use astropt_core::model::ModelConfig;
+use astropt_core::parallel;
 use astropt_core::register_backend;
 use astropt_core::seam::{Backend, Device, Room};
 use burn_tch::{LibTorch, LibTorchDevice};
@@ -35,6 +36,14 @@ impl Platform for Bf16Platform {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LibTorchBackend;
 
+/// Takes no more processors than this process's share of its machine.
+fn prepare() {
+    kernels::prepare();
+    if let Some(threads) = parallel::threads() {
+        tch::set_num_threads(threads as i32);
+    }
+}
+
 /// Every device, best first.
 fn devices() -> Vec<LibTorchDevice> {
     let gpus = if tch::Cuda::is_available() { tch::Cuda::device_count().max(0) } else { 0 };
@@ -55,7 +64,7 @@ fn name(device: LibTorchDevice) -> String {
 
 impl Backend for LibTorchBackend {
     fn devices(&self) -> Result<Vec<Device>> {
-        kernels::prepare();
+        prepare();
         Ok(devices().into_iter().map(|device| Device { name: name(device) }).collect())
     }
 
@@ -69,8 +78,14 @@ impl Backend for LibTorchBackend {
         on_host.then(available_memory).flatten().map(|free| Room { free, shared: true })
     }
 
+    fn device_of(&self, local: usize) -> Result<usize> {
+        // The processors come last, and are for machines without a GPU.
+        let gpus = devices().len() - 1;
+        Ok(if gpus == 0 { 0 } else { local % gpus })
+    }
+
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
-        kernels::prepare();
+        prepare();
         let devices = devices();
         let device = *devices.get(index).ok_or_else(|| {
             Error::Misuse(format!(

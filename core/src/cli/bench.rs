@@ -15,6 +15,7 @@ use crate::data::{Batch, Objects, Purpose, Row};
 use crate::engine::{Layer, Precision, Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
+use crate::parallel::{self, Ranks};
 use crate::recipe::{Plan, Request, TrainConfig, resolve};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
@@ -29,6 +30,8 @@ struct ModelTimes {
     parameters: usize,
     backend: &'static str,
     device: String,
+    /// Each of them with the rows that are given.
+    processes: usize,
     precision: Precision,
     rows: usize,
     tokens: usize,
@@ -81,19 +84,20 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let mut session = chosen.open(&model, plan.train.precision)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     session.set_recompute(plan.train.recompute);
+    let ranks = parallel::world();
     let mut step = |_| {
         // Training's workers hand over batches that they have made.
         let made = batch.clone();
         let start = Instant::now();
         match job {
-            "train" => train_step(session.as_mut(), made, &plan.train)?,
+            "train" => train_step(session.as_mut(), made, &plan.train, ranks)?,
             _ => drop(session.hidden(&made, Layer::Block(model.layers - 1))?),
         }
         Ok(start.elapsed().as_secs_f64())
     };
     (0..WARM_UP).try_for_each(|k| step(k).map(drop))?;
     let step_seconds = (0..args.steps).map(step).collect::<Result<Vec<_>>>()?;
-    let tokens = batch.rows * batch.len;
+    let tokens = ranks.size() * batch.rows * batch.len;
     let times = ModelTimes {
         job,
         recipe: plan.name,
@@ -101,6 +105,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
         parameters: model.parameter_count(),
         backend: chosen.name,
         device: chosen.device,
+        processes: ranks.size(),
         precision: plan.train.precision,
         rows: batch.rows,
         tokens: batch.len,
@@ -110,9 +115,10 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     };
     output.result(&times, || {
         format!(
-            "{job} {}: median {:.3} s a step of {} x {} tokens, {:.0} tokens/s, peak memory {:.0} MB",
+            "{job} {}: median {:.3} s a step of {}{} x {} tokens, {:.0} tokens/s, peak memory {:.0} MB",
             times.scale.as_deref().unwrap_or(&times.recipe),
             median(&times.step_seconds),
+            if ranks.size() > 1 { format!("{} processes x ", ranks.size()) } else { String::new() },
             times.rows,
             times.tokens,
             times.tokens_per_second,
@@ -121,8 +127,16 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     })
 }
 
-fn train_step(session: &mut dyn Session, batch: Batch, train: &TrainConfig) -> Result<()> {
-    session.accumulate(batch, 1.0)?;
+fn train_step(
+    session: &mut dyn Session,
+    batch: Batch,
+    train: &TrainConfig,
+    ranks: &dyn Ranks,
+) -> Result<()> {
+    session.accumulate(batch, 1.0 / ranks.size() as f32)?;
+    if ranks.size() > 1 {
+        session.sum_gradients(ranks)?;
+    }
     let TrainConfig { final_lr: lr, betas, eps, weight_decay, clip, .. } = *train;
     session.step(&StepSettings { lr, betas, eps, weight_decay, clip, norm_limit: None }).map(drop)
 }

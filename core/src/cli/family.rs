@@ -11,6 +11,7 @@ use crate::checkpoint::{format, write_bytes};
 use crate::cost::{Energy, Forecast, KILOWATT_HOUR, assumptions};
 use crate::error::{Error, Result};
 use crate::family::{Family, Member, Prediction, Trained};
+use crate::parallel::{self, agree, first};
 use crate::probe::{Interval, ProbeTable, Trend, trend};
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{self, Plan, resolve};
@@ -143,9 +144,13 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     let plans = plans(args, names, args.train.resume && args.train.choice.data.is_none())?;
     choose(&args.train.device)?;
     let out = folder(args, &plans[0]);
-    std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
-    let _lock = RunLock::take(&out)?;
-    let mut family = begin(args, &out, &plans)?;
+    let ranks = parallel::world();
+    let _lock = first(ranks, || {
+        std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
+        RunLock::take(&out)
+    })?;
+    let mut family = agree(ranks, begin(args, &out, &plans))?;
+    let write = |family: &Family| if ranks.rank() == 0 { family.write(&out) } else { Ok(()) };
     for (k, plan) in plans.iter().enumerate() {
         let place = out.join(&names[k]);
         if args.train.overwrite || finished(&place, plan)?.is_none() {
@@ -159,7 +164,7 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
                 break;
             }
             foretell(&mut family, k, next.flops);
-            family.write(&out)?;
+            write(&family)?;
             run::whole(&member_args(args, &names[k], &out))?;
         }
         let Some(trained) = finished(&place, plan)? else {
@@ -173,13 +178,15 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
         }
         member.trained = Some(trained);
         let said = describe_member(member);
-        family.write(&out)?;
+        write(&family)?;
         progress::say(&said);
     }
-    family.fit(args.least_gain);
-    family.trends = trends(&family, &plans, &out)?;
-    family.write(&out)?;
-    write_report(&family, &plans, &out)?;
+    first(ranks, || {
+        family.fit(args.least_gain);
+        family.trends = trends(&family, &plans, &out)?;
+        family.write(&out)?;
+        write_report(&family, &plans, &out)
+    })?;
     output.result(&family, || describe(&family, &out))
 }
 

@@ -32,8 +32,8 @@ use crate::engine::{Precision, Session};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::seam::{Backend, backends, check_registry, find_backend};
-use crate::{progress, stop};
-use args::{Cli, Command, DeviceArgs, NewWhat, TrainArgs};
+use crate::{parallel, progress, stop};
+use args::{BenchJob, Cli, Command, DeviceArgs, NewWhat, TrainArgs};
 use output::Output;
 
 /// Runs the program: parses the arguments, does what they say, and answers with the exit
@@ -43,13 +43,47 @@ pub fn main() -> ExitCode {
     progress::set_quiet(cli.quiet);
     crate::engine::quieten();
     let output = Output { json: cli.json };
-    match check_registry().and_then(|()| dispatch(cli.command, output)) {
+    let done = check_registry()
+        .and_then(|()| meet(&cli.command))
+        .and_then(|()| dispatch(cli.command, output));
+    let code = match done {
         Ok(code) => code,
         Err(error) => {
             output.error(&error);
+            parallel::end_all(&error);
             ExitCode::from(error.exit_code())
         }
-    }
+    };
+    parallel::leave();
+    code
+}
+
+/// Meets the other processes that were started with this one, for commands that share their work
+/// out; the others are refused to several processes, each of which would do the whole.
+fn meet(command: &Command) -> Result<()> {
+    let name = match command {
+        Command::Run(args) | Command::Scale(args) if !args.plan => None,
+        Command::Pretrain(_) | Command::Embed(_) => None,
+        Command::Bench(args) if matches!(args.job, BenchJob::Train(_)) => None,
+        Command::Run(_) | Command::Scale(_) => Some("run --plan"),
+        Command::Bench(_) => Some("bench"),
+        Command::Probe(_) => Some("probe"),
+        Command::Report(_) => Some("report"),
+        Command::Audit(_) => Some("audit"),
+        Command::Leaks(_) => Some("leaks"),
+        Command::Generate(_) => Some("generate"),
+        Command::Verify(_) => Some("verify"),
+        Command::Convert(_) => Some("convert"),
+        Command::Import(_) => Some("import"),
+        Command::Export(_) => Some("export"),
+        Command::Inspect(_) => Some("inspect"),
+        Command::Tokenise(_) => Some("tokenise"),
+        Command::Doctor => Some("doctor"),
+        Command::Plugins => Some("plugins"),
+        Command::Recipes(_) => Some("recipes"),
+        Command::New(_) => Some("new"),
+    };
+    name.map_or_else(|| parallel::join().map(drop), parallel::only_one)
 }
 
 fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
@@ -101,13 +135,17 @@ pub(crate) fn choose(args: &DeviceArgs) -> Result<Chosen> {
                     args.backend
                 ))
             })?;
-            (name, index)
+            (name, Some(index))
         }
-        None => (args.backend.as_str(), 0),
+        None => (args.backend.as_str(), None),
     };
     let plugin = find_backend(name)?;
     let backend = (plugin.build)();
     let devices = backend.devices()?;
+    let index = match index {
+        Some(index) => index,
+        None => backend.device_of(parallel::local().rank)?,
+    };
     let device = devices.get(index).ok_or_else(|| {
         Error::Misuse(format!(
             "--backend {}: {name} has {} device(s), numbered from 0",

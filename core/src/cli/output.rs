@@ -6,6 +6,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::parallel;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug)]
@@ -14,12 +15,15 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// A result: `value` as a line of JSON, or `text` for a person.
+    /// A result: `value` as a line of JSON, or `text` for a person; said by one process for all.
     pub(crate) fn result(
         self,
         value: &impl Serialize,
         text: impl FnOnce() -> String,
     ) -> Result<()> {
+        if !parallel::is_first() {
+            return Ok(());
+        }
         let line = if self.json {
             serde_json::to_string(value)
                 .map_err(|e| Error::Failed(format!("cannot write the result as JSON: {e}")))?
@@ -34,13 +38,17 @@ impl Output {
         }
     }
 
-    /// The error that ends the program.
+    /// The error that ends the program, named by its process where it is that one's own.
     pub(crate) fn error(self, error: &Error) {
+        if !parallel::speaks(error) {
+            return;
+        }
+        let text = format!("{}{error}", parallel::rank_name(error));
         if self.json {
-            let line = serde_json::json!({ "error": error.to_string(), "code": error.exit_code() });
+            let line = serde_json::json!({ "error": text, "code": error.exit_code() });
             let _ = writeln!(std::io::stdout(), "{line}");
         }
-        let _ = writeln!(std::io::stderr(), "error: {error}");
+        let _ = writeln!(std::io::stderr(), "error: {text}");
     }
 }
 

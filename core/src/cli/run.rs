@@ -14,10 +14,11 @@ use crate::data::Dataset;
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::family::FAMILY;
+use crate::parallel::{self, Ranks, agree, first};
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{Plan, amend, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
-use crate::train::{LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION};
+use crate::train::{LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares};
 
 /// What a resumed run may change; everything else would make it another run.
 pub(super) const RESUMABLE: [&str; 12] = [
@@ -106,19 +107,37 @@ fn describe(summary: &Summary) -> String {
     )
 }
 
-/// Makes a new run, or opens the one to go on with.
+/// Makes a new run, or opens the one to go on with; on every process, or on none.
 fn start(args: &TrainArgs) -> Result<OpenRun> {
-    let (plan, out, begun) = if args.resume { resumed(args)? } else { fresh(args)? };
+    let ranks = parallel::world();
+    let mut open = agree(ranks, open(args, ranks))?;
+    if !args.resume {
+        let (path, manifest) = (open.folder.path().to_owned(), &open.manifest);
+        let made = first(ranks, || RunFolder::create(&path, manifest, args.overwrite))?;
+        open.folder = made.unwrap_or(open.folder);
+    }
+    Ok(open)
+}
+
+/// All that a run needs. Nothing is written of a new one: its folder is made later, by one process.
+fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
+    let (plan, out, begun) = if args.resume { resumed(args, ranks)? } else { fresh(args)? };
+    check_shares(&plan.train, ranks.size())?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let model = data.model().clone();
     progress::say(&format!(
-        "{}: {} parameters, {} objects ({} to train on, {} with labels), {}",
+        "{}: {} parameters, {} objects ({} to train on, {} with labels), {}{}",
         out.display(),
         quantity(model.parameter_count() as f64),
         data.len(),
         data.splits.train.len(),
         data.labelled(),
+        if ranks.size() > 1 {
+            format!("{} processes, each on ", ranks.size())
+        } else {
+            String::new()
+        },
         chosen.device
     ));
     if let Some(room) = chosen.backend.room(chosen.index)
@@ -141,16 +160,18 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
         let (objects, data_digest) = (Manifest::count(&data), data.digest());
         let manifest = Manifest { plan, objects, data_digest, ..old };
         // What --set changed stays changed, however this part of the run ends.
-        folder.write_manifest(&manifest)?;
+        if ranks.rank() == 0 {
+            folder.write_manifest(&manifest)?;
+        }
         (folder, manifest)
     } else {
         let manifest = Manifest::new(plan, &data);
-        (RunFolder::create(&out, &manifest, args.overwrite)?, manifest)
+        (RunFolder::at(&out), manifest)
     };
     Ok(OpenRun { folder, manifest, data, session, chosen })
 }
 
-/// A plan, the folder of its run, and the run if it has begun, open to write.
+/// A plan, the folder of its run, and the run if it has begun, open to write on one process.
 type Begun = (Plan, PathBuf, Option<(RunFolder, Manifest)>);
 
 fn fresh(args: &TrainArgs) -> Result<Begun> {
@@ -166,7 +187,7 @@ pub(super) fn default_folder(plan: &Plan) -> PathBuf {
 }
 
 /// The plan of the run to go on with, with what `--set` may change changed.
-fn resumed(args: &TrainArgs) -> Result<Begun> {
+fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
     let out = match (&args.out, &args.recipe) {
         (Some(out), _) => out.clone(),
         (None, Some(_)) => fresh(args)?.1,
@@ -181,7 +202,7 @@ fn resumed(args: &TrainArgs) -> Result<Begun> {
             out.display()
         )));
     }
-    let (folder, manifest) = RunFolder::open_to_write(&out)?;
+    let (folder, manifest) = RunFolder::open_together(&out, ranks)?;
     if let Some(recipe) = &args.recipe
         && resolve(&args.choice.request_dataless(recipe))?.name != manifest.plan.name
     {
@@ -217,10 +238,14 @@ const TRAINED: [&str; 4] = [METRICS, TIMINGS, LEDGER, VALIDATION];
 
 fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let stage = Stage::start("pretrain");
-    TRAINED.iter().try_for_each(|name| open.folder.verified(name).map(drop))?;
-    checksums::forget(open.folder.path(), &TRAINED)?;
-    let data = open.data.clone();
-    let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), start)?;
+    let (data, ranks) = (open.data.clone(), parallel::world());
+    first(ranks, || {
+        TRAINED.iter().try_for_each(|name| open.folder.verified(name).map(drop))?;
+        checksums::forget(open.folder.path(), &TRAINED)
+    })?;
+    let session = open.session.as_mut();
+    let trainer = Trainer::new(&open.manifest, &open.folder, data, session, start, ranks);
+    let trainer = agree(ranks, trainer)?;
     let trained = trainer.watched(open.chosen.backend.monitor(open.chosen.index)).run();
     let facts = match &trained {
         Ok(summary) => [
@@ -236,6 +261,10 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let record = stage.end(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);
+    // Not waited for by the others, who may not be there any more.
+    if ranks.rank() > 0 {
+        return trained;
+    }
     let kept = open.folder.write_manifest(&open.manifest);
     let kept = kept.and_then(|()| checksums::list(open.folder.path(), &TRAINED));
     // Where a disk fails both do, and the first failure tells more.
@@ -263,13 +292,19 @@ impl Stage {
         plan: &Plan,
         facts: BTreeMap<String, String>,
     ) -> StageRecord {
+        let (mut facts, mut energy) = (facts, self.meter.read(&plan.cost));
+        let (size, local) = (parallel::world().size(), parallel::local().size);
+        if size > 1 {
+            facts.insert("processes".to_owned(), size.to_string());
+            energy = energy.of_all(size, size.div_ceil(local));
+        }
         StageRecord {
             stage: self.name.to_owned(),
             backend: chosen.name.to_owned(),
             device: chosen.device.clone(),
             started: self.started,
             seconds: self.clock.elapsed().as_secs_f64(),
-            energy: Some(self.meter.read(&plan.cost)),
+            energy: Some(energy),
             facts,
         }
     }

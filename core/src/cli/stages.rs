@@ -19,6 +19,7 @@ use crate::embed::{Description, Target, Written, embed as embed_all, raw_feature
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
+use crate::parallel::{self, Ranks, agree, first};
 use crate::recipe::{CheckpointChoice, Plan, amend};
 use crate::run::{Manifest, RunFolder, StageRecord, load_model};
 use crate::stop;
@@ -50,8 +51,16 @@ pub(super) fn random_init(k: usize) -> String {
 pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
     let stage = Stage::start("embed");
     let out = open.folder.path().to_owned();
-    let step = choose_checkpoint(open)?;
+    let ranks = parallel::world();
+    let step = agree(ranks, choose_checkpoint(open))?;
     write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
+    // What is left is one process's work.
+    first(ranks, || after_embedding(open, stage, step)).map(drop)
+}
+
+/// Probes and reports.
+fn after_embedding(open: &mut OpenRun, stage: Stage, step: u64) -> Result<()> {
+    let out = open.folder.path().to_owned();
     open.folder.write_rejected(&open.data.rejected())?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, step_fact(step)));
     let how = format!("go on with --resume --out {}", out.display());
@@ -94,13 +103,23 @@ fn step_fact(step: u64) -> BTreeMap<String, String> {
     BTreeMap::from([("checkpoint".to_owned(), format!("step {step}"))])
 }
 
-/// `astropt embed`.
-pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
-    super::listen()?;
+/// What `astropt embed` needs.
+struct Embedding {
+    folder: RunFolder,
+    manifest: Manifest,
+    plan: Plan,
+    step: u64,
+    chosen: Chosen,
+    data: Arc<Dataset>,
+    session: Box<dyn Session>,
+    out: PathBuf,
+}
+
+fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     // What goes to another folder only reads this one.
-    let (folder, mut manifest) = match args.out {
+    let (folder, manifest) = match args.out {
         Some(_) => RunFolder::open(&args.run)?,
-        None => RunFolder::open_to_write(&args.run)?,
+        None => RunFolder::open_together(&args.run, ranks)?,
     };
     if args.data.is_some() && args.out.is_none() {
         return Err(Error::Misuse(
@@ -124,13 +143,25 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
+    Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out })
+}
+
+/// `astropt embed`.
+pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
+    super::listen()?;
+    let ranks = parallel::world();
+    let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out } =
+        agree(ranks, open_embedding(args, ranks))?;
     let stage = Stage::start("embed");
     let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
-    if args.out.is_none() {
-        folder.write_rejected(&data.rejected())?;
-        manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
-        record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
-    }
+    first(ranks, || {
+        if args.out.is_none() {
+            folder.write_rejected(&data.rejected())?;
+            manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
+            record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
+        }
+        Ok(())
+    })?;
     let path = out.join(EMBEDDINGS);
     let result = serde_json::json!({
         "embeddings": path, "objects": written.objects, "shape": written.shape,
@@ -150,29 +181,8 @@ fn record(
     folder.write_manifest(manifest)
 }
 
-/// Writes the embeddings, those of the untrained model, and the raw features.
-fn write_embeddings(
-    plan: &Plan,
-    data: &Arc<Dataset>,
-    session: &mut dyn Session,
-    step: u64,
-    out: &Path,
-) -> Result<Written> {
-    let names: Vec<String> = (0..plan.embed.random_inits).map(random_init).collect();
-    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-    names.extend([EMBEDDINGS, EMBEDDINGS_NPY, EMBEDDINGS_IDS, RAW]);
-    checksums::forget(out, &[PROBES, EMERGENCE, REPORT])?;
-    checksums::rewritten(out, &names, || write_all_embeddings(plan, data, session, step, out))
-}
-
-fn write_all_embeddings(
-    plan: &Plan,
-    data: &Arc<Dataset>,
-    session: &mut dyn Session,
-    step: u64,
-    out: &Path,
-) -> Result<Written> {
-    // What was made of older embeddings is stale the moment these are written.
+/// Deletes what was made of older embeddings, which is stale the moment others are written.
+fn clear_stale(out: &Path) -> Result<()> {
     for stale in [PROBES, EMERGENCE, REPORT, FIGURES] {
         let path = out.join(stale);
         if path.exists() {
@@ -187,7 +197,27 @@ fn write_all_embeddings(
     for path in random_inits(out) {
         std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
     }
-    let workers = plan.train.workers;
+    Ok(())
+}
+
+/// Writes the embeddings, those of the untrained model, and the raw features: every process its
+/// share of the work.
+fn write_embeddings(
+    plan: &Plan,
+    data: &Arc<Dataset>,
+    session: &mut dyn Session,
+    step: u64,
+    out: &Path,
+) -> Result<Written> {
+    let ranks = parallel::world();
+    let names: Vec<String> = (0..plan.embed.random_inits).map(random_init).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.extend([EMBEDDINGS, EMBEDDINGS_NPY, EMBEDDINGS_IDS, RAW]);
+    first(ranks, || {
+        checksums::forget(out, &[&names[..], &[PROBES, EMERGENCE, REPORT]].concat())?;
+        clear_stale(out)
+    })?;
+    let workers = (plan.train.workers, ranks);
     let target = |file: &str, npy: Option<&str>, key: &str, value: String| Target {
         parquet: out.join(file),
         npy: npy.map(|npy| out.join(npy)),
@@ -206,6 +236,7 @@ fn write_all_embeddings(
 
     let raw = target(RAW, None, "features", "raw".into());
     raw_features(data, &plan.embed, workers, &raw)?;
+    first(ranks, || checksums::list(out, &names))?;
     Ok(written)
 }
 

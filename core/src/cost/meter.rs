@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::CostConfig;
 
 const COUNTERS: &str = "/sys/class/powercap";
+/// What energies from them say of their source.
+const RAPL: &str = "RAPL counters of the whole machine";
 /// Time between two readings. The counters start anew after some 10^5 joules, which the
 /// largest machines take minutes for.
 const EVERY: Duration = Duration::from_secs(20);
@@ -26,6 +28,16 @@ pub struct Energy {
     pub joules: f64,
     /// Where the number is from, such as `RAPL counters of the whole machine`.
     pub source: String,
+}
+
+impl Energy {
+    /// Of `processes` on `machines` of one kind, when this is what one process measured: counters
+    /// are of its machine, processor time is its own.
+    pub(crate) fn of_all(self, processes: usize, machines: usize) -> Self {
+        let times = if self.source.starts_with(RAPL) { machines } else { processes };
+        let source = format!("{}; of process 0, times {times}", self.source);
+        Self { joules: self.joules * times as f64, source }
+    }
 }
 
 /// Counts from when it is made.
@@ -74,10 +86,7 @@ impl Meter {
         counters.iter_mut().for_each(Counter::read);
         let counted: Option<f64> = counters.iter().map(|counter| counter.sum).sum();
         if let Some(microjoules) = counted.filter(|_| !counters.is_empty()) {
-            return Energy {
-                joules: 1e-6 * microjoules * cost.overhead,
-                source: "RAPL counters of the whole machine".into(),
-            };
+            return Energy { joules: 1e-6 * microjoules * cost.overhead, source: RAPL.into() };
         }
         let busy = match processor_seconds() - self.busy {
             busy if busy > 0.0 => busy,

@@ -1,6 +1,6 @@
 //! A source, its modalities and its splits, and the objects that turned out unusable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -108,6 +108,29 @@ impl Dataset {
     /// Takes over the unusable objects that an earlier part of the run met.
     pub fn resume_rejected(&self, earlier: Rejected) {
         self.lock().extend(earlier);
+    }
+
+    /// Number of unusable objects met so far.
+    pub(crate) fn rejected_count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// The unusable objects met so far that are not among `known`.
+    pub(crate) fn rejected_beside(&self, known: &BTreeSet<String>) -> Rejected {
+        let rejected = self.lock();
+        let new = rejected.iter().filter(|(id, _)| !known.contains(*id));
+        new.map(|(id, reason)| (id.clone(), reason.clone())).collect()
+    }
+
+    /// Whether so many unusable objects, the last because of `reason`, are allowed.
+    ///
+    /// # Errors
+    /// When they are more than `train.max_rejected` allows.
+    pub(crate) fn allow_rejected(&self, count: usize, reason: &str) -> Result<()> {
+        match count > self.budget {
+            true => Err(too_many_rejected(count, self.len(), &reason)),
+            false => Ok(()),
+        }
     }
 
     /// A digest of all objects' ids, their order and their splits: it changes when the

@@ -5,6 +5,7 @@
 //! appears whole or not at all; [`Embeddings::read_parquet`] reads it back, so that probing
 //! needs nothing of the run but this one file.
 
+mod made;
 mod npy;
 mod pass;
 mod read;

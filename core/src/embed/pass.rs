@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::made::{self, Batch, Made};
 use super::npy::NpySink;
 use super::{Description, Embeddings, ParquetSink, Rows, label_columns};
-use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose, Split};
+use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose, SharedRejections, Split};
 use crate::engine::{HostTensor, Layer, Session};
 use crate::error::{Error, Result};
 use crate::observation::{Labels, Observation};
+use crate::parallel::{Alone, Ranks, agree, agree_with, settled};
 use crate::probe::Features;
 use crate::progress::Progress;
 use crate::recipe::{EmbedConfig, Pooling};
@@ -26,7 +28,7 @@ pub struct Target {
 }
 
 /// What was written.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Written {
     /// Number of objects.
     pub objects: usize,
@@ -39,7 +41,7 @@ const ALL: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
 /// Embeds every usable object of `data` with the parameters that `session` holds: training
 /// objects first, then validation, then test. Rows go to disk as they are made. `label`
-/// names the work in the progress.
+/// names the work in the progress. Of `ranks` each embeds its share, and rank 0 writes.
 ///
 /// # Errors
 /// When the data, the device or the disk fail, or when all tokens are asked for and objects
@@ -49,28 +51,55 @@ pub fn embed(
     data: &Arc<Dataset>,
     session: &mut dyn Session,
     config: &EmbedConfig,
-    workers: usize,
+    (workers, ranks): (usize, &dyn Ranks),
     target: &Target,
 ) -> Result<Written> {
     let layer = config.layer(session.model().layers)?;
     let mut description = describe(config);
     description.extend(target.description.clone());
     let mut output = Output::new(data, Target { description, ..target.clone() });
-    let pass = Pass { label, data, config, splits: &ALL, workers };
-    pass.each_batch(|loaded, split| {
+    let pass = Pass { label, data, config, splits: &ALL, workers, ranks };
+    let make = |loaded: &Loaded| {
         let states = session.hidden(&loaded.batch, layer)?;
         let slots = loaded.batch.token_slots();
-        for (row, (id, _)) in loaded.rows.iter().enumerate() {
-            let (shape, vector) = pool(&states, row, &slots[row], config.pooling);
-            output.push(id, split, &loaded.observations[row].labels, shape, &vector)?;
+        let pool = |row: usize| pool(&states, row, &slots[row], config.pooling);
+        rows_of(loaded, |row| Ok(Some(pool(row))))
+    };
+    pass.each_batch(make, |rows, split| output.take(rows, split))?;
+    let written = finish(output, ranks)?;
+    written.ok_or_else(|| Error::Failed("no object could be embedded".into()))
+}
+
+/// The rows of the objects of a batch that `vector` gives a shape and numbers.
+fn rows_of(
+    loaded: &Loaded,
+    vector: impl Fn(usize) -> Result<Option<(Vec<usize>, Vec<f32>)>>,
+) -> Result<Vec<Made>> {
+    let mut rows = Vec::new();
+    for (row, observation) in loaded.observations.iter().enumerate() {
+        if let Some((shape, vector)) = vector(row)? {
+            let (id, labels) = (observation.id.clone(), observation.labels.clone());
+            rows.push(Made { id, labels, shape, vector });
         }
-        output.flush()
-    })?;
-    output.finish()?.ok_or_else(|| Error::Failed("no object could be embedded".into()))
+    }
+    Ok(rows)
+}
+
+/// Finishes the files on rank 0; every rank learns what was written.
+fn finish(output: Output, ranks: &dyn Ranks) -> Result<Option<Written>> {
+    let written = if ranks.rank() == 0 { output.finish() } else { Ok(None) };
+    let written = agree(ranks, written)?;
+    if ranks.size() == 1 {
+        return Ok(written);
+    }
+    let wrong = |e: serde_json::Error| Error::Failed(format!("cannot tell what was written: {e}"));
+    let told = ranks.broadcast(serde_json::to_vec(&written).map_err(wrong)?)?;
+    serde_json::from_slice(&told).map_err(wrong)
 }
 
 /// Embeds the usable objects of `splits` from each of `layers` in one reading, in memory: a table
-/// of the objects without vectors, and the features of each layer, `config.layer` not heeded.
+/// of the objects without vectors, and the features of each layer, `config.layer` not heeded. The
+/// work of one process, whether there are others or not.
 ///
 /// # Errors
 /// As [`embed`].
@@ -84,20 +113,23 @@ pub fn features(
 ) -> Result<(Embeddings, Vec<Features>)> {
     let mut table = Embeddings::default();
     let mut vectors = vec![Vec::new(); layers.len()];
-    let pass = Pass { label: "embed", data, config, splits, workers };
-    pass.each_batch(|loaded, split| {
+    let pass = Pass { label: "embed", data, config, splits, workers, ranks: &Alone };
+    let make = |loaded: &Loaded| {
         let slots = loaded.batch.token_slots();
-        for (row, (id, _)) in loaded.rows.iter().enumerate() {
-            table.ids.push(id.clone());
-            table.splits.push(split.name().to_owned());
-            table.labels.push(loaded.observations[row].labels.clone());
-        }
         for (layer, vectors) in layers.iter().zip(&mut vectors) {
             let states = session.hidden(&loaded.batch, *layer)?;
             let rows = slots.iter().enumerate().take(loaded.rows.len());
             for (row, slots) in rows {
                 vectors.extend(pool(&states, row, slots, config.pooling).1);
             }
+        }
+        rows_of(loaded, |_| Ok(Some((vec![0], Vec::new()))))
+    };
+    pass.each_batch(make, |rows, split| {
+        for row in rows {
+            table.ids.push(row.id);
+            table.splits.push(split.name().to_owned());
+            table.labels.push(row.labels);
         }
         Ok(())
     })?;
@@ -118,23 +150,21 @@ pub fn features(
 pub fn raw_features(
     data: &Arc<Dataset>,
     config: &EmbedConfig,
-    workers: usize,
+    (workers, ranks): (usize, &dyn Ranks),
     target: &Target,
 ) -> Result<Option<Written>> {
-    let widths = raw_widths(data, config)?;
+    let widths = agree(ranks, raw_widths(data, config))?;
     let mut output = Output::new(data, target.clone());
-    let pass = Pass { label: "raw features", data, config, splits: &ALL, workers };
-    pass.each_batch(|loaded, split| {
-        for (&index, observation) in loaded.indices.iter().zip(&loaded.observations) {
-            let vector = raw_vector(data, config, (index, observation), &widths)?;
-            if !vector.is_empty() {
-                let shape = vec![vector.len()];
-                output.push(&observation.id, split, &observation.labels, shape, &vector)?;
-            }
-        }
-        output.flush()
-    })?;
-    output.finish()
+    let pass = Pass { label: "raw features", data, config, splits: &ALL, workers, ranks };
+    let make = |loaded: &Loaded| {
+        rows_of(loaded, |row| {
+            let object = (loaded.indices[row], &loaded.observations[row]);
+            let vector = raw_vector(data, config, object, &widths)?;
+            Ok((!vector.is_empty()).then(|| (vec![vector.len()], vector)))
+        })
+    };
+    pass.each_batch(make, |rows, split| output.take(rows, split))?;
+    finish(output, ranks)
 }
 
 /// How many plain features each modality that is read gives, by its name: those of the first
@@ -188,11 +218,18 @@ struct Pass<'a> {
     config: &'a EmbedConfig,
     splits: &'a [Split],
     workers: usize,
+    ranks: &'a dyn Ranks,
 }
 
 impl Pass<'_> {
-    /// Calls `take` with every usable object of the splits, a batch at a time.
-    fn each_batch(&self, mut take: impl FnMut(&Loaded, Split) -> Result<()>) -> Result<()> {
+    /// Makes rows of every usable object of the splits, a batch at a time, and has them taken in
+    /// order. Of several ranks each makes every so many batches, and rank 0 takes them all.
+    fn each_batch(
+        &self,
+        mut make: impl FnMut(&Loaded) -> Result<Vec<Made>>,
+        mut take: impl FnMut(Vec<Made>, Split) -> Result<()>,
+    ) -> Result<()> {
+        let (rank, every) = (self.ranks.rank(), self.ranks.size());
         let modalities = self.config.modalities.clone();
         let excerpt = Excerpt { modalities, tokens: self.config.tokens()? };
         let mut batches = Vec::new();
@@ -203,30 +240,52 @@ impl Pass<'_> {
         let count = batches.iter().map(|(_, chunk)| chunk.len() as u64).sum();
         let splits: Vec<_> = batches.iter().map(|(split, chunk)| (*split, chunk.len())).collect();
         let reader = self.data.clone();
-        let loader = Loader::start(self.workers, batches.len() as u64, move |k| {
-            reader.batch(&batches[k as usize].1, Purpose::Read, &excerpt)
+        let mine = batches.len().saturating_sub(rank).div_ceil(every);
+        let mut loader = Loader::start(self.workers, mine as u64, move |k| {
+            reader.batch(&batches[rank + k as usize * every].1, Purpose::Read, &excerpt)
         });
         let mut progress = Progress::new(self.label, count, 0);
         let (mut done, mut taken) = (0, 0);
-        for (loaded, (split, count)) in loader.zip(splits) {
-            if let Some(loaded) = loaded? {
-                take(&loaded, split)?;
-                taken += loaded.rows.len() as u64;
-            }
-            done += count as u64;
+        let mut went = Ok(());
+        for round in splits.chunks(every) {
+            let mut batch = || -> Result<Batch> {
+                let Some(loaded) = loader.next().transpose()?.flatten() else {
+                    return Ok(Batch::default());
+                };
+                Ok(Batch { usable: loaded.rows.len() as u64, rows: make(&loaded)? })
+            };
+            let batch = went.and_then(|()| batch());
+            let (batch, [stop]) = agree_with(self.ranks, batch, [crate::stop::asked()])?;
+            let made = self.gather(batch)?;
+            went = made.into_iter().zip(round).try_for_each(|(batch, (split, _))| {
+                taken += batch.usable;
+                take(batch.rows, *split)
+            });
+            done += round.iter().map(|(_, count)| *count as u64).sum::<u64>();
             progress.update(done, "objects");
-            if crate::stop::asked() {
+            if stop {
                 let reason = crate::stop::reason();
                 let message = format!("{} stopped{reason}; its files were not written", self.label);
-                return Err(Error::Interrupted(message));
+                return Err(settled(Error::Interrupted(message)));
             }
         }
+        agree(self.ranks, went)?;
+        SharedRejections::default().tell(self.ranks, self.data)?;
         let left_out = match done - taken {
             0 => String::new(),
             count => format!(", {count} left out: unusable, or without embed.modalities"),
         };
         progress.finish(&format!("{}: {taken} objects{left_out}", self.label));
         Ok(())
+    }
+
+    /// What every rank made of its batch, in their order, on rank 0.
+    fn gather(&self, batch: Batch) -> Result<Vec<Batch>> {
+        if self.ranks.size() == 1 {
+            return Ok(vec![batch]);
+        }
+        let all = self.ranks.gather(&made::encode(&batch)?)?;
+        all.iter().map(|bytes| made::decode(bytes)).collect()
     }
 }
 
@@ -261,14 +320,13 @@ impl Output {
         }
     }
 
-    fn push(
-        &mut self,
-        id: &str,
-        split: Split,
-        labels: &Labels,
-        shape: Vec<usize>,
-        vector: &[f32],
-    ) -> Result<()> {
+    /// Hands rows to the files.
+    fn take(&mut self, rows: Vec<Made>, split: Split) -> Result<()> {
+        rows.into_iter().try_for_each(|row| self.push(row, split))?;
+        self.flush()
+    }
+
+    fn push(&mut self, Made { id, labels, shape, vector }: Made, split: Split) -> Result<()> {
         match &self.open {
             None => {
                 let Target { parquet, npy, description } = &self.target;
@@ -279,7 +337,7 @@ impl Output {
             }
             Some(open) if open.shape != shape => {
                 return Err(Error::object(
-                    id,
+                    &id,
                     format!(
                         "its features have the shape {shape:?} and those before it {:?}; pool \
                          them with embed.pooling = \"mean\"",
@@ -289,10 +347,10 @@ impl Output {
             }
             Some(_) => {}
         }
-        self.ids.push(id.to_owned());
+        self.ids.push(id);
         self.splits.push(split.name().to_owned());
-        self.labels.push(labels.clone());
-        self.vectors.extend_from_slice(vector);
+        self.labels.push(labels);
+        self.vectors.extend(vector);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::parallel::Ranks;
 
 /// What `work` answers, or the error that it gave up with: [`Error::OutOfMemory`] where its words
 /// are of memory.
@@ -90,6 +91,10 @@ impl Session for Guarded {
 
     fn gradients(&self) -> Result<StateDict> {
         calm(|| self.0.gradients())
+    }
+
+    fn sum_gradients(&mut self, ranks: &dyn Ranks) -> Result<()> {
+        calm(|| self.0.sum_gradients(ranks))
     }
 
     fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {

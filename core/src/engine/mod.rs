@@ -19,6 +19,7 @@ pub use session::{open, open_mixed};
 use crate::data::Batch;
 use crate::error::Result;
 use crate::model::ModelConfig;
+use crate::parallel::Ranks;
 
 /// Named arrays on the host: parameters, gradients or moments.
 pub type StateDict = BTreeMap<String, HostTensor>;
@@ -177,6 +178,14 @@ pub trait Session: Send {
     /// # Errors
     /// When the device fails.
     fn gradients(&self) -> Result<StateDict>;
+
+    /// Replaces the gradients accumulated since the last step by their sums over all processes
+    /// of `ranks`, each of which calls it. Where the loss of one is not finite the sums are not
+    /// either, so that all [take](StepSettings::takes) the step or none.
+    ///
+    /// # Errors
+    /// When the device or the other processes fail.
+    fn sum_gradients(&mut self, ranks: &dyn Ranks) -> Result<()>;
 
     /// Clips the accumulated gradient, takes one AdamW step with it and forgets it. A step that
     /// the settings [do not take](StepSettings::takes) changes no parameter and no moment.

@@ -14,6 +14,7 @@ use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::kernels::{AdamW, Kernels, Platform, Slot};
 use crate::model::{self, Cache, DeviceBatch, ModelConfig, ParameterSpec, Weights};
+use crate::parallel::Ranks;
 use crate::tokens::Values;
 
 /// A model of the shape `model` with all parameters zero on `device`.
@@ -94,6 +95,10 @@ struct PendingLosses<B: Backend> {
 }
 
 impl<B: Backend> PendingLosses<B> {
+    fn total(&self) -> Result<f32> {
+        scalar(self.total.clone())
+    }
+
     fn read(self) -> Result<Losses> {
         let modalities = self.modalities.into_iter().map(|(name, loss)| Ok((name, scalar(loss)?)));
         Ok(Losses { total: scalar(self.total)?, modalities: modalities.collect::<Result<_>>()? })
@@ -323,6 +328,25 @@ impl<P: Platform> Session for DeviceSession<P> {
 
     fn gradients(&self) -> Result<StateDict> {
         self.download(|p| p.grad.clone())
+    }
+
+    fn sum_gradients(&mut self, ranks: &dyn Ranks) -> Result<()> {
+        // A parameter without a gradient here may have one on another process.
+        let device = self.device.clone();
+        let grads = self.parameters.iter_mut().map(|p| {
+            let zeros = || Tensor::zeros([p.spec.elements()], &device);
+            p.grad.take().unwrap_or_else(zeros)
+        });
+        let mut grads: Vec<_> = grads.collect();
+        let finite = |losses: &PendingLosses<P::Backend>| Ok(losses.total()?.is_finite());
+        if !self.losses.iter().map(finite).collect::<Result<Vec<_>>>()?.into_iter().all(|yes| yes) {
+            grads[0] = grads[0].clone().mul_scalar(f32::NAN);
+        }
+        P::Kernels::sum_over(&mut grads, ranks)?;
+        for (parameter, grad) in self.parameters.iter_mut().zip(grads) {
+            parameter.grad = Some(grad);
+        }
+        Ok(())
     }
 
     fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {

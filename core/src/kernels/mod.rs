@@ -8,11 +8,15 @@
 //! Shapes are named by suffixes: `b` rows of a batch, `t` tokens of a row, `n` = b·t, `d`
 //! width of the model, `h` heads, `i`/`o` inputs and outputs of a layer.
 
+pub mod across;
 pub mod ops;
 pub mod reference;
 
 use burn_autodiff::Autodiff;
 use burn_tensor::{Int, Tensor, backend::Backend};
+
+use crate::error::Result;
+use crate::parallel::Ranks;
 
 /// A Burn backend with the kernels to use on it.
 pub trait Platform: Clone + std::fmt::Debug + Send + Sync + 'static {
@@ -227,6 +231,16 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     /// Euclidean norm of all gradients taken together, `[1]`.
     fn global_norm(grads: &[Tensor<B, 1>]) -> Tensor<B, 1> {
         reference::global_norm(grads)
+    }
+
+    /// Replaces gradients by their sums over all processes of `ranks`, the same bytes on each. The
+    /// default goes through the host's memory; a backend whose devices reach each other may do
+    /// without.
+    ///
+    /// # Errors
+    /// When the device or the other processes fail.
+    fn sum_over(grads: &mut [Tensor<B, 1>], ranks: &dyn Ranks) -> Result<()> {
+        across::sum_over(grads, ranks)
     }
 
     /// One AdamW step over all parameters: updates `value` and both moments of each slot.

@@ -10,6 +10,7 @@ use crate::checkpoint::files::sweep;
 use crate::checkpoint::{checksums, write_bytes, write_folder_atomic};
 use crate::data::Rejected;
 use crate::error::{Error, Result};
+use crate::parallel::Ranks;
 
 const MANIFEST: &str = "manifest.json";
 const RECIPE: &str = "recipe.toml";
@@ -81,13 +82,18 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// The folder `path`, in which a run is or will be, to read.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), _lock: None }
+    }
+
     /// Opens the run in the folder `path` to read.
     ///
     /// # Errors
     /// When there is none, or one of a newer format.
     pub fn open(path: &Path) -> Result<(Self, Manifest)> {
         let manifest = manifest(path)?;
-        Ok((Self { path: path.to_owned(), _lock: None }, manifest))
+        Ok((Self::at(path), manifest))
     }
 
     /// Opens the run in the folder `path` to write, and clears away what a killed process left
@@ -99,6 +105,15 @@ impl RunFolder {
         manifest(path)?; // where there is no run nothing is locked
         let run = Self::locked(path)?;
         Ok((run, manifest(path)?))
+    }
+
+    /// Opens the run in the folder `path` as one of the processes that work on it together: one
+    /// of them to write, the others to read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`open_to_write`](Self::open_to_write).
+    pub(crate) fn open_together(path: &Path, ranks: &dyn Ranks) -> Result<(Self, Manifest)> {
+        if ranks.rank() == 0 { Self::open_to_write(path) } else { Self::open(path) }
     }
 
     pub(super) fn locked(path: &Path) -> Result<Self> {

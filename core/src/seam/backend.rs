@@ -20,6 +20,15 @@ pub trait Backend: Send + Sync {
         &[Precision::F32]
     }
 
+    /// Which device is for the process that is number `local`, from 0, among those of this machine,
+    /// where no index is given: one each as far as they go, then in turns.
+    ///
+    /// # Errors
+    /// As [`devices`](Self::devices).
+    fn device_of(&self, local: usize) -> Result<usize> {
+        Ok(local % self.devices()?.len().max(1))
+    }
+
     /// What tells what device `index` is doing, where something does.
     fn monitor(&self, _index: usize) -> Option<Monitor> {
         None

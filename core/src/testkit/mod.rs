@@ -18,6 +18,7 @@ pub mod backend;
 mod config;
 pub mod kernels;
 pub mod modality;
+pub mod ranks;
 pub mod source;
 mod vary;
 

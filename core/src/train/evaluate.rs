@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::faults::listed;
 use super::metrics::MeanLosses;
+use super::team::Bits;
 use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose};
-use crate::engine::Session;
+use crate::engine::{Losses, Session};
 use crate::error::{Error, Result};
+use crate::parallel::{Ranks, agree};
 use crate::recipe::Plan;
 
 /// What an evaluation found.
@@ -33,12 +35,23 @@ pub struct ValidationLosses {
     pub batches: Vec<(f64, u64)>,
 }
 
+/// What one micro-batch of an evaluation says.
+struct Piece {
+    place: u64,
+    rows: u64,
+    losses: Losses,
+    zero_loss: f64,
+}
+
 /// Evaluates on the objects of `train.eval_split`, the same ones each time: all of them, or as many as
-/// `train.eval_batches` micro-batches hold. `None` when there are none.
+/// `train.eval_batches` micro-batches hold. `None` when there are none. Of `ranks` each takes
+/// every so many micro-batches; what they find is added up in the order of the micro-batches, and
+/// the same on each.
 pub(crate) fn evaluate(
     plan: &Plan,
     data: &Arc<Dataset>,
     session: &mut dyn Session,
+    ranks: &dyn Ranks,
 ) -> Result<Option<Evaluation>> {
     let size = plan.train.micro_batch;
     let limit = match plan.train.eval_batches {
@@ -50,27 +63,39 @@ pub(crate) fn evaluate(
         return Ok(None);
     }
     let data = data.clone();
-    let loader = Loader::start(plan.train.workers, objects.len().div_ceil(size) as u64, move |k| {
-        let end = objects.len().min((k as usize + 1) * size);
-        data.batch(&objects[k as usize * size..end], Purpose::Predict, &Excerpt::default())
+    let (rank, every) = (ranks.rank() as u64, ranks.size() as u64);
+    let mine = (objects.len().div_ceil(size) as u64).saturating_sub(rank).div_ceil(every);
+    let loader = Loader::start(plan.train.workers, mine, move |k| {
+        let place = (rank + k * every) as usize;
+        let end = objects.len().min((place + 1) * size);
+        data.batch(&objects[place * size..end], Purpose::Predict, &Excerpt::default())
     });
+    let mut piece = |(k, loaded): (usize, Result<Option<Loaded>>)| {
+        let Some(loaded) = loaded? else { return Ok(None) };
+        let losses = session.evaluate(&loaded.batch)?;
+        if !losses.total.is_finite() {
+            return Err(not_finite(losses.total, &loaded.batch.ids));
+        }
+        Ok(Some(Piece {
+            place: rank + k as u64 * every,
+            rows: loaded.rows.len() as u64,
+            losses,
+            zero_loss: zero_loss(&loaded, session),
+        }))
+    };
+    let found = loader.enumerate().filter_map(|loaded| piece(loaded).transpose());
+    let pieces = share(ranks, agree(ranks, found.collect())?)?;
     let mut evaluation = Evaluation {
         losses: MeanLosses::default(),
         zero_loss: 0.0,
         objects: 0,
         batches: Vec::new(),
     };
-    for loaded in loader {
-        let Some(loaded) = loaded? else { continue };
-        let rows = loaded.rows.len() as f64;
-        let losses = session.evaluate(&loaded.batch)?;
-        if !losses.total.is_finite() {
-            return Err(not_finite(losses.total, &loaded.batch.ids));
-        }
-        evaluation.losses.add(&losses, rows);
-        evaluation.batches.push((f64::from(losses.total), loaded.rows.len() as u64));
-        evaluation.zero_loss += rows * zero_loss(&loaded, session);
-        evaluation.objects += loaded.rows.len() as u64;
+    for Piece { rows, losses, zero_loss, .. } in pieces {
+        evaluation.losses.add(&losses, rows as f64);
+        evaluation.batches.push((f64::from(losses.total), rows));
+        evaluation.zero_loss += rows as f64 * zero_loss;
+        evaluation.objects += rows;
     }
     evaluation.zero_loss /= evaluation.objects.max(1) as f64;
     Ok(Some(evaluation))
@@ -84,6 +109,32 @@ fn not_finite(loss: f32, ids: &[String]) -> Error {
          this is the first evaluation, else start a new run with a lower train.peak_lr",
         listed(ids)
     ))
+}
+
+/// The pieces of all ranks, in their order, on every rank.
+fn share(ranks: &dyn Ranks, mine: Vec<Piece>) -> Result<Vec<Piece>> {
+    if ranks.size() == 1 {
+        return Ok(mine);
+    }
+    let wrong = |e: serde_json::Error| {
+        Error::Failed(format!("cannot read what another process has evaluated: {e}"))
+    };
+    let mine: Vec<_> = mine
+        .iter()
+        .map(|p| (p.place, p.rows, Bits::from(&p.losses), p.zero_loss.to_bits()))
+        .collect();
+    let mut all = Vec::new();
+    for bytes in ranks.share(&serde_json::to_vec(&mine).map_err(wrong)?)? {
+        let theirs: Vec<(u64, u64, Bits, u64)> = serde_json::from_slice(&bytes).map_err(wrong)?;
+        all.extend(theirs.into_iter().map(|(place, rows, losses, zero)| Piece {
+            place,
+            rows,
+            losses: losses.into(),
+            zero_loss: f64::from_bits(zero),
+        }));
+    }
+    all.sort_by_key(|piece| piece.place);
+    Ok(all)
 }
 
 /// Weighted mean over modalities of the Huber loss of predicting zero; codes have no zero

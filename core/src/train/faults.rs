@@ -71,33 +71,60 @@ pub(crate) struct Watch {
     faults: u64,
     /// Modalities that were told of.
     told: BTreeSet<String>,
-    /// Each modality's first number in this step, and whether all others are the same.
-    seen: BTreeMap<String, Seen>,
+    /// What this process has seen of each modality in this step.
+    seen: BTreeMap<String, Uniform>,
+    /// Whether this process writes the file.
+    writes: bool,
 }
 
-struct Seen {
-    first: f32,
+/// Numbers of a modality: the bits of the first, whether all others are the same, and how many
+/// tokens they are of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Uniform {
+    first: u32,
     same: bool,
     tokens: usize,
 }
 
+impl Uniform {
+    /// Adds what another process has seen.
+    pub(crate) fn join(all: &mut BTreeMap<String, Self>, theirs: BTreeMap<String, Self>) {
+        for (name, other) in theirs {
+            let Some(seen) = all.get_mut(&name) else {
+                all.insert(name, other);
+                continue;
+            };
+            seen.same &= other.same && seen.first == other.first;
+            seen.tokens += other.tokens;
+        }
+    }
+}
+
 impl Watch {
     /// Goes on in `folder` where `state` left off. Later faults are cut off, but for those
-    /// whose roll-back is still to be passed over.
-    pub(crate) fn open(folder: &Path, policy: &FaultPolicy, state: &TrainState) -> Result<Self> {
+    /// whose roll-back is still to be passed over; in the file too where this process `writes`.
+    pub(crate) fn open(
+        folder: &Path,
+        policy: &FaultPolicy,
+        state: &TrainState,
+        writes: bool,
+    ) -> Result<Self> {
         let path = folder.join(FAULTS);
         let keeps = |fault: &Fault| {
             let ahead = fault.done == Done::RolledBack && state.passed.contains(&fault.step);
             fault.step <= state.step || ahead
         };
-        keep_lines(&path, keeps)?;
-        let kept: Vec<Fault> = read_lines(&path)?;
+        if writes {
+            keep_lines(&path, keeps)?;
+        }
+        let mut kept: Vec<Fault> = read_lines(&path)?;
+        kept.retain(keeps);
         let mut norms = VecDeque::new();
         if policy.norm_above > 0.0 {
             let metrics: Vec<Metric> = read_lines(&folder.join(METRICS))?;
             let taken = metrics.iter().filter_map(|metric| match metric {
-                Metric::Train { grad_norm, .. } => Some(*grad_norm),
-                Metric::Validation { .. } => None,
+                Metric::Train { step, grad_norm, .. } if *step <= state.step => Some(*grad_norm),
+                _ => None,
             });
             norms.extend(taken);
             norms.drain(..norms.len().saturating_sub(policy.window));
@@ -109,6 +136,7 @@ impl Watch {
             faults: kept.iter().filter(|fault| fault.done != Done::Reported).count() as u64,
             told: kept.into_iter().filter_map(|fault| fault.modality).collect(),
             seen: BTreeMap::new(),
+            writes,
         })
     }
 
@@ -150,21 +178,31 @@ impl Watch {
             match self.seen.get_mut(name) {
                 Some(seen) => {
                     seen.tokens += part.inputs.len.max(part.targets);
-                    seen.same = seen.same && constant(part, seen.first);
+                    seen.same = seen.same && constant(part, f32::from_bits(seen.first));
                 }
                 None => {
                     let Some(first) = numbers(part).next() else { continue };
                     let same = constant(part, first);
                     let tokens = part.inputs.len.max(part.targets);
-                    self.seen.insert(name.clone(), Seen { first, same, tokens });
+                    let first = first.to_bits();
+                    self.seen.insert(name.clone(), Uniform { first, same, tokens });
                 }
             }
         }
     }
 
+    /// What this process has seen of the modalities since the last call.
+    pub(crate) fn seen(&mut self) -> BTreeMap<String, Uniform> {
+        std::mem::take(&mut self.seen)
+    }
+
     /// Tells once of every modality whose tokens were all the same number in this step.
-    pub(crate) fn dead_modalities(&mut self, step: u64, ids: &[Vec<String>]) -> Result<Vec<Fault>> {
-        let seen = std::mem::take(&mut self.seen);
+    pub(crate) fn dead_modalities(
+        &mut self,
+        step: u64,
+        ids: &[Vec<String>],
+        seen: BTreeMap<String, Uniform>,
+    ) -> Result<Vec<Fault>> {
         let mut out = Vec::new();
         for (name, seen) in seen.into_iter().filter(|(_, seen)| seen.same && seen.tokens >= FEW) {
             let fault = Fault {
@@ -172,7 +210,8 @@ impl Watch {
                 what: format!(
                     "all {} tokens of {name} that the step reads are {}: the modality says \
                      nothing there",
-                    seen.tokens, seen.first
+                    seen.tokens,
+                    f32::from_bits(seen.first)
                 ),
                 done: Done::Reported,
                 loss: None,
@@ -180,7 +219,7 @@ impl Watch {
                 modality: Some(name.clone()),
                 ids: ids.concat(),
             };
-            put_line(&mut append(self.path.clone())?, &fault)?;
+            self.append(&fault)?;
             self.told.insert(name);
             out.push(fault);
         }
@@ -190,7 +229,11 @@ impl Watch {
     /// Writes down a fault.
     pub(crate) fn write(&mut self, fault: &Fault) -> Result<()> {
         self.faults += 1;
-        put_line(&mut append(self.path.clone())?, fault)
+        self.append(fault)
+    }
+
+    fn append(&self, fault: &Fault) -> Result<()> {
+        if self.writes { put_line(&mut append(self.path.clone())?, fault) } else { Ok(()) }
     }
 }
 
@@ -281,7 +324,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let policy = policy(OnFault::Skip);
         let mut watch =
-            Watch::open(folder.path(), &policy, &TrainState::default()).expect("a new run");
+            Watch::open(folder.path(), &policy, &TrainState::default(), true).expect("a new run");
         for norm in [9.0, 1.0, 2.0, 3.0] {
             assert_eq!(watch.norm_limit(), None, "too few steps to tell");
             watch.taken(norm);
@@ -303,7 +346,7 @@ mod tests {
         };
         let ids = [vec!["a".to_owned()], vec!["b".to_owned(), "c".to_owned()]];
         let mut watch =
-            Watch::open(folder.path(), &policy, &TrainState::default()).expect("a new run");
+            Watch::open(folder.path(), &policy, &TrainState::default(), true).expect("a new run");
         for step in [3, 6] {
             assert_eq!(watch.decide(), OnFault::RollBack);
             let fault = Fault::of(step, &report, None, &ids, Done::RolledBack);
@@ -314,7 +357,7 @@ mod tests {
         // A run that goes on from step 4 has seen one of them, or both if it is to pass over 6.
         let at = |passed: &[u64]| {
             let state = TrainState { step: 4, passed: passed.into(), ..TrainState::default() };
-            Watch::open(folder.path(), &policy, &state).expect("a run").faults()
+            Watch::open(folder.path(), &policy, &state, true).expect("a run").faults()
         };
         assert_eq!(at(&[3, 6]), 2);
         assert_eq!(at(&[3]), 1);
@@ -330,17 +373,18 @@ mod tests {
             Batch { parts: [("flux".to_owned(), part)].into(), ..Batch::default() }
         };
         let policy = FaultPolicy::default();
-        let mut watch = Watch::open(folder.path(), &policy, &state).expect("a run");
+        let mut watch = Watch::open(folder.path(), &policy, &state, true).expect("a run");
         let ids = [vec!["a".to_owned()]];
         for (values, dead) in [([0.5; 8], false), ([0.0; 8], true), ([0.0; 8], false)] {
             watch.look(&batch(&values));
             let mut other = values;
             other[7] += if dead { 0.0 } else { 1.0 };
             watch.look(&batch(&other));
-            let told = watch.dead_modalities(9, &ids).expect("writable");
+            let seen = watch.seen();
+            let told = watch.dead_modalities(9, &ids, seen).expect("writable");
             assert_eq!(told.len(), usize::from(dead), "{told:?}");
         }
-        let again = Watch::open(folder.path(), &policy, &state).expect("a run");
+        let again = Watch::open(folder.path(), &policy, &state, true).expect("a run");
         assert!(again.told.contains("flux"), "a resumed run has said it already");
         assert_eq!(again.faults(), 0);
     }

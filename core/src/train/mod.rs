@@ -8,6 +8,7 @@ mod metrics;
 mod pace;
 mod preview;
 mod schedule;
+mod team;
 mod tensorboard;
 mod trainer;
 
@@ -17,4 +18,5 @@ pub use faults::{Done, FAULTS, Fault};
 pub use ledger::LEDGER;
 pub use metrics::{METRICS, Metric, TIMINGS, Timing, read_lines};
 pub use schedule::learning_rate;
+pub use team::check_shares;
 pub use trainer::{Start, Summary, Trainer};

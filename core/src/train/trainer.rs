@@ -12,31 +12,40 @@ use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_li
 use super::pace::{Pace, Piece};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
+use super::team::{Seen, Team};
 use crate::checkpoint::{format, write_bytes};
 use crate::cost::exhausted;
 use crate::data::{Batch, Dataset, Loader, Split};
-use crate::engine::{Session, StepSettings};
+use crate::engine::{Session, StepReport, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
+use crate::parallel::Ranks;
 use crate::progress::{self, Progress, quantity};
 use crate::run::{Contents, Inputs, Manifest, RunFolder, TrainState};
 use crate::seam::Monitor;
 use crate::stop;
 
-/// Trains the model of a run.
+/// Trains the model of a run, by itself or as one of several processes.
 pub struct Trainer<'a> {
     manifest: &'a Manifest,
     run: &'a RunFolder,
     data: Arc<Dataset>,
     session: &'a mut dyn Session,
-    metrics: MetricsWriter,
-    ledger: Ledger,
+    team: Team<'a>,
+    /// Of the process that writes.
+    lines: Option<Lines>,
     pace: Pace,
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
     monitor: Option<Monitor>,
     watch: Watch,
     state: TrainState,
+}
+
+/// The files that a step adds a line to.
+struct Lines {
+    metrics: MetricsWriter,
+    ledger: Ledger,
 }
 
 /// Where a training starts.
@@ -79,17 +88,20 @@ enum Outcome {
 
 impl<'a> Trainer<'a> {
     /// Prepares to train `session` on `data` in `run`, from the beginning or from the last
-    /// whole checkpoint.
+    /// whole checkpoint. Of `ranks` each trains on its share of every step; rank 0 writes.
     ///
     /// # Errors
-    /// When a checkpoint or the run's folder cannot be read or written.
+    /// When the ranks cannot share a step, or a checkpoint or the run's folder cannot be read or
+    /// written.
     pub fn new(
         manifest: &'a Manifest,
         run: &'a RunFolder,
         data: Arc<Dataset>,
         session: &'a mut dyn Session,
         start: Start,
+        ranks: &'a dyn Ranks,
     ) -> Result<Self> {
+        let team = Team::new(ranks, &manifest.plan.train)?;
         let mut saved = if start == Start::Fresh { Vec::new() } else { run.checkpoints()? };
         let (last, before) = (saved.pop(), saved.pop());
         let (mut pace, started) = (Pace::default(), Instant::now());
@@ -113,12 +125,18 @@ impl<'a> Trainer<'a> {
         };
         session.set_recompute(manifest.plan.train.recompute);
         let shown = data.sample(Split::Validation, manifest.plan.train.previews);
+        let lines = || -> Result<Lines> {
+            let metrics = MetricsWriter::open(run.path(), kept)?;
+            let ledger = Ledger::open(run.path(), state.step, state.ledger.as_deref())?;
+            Ok(Lines { metrics, ledger })
+        };
+        let faults = &manifest.plan.train.faults;
         Ok(Self {
             previews: PreviewSet::new(&data, &shown)?,
             inputs: Inputs::of_data(&data)?,
-            metrics: MetricsWriter::open(run.path(), kept)?,
-            ledger: Ledger::open(run.path(), state.step, state.ledger.as_deref())?,
-            watch: Watch::open(run.path(), &manifest.plan.train.faults, &state)?,
+            lines: team.writes().then(lines).transpose()?,
+            watch: Watch::open(run.path(), faults, &state, team.writes())?,
+            team,
             pace,
             manifest,
             run,
@@ -144,7 +162,7 @@ impl<'a> Trainer<'a> {
     pub fn run(mut self) -> Result<Summary> {
         let train = &self.manifest.plan.train;
         let saves = train.checkpoints.steps(train.steps);
-        self.prune()?;
+        self.team.write(|| self.prune())?;
         let mut validation_loss = self.last_validation()?;
         let mut loader = self.loader();
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
@@ -164,19 +182,21 @@ impl<'a> Trainer<'a> {
                 validation_loss = self.last_validation()?;
                 continue;
             }
-            self.run.still_there(step)?;
+            if self.team.writes() {
+                self.run.still_there(step)?;
+            }
             if self.evaluates(step) {
                 validation_loss = self.evaluate(&progress)?;
             }
-            let asked = stop::asked() || self.pace.out_of_time(self.evaluates(step + 1));
-            if asked && step < train.steps {
+            let asked = || stop::asked() || self.pace.out_of_time(self.evaluates(step + 1));
+            if self.team.stopping(asked) && step < train.steps {
                 return Err(self.stopped()?);
             }
             if saves.binary_search(&step).is_ok() {
                 self.save(false)?;
             }
         }
-        self.run.write_rejected(&self.data.rejected())?;
+        self.write_rejected()?;
         let summary = Summary {
             steps: self.state.step,
             tokens: self.state.tokens,
@@ -202,26 +222,26 @@ impl<'a> Trainer<'a> {
     /// Saves, and says how to go on.
     fn stopped(&mut self) -> Result<Error> {
         self.save_between()?;
-        Ok(Error::Interrupted(format!(
+        Ok(self.team.of_all(Error::Interrupted(format!(
             "stopped{} after step {} of {}; go on with --resume --out {}",
             stop::reason(),
             self.state.step,
             self.manifest.plan.train.steps,
             self.run.path().display()
-        )))
+        ))))
     }
 
-    /// Data that failed end the run, but not what was learnt before.
+    /// A step that cannot be read ends the run, but not what was learnt before.
     fn without_data(&mut self, error: Error) -> Error {
         if matches!(error, Error::Interrupted(_)) || self.save_between().is_err() {
             return error;
         }
-        Error::Failed(format!(
-            "{error}. What was learnt until step {} is saved; once the data are mended, go on with \
+        self.team.of_all(Error::Failed(format!(
+            "{error}. What was learnt until step {} is saved; once that is mended, go on with \
              --resume --out {} (objects that rejected.csv lists stay left out)",
             self.state.step,
             self.run.path().display()
-        ))
+        )))
     }
 
     /// Saves where the schedule may not say so: such a checkpoint goes when the next one stands.
@@ -249,46 +269,53 @@ impl<'a> Trainer<'a> {
         }))
     }
 
-    /// The micro-batches from the next step on.
+    /// This process's micro-batches from the next step on.
     fn loader(&self) -> Loader<Batch> {
         let train = &self.manifest.plan.train;
         let size = train.micro_batch;
-        let first = self.state.step * train.batch as u64;
         let left = train.steps.saturating_sub(self.state.step);
-        let count = left * (train.batch / size) as u64;
+        let count = left * self.team.pieces(train) as u64;
+        let place = self.team.places(train, self.state.step);
         let data = self.data.clone();
-        Loader::start(train.workers, count, move |k| {
-            data.train_batch(first + k * size as u64, size)
-        })
+        Loader::start(train.workers, count, move |k| data.train_batch(place(k), size))
+    }
+
+    /// Reads this process's share of a step and adds up its gradients; of a step that is passed
+    /// over, only reads.
+    fn accumulate(&mut self, loader: &mut Loader<Batch>, passed: bool) -> Result<Seen> {
+        let train = &self.manifest.plan.train;
+        let scale = 1.0 / (train.batch / train.micro_batch) as f32;
+        let mut seen = Seen::default();
+        for _ in 0..self.team.pieces(train) {
+            let ended = || Err(Error::Failed("the data ended before the last step".into()));
+            let batch = loader.next().unwrap_or_else(ended)?;
+            if passed {
+                continue;
+            }
+            seen.tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
+            seen.ids.push(batch.ids.clone());
+            seen.drawn.extend_from_slice(&batch.drawn);
+            self.watch.look(&batch);
+            let done = self.session.accumulate(batch, scale);
+            done.map_err(|e| exhausted(e, train, self.session.model()))?;
+        }
+        seen.uniform = self.watch.seen();
+        Ok(seen)
     }
 
     /// One optimiser step.
     fn step(&mut self, loader: &mut Loader<Batch>) -> Result<Outcome> {
         let train = &self.manifest.plan.train;
         let started = Instant::now();
-        let pieces = train.batch / train.micro_batch;
         let passed = self.state.passed.contains(&(self.state.step + 1));
-        let mut tokens = 0;
-        let (mut ids, mut drawn) = (Vec::new(), Vec::new());
-        for _ in 0..pieces {
-            let ended = || Err(Error::Failed("the data ended before the last step".into()));
-            let batch = loader.next().unwrap_or_else(ended).map_err(|e| self.without_data(e))?;
-            if passed {
-                continue;
-            }
-            tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
-            ids.push(batch.ids.clone());
-            drawn.extend_from_slice(&batch.drawn);
-            self.watch.look(&batch);
-            let done = self.session.accumulate(batch, 1.0 / pieces as f32);
-            done.map_err(|e| exhausted(e, train, self.session.model()))?;
-        }
+        let seen = self.accumulate(loader, passed);
+        // Of several processes all stop before one of them has to: as if there were an evaluation.
+        let stop = stop::asked() || self.pace.out_of_time(true);
+        let seen = self.team.agree(seen, &self.data, stop).map_err(|e| self.without_data(e))?;
         if passed {
             return self.pass_over();
         }
-        for fault in self.watch.dead_modalities(self.state.step + 1, &ids)? {
-            progress::say(&fault.to_string());
-        }
+        self.team.sum_gradients(self.session)?;
         let lr = learning_rate(train, self.state.step);
         let report = self.session.step(&StepSettings {
             lr,
@@ -299,6 +326,12 @@ impl<'a> Trainer<'a> {
             norm_limit: self.watch.norm_limit(),
         });
         let report = report.map_err(|e| exhausted(e, train, self.session.model()))?;
+        let Seen { ids, drawn, uniform, tokens, losses } =
+            self.team.join(Seen { losses: report.losses, ..seen })?;
+        let report = StepReport { losses, ..report };
+        for fault in self.watch.dead_modalities(self.state.step + 1, &ids, uniform)? {
+            progress::say(&fault.to_string());
+        }
         if !report.taken {
             return self.faulty(&report, &ids, loader);
         }
@@ -308,18 +341,16 @@ impl<'a> Trainer<'a> {
         self.watch.taken(grad_norm);
         self.state.step += 1;
         self.state.tokens += tokens;
-        let first = (self.state.step - 1) * train.batch as u64;
-        self.state.ledger = Some(self.ledger.record(self.state.step, first, drawn)?);
-        self.metrics.metric(&Metric::Train {
-            step: self.state.step,
-            loss,
-            modalities: mean.modalities(),
-            lr,
-            grad_norm,
-            tokens: self.state.tokens,
-        })?;
         let timing = self.timing(started.elapsed().as_secs_f64(), tokens, loader);
-        self.metrics.timing(&timing)?;
+        if let Some(Lines { metrics, ledger }) = &mut self.lines {
+            let step = self.state.step;
+            let first = (step - 1) * train.batch as u64;
+            self.state.ledger = Some(ledger.record(step, first, drawn)?);
+            let modalities = mean.modalities();
+            let tokens = self.state.tokens;
+            metrics.metric(&Metric::Train { step, loss, modalities, lr, grad_norm, tokens })?;
+            metrics.timing(&timing)?;
+        }
         self.pace.took(Piece::Step, started);
         Ok(Outcome::Taken(loss, timing))
     }
@@ -338,31 +369,39 @@ impl<'a> Trainer<'a> {
         }
     }
 
+    /// Lists the objects that any process could not use.
+    fn write_rejected(&mut self) -> Result<()> {
+        self.team.tell_rejected(&self.data)?;
+        if self.team.writes() { self.run.write_rejected(&self.data.rejected()) } else { Ok(()) }
+    }
+
     /// Evaluates, keeps the best model, and draws previews.
     fn evaluate(&mut self, progress: &Progress) -> Result<Option<f64>> {
         let (step, started) = (self.state.step, Instant::now());
-        let found = evaluate(&self.manifest.plan, &self.data, self.session)?;
-        self.run.write_rejected(&self.data.rejected())?;
+        let found = evaluate(&self.manifest.plan, &self.data, self.session, self.team.ranks())?;
+        self.write_rejected()?;
         let Some(found) = found.filter(|found| found.objects > 0) else { return Ok(None) };
         let loss = found.losses.total();
-        self.metrics.metric(&Metric::Validation {
-            step,
-            loss,
-            modalities: found.losses.modalities(),
-            zero_loss: found.zero_loss,
-            objects: found.objects,
-        })?;
-        let losses = ValidationLosses { step, batches: found.batches };
-        let text = format::to_json(&losses)
-            .map_err(|e| Error::Failed(format!("cannot write the losses: {e}")))?;
-        write_bytes(self.run.file(VALIDATION), text.as_bytes())?;
+        if let Some(Lines { metrics, .. }) = &mut self.lines {
+            metrics.metric(&Metric::Validation {
+                step,
+                loss,
+                modalities: found.losses.modalities(),
+                zero_loss: found.zero_loss,
+                objects: found.objects,
+            })?;
+            let losses = ValidationLosses { step, batches: found.batches };
+            let text = format::to_json(&losses)
+                .map_err(|e| Error::Failed(format!("cannot write the losses: {e}")))?;
+            write_bytes(self.run.file(VALIDATION), text.as_bytes())?;
+        }
         progress.say(&format!("step {step}: validation loss {loss:.5}"));
         if self.state.best_loss.is_none_or(|best| loss < best) {
             self.state.best_loss = Some(loss);
             self.state.best_step = Some(step);
             self.save(true)?;
         }
-        if let Some(previews) = &self.previews
+        if let Some(previews) = self.previews.as_ref().filter(|_| self.team.writes())
             && let Some(png) = previews.draw(&self.data, self.session)?
         {
             self.run.save_preview(step, &png)?;
@@ -373,25 +412,31 @@ impl<'a> Trainer<'a> {
 
     fn save(&mut self, best: bool) -> Result<()> {
         let started = Instant::now();
-        // A checkpoint that outlives a power cut must find the lines that lead to it.
-        self.metrics.sync()?;
-        self.ledger.sync()?;
-        self.run.write_rejected(&self.data.rejected())?;
-        let check = match &self.inputs {
-            Some(inputs) => inputs.answer(self.session)?,
-            None => None,
-        };
-        let contents = Contents {
-            parameters: self.session.parameters()?,
-            optimiser: self.session.optimiser()?,
-            manifest: self.manifest,
-            state: &self.state,
-            unsupported: None,
-            check: check.as_ref(),
-        };
-        self.run.save(contents, best)?;
+        self.team.compare(self.session, self.state.step)?;
+        let Self { team, session, inputs, manifest, state, run, lines, data, .. } = self;
+        team.write(|| {
+            // A checkpoint that outlives a power cut must find the lines that lead to it.
+            if let Some(Lines { metrics, ledger }) = lines {
+                metrics.sync()?;
+                ledger.sync()?;
+            }
+            run.write_rejected(&data.rejected())?;
+            let check = match inputs {
+                Some(inputs) => inputs.answer(*session)?,
+                None => None,
+            };
+            let contents = Contents {
+                parameters: session.parameters()?,
+                optimiser: session.optimiser()?,
+                manifest,
+                state,
+                unsupported: None,
+                check: check.as_ref(),
+            };
+            run.save(contents, best).map(drop)
+        })?;
         self.pace.took(Piece::Save, started);
-        if best { Ok(()) } else { self.prune() }
+        if best { Ok(()) } else { self.team.write(|| self.prune()) }
     }
 }
 

@@ -7,6 +7,7 @@
 mod attention;
 pub(crate) mod driver;
 mod elementwise;
+mod nccl;
 mod norm;
 mod product;
 mod sums;
@@ -15,9 +16,11 @@ mod tensors;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
+use astropt_core::error::Result;
 use astropt_core::kernels::{
-    AdamW, Attended, AttentionMask, Kernels, LinearGradients, Normalised, Slot,
+    AdamW, Attended, AttentionMask, Kernels, LinearGradients, Normalised, Slot, across,
 };
+use astropt_core::parallel::Ranks;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, IntElement};
 use burn_tensor::Tensor;
@@ -162,6 +165,19 @@ where
 
     fn global_norm(grads: &[T<R, I, BT, 1>]) -> T<R, I, BT, 1> {
         burn(sums::global_norm(grads.iter().cloned().map(dense).collect()))
+    }
+
+    fn sum_over(grads: &mut [T<R, I, BT, 1>], ranks: &dyn Ranks) -> Result<()> {
+        let Some(device) = grads.first().map(|grad| grad.device()) else { return Ok(()) };
+        if !nccl::wanted() {
+            return across::sum_over(grads, ranks);
+        }
+        let empty = Tensor::empty([1], &device);
+        let take = |grad: &mut T<R, I, BT, 1>| own(dense(std::mem::replace(grad, empty.clone())));
+        let tensors: Vec<_> = grads.iter_mut().map(take).collect();
+        nccl::sum_over(&tensors, ranks)?;
+        grads.iter_mut().zip(tensors).for_each(|(grad, sum)| *grad = burn(sum));
+        Ok(())
     }
 
     fn adamw(slots: &mut [Slot<Cube<R, I, BT>>], step: &AdamW) {

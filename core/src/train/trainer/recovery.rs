@@ -14,7 +14,9 @@ impl Trainer<'_> {
     /// Counts the next step as one on which nothing was trained.
     pub(super) fn pass_over(&mut self) -> Result<Outcome> {
         self.state.step += 1;
-        self.state.ledger = Some(self.ledger.pass_over(self.state.step)?);
+        if let Some(lines) = &mut self.lines {
+            self.state.ledger = Some(lines.ledger.pass_over(self.state.step)?);
+        }
         Ok(Outcome::Passed)
     }
 
@@ -37,7 +39,7 @@ impl Trainer<'_> {
         match on {
             OnFault::Stop => {
                 self.save_between()?;
-                Err(self.cannot_go_on(&fault))
+                Err(self.team.of_all(self.cannot_go_on(&fault)))
             }
             OnFault::Skip => {
                 progress::say(&format!("{fault}: skipped"));
@@ -66,9 +68,12 @@ impl Trainer<'_> {
             (self.state.best_loss, self.state.best_step) = (None, None);
         }
         let (step, head) = (self.state.step, self.state.ledger.as_deref());
-        self.metrics.back_to(step)?;
-        self.ledger = Ledger::open(self.run.path(), step, head)?;
-        self.watch = Watch::open(self.run.path(), &self.manifest.plan.train.faults, &self.state)?;
+        if let Some(lines) = &mut self.lines {
+            lines.metrics.back_to(step)?;
+            lines.ledger = Ledger::open(self.run.path(), step, head)?;
+        }
+        let policy = &self.manifest.plan.train.faults;
+        self.watch = Watch::open(self.run.path(), policy, &self.state, self.team.writes())?;
         *loader = self.loader();
         Ok(())
     }
