@@ -10,7 +10,7 @@ mod schedule;
 mod tensorboard;
 mod trainer;
 
-pub use audit::{Audit, Audited};
+pub use audit::{Audit, Audited, read_ledger};
 pub use evaluate::{VALIDATION, ValidationLosses};
 pub use ledger::LEDGER;
 pub use metrics::{METRICS, Metric, TIMINGS, Timing, read_lines};
