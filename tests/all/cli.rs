@@ -56,6 +56,8 @@ fn keys_named_in_help_are_keys_of_the_recipe() {
         let help = succeeds(workspace(), &[command, "--help"]);
         let words = help.split_whitespace().map(|w| w.trim_matches([';', ',']));
         let keys = ["train.", "embed.", "probe.", "model.", "source.", "modality."];
+        // `import` names the modality of a checkpoint, which is no recipe's.
+        let words = words.filter(|w| !w.starts_with("modality.spectra."));
         for word in words.filter(|w| w.contains('=') && keys.iter().any(|k| w.starts_with(k))) {
             succeeds(workspace(), &["recipes", "galaxy-grz", "--set", word]);
             seen += 1;

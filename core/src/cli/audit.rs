@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::progress::quantity;
 use crate::recipe::amend;
 use crate::run::RunFolder;
-use crate::train::{Audit, Audited};
+use crate::train::{Audit, Audited, read_ledger};
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
@@ -37,6 +37,7 @@ struct Proved<'a> {
 /// `astropt audit`.
 pub(super) fn audit(args: &AuditArgs, output: Output) -> Result<()> {
     let (folder, manifest) = RunFolder::open(&args.run)?;
+    read_ledger(&folder)?; // a run without one needs no data to say so
     let plan = amend(&manifest.plan, &[], &[], args.data.as_deref())?;
     let data = data::open(&plan)?;
     let audited = Audit::new(&folder, &manifest, &data)?.replay()?;

@@ -59,17 +59,35 @@ pub struct Audit<'a> {
     plan: &'a Plan,
     data: &'a Dataset,
     path: PathBuf,
+    entries: Vec<Entry>,
     rejected: Rejected,
     /// Steps that may have been passed over: the faulty ones, and those just before a roll-back.
     faulty: BTreeSet<u64>,
+}
+
+/// The ledger of `run`.
+///
+/// # Errors
+/// When it has none, or one that is not what was written.
+pub fn read_ledger(run: &RunFolder) -> Result<Vec<Entry>> {
+    let entries: Vec<Entry> = read_lines(&run.verified(LEDGER)?)?;
+    if entries.is_empty() {
+        return Err(Error::Failed(format!(
+            "{} keeps no ledger of its objects: it has taken no step yet, or was trained before \
+             runs kept one ({LEDGER}); what it trained on cannot be proved",
+            run.path().display()
+        )));
+    }
+    Ok(entries)
 }
 
 impl<'a> Audit<'a> {
     /// Prepares to replay the ledger of `run`, which trained on `data`.
     ///
     /// # Errors
-    /// When the data are others than the run's.
+    /// As [`read_ledger`], and when the data are others than the run's.
     pub fn new(run: &'a RunFolder, manifest: &'a Manifest, data: &'a Dataset) -> Result<Self> {
+        let entries = read_ledger(run)?;
         if manifest.data_digest != data.digest() {
             return Err(Error::Failed(format!(
                 "these are not the data of {}: their ids, order or splits are others; give the same \
@@ -77,27 +95,26 @@ impl<'a> Audit<'a> {
                 run.path().display()
             )));
         }
-        let (path, rejected) = (run.verified(LEDGER)?, run.read_rejected()?);
+        let (path, rejected) = (run.file(LEDGER), run.read_rejected()?);
         let faults: Vec<Fault> = read_lines(&run.file(FAULTS))?;
         let passes = manifest.plan.train.faults.passes;
         let before = |step: u64| step.saturating_sub(passes.saturating_sub(1))..=step;
         let faulty = faults.iter().flat_map(|fault| before(fault.step)).collect();
-        Ok(Self { run, plan: &manifest.plan, data, path, rejected, faulty })
+        Ok(Self { run, plan: &manifest.plan, data, path, entries, rejected, faulty })
     }
 
     /// Replays all steps.
     ///
     /// # Errors
-    /// When there is no ledger, or with the first step that was not taken on the objects that
-    /// recipe and seed say, the first checkpoint of another chain, or an object that was trained
-    /// on and is held out.
+    /// With the first step that was not taken on the objects that recipe and seed say, the first
+    /// checkpoint of another chain, or an object that was trained on and is held out.
     pub fn replay(&self) -> Result<Audited> {
-        let entries: Vec<Entry> = read_lines(&self.path)?;
-        let Some(first) = entries.first() else { return Err(self.no_ledger()) };
+        let entries = &self.entries;
+        let start = entries.first().map_or(1, |entry| entry.step.max(1));
         let mut counts = vec![0u32; self.data.len()];
         let (mut head, mut stood_in, mut chains) = ([0; 32], 0, Vec::new());
         let mut progress = Progress::new("audit", entries.len() as u64, 0);
-        for (entry, step) in entries.iter().zip(first.step..) {
+        for (entry, step) in entries.iter().zip(start..) {
             let drawn = self.step(entry, step, &mut counts)?;
             head = chain(&head, step, &drawn);
             if to_hex(&head) != entry.chain {
@@ -108,7 +125,7 @@ impl<'a> Audit<'a> {
             }
             stood_in += entry.instead.len() as u64;
             chains.push((step, to_hex(&head)));
-            progress.update(step + 1 - first.step, "steps");
+            progress.update(step + 1 - start, "steps");
         }
         self.held_out(&counts)?;
         let (checkpoints, last) = self.checkpoints(&chains)?;
@@ -116,7 +133,7 @@ impl<'a> Audit<'a> {
         let splits = &self.data.splits;
         let mut times: Vec<u32> = splits.train.iter().map(|&k| counts[k as usize]).collect();
         times.sort_unstable();
-        let steps_before = first.step - 1;
+        let steps_before = start - 1;
         Ok(Audited {
             steps: entries.len() as u64,
             steps_before,
@@ -137,14 +154,6 @@ impl<'a> Audit<'a> {
         })
     }
 
-    fn no_ledger(&self) -> Error {
-        Error::Failed(format!(
-            "{} keeps no ledger of its objects: it has taken no step yet, or was trained before \
-             runs kept one ({LEDGER}); what it trained on cannot be proved",
-            self.run.path().display()
-        ))
-    }
-
     fn wrong(&self, what: &str) -> Error {
         Error::file(&self.path, format!("{what}; the audit fails"))
     }
@@ -155,7 +164,11 @@ impl<'a> Audit<'a> {
             return self.passed_over(step);
         }
         let batch = self.plan.train.batch as u64;
-        let first = (step - 1) * batch;
+        let first = (step - 1).saturating_mul(batch);
+        if step > self.plan.train.steps {
+            let steps = self.plan.train.steps;
+            return Err(self.wrong(&format!("has step {step} of a run of {steps}")));
+        }
         if (entry.step, entry.first, entry.objects) != (step, first, batch) {
             return Err(self.wrong(&format!(
                 "where step {step} was due, with the {batch} objects from position {first} on, it \

@@ -12,7 +12,7 @@ mod team;
 mod tensorboard;
 mod trainer;
 
-pub use audit::{Audit, Audited};
+pub use audit::{Audit, Audited, read_ledger};
 pub use evaluate::{VALIDATION, ValidationLosses};
 pub use faults::{Done, FAULTS, Fault};
 pub use ledger::LEDGER;
