@@ -3,6 +3,14 @@
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
+/// Keeps linear algebra on the thread that asks for it: the library's products and
+/// decompositions round differently on another number of threads, and results would depend on
+/// the machine. What is large is cut into parts by whoever asks.
+pub(crate) fn in_one_order() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| faer::set_global_parallelism(faer::Par::Seq));
+}
+
 /// Bytes that several owners read, such as a mapped file.
 pub(crate) type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 

@@ -42,7 +42,7 @@ weight_decay = 0.1
 clip = 1.0
 eval_every = 4
 eval_batches = 0
-checkpoints = { every = 3 }
+checkpoints = { every = 4 }
 [embed]
 layer = "last"
 tokens = "all"
@@ -75,6 +75,17 @@ fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("writable");
+    for entry in std::fs::read_dir(from).expect("readable").flatten() {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => drop(std::fs::copy(&path, &to).expect("writable")),
+        }
+    }
+}
+
 fn faults(run: &Path) -> Vec<serde_json::Value> {
     let text = String::from_utf8(read(&run.join("faults.jsonl"))).expect("UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -105,7 +116,7 @@ fn a_loss_that_is_not_finite_stops_the_run_at_the_step_with_the_objects_named() 
     let resume = ["pretrain", "-q", "--resume", "--out", "r", "--set", "train.faults.on=skip"];
     succeeds(folder.path(), &resume);
     succeeds(folder.path(), &pretrain("skipped", &["train.faults.on=skip"]));
-    assert_eq!(state(&run), state(&folder.path().join("skipped")));
+    assert!(state(&run) == state(&folder.path().join("skipped")));
 }
 
 /// A skipped step leaves no trace in the model but that it is not there; rolling back and passing
@@ -124,10 +135,11 @@ fn skipping_and_rolling_back_are_exact_and_resume_exactly() {
         assert!(listed.len() >= 2, "the bad object comes twice: {listed:?}");
         let named = |fault: &serde_json::Value| fault["ids"].to_string().contains(BAD);
         assert!(listed.iter().filter(|fault| named(fault)).count() >= 2, "{listed:?}");
-        for cut in ["000003", "000006", "000009", "000012"] {
+        for cut in ["000004", "000008", "000012"] {
+            // All that a run leaves behind that is killed before its next checkpoint.
             let out = format!("{name}-{cut}");
-            succeeds(folder.path(), &pretrain(&out, &[policy]));
             let run = folder.path().join(&out);
+            copy(&whole, &run);
             for saved in std::fs::read_dir(run.join("checkpoints")).expect("there").flatten() {
                 let step = saved.file_name().to_string_lossy().replace("step-", "");
                 if step.as_str() > cut && step != "best" {
@@ -135,15 +147,15 @@ fn skipping_and_rolling_back_are_exact_and_resume_exactly() {
                 }
             }
             succeeds(folder.path(), &["pretrain", "-q", "--resume", "--out", &out]);
-            assert_eq!(state(&run), state(&whole), "{out}");
+            assert!(state(&run) == state(&whole), "{out}");
         }
     }
     let model = |name: &str| {
         read(&folder.path().join(name).join("checkpoints/step-000016/optimizer.safetensors"))
     };
-    assert_eq!(model("skip"), model("back"), "the same steps are left out");
-    assert_ne!(model("back"), model("wide"), "and here one more");
-    assert_ne!(model("skip"), model("jumpy"), "and here those of large gradients");
+    assert!(model("skip") == model("back"), "the same steps are left out");
+    assert!(model("back") != model("wide"), "and here one more before each");
+    assert!(model("skip") != model("jumpy"), "and here those of large gradients");
     let jumpy = faults(&folder.path().join("jumpy"));
     assert!(jumpy.iter().any(|fault| fault["what"].to_string().contains("above the limit")));
     // What was skipped is no step of the optimiser, and no line of the metrics.

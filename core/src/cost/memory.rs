@@ -13,6 +13,8 @@ const BYTES_PER_PARAMETER: f64 = 16.0;
 const BYTES_PER_NUMBER: f64 = 4.0;
 /// Micro-batches a worker may be ahead (see [`Loader`](crate::data::Loader)).
 const AHEAD: f64 = 3.0;
+/// Bytes of the program itself, its libraries and its data's tables, on the host.
+const PROGRAM: f64 = 1e8;
 /// Share of the room above which a run is told that it is close.
 const CLOSE: f64 = 0.8;
 
@@ -30,7 +32,8 @@ pub struct Memory {
 impl Memory {
     /// What training `model` takes with micro-batches of `micro_batch` objects that have as
     /// many tokens as they may. Of a block forward keeps 16 d + h + 4 numbers a token, or 2 d
-    /// where it is recomputed (docs/ARCHITECTURE.md).
+    /// where it is recomputed (docs/ARCHITECTURE.md); backward holds the gradients of one block,
+    /// 12 d, beside. docs/RELIABILITY.md compares it with what was measured.
     pub fn of(
         model: &ModelConfig,
         train: &TrainConfig,
@@ -43,7 +46,7 @@ impl Memory {
         let row: f64 = specs().map(|spec| spec.max_tokens as f64).sum();
         let placed = specs().filter(|spec| matches!(spec.positions, Positions::Continuous { .. }));
         let block = if recompute { 2.0 * d } else { 16.0 * d + heads + 4.0 };
-        let ends = (6.0 + placed.count() as f64) * d;
+        let ends = (6.0 + placed.count() as f64) * d + 12.0 * d;
         let tokens: f64 = specs().map(|spec| spec.max_tokens as f64 * numbers(spec)).sum();
         let objects = micro_batch as f64 * BYTES_PER_NUMBER;
         // Inputs and targets of the one that is read, and the predictions and their gradient.
@@ -62,7 +65,7 @@ impl Memory {
 
     /// What has to fit the room.
     fn in_room(&self, room: &Room) -> f64 {
-        self.on_device() + if room.shared { self.queue } else { 0.0 }
+        self.on_device() + if room.shared { self.queue + PROGRAM } else { 0.0 }
     }
 }
 
@@ -221,7 +224,7 @@ mod tests {
         let need = |size, recompute| Memory::of(&model, &train, size, recompute);
         // Room for 31 objects: of the divisors of 96 that is 24; recomputed all fit.
         let room = |shared| {
-            let queue = if shared { need(31, false).queue } else { 0.0 };
+            let queue = if shared { need(31, false).queue + PROGRAM } else { 0.0 };
             Room { free: need(31, false).on_device() + queue, shared }
         };
         for shared in [false, true] {
@@ -234,7 +237,7 @@ mod tests {
         assert!(check(&lenient, &model, &room(true), "a device").expect("allowed").is_some());
         let ample = Room { free: 1e12, shared: true };
         assert_eq!(check(&train, &model, &ample, "a device").expect("fits"), None);
-        let none = Room { free: 1e6, shared: true };
+        let none = Room { free: 1e6, shared: true }; // less than the program itself
         let error = check(&train, &model, &none, "a device").expect_err("nothing fits");
         assert!(error.to_string().contains("smaller model"), "{error}");
     }

@@ -10,6 +10,7 @@
 //! (s_j^2 + alpha)` (Allen 1974, PRESS; the 1/n is the intercept's).
 
 use faer::{Col, Mat, MatRef, Side};
+use rayon::prelude::*;
 
 use super::scaling::Scaling;
 use super::settings::{Alpha, Features, Method};
@@ -17,6 +18,8 @@ use crate::error::{Error, Result};
 
 /// Rows worked on at a time where an n x p intermediate would be large.
 const CHUNK: usize = 4096;
+/// Parts, at most, that a Gram matrix is the sum of.
+const PARTS: usize = 16;
 
 /// A fitted linear model: `intercept + weights . features`.
 pub(super) struct Fit {
@@ -78,6 +81,19 @@ pub(super) fn fit(
     })
 }
 
+/// X'X, in parts that depend on its rows alone, added in their order.
+fn gram(x: &Mat<f64>) -> Mat<f64> {
+    let (n, p) = (x.nrows(), x.ncols());
+    let rows = n.div_ceil(PARTS).max(CHUNK);
+    let starts: Vec<usize> = (0..n).step_by(rows).collect();
+    let of_part = |start: usize| {
+        let part = x.subrows(start, rows.min(n - start));
+        part.transpose() * part
+    };
+    let parts: Vec<Mat<f64>> = starts.into_par_iter().map(of_part).collect();
+    parts.into_iter().reduce(|sum, part| sum + part).unwrap_or_else(|| Mat::zeros(p, p))
+}
+
 /// The part of X's singular value decomposition that is above rounding noise.
 struct Spectrum {
     x: Mat<f64>,
@@ -90,8 +106,9 @@ struct Spectrum {
 
 impl Spectrum {
     fn new(x: Mat<f64>) -> Result<Self> {
+        crate::numbers::in_one_order();
         let tall = x.nrows() >= x.ncols();
-        let gram = if tall { x.transpose() * &x } else { &x * x.transpose() };
+        let gram = if tall { gram(&x) } else { &x * x.transpose() };
         let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(|e| {
             Error::Failed(format!("the features' eigenvalues did not converge: {e:?}"))
         })?;
@@ -141,20 +158,24 @@ impl Spectrum {
         let hat =
             Mat::from_fn(rank, grid.len(), |j, k| self.values[j] / (self.values[j] + grid[k]));
         let fitted = Mat::from_fn(rank, grid.len(), |j, k| hat[(j, k)] * c[j] / root(j));
-        let mut press = vec![0.0; grid.len()];
-        for start in (0..n).step_by(CHUNK) {
+        let of_chunk = |start: usize| {
             let u = self.left_vectors(start, CHUNK.min(n - start));
             let squares = Mat::from_fn(u.nrows(), rank, |i, j| u[(i, j)].powi(2));
             let (leverage, values) = (&squares * &hat, &u * &fitted);
-            for (k, sum) in press.iter_mut().enumerate() {
-                for i in 0..u.nrows() {
-                    let left = 1.0 - 1.0 / n as f64 - leverage[(i, k)];
-                    let residual = y[start + i] - values[(i, k)];
-                    // A point that fits itself says nothing about the others: such a
-                    // penalty is too small to be judged.
-                    *sum += if left > 1e-9 { (residual / left).powi(2) } else { f64::INFINITY };
-                }
-            }
+            let error = |i: usize, k: usize| {
+                let left = 1.0 - 1.0 / n as f64 - leverage[(i, k)];
+                let residual = y[start + i] - values[(i, k)];
+                // A point that fits itself says nothing about the others: such a penalty is
+                // too small to be judged.
+                if left > 1e-9 { (residual / left).powi(2) } else { f64::INFINITY }
+            };
+            let errors = |k: usize| (0..u.nrows()).map(|i| error(i, k)).sum();
+            (0..grid.len()).map(errors).collect::<Vec<f64>>()
+        };
+        let starts: Vec<usize> = (0..n).step_by(CHUNK).collect();
+        let mut press = vec![0.0; grid.len()];
+        for errors in starts.into_par_iter().map(of_chunk).collect::<Vec<_>>() {
+            press.iter_mut().zip(errors).for_each(|(sum, error)| *sum += error);
         }
         let best = (0..grid.len()).min_by(|&a, &b| press[a].total_cmp(&press[b]));
         best.map_or(n as f64, |k| grid[k])

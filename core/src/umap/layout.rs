@@ -28,6 +28,7 @@ const LONGEST: f32 = 4.0;
 /// # Errors
 /// When the decomposition fails.
 pub(super) fn principal_plane(features: &Features, seed: u64) -> Result<Vec<[f32; 2]>> {
+    crate::numbers::in_one_order();
     let (n, width) = (features.n, features.width);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let x_np = centred(features);
