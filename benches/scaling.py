@@ -17,7 +17,9 @@ import sys
 # Scale, rows of 1024 tokens a process, timed steps.
 JOBS = [("1M", 4, 6), ("21M", 1, 3)]
 # Name, bytes a second and direction, seconds a message.
-NETWORKS = [("10 Gb/s Ethernet", 1.25e9, 30e-6), ("200 Gb/s InfiniBand", 25e9, 2e-6)]
+NETWORKS = [("10 Gb/s Ethernet", 1.25e9, 30e-6), ("100 Gb/s InfiniBand", 12.5e9, 3e-6)]
+# Bytes a second that one core adds up.
+MEMORY = 10e9
 NODES = [1, 2, 4, 8, 16, 32, 64]
 
 
@@ -36,9 +38,11 @@ def bench(program, processes, scale, rows, steps):
 
 def on_paper(seconds, parameters, nodes, bandwidth, delay):
     """Share of a step that is computing. Of n processes each sends (n-1)/n of the gradients away
-    to be added up and as much of the sums, in n-1 messages each time; nothing overlaps."""
+    to be added up and as much of the sums, in n-1 messages each time, and adds up as many numbers as
+    the model has; nothing overlaps."""
     sent = 2 * (nodes - 1) / nodes * 4 * parameters / bandwidth
-    return seconds / (seconds + sent + 2 * (nodes - 1) * delay)
+    added = 4 * parameters / MEMORY if nodes > 1 else 0.0
+    return seconds / (seconds + sent + 2 * (nodes - 1) * delay + added)
 
 
 def main():

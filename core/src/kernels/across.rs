@@ -50,3 +50,41 @@ fn numbers(data: &mut TensorData) -> Result<&mut [f32]> {
     }
     data.as_mut_slice::<f32>().map_err(|_| wrong())
 }
+
+#[cfg(test)]
+mod tests {
+    use burn_flex::Flex;
+
+    use super::*;
+    use crate::testkit::ranks::threads;
+
+    /// Small and large tensors alike are summed, in their places.
+    #[test]
+    fn every_tensor_is_summed_in_its_place() {
+        let lengths = [3, LARGE + 5, 1, LARGE, 7];
+        let sums = threads(3, |ranks| {
+            let tensor = |(k, &length): (usize, &usize)| {
+                let number = |i: usize| (100 * k + i % 10 + 1000 * ranks.rank()) as f32;
+                let numbers: Vec<f32> = (0..length).map(number).collect();
+                Tensor::<Flex, 1>::from_data(
+                    TensorData::new(numbers, [length]),
+                    &Default::default(),
+                )
+            };
+            let mut tensors: Vec<_> = lengths.iter().enumerate().map(tensor).collect();
+            // As a gradient is held by somebody else too.
+            let held = tensors[1].clone();
+            sum_over(&mut tensors, ranks).expect("meets");
+            drop(held);
+            let read = |t: Tensor<Flex, 1>| t.into_data().into_vec::<f32>().expect("numbers");
+            tensors.into_iter().map(read).collect::<Vec<_>>()
+        });
+        for tensors in sums {
+            for (k, (numbers, length)) in tensors.iter().zip(lengths).enumerate() {
+                assert_eq!(numbers.len(), length);
+                let right = |(i, &x): (usize, &f32)| x == (3 * (100 * k + i % 10) + 3000) as f32;
+                assert!(numbers.iter().enumerate().all(right), "tensor {k}");
+            }
+        }
+    }
+}
