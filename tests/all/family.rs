@@ -25,6 +25,9 @@ fn a_family_is_trained_once_and_gone_on_with() {
         members.iter().map(|m| m["trained"]["loss"].as_f64().expect("a loss")).collect();
     assert!(losses.iter().all(|loss| (0.1..1.0).contains(loss)), "{losses:?}");
     assert!(family["compute"]["law"]["b"].as_f64().is_some(), "three models have a law");
+    let foretold = |k: usize| members[k]["predicted"]["loss"]["value"].as_f64();
+    assert!(foretold(1).is_none() && foretold(2).is_some(), "two models foretell the third");
+    assert!(members[2]["predicted"]["right"].as_bool().is_some(), "and it is said if rightly");
     let trends = family["trends"].as_array().expect("trends");
     assert!(trends.iter().any(|trend| trend["gains"].as_array().is_some_and(|g| g.len() == 3)));
 
@@ -72,6 +75,8 @@ fn the_papers_family_is_forecast_without_data() {
     let two: Value = serde_json::from_str(&succeeds(folder.path(), &half)).expect("JSON");
     let hours = |json: &Value| json["models"][7]["hours"].as_f64().expect("hours");
     assert!((hours(&json) / hours(&two) - 2.0).abs() < 1e-9);
+    let text = succeeds(folder.path(), &["run", "galaxy-grz", "--plan"]);
+    assert!(text.contains("published: 120 kg CO2"), "{text}");
     let error = fails(folder.path(), &["run", "galaxy-grz", "--plan", "--set", "cost.grids=1"], 2);
     assert!(error.contains("did you mean \"grid\""), "{error}");
 }
@@ -96,4 +101,24 @@ fn a_recipe_is_read_as_coded_or_as_published() {
     let wrong = astropt(folder.path(), &["recipes", "galaxy-grz", "--set", "as=printed"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("coded, published"));
+}
+
+#[test]
+fn a_recipe_has_the_scales_it_lists_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = |text: &str| {
+        std::fs::write(folder.path().join("mine.toml"), text).expect("writable");
+    };
+    let error = fails(folder.path(), &["run", "efigi", "--demo"], 2);
+    assert!(error.contains("no demonstration") && error.contains("1M, 5M, small"), "{error}");
+    let error = fails(folder.path(), &["run", "efigi", "--scale", "89M", "--data", "."], 2);
+    assert!(error.contains("no scale \"89M\""), "{error}");
+    recipe("name = 'mine'\nextends = 'efigi'\nscales = ['5M']\ndefault_scale = '5M'\n");
+    let text = succeeds(folder.path(), &["recipes", "mine.toml", "--data", "."]);
+    assert!(text.contains("width = 256") && !text.contains("scales"), "{text}");
+    let error = fails(folder.path(), &["recipes", "mine.toml", "--data", ".", "--scale", "1M"], 2);
+    assert!(error.contains("it has 5M"), "{error}");
+    recipe("name = 'mine'\nextends = 'efigi'\nscales = ['6M']\n");
+    let error = fails(folder.path(), &["recipes", "mine.toml", "--data", "."], 2);
+    assert!(error.contains("mine.toml:3:1") && error.contains("\"6M\""), "{error}");
 }
