@@ -196,7 +196,7 @@ fn begin(args: &TrainArgs) -> Start {
 }
 
 fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
-    let stage = Stage::start("pretrain");
+    let stage = Stage::start("pretrain", &open.chosen);
     let data = open.data.clone();
     let trainer = Trainer::new(&open.manifest, &open.folder, data, open.session.as_mut(), start)?;
     let trained = trainer.watched(open.chosen.backend.monitor(open.chosen.index)).run();
@@ -223,9 +223,10 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn start(name: &'static str) -> Self {
+    pub(super) fn start(name: &'static str, chosen: &Chosen) -> Self {
         let (started, clock) = (crate::run::now(), Instant::now());
-        Self { name, started, clock, meter: Meter::start() }
+        let meter = Meter::start(chosen.backend.monitor(chosen.index));
+        Self { name, started, clock, meter }
     }
 
     pub(super) fn end(

@@ -45,19 +45,19 @@ pub(super) fn random_init(k: usize) -> String {
 
 /// Everything after training, with what is open already.
 pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
-    let stage = Stage::start("embed");
+    let stage = Stage::start("embed", &open.chosen);
     let out = open.folder.path().to_owned();
     let step = choose_checkpoint(open)?;
     write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
     open.folder.write_rejected(&open.data.rejected())?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, step_fact(step)));
-    let stage = Stage::start("probe");
+    let stage = Stage::start("probe", &open.chosen);
     let table = probes::write(&out, &open.manifest.plan)?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
     crate::progress::say(&probes::describe(&table));
     if emergence::asked(&open.manifest.plan) {
-        let stage = Stage::start("emergence");
+        let stage = Stage::start("emergence", &open.chosen);
         let (plan, session) = (&open.manifest.plan, open.session.as_mut());
         let emerged = emergence::write(&open.folder, plan, &open.data, session)?;
         crate::progress::say(&emergence::describe(&emerged));
@@ -114,7 +114,7 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
-    let stage = Stage::start("embed");
+    let stage = Stage::start("embed", &chosen);
     let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
     if args.out.is_none() {
         folder.write_rejected(&data.rejected())?;
