@@ -33,8 +33,8 @@ pub(super) fn scale(args: &FamilyArgs, output: Output) -> Result<()> {
     run(args, &names, output)
 }
 
-/// The scales to train: those named, or the family of the recipe, or of the scale that is asked
-/// for (as the demonstration has one). None where it is one model.
+/// The scales to train: those named, or the recipe's family (or its demonstration's). None
+/// where it is one model, as with --scale.
 pub(super) fn names(args: &FamilyArgs) -> Result<Vec<String>> {
     if !(args.least_gain > 0.0 && args.least_gain < 1.0) {
         let message = format!("--least-gain {}: a share between 0 and 1", args.least_gain);
@@ -42,6 +42,7 @@ pub(super) fn names(args: &FamilyArgs) -> Result<Vec<String>> {
     }
     match (&args.train.recipe, &args.scales[..]) {
         (None, _) => Ok(Vec::new()),
+        (Some(_), []) if args.train.choice.scale.is_some() => Ok(Vec::new()),
         (Some(recipe), []) => recipe::family(&args.train.choice.request(recipe)),
         (Some(_), named) => Ok(named.to_vec()),
     }
@@ -193,9 +194,8 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
 
 /// The family's folder.
 fn folder(args: &FamilyArgs, plan: &Plan) -> PathBuf {
-    let asked = args.train.choice.request("").scale;
-    let asked = asked.map(|scale| format!("-{scale}")).unwrap_or_default();
-    let own = || Path::new("runs").join(format!("{}{asked}", plan.name));
+    let demo = if args.train.choice.demo { "-demo" } else { "" };
+    let own = || Path::new("runs").join(format!("{}{demo}", plan.name));
     args.train.out.clone().unwrap_or_else(own)
 }
 
