@@ -1,5 +1,7 @@
 //! Several scales of one recipe: `astropt scale`, and `astropt run` of a recipe with a family.
 
+use std::path::Path;
+
 use crate::program::{astropt, fails, succeeds};
 use serde_json::Value;
 
@@ -25,6 +27,8 @@ fn a_family_is_trained_once_and_gone_on_with() {
         members.iter().map(|m| m["trained"]["loss"].as_f64().expect("a loss")).collect();
     assert!(losses.iter().all(|loss| (0.1..1.0).contains(loss)), "{losses:?}");
     assert!(family["compute"]["law"]["b"].as_f64().is_some(), "three models have a law");
+    let foretold = |k: usize| members[k]["predicted"]["loss"]["value"].as_f64();
+    assert!(foretold(1).is_none() && foretold(2).is_some(), "two models foretell the third");
     let trends = family["trends"].as_array().expect("trends");
     assert!(trends.iter().any(|trend| trend["gains"].as_array().is_some_and(|g| g.len() == 3)));
 
@@ -54,6 +58,41 @@ fn a_family_is_trained_once_and_gone_on_with() {
     assert_eq!(resumed["members"][2]["trained"]["loss"], family["members"][2]["trained"]["loss"]);
     let error = fails(folder.path(), &["run", "--resume", "--out", "f"], 2);
     assert!(error.contains("family"), "{error}");
+    scales_past_saturation_are_left_out(folder.path());
+}
+
+/// Of the family that is trained in `at`/f, with other losses: as if the second model had reached
+/// what the third did.
+fn scales_past_saturation_are_left_out(at: &Path) {
+    for (scale, loss) in [("demo-S", 0.3), ("demo-M", 0.2502), ("demo-L", 0.25)] {
+        say_loss(&at.join("f").join(scale), loss);
+    }
+    let mut arguments = scale(&["--resume", "--stop-at-saturation"]);
+    arguments[3] = "demo-S,demo-M,demo-L,demo";
+    let family: Value = serde_json::from_str(&succeeds(at, &arguments)).expect("JSON");
+    assert!(family["members"][3]["trained"].is_null(), "{family}");
+    let turn = family["compute"]["saturation"]["value"].as_f64().expect("it is saturated");
+    assert!(family["members"][1]["trained"]["flops"].as_f64() > Some(0.1 * turn), "{turn:e}");
+    assert!(!at.join("f/demo").exists());
+}
+
+/// Writes `loss` into what a run's files say of its last evaluation.
+fn say_loss(run: &Path, loss: f64) {
+    let path = run.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&path).expect("metrics");
+    let mut lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let last = lines.iter_mut().rev().find(|line| line["event"] == "validation");
+    last.expect("an evaluation")["loss"] = loss.into();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(&path, text).expect("writable");
+    let path = run.join("validation.json");
+    let text = std::fs::read_to_string(&path).expect("losses by micro-batch");
+    let mut losses: Value = serde_json::from_str(&text).expect("JSON");
+    for batch in losses["batches"].as_array_mut().expect("micro-batches") {
+        batch[0] = loss.into();
+    }
+    std::fs::write(&path, losses.to_string()).expect("writable");
 }
 
 #[test]
@@ -72,6 +111,8 @@ fn the_papers_family_is_forecast_without_data() {
     let two: Value = serde_json::from_str(&succeeds(folder.path(), &half)).expect("JSON");
     let hours = |json: &Value| json["models"][7]["hours"].as_f64().expect("hours");
     assert!((hours(&json) / hours(&two) - 2.0).abs() < 1e-9);
+    let text = succeeds(folder.path(), &["run", "galaxy-grz", "--plan"]);
+    assert!(text.contains("published: 120 kg CO2"), "{text}");
     let error = fails(folder.path(), &["run", "galaxy-grz", "--plan", "--set", "cost.grids=1"], 2);
     assert!(error.contains("did you mean \"grid\""), "{error}");
 }
@@ -96,4 +137,24 @@ fn a_recipe_is_read_as_coded_or_as_published() {
     let wrong = astropt(folder.path(), &["recipes", "galaxy-grz", "--set", "as=printed"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("coded, published"));
+}
+
+#[test]
+fn a_recipe_has_the_scales_it_lists_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recipe = |text: &str| {
+        std::fs::write(folder.path().join("mine.toml"), text).expect("writable");
+    };
+    let error = fails(folder.path(), &["run", "efigi", "--demo"], 2);
+    assert!(error.contains("no demonstration") && error.contains("1M, 5M, small"), "{error}");
+    let error = fails(folder.path(), &["run", "efigi", "--scale", "89M", "--data", "."], 2);
+    assert!(error.contains("no scale \"89M\""), "{error}");
+    recipe("name = 'mine'\nextends = 'efigi'\nscales = ['5M']\ndefault_scale = '5M'\n");
+    let text = succeeds(folder.path(), &["recipes", "mine.toml", "--data", "."]);
+    assert!(text.contains("width = 256") && !text.contains("scales"), "{text}");
+    let error = fails(folder.path(), &["recipes", "mine.toml", "--data", ".", "--scale", "1M"], 2);
+    assert!(error.contains("it has 5M"), "{error}");
+    recipe("name = 'mine'\nextends = 'efigi'\nscales = ['6M']\n");
+    let error = fails(folder.path(), &["recipes", "mine.toml", "--data", "."], 2);
+    assert!(error.contains("mine.toml:3:1") && error.contains("\"6M\""), "{error}");
 }

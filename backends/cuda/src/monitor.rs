@@ -12,6 +12,8 @@ pub(crate) fn monitor(uuid: String) -> Option<Monitor> {
         Some(Usage {
             memory_bytes: gpu.memory_info().ok()?.used,
             utilisation: f64::from(gpu.utilization_rates().ok()?.gpu) / 100.0,
+            // Counted from Volta on, in millijoules.
+            joules: gpu.total_energy_consumption().ok().map(|count| 1e-3 * count as f64),
         })
     }))
 }

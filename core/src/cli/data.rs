@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::args::RecipeArgs;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::recipe::{Plan, Request};
+use crate::recipe::{DEMO, Plan, Request};
 
 impl RecipeArgs {
     /// What these arguments ask of the recipe `name`.
     pub(super) fn request(&self, name: &str) -> Request {
-        let demo = self.demo.then(|| "demo".to_owned());
+        let demo = self.demo.then(|| DEMO.to_owned());
         Request {
             recipe: name.to_owned(),
             scale: self.scale.clone().or(demo),

@@ -90,7 +90,14 @@ pub(super) fn forecast(args: &FamilyArgs, names: &[String], output: Output) -> R
     let all: Vec<Forecast> = plans.iter().map(Forecast::of).collect::<Result<_>>()?;
     let cost = &plans[0].cost;
     let result = serde_json::json!({ "models": all, "assumed": cost });
-    output.result(&result, || format!("{}\n{}", table(&all), assumptions(cost)))
+    let reference = plans[0].reference.stated().filter(|_| all.len() > 1);
+    let published = reference.and_then(|of| {
+        Some(format!("published: {} kg CO2 for all models of {}", of.co2_kg?, of.source))
+    });
+    output.result(&result, || {
+        let lines = [table(&all), assumptions(cost)];
+        lines.into_iter().chain(published).collect::<Vec<_>>().join("\n")
+    })
 }
 
 fn table(all: &[Forecast]) -> String {
@@ -109,11 +116,15 @@ fn table(all: &[Forecast]) -> String {
     let number = |x: f64| match x {
         x if x >= 100.0 => format!("{x:.0}"),
         x if x >= 1.0 => format!("{x:.1}"),
-        x => format!("{x:.2}"),
+        x if x >= 0.01 => format!("{x:.2}"),
+        _ => "<0.01".to_owned(),
     };
     for f in all {
-        let memory =
-            format!("{:.1} GB{}", f.memory_bytes / 1e9, if f.fits { "" } else { " (too much)" });
+        let memory = match f.memory_bytes {
+            bytes if bytes < 1e8 => format!("{:.0} MB", bytes / 1e6),
+            bytes => format!("{:.1} GB", bytes / 1e9),
+        };
+        let memory = memory + if f.fits { "" } else { " (too much)" };
         rows.push(vec![
             f.scale.clone().unwrap_or_else(|| "-".into()),
             quantity(f.parameters as f64),
@@ -361,7 +372,10 @@ fn interval(of: &Interval) -> String {
 fn describe_member(member: &Member) -> String {
     let Some(trained) = &member.trained else { return format!("{}: not trained", member.scale) };
     let energy = trained.energy.as_ref();
-    let energy = energy.map_or(String::new(), |e| format!(", {:.4} kWh", e.joules / KILOWATT_HOUR));
+    let energy = energy.map_or(String::new(), |e| match 1000.0 * e.joules / KILOWATT_HOUR {
+        hours if hours < 100.0 => format!(", {hours:.2} Wh"),
+        hours => format!(", {:.2} kWh", hours / 1000.0),
+    });
     let said = member.predicted.as_ref().map_or(String::new(), |said| {
         let right = match said.right {
             Some(true) => ", as was said",
@@ -382,9 +396,12 @@ fn describe_member(member: &Member) -> String {
 fn describe(family: &Family, out: &Path) -> String {
     let mut lines: Vec<String> = family.members.iter().map(describe_member).collect();
     if let Some(fit) = &family.compute {
+        let floor = match fit.floor.value > 0.0 {
+            true => interval(&fit.floor) + " + ",
+            false => String::new(),
+        };
         lines.push(format!(
-            "L(C) = {} + {:.5} (C / {:.2e} FLOP)^-b, b = {}",
-            interval(&fit.floor),
+            "L(C) = {floor}{:.5} (C / {:.2e} FLOP)^-b, b = {}",
             fit.law.a,
             fit.law.unit,
             interval(&fit.b)

@@ -237,7 +237,7 @@ fn begin(args: &TrainArgs) -> Start {
 const TRAINED: [&str; 4] = [METRICS, TIMINGS, LEDGER, VALIDATION];
 
 fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
-    let stage = Stage::start("pretrain");
+    let stage = Stage::start("pretrain", &open.chosen);
     let (data, ranks) = (open.data.clone(), parallel::world());
     first(ranks, || {
         TRAINED.iter().try_for_each(|name| open.folder.verified(name).map(drop))?;
@@ -281,9 +281,10 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn start(name: &'static str) -> Self {
+    pub(super) fn start(name: &'static str, chosen: &Chosen) -> Self {
         let (started, clock) = (crate::run::now(), Instant::now());
-        Self { name, started, clock, meter: Meter::start() }
+        let meter = Meter::start(chosen.backend.monitor(chosen.index));
+        Self { name, started, clock, meter }
     }
 
     pub(super) fn end(

@@ -49,7 +49,7 @@ pub(super) fn random_init(k: usize) -> String {
 
 /// Everything after training, with what is open already.
 pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
-    let stage = Stage::start("embed");
+    let stage = Stage::start("embed", &open.chosen);
     let out = open.folder.path().to_owned();
     let ranks = parallel::world();
     let step = agree(ranks, choose_checkpoint(open))?;
@@ -65,14 +65,14 @@ fn after_embedding(open: &mut OpenRun, stage: Stage, step: u64) -> Result<()> {
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, step_fact(step)));
     let how = format!("go on with --resume --out {}", out.display());
     stop::check("probing", &how)?;
-    let stage = Stage::start("probe");
+    let stage = Stage::start("probe", &open.chosen);
     let table = probes::write(&out, &open.manifest.plan)?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
     crate::progress::say(&probes::describe(&table));
     stop::check("the report", &how)?;
     if emergence::asked(&open.manifest.plan) {
-        let stage = Stage::start("emergence");
+        let stage = Stage::start("emergence", &open.chosen);
         let (plan, session) = (&open.manifest.plan, open.session.as_mut());
         let emerged = emergence::write(&open.folder, plan, &open.data, session)?;
         crate::progress::say(&emergence::describe(&emerged));
@@ -152,7 +152,7 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     let ranks = parallel::world();
     let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out } =
         agree(ranks, open_embedding(args, ranks))?;
-    let stage = Stage::start("embed");
+    let stage = Stage::start("embed", &chosen);
     let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
     first(ranks, || {
         if args.out.is_none() {

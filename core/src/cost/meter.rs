@@ -3,7 +3,9 @@
 //! Linux counts the energy of processor packages and their memory under
 //! `/sys/class/powercap` (Intel's RAPL and AMD's likeness of it; the kernel's documentation,
 //! power/powercap). Since 2020 only root may read it. Where it cannot be read, energy is the
-//! processor time this process took times `cost.core_watts`, and said to be a model.
+//! processor time this process took times `cost.core_watts`, and said to be a model. What a
+//! device beside the processor takes is its own count, by its backend's [`Monitor`] (NVML for
+//! NVIDIA's GPUs).
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,10 +15,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::CostConfig;
+use crate::seam::Monitor;
 
 const COUNTERS: &str = "/sys/class/powercap";
 /// What energies from them say of their source.
-const RAPL: &str = "RAPL counters of the whole machine";
+const RAPL: &str = "RAPL counters of the machine's processors and memory";
 /// Time between two readings. The counters start anew after some 10^5 joules, which the
 /// largest machines take minutes for.
 const EVERY: Duration = Duration::from_secs(20);
@@ -26,7 +29,7 @@ const EVERY: Duration = Duration::from_secs(20);
 pub struct Energy {
     /// At the meter, in joules: that of the devices times `cost.overhead`.
     pub joules: f64,
-    /// Where the number is from, such as `RAPL counters of the whole machine`.
+    /// Where the number is from, such as `RAPL counters of the machine's processors and memory`.
     pub source: String,
 }
 
@@ -41,13 +44,13 @@ impl Energy {
 }
 
 /// Counts from when it is made.
-#[derive(Debug)]
 pub struct Meter {
     counters: Arc<Mutex<Vec<Counter>>>,
     /// Dropped, it ends the thread that reads the counters in time.
     _reading: Sender<()>,
     started: Instant,
     busy: f64,
+    device: Option<(Monitor, Option<f64>)>,
 }
 
 /// One energy counter of the machine, in microjoules; it starts anew at `range`.
@@ -61,12 +64,13 @@ struct Counter {
 }
 
 impl Meter {
-    /// Starts counting.
-    pub fn start() -> Self {
-        Self::at(Path::new(COUNTERS), EVERY)
+    /// Starts counting; `device` tells of the device that is computed on, where it is not the
+    /// processor.
+    pub fn start(device: Option<Monitor>) -> Self {
+        Self::at(Path::new(COUNTERS), EVERY, device)
     }
 
-    fn at(folder: &Path, every: Duration) -> Self {
+    fn at(folder: &Path, every: Duration, device: Option<Monitor>) -> Self {
         let counters = Arc::new(Mutex::new(counters(folder)));
         let (reading, stop) = channel();
         if !lock(&counters).is_empty() {
@@ -77,11 +81,34 @@ impl Meter {
                 }
             });
         }
-        Self { counters, _reading: reading, started: Instant::now(), busy: processor_seconds() }
+        let device = device.map(|ask| {
+            let joules = ask().and_then(|usage| usage.joules);
+            (ask, joules)
+        });
+        let (started, busy) = (Instant::now(), processor_seconds());
+        Self { counters, _reading: reading, started, busy, device }
     }
 
     /// The energy since the start.
     pub fn read(&self, cost: &CostConfig) -> Energy {
+        let mut energy = self.processors(cost);
+        if let Some((ask, before)) = &self.device {
+            let now = ask().and_then(|usage| usage.joules);
+            match now.zip(*before) {
+                Some((now, before)) if now >= before => {
+                    energy.joules += (now - before) * cost.overhead;
+                    energy.source.push_str(", and the device's own counter (NVML for GPUs)");
+                }
+                _ => {
+                    energy.source.push_str("; the device does not count its own, which is left out")
+                }
+            }
+        }
+        energy
+    }
+
+    /// The energy of processors and memory since the start.
+    fn processors(&self, cost: &CostConfig) -> Energy {
         let mut counters = lock(&self.counters);
         counters.iter_mut().for_each(Counter::read);
         let counted: Option<f64> = counters.iter().map(|counter| counter.sum).sum();
@@ -165,7 +192,7 @@ mod tests {
         put(folder.path(), "intel-rapl:0", ["package-0\n", "900000\n", "1000000\n"]);
         put(folder.path(), "intel-rapl:0:0", ["core\n", "100\n", "1000000\n"]);
         put(folder.path(), "intel-rapl:0:1", ["dram\n", "0\n", "1000000\n"]);
-        let meter = Meter::at(folder.path(), Duration::from_secs(60));
+        let meter = Meter::at(folder.path(), Duration::from_secs(60), None);
         put(folder.path(), "intel-rapl:0", ["package-0\n", "400000\n", "1000000\n"]);
         put(folder.path(), "intel-rapl:0:0", ["core\n", "300000\n", "1000000\n"]);
         put(folder.path(), "intel-rapl:0:1", ["dram\n", "250000\n", "1000000\n"]);
@@ -180,10 +207,29 @@ mod tests {
     #[test]
     fn without_counters_power_is_a_model_that_says_so() {
         let folder = tempfile::tempdir().expect("a folder");
-        let meter = Meter::at(folder.path(), EVERY);
+        let meter = Meter::at(folder.path(), EVERY, None);
         let busy: u64 = (0..2_000_000u64).map(std::hint::black_box).sum();
         assert!(busy > 0);
         let energy = meter.read(&CostConfig::default());
         assert!(energy.joules > 0.0 && energy.source.contains("10 W a core"), "{energy:?}");
+    }
+
+    #[test]
+    fn a_devices_own_count_is_added() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        use crate::seam::Usage;
+        let folder = tempfile::tempdir().expect("a folder");
+        let cost = CostConfig { overhead: 2.0, core_watts: 0.0, ..CostConfig::default() };
+        let count = AtomicU64::new(0);
+        let usage = |joules| Usage { memory_bytes: 0, utilisation: 1.0, joules };
+        let ask =
+            move || Some(usage(Some(100.0 + 7.0 * count.fetch_add(1, Ordering::Relaxed) as f64)));
+        let energy = Meter::at(folder.path(), EVERY, Some(Box::new(ask))).read(&cost);
+        assert!((energy.joules - 14.0).abs() < 1e-9, "{energy:?}");
+        assert!(energy.source.contains("own counter"), "{energy:?}");
+        let ask = move || Some(usage(None));
+        let energy = Meter::at(folder.path(), EVERY, Some(Box::new(ask))).read(&cost);
+        assert!(energy.joules == 0.0 && energy.source.contains("left out"), "{energy:?}");
     }
 }

@@ -39,7 +39,8 @@ pub struct ComputeFit {
 }
 
 impl ComputeFit {
-    /// Fits the law to the last losses of `models`; `None` with fewer than three of them.
+    /// Fits the law to the last losses of `models`; `None` with fewer than two of them.
+    /// The law of two is a power law without a floor.
     ///
     /// The models are evaluated on the same objects, so resamples draw the same micro-batches
     /// for all of them: what makes some objects harder than others cancels. How a loss changes
@@ -193,7 +194,9 @@ mod tests {
         assert!((fit.b.value - 0.3).abs() < 1e-3);
         let turn = fit.saturation.expect("it falls").value;
         assert!((1e17..1e20).contains(&turn), "{turn:e}");
-        assert!(ComputeFit::of(&models[..2], 0.005).is_none());
+        let two = ComputeFit::of(&models[..2], 0.005).expect("two models");
+        assert!(two.floor.value == 0.0 && two.at(1e18).low < Some(truth), "{two:?}");
+        assert!(ComputeFit::of(&models[..1], 0.005).is_none());
         assert!(SizeFit::of(&models).is_some_and(|fit| fit.points == 24 && fit.residual < 0.01));
     }
 }

@@ -26,15 +26,19 @@ pub struct ComputeLaw {
 }
 
 impl ComputeLaw {
-    /// Fits the law to `(compute, loss)`; `None` with fewer than three different computes.
+    /// Fits the law to `(compute, loss)`; `None` with fewer than two different computes. Two say
+    /// nothing of a floor: the law is then the power law through both, without one.
     pub fn fit(points: &[(f64, f64)]) -> Option<Self> {
         let mut computes: Vec<f64> = points.iter().map(|p| p.0).collect();
         computes.sort_by(f64::total_cmp);
         computes.dedup();
-        if computes.len() < 3 || computes[0] <= 0.0 {
+        if computes.len() < 2 || computes[0] <= 0.0 {
             return None;
         }
         let unit = geometric_mean(&computes);
+        if let [low, high] = computes[..] {
+            return Self::through(points, [low, high], unit);
+        }
         let at = |b: f64| {
             let terms: Vec<[f64; 2]> =
                 points.iter().map(|(c, _)| [1.0, (c / unit).powf(-b)]).collect();
@@ -43,6 +47,24 @@ impl ComputeLaw {
         let b = narrowed([EXPONENTS], |[b]| at(b).1)[0];
         let ([floor, a], _) = at(b);
         Some(Self { floor, a, b, unit })
+    }
+
+    /// The power law through the mean losses at two computes; where they do not fall, their
+    /// mean, with nothing above it.
+    fn through(points: &[(f64, f64)], [low, high]: [f64; 2], unit: f64) -> Option<Self> {
+        let mean = |compute: f64| {
+            let losses = points.iter().filter(|p| p.0 == compute).map(|p| p.1);
+            losses.clone().sum::<f64>() / losses.count() as f64
+        };
+        let (first, last) = (mean(low), mean(high));
+        let b = (first / last).ln() / (high / low).ln();
+        if first <= 0.0 || last <= 0.0 {
+            return None;
+        }
+        Some(match b > 0.0 {
+            true => Self { floor: 0.0, a: (first * last).sqrt(), b, unit },
+            false => Self { floor: f64::midpoint(first, last), a: 0.0, b: EXPONENTS[0], unit },
+        })
     }
 
     /// The loss at `compute`, in FLOP.
@@ -208,7 +230,11 @@ mod tests {
         let found = ComputeLaw::fit(&points).expect("five points");
         assert!((found.b - 0.31).abs() < 1e-3 && (found.floor - 0.36).abs() < 1e-4, "{found:?}");
         assert!((found.at(1e21) - law.at(1e21)).abs() < 1e-5);
-        assert!(ComputeLaw::fit(&points[..2]).is_none());
+        // Two points lie on a power law, whatever floor there is.
+        let two = ComputeLaw::fit(&points[..2]).expect("two points");
+        assert!(two.floor == 0.0 && points[..2].iter().all(|p| (two.at(p.0) - p.1).abs() < 1e-9));
+        assert!(two.at(1e18) < points[2].1 && two.saturation(0.005).is_none(), "{two:?}");
+        assert!(ComputeLaw::fit(&points[..1]).is_none());
         let law = SizeLaw {
             floor: 0.3,
             a: 0.05,
@@ -259,5 +285,7 @@ mod tests {
         let rising = [(1.0, 1.0), (10.0, 2.0), (100.0, 3.0)];
         let law = ComputeLaw::fit(&rising).expect("three points");
         assert!(law.saturation(0.01).is_none() || law.a < 1e-9, "{law:?}");
+        let two = ComputeLaw::fit(&rising[..2]).expect("two points");
+        assert!(two.a == 0.0 && two.at(3.0) == 1.5, "{two:?}");
     }
 }

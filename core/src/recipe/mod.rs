@@ -6,7 +6,8 @@
 //! `[scale.NAME]` table for the chosen scale, which may extend another; then `--data` and
 //! `--set`. Later wins, key by key; a table that names another `kind` replaces the old one
 //! whole. The scales that a recipe, or a scale of it, lists as its `family` are the models of
-//! the whole experiment.
+//! the whole experiment. A recipe that lists `scales` has these alone, whatever it extends has
+//! more.
 
 mod checkpoints;
 mod faults;
@@ -41,6 +42,10 @@ pub struct BuiltinRecipe {
 
 /// Key under which a recipe, or a scale, lists the scales of the whole experiment.
 const FAMILY: &str = "family";
+/// The scale that `--demo` asks for.
+pub(crate) const DEMO: &str = "demo";
+/// Key under which a recipe lists the scales it has, of its own and of what it extends.
+const SCALES: &str = "scales";
 /// Key under which a recipe names the variant it is to be read as.
 const VARIANT: &str = "as";
 
@@ -194,6 +199,7 @@ fn load(name: &str, variant: Option<&str>, seen: &mut Vec<String>) -> Result<Tre
     let mut tree = Tree::parse(&label, &text)?;
     let Some(base) = tree.table.remove("extends") else {
         apply_variant(&mut tree, variant)?;
+        keep_scales(&mut tree)?;
         return Ok(tree);
     };
     let toml::Value::String(base) = base else {
@@ -206,7 +212,29 @@ fn load(name: &str, variant: Option<&str>, seen: &mut Vec<String>) -> Result<Tre
     let mut merged = load(&base, variant, seen)?;
     merged.overlay(tree);
     apply_variant(&mut merged, variant)?;
+    keep_scales(&mut merged)?;
     Ok(merged)
+}
+
+/// Takes out the scales that `scales` does not list, where it lists any.
+fn keep_scales(tree: &mut Tree) -> Result<()> {
+    let Some(listed) = tree.table.remove(SCALES) else { return Ok(()) };
+    let kept = strings(&listed).ok_or_else(|| {
+        tree.error(&[SCALES], "scales: a list of names is expected, such as [\"1M\", \"5M\"]")
+    })?;
+    let known = scales(tree);
+    if let Some(name) = kept.iter().find(|name| !known.iter().any(|scale| scale == *name)) {
+        return Err(tree.error(&[SCALES], no_scale(name, &known).to_string()));
+    }
+    if let Some(tables) = tree.table.get_mut("scale").and_then(toml::Value::as_table_mut) {
+        tables.retain(|name, _| kept.contains(&name));
+    }
+    Ok(())
+}
+
+/// The texts of a list of nothing else.
+fn strings(list: &toml::Value) -> Option<Vec<&str>> {
+    list.as_array()?.iter().map(toml::Value::as_str).collect()
 }
 
 /// Label for errors, text, and the folder of a recipe that is a file.
@@ -304,11 +332,12 @@ fn scale(tree: &mut Tree, name: &str, known: &[String]) -> Result<Tree> {
 
 fn no_scale(name: &str, known: &[String]) -> Error {
     let names: Vec<_> = known.iter().map(String::as_str).collect();
-    Error::Misuse(format!(
-        "no scale {name:?} in this recipe{}; it has {}",
-        nearest(name, &names),
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-    ))
+    let missing = match name {
+        DEMO => "this recipe has no demonstration, which is a scale \"demo\"".to_owned(),
+        _ => format!("no scale {name:?} in this recipe{}", nearest(name, &names)),
+    };
+    let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    Error::Misuse(format!("{missing}; it has {has}"))
 }
 
 /// The scales that make up the whole of what is asked for, the smallest first: those that the
@@ -330,9 +359,8 @@ pub fn family(request: &Request) -> Result<Vec<String>> {
     };
     let Some(listed) = table.and_then(|table| table.get(FAMILY)) else { return Ok(Vec::new()) };
     place.push(FAMILY);
-    let names = listed.as_array().map(|names| names.iter().map(toml::Value::as_str));
-    let names: Option<Vec<&str>> = names.and_then(Iterator::collect);
-    let names = names.ok_or_else(|| tree.error(&place, "family: expected names of scales"))?;
+    let names =
+        strings(listed).ok_or_else(|| tree.error(&place, "family: expected names of scales"))?;
     match names.iter().find(|name| !known.iter().any(|scale| scale == *name)) {
         Some(name) => Err(tree.error(&place, no_scale(name, &known).to_string())),
         None => Ok(names.into_iter().map(str::to_owned).collect()),

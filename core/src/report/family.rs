@@ -74,7 +74,7 @@ fn summary(input: &FamilyInput) -> String {
     let clearly = family.trends.iter().filter(better).count();
     if !family.trends.is_empty() {
         text += &format!(
-            ", and {clearly} of {} probes of the largest model are clearly better than the smallest's",
+            ", and {clearly} of {} probes of the largest model are clearly better than the smallest’s",
             family.trends.len()
         );
     }
@@ -143,7 +143,8 @@ fn models(input: &FamilyInput) -> Option<Markup> {
             "Losses are of the last evaluation, on the same objects for all models. What smaller "
             "models foretell was written down before the model was trained; ✓ where the loss came "
             "to lie within the interval of 95%, ✗ where it did not. That interval is over "
-            "validation objects and not over seeds of a training."
+            "validation objects and not over seeds of a training; of two models the law is a power "
+            "law without a floor."
         }
         (table(&heading, &rows))
     })
@@ -155,8 +156,9 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
     Some(html! {
         p {
             "Compute C, in FLOP: L(C) = L" sub { "0" } " + a (C / " (scientific(compute.law.unit))
-            ")" sup { "−b" } " with L" sub { "0" } " = " (interval(&compute.floor, 5)) ", a = "
-            (significant(compute.law.a, 3)) " and b = " (interval(&compute.b, 3)) "."
+            ")" sup { "−b" } " with L" sub { "0" } " = "
+            @if compute.floor.value > 0.0 { (interval(&compute.floor, 5)) } @else { "0" }
+            ", a = " (significant(compute.law.a, 3)) " and b = " (interval(&compute.b, 3)) "."
         }
         p {
             @match &compute.saturation {
@@ -223,12 +225,14 @@ fn trends(input: &FamilyInput) -> Option<Markup> {
 fn gallery(input: &FamilyInput) -> Option<Markup> {
     (!input.gallery.is_empty()).then(|| {
         html! {
-            @for preview in &input.gallery {
-                @let data = base64::engine::general_purpose::STANDARD.encode(&preview.png);
-                figure.now {
-                    img src=(format!("data:image/png;base64,{data}"))
-                        alt=(format!("{}: target on the left, prediction on the right", preview.caption));
-                    figcaption { strong { (preview.caption) } " target on the left, prediction on the right" }
+            div.side {
+                @for preview in &input.gallery {
+                    @let data = base64::engine::general_purpose::STANDARD.encode(&preview.png);
+                    figure {
+                        img src=(format!("data:image/png;base64,{data}"))
+                            alt=(format!("{}: target on the left, prediction on the right", preview.caption));
+                        figcaption { strong { (preview.caption) } " target on the left, prediction on the right" }
+                    }
                 }
             }
         }

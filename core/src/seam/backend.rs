@@ -63,6 +63,9 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// Share of the last moments that it computed in, 0 to 1.
     pub utilisation: f64,
+    /// Energy it has taken since some moment before the program started, in joules; `None`
+    /// where it does not count.
+    pub joules: Option<f64>,
 }
 
 /// Asks a device what it is doing; cheap enough for every step.
