@@ -20,6 +20,9 @@ pub trait Platform: Clone + std::fmt::Debug + Send + Sync + 'static {
     type Backend: Backend;
     /// Its kernels.
     type Kernels: Kernels<Self::Backend>;
+    /// Whether it computes in the host's memory: the numbers of a batch are then put side by side
+    /// where they are used, and otherwise by the workers that prepare batches.
+    const ON_HOST: bool = false;
 }
 
 /// The differentiated backend of a platform.

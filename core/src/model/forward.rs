@@ -120,8 +120,12 @@ impl<P: Platform> DevicePart<P> {
         let (mut values, mut codes, mut target_values, mut target_codes) = (None, None, None, None);
         match spec.values {
             Values::Continuous { width } => {
-                values = Some(floats::<P>(inputs.values.into_vec(), width, device));
-                target_values = Some(floats::<P>(part.target_values, width, device));
+                let (read, aimed_at) = rayon::join(
+                    || inputs.values.into_vec(),
+                    || part.target_values.into_vec(),
+                );
+                values = Some(floats::<P>(read, width, device));
+                target_values = Some(floats::<P>(aimed_at, width, device));
             }
             Values::Codes { .. } => {
                 codes = Some(integers::<P>(&inputs.codes, device));

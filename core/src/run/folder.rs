@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::manifest::Manifest;
-use super::saved::{Contents, Saved};
+use super::saved::{Contents, Saved, consistent};
 use crate::checkpoint::{format, write_bytes, write_folder_atomic};
 use crate::data::Rejected;
 use crate::error::{Error, Result};
@@ -68,7 +68,7 @@ impl RunFolder {
     /// Opens the run in the folder `path`.
     ///
     /// # Errors
-    /// When there is none, or one of a newer format.
+    /// When there is none, one of a newer format, or one that contradicts itself.
     pub fn open(path: &Path) -> Result<(Self, Manifest)> {
         let file = path.join(MANIFEST);
         if !file.exists() {
@@ -78,7 +78,8 @@ impl RunFolder {
                 path.display()
             )));
         }
-        let manifest = format::read_json(&file, "a run's manifest")?;
+        let manifest: Manifest = format::read_json(&file, "a run's manifest")?;
+        consistent(&file, &manifest.plan)?;
         Ok((Self { path: path.to_owned() }, manifest))
     }
 

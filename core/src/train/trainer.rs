@@ -180,9 +180,13 @@ impl<'a> Trainer<'a> {
         let first = self.state.step * train.batch as u64;
         let left = train.steps.saturating_sub(self.state.step);
         let count = left * (train.batch / size) as u64;
-        let data = self.data.clone();
+        let (data, gather) = (self.data.clone(), !self.session.on_host());
         Loader::start(train.workers, count, move |k| {
-            data.train_batch(first + k * size as u64, size)
+            let mut batch = data.train_batch(first + k * size as u64, size)?;
+            if gather {
+                batch.gather();
+            }
+            Ok(batch)
         })
     }
 

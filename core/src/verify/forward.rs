@@ -75,7 +75,7 @@ fn predicted_everywhere(batch: &Batch) -> Batch {
     let mut batch = batch.clone();
     for part in batch.parts.values_mut() {
         part.targets = part.inputs.len;
-        part.target_values = part.inputs.values.to_vec();
+        part.target_values = part.inputs.values.clone();
         part.target_codes.clone_from(&part.inputs.codes);
         part.target_slots.clone_from(&part.input_slots);
     }

@@ -55,7 +55,9 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     }
     if let Some((name, tables)) = contents {
         let mut found = Found { tables, ..Found::new(name) };
-        found.fact("to see objects", "name the source: --source KIND --set source.KEY=VALUE");
+        let how = "say what to read: --source KIND --set source.KEY=VALUE, as in the examples of \
+                   `astropt plugins`";
+        found.fact("to see objects", how);
         return Ok(found);
     }
     Err(Error::file(

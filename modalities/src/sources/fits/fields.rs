@@ -107,7 +107,22 @@ impl Open {
             (None, _) if field.column.is_some() => self
                 .first(|hdu| matches!(hdu.kind, Kind::Table { .. }))?
                 .ok_or_else(|| "it has no binary table to take the column from".to_owned()),
-            (None, _) => self.first(Hdu::is_image)?.ok_or_else(|| "it holds no image".to_owned()),
+            (None, _) => self.first_image(),
+        }
+    }
+
+    /// The image that the file is of: what its first HDU with data holds. An image behind a
+    /// table is a part of something else, such as an aperture or a grid of wavelengths.
+    fn first_image(&mut self) -> Result<Rc<Hdu>, String> {
+        let found = self.first(|hdu| hdu.is_image() || matches!(hdu.kind, Kind::Table { .. }))?;
+        match found {
+            Some(hdu) if hdu.is_image() => Ok(hdu),
+            Some(hdu) => Err(format!(
+                "{} is a table and comes first: say what to read, a `column` of it or another \
+                 `hdu`",
+                hdu.title()
+            )),
+            None => Err("it holds no image".to_owned()),
         }
     }
 
