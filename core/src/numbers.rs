@@ -83,8 +83,8 @@ impl Numbers {
     /// Lets clones and parts hold the same memory from now on.
     pub(crate) fn share(&mut self) {
         if let Held::Owned(numbers) = &mut self.0 {
-            let (numbers, len) = (std::mem::take(numbers), numbers.len());
-            self.0 = Held::Shared(Arc::new(numbers), 0..len);
+            let all = 0..numbers.len();
+            self.0 = Held::Shared(Arc::new(std::mem::take(numbers)), all);
         }
     }
 
@@ -258,7 +258,8 @@ mod tests {
         assert_eq!((&*part, part.as_ptr()), (&[3.0, 4.0][..], place.wrapping_add(2)));
         part[0] = 9.0;
         assert_eq!((&*part, &*all), (&[9.0, 4.0][..], &[1.0, 2.0, 3.0, 4.0][..]));
-        assert_eq!(all.into_vec().as_ptr(), place);
+        let all = all.into_vec();
+        assert_eq!(all.as_ptr(), place);
     }
 
     #[test]

@@ -32,7 +32,14 @@ pub fn json_value(error: &serde_json::Error) -> String {
 /// What is wrong with a Parquet file.
 pub fn parquet(error: impl std::fmt::Display) -> String {
     let text = error.to_string();
-    let prefixes = ["Parquet argument error: ", "Parquet error: ", "EOF: ", "External: "];
+    let prefixes = [
+        "Parquet argument error: ",
+        "Parquet error: ",
+        "EOF: ",
+        "External: ",
+        "Invalid Parquet file. ",
+        "Arrow: ",
+    ];
     let cause = prefixes.iter().fold(text.as_str(), |text, prefix| text.trim_start_matches(prefix));
     cause.trim_end_matches('.').to_owned()
 }
@@ -100,7 +107,9 @@ pub(crate) fn differences(
         map.get(key).cloned().unwrap_or(Value::Null)
     };
     let within = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
-    keys.iter().flat_map(|key| differences(&within(key), &of(a, key), &of(b, key), places)).collect()
+    keys.iter()
+        .flat_map(|key| differences(&within(key), &of(a, key), &of(b, key), places))
+        .collect()
 }
 
 /// A value as a person says it.

@@ -44,7 +44,9 @@ struct ModelTimes {
 struct DataTimes {
     job: &'static str,
     objects: usize,
-    /// Read and tokenised, per second of processor time, as the others.
+    /// Read as arrays, per second of processor time, as the others; not of converted data.
+    arrays_per_second_per_core: Option<f64>,
+    /// Read and tokenised.
     images_per_second_per_core: f64,
     /// The same with training's batches made of them: what workers hand over to a device that
     /// computes in the host's memory.
@@ -281,9 +283,12 @@ fn data(args: &BenchDataArgs, output: Output) -> Result<()> {
             Ok(())
         })
     };
+    let arrays = |index: usize| data.source.read(index).map(|o| drop(std::hint::black_box(o)));
+    let read = || rate(objects, || (0..objects).try_for_each(arrays));
     let times = DataTimes {
         job: "data",
         objects,
+        arrays_per_second_per_core: data.source.tokenised().is_none().then(read).transpose()?,
         images_per_second_per_core: rate(objects, || (0..objects).try_for_each(one))?,
         batched_per_second_per_core: rate(objects, || batches(false))?,
         gathered_per_second_per_core: rate(objects, || batches(true))?,
@@ -291,8 +296,11 @@ fn data(args: &BenchDataArgs, output: Output) -> Result<()> {
     };
     output.result(&times, || {
         format!(
-            "{objects} objects: {:.0} a second of processor time, {:.0} with batches made of them, \
-             {:.0} with those put side by side",
+            "{objects} objects: {}{:.0} a second of processor time as tokens, {:.0} with batches \
+             made of them, {:.0} with those put side by side",
+            times
+                .arrays_per_second_per_core
+                .map_or(String::new(), |n| format!("{n:.0} as arrays, ")),
             times.images_per_second_per_core,
             times.batched_per_second_per_core,
             times.gathered_per_second_per_core

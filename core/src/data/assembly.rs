@@ -194,6 +194,9 @@ impl Span<'_> {
                 }
             }
             Task::Next | Task::After(_) => {
+                if matches!(task, Task::Next) && self.tokens.len > 0 {
+                    part.lasts.push(self.tokens.values_of(&(self.tokens.len - 1..self.tokens.len)));
+                }
                 // The first element of a sequence is predicted by nothing.
                 let first = if let Task::After(first) = task { (*first).max(1) } else { 1 };
                 let skip = first.saturating_sub(self.at).min(self.tokens.len);
@@ -273,6 +276,8 @@ mod tests {
         assert_eq!(part.target_values, [2., 3., 4., 5., 12., 13., 14., 15.]);
         assert_eq!(part.inputs.indices, [0, 1, 0, 1]);
         assert_eq!((&part.input_slots, &part.target_slots), (&None, &None));
+        assert!(part.is_shifted(2));
+        assert_eq!(part.lasts, [4., 5., 14., 15.]);
     }
 
     #[test]
@@ -287,6 +292,7 @@ mod tests {
         assert_eq!(b.input_slots, Some(vec![2]));
         assert_eq!(b.target_slots, Some(vec![1, 2]));
         assert_eq!(b.target_values, [10., 11., 12., 13.]);
+        assert!(!a.is_shifted(1) && !b.is_shifted(1));
     }
 
     #[test]

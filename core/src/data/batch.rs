@@ -64,6 +64,10 @@ pub struct Part {
     pub target_values: Pieces,
     /// `[targets]` codes to predict; empty for continuous values.
     pub target_codes: Vec<u32>,
+    /// `[spans, width]` values of the last token of each span whose tokens are predicted from
+    /// those before; with the inputs they hold all targets where the part
+    /// [is shifted](Self::is_shifted).
+    pub lasts: Pieces,
     /// Slot of the token that predicts each target. `None`: target k is predicted at
     /// slot k and every slot predicts.
     pub target_slots: Option<Vec<u32>>,
@@ -82,6 +86,20 @@ pub struct Inputs {
     pub indices: Vec<u32>,
     /// `[len, width]` continuous positions; empty for indices.
     pub positions: Vec<f32>,
+}
+
+impl Part {
+    /// Whether the targets of each of the `rows` are the inputs after its first and then its
+    /// one of [`lasts`](Self::lasts), so that a device needs no copy of them.
+    pub(crate) fn is_shifted(&self, rows: usize) -> bool {
+        let (inputs, lasts) = (&self.inputs, self.lasts.len());
+        // One modality fills the grid, and every row is one sequence.
+        self.input_slots.is_none()
+            && self.target_slots.is_none()
+            && self.targets == inputs.len
+            && lasts > 0
+            && lasts * inputs.len == rows * inputs.values.len()
+    }
 }
 
 /// What a batch of plain rows is for.
@@ -117,8 +135,9 @@ impl Batch {
     /// Puts the numbers of each modality side by side, as a device fetches them.
     pub fn gather(&mut self) {
         for part in self.parts.values_mut() {
+            let shifted = part.is_shifted(self.rows);
             part.inputs.values.gather();
-            part.target_values.gather();
+            if shifted { &mut part.lasts } else { &mut part.target_values }.gather();
         }
     }
 

@@ -222,6 +222,16 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
         reference::huber(y_nf, target_nf)
     }
 
+    /// [`huber`](Self::huber) of tokens that predict the next: the target of a row is the row
+    /// after it in `x_nf`, and for the last row of each of `b` equal parts a row of `last_bf`.
+    fn huber_next(
+        y_nf: Tensor<B, 2>,
+        x_nf: Tensor<B, 2>,
+        last_bf: Tensor<B, 2>,
+    ) -> (Tensor<B, 1>, Tensor<B, 2>) {
+        Self::huber(y_nf, reference::next(x_nf, last_bf))
+    }
+
     /// `x_nf` times the one number of `by`.
     fn scale(x_nf: Tensor<B, 2>, by: Tensor<B, 1>) -> Tensor<B, 2> {
         reference::scale(x_nf, by)

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::plain::differences;
 use crate::seam::nearest;
 use tree::Tree;
+pub(crate) use tree::readable;
 
 /// A recipe carried inside the program.
 pub struct BuiltinRecipe {

@@ -13,6 +13,7 @@ mod import;
 mod manifest;
 mod saved;
 mod selfcheck;
+mod sums;
 
 pub use folder::RunFolder;
 pub(crate) use folder::write_rejected;

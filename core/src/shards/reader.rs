@@ -164,12 +164,16 @@ impl Column {
         // A block is read whole, without a way out, so that it is read many numbers at a time.
         let block = 4096;
         values.chunks(block).all(|block| match precision {
-            Precision::F32 => block.as_chunks::<4>().0.iter().fold(true, |all, &b| {
-                all & (u32::from_le_bytes(b) & 0x7f80_0000 != 0x7f80_0000)
-            }),
-            Precision::F16 => block.as_chunks::<2>().0.iter().fold(true, |all, &b| {
-                all & (u16::from_le_bytes(b) & 0x7c00 != 0x7c00)
-            }),
+            Precision::F32 => {
+                block.as_chunks::<4>().0.iter().fold(true, |all, &b| {
+                    all & (u32::from_le_bytes(b) & 0x7f80_0000 != 0x7f80_0000)
+                })
+            }
+            Precision::F16 => block
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .fold(true, |all, &b| all & (u16::from_le_bytes(b) & 0x7c00 != 0x7c00)),
         })
     }
 }
