@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use astropt_core::data::{Batch, Part};
+use astropt_core::data::{Batch, Inputs, Part};
 use astropt_core::engine::{HostTensor, Session, StateDict, StepSettings};
 use astropt_core::model::{ModelConfig, Tokeniser};
 use astropt_core::seam::Backend as _;
-use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
+use astropt_core::tokens::{Positions, TokenSpec, Values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 #[global_allocator]
@@ -55,14 +55,14 @@ fn session(width: usize, token: usize) -> Box<dyn Session> {
 fn batch(rows: usize, len: usize, token: usize) -> Batch {
     let n = rows * len;
     let part = Part {
-        inputs: Tokens {
+        inputs: Inputs {
             len: n,
             values: numbers(n * token, 1.0).into(),
             indices: (0..rows).flat_map(|_| 0..len as u32).collect(),
-            ..Tokens::default()
+            ..Inputs::default()
         },
         targets: n,
-        target_values: numbers(n * token, 1.0),
+        target_values: numbers(n * token, 1.0).into(),
         ..Part::default()
     };
     let parts = BTreeMap::from([("images".to_owned(), part)]);

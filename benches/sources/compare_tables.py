@@ -117,7 +117,7 @@ def main():
             answer = subprocess.run(command, check=True, capture_output=True, text=True)
             both = time.perf_counter() - start
             answer = json.loads(answer.stdout)
-            ours = answer["objects"] / (both - answer["read"])
+            ours = answer["objects"] / (both - answer["passes"] * answer["read"])
             start = time.perf_counter()
             read()
             theirs = objects / (time.perf_counter() - start)

@@ -59,17 +59,17 @@ def make(path, rows):
 
 
 def python(path):
-    """Images a second, in a process of its own."""
+    """Images a second of processor time, in a process of its own."""
     import datasets
 
-    start = time.perf_counter()
+    start = time.process_time()
     rows = datasets.load_dataset("parquet", data_files=path, split="train", streaming=True)
     count = 0
     for row in rows.cast_column("image", datasets.Image()):
         np.asarray(row["image"])
         count += 1
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"rate": count / (time.perf_counter() - start), "memory": memory}
+    return {"rate": count / (time.process_time() - start), "memory": memory}
 
 
 def answer(command):

@@ -1,7 +1,11 @@
-//! Numbers that are owned, or lie in a mapped file and are not copied until they change.
+//! Numbers that are owned, shared, or lie in a mapped file, where they are not copied until they
+//! change.
 
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 /// Keeps linear algebra on the thread that asks for it: the library's products and
 /// decompositions round differently on another number of threads, and results would depend on
@@ -14,16 +18,21 @@ pub(crate) fn in_one_order() {
 /// Bytes that several owners read, such as a mapped file.
 pub(crate) type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// A vector of `f32` that may be a part of a mapped file. It reads as a slice; what changes
-/// it copies a mapped part first.
+/// A vector of `f32` that may be a part of a mapped file or of a vector with other owners. It
+/// reads as a slice; what changes it copies such a part first.
 #[derive(Clone)]
 pub struct Numbers(Held);
 
 #[derive(Clone)]
 enum Held {
     Owned(Vec<f32>),
+    /// A range of a vector.
+    Shared(Arc<Vec<f32>>, Range<usize>),
     /// A range of bytes that [`Numbers::mapped`] has found to be whole, aligned `f32`.
     Mapped(SharedBytes, Range<usize>),
+    /// A range of bytes that are little-endian `f16`, and the same widened, once it was read as
+    /// a slice.
+    Half(SharedBytes, Range<usize>, OnceLock<Vec<f32>>),
 }
 
 impl Numbers {
@@ -38,28 +47,89 @@ impl Numbers {
         rest.is_empty().then(|| numbers.iter().map(|&b| f32::from_le_bytes(b)).collect())
     }
 
-    /// The vector itself, copied from the mapped file if it is there.
-    pub fn to_mut(&mut self) -> &mut Vec<f32> {
-        if let Held::Mapped(..) = self.0 {
-            self.0 = Held::Owned(self.to_vec());
-        }
-        match &mut self.0 {
-            Held::Owned(numbers) => numbers,
-            Held::Mapped(..) => unreachable!("owned since the line above"),
+    /// The numbers of half precision in `range` of `bytes`, little-endian, widened where they
+    /// are needed. `None`: the range is not one of whole numbers in `bytes`.
+    pub(crate) fn mapped_half(bytes: &SharedBytes, range: Range<usize>) -> Option<Self> {
+        let whole = (**bytes).as_ref().get(range.clone())?.len().is_multiple_of(2);
+        whole.then(|| Self(Held::Half(bytes.clone(), range, OnceLock::new())))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Held::Owned(numbers) => numbers.len(),
+            Held::Shared(_, range) => range.len(),
+            Held::Mapped(_, range) => range.len() / 4,
+            Held::Half(_, range, _) => range.len() / 2,
         }
     }
 
-    /// The vector, without a copy where it is owned.
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The vector itself, copied from where it is shared with others.
+    pub fn to_mut(&mut self) -> &mut Vec<f32> {
+        let numbers = match std::mem::replace(&mut self.0, Held::Owned(Vec::new())) {
+            Held::Owned(numbers) => numbers,
+            Held::Shared(all, range) if range == (0..all.len()) => Arc::unwrap_or_clone(all),
+            held => Self(held).to_vec(),
+        };
+        self.0 = Held::Owned(numbers);
+        match &mut self.0 {
+            Held::Owned(numbers) => numbers,
+            _ => unreachable!("owned since the line above"),
+        }
+    }
+
+    /// The vector, without a copy where nobody else holds it.
     pub fn into_vec(mut self) -> Vec<f32> {
         std::mem::take(self.to_mut())
     }
 
+    /// Lets clones and parts hold the same memory from now on.
+    pub(crate) fn share(&mut self) {
+        if let Held::Owned(numbers) = &mut self.0 {
+            let all = 0..numbers.len();
+            self.0 = Held::Shared(Arc::new(std::mem::take(numbers)), all);
+        }
+    }
+
+    /// The numbers `range`, which must be there: without a copy, unless they have one owner.
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        let within = |of: &Range<usize>, size: usize| {
+            assert!(range.start <= range.end && range.end * size <= of.len(), "a part of them");
+            of.start + range.start * size..of.start + range.end * size
+        };
+        Self(match &self.0 {
+            Held::Owned(numbers) => Held::Owned(numbers[range].to_vec()),
+            Held::Shared(all, of) => Held::Shared(all.clone(), within(of, 1)),
+            Held::Mapped(bytes, of) => Held::Mapped(bytes.clone(), within(of, 4)),
+            Held::Half(bytes, of, _) => Held::Half(bytes.clone(), within(of, 2), OnceLock::new()),
+        })
+    }
+
+    /// Appends these numbers to `out`.
+    pub(crate) fn append_to(&self, out: &mut Vec<f32>) {
+        match &self.0 {
+            Held::Half(bytes, range, wide) if wide.get().is_none() => widen(bytes, range, out),
+            _ => out.extend_from_slice(self),
+        }
+    }
+
     /// Keeps the first `len` numbers.
     pub fn truncate(&mut self, len: usize) {
+        let shorten = |range: &mut Range<usize>, size: usize| {
+            range.end = range.end.min(range.start.saturating_add(len.saturating_mul(size)));
+        };
         match &mut self.0 {
             Held::Owned(numbers) => numbers.truncate(len),
-            Held::Mapped(_, range) => {
-                range.end = range.end.min(range.start.saturating_add(len.saturating_mul(4)));
+            Held::Shared(_, range) => shorten(range, 1),
+            Held::Mapped(_, range) => shorten(range, 4),
+            Held::Half(_, range, wide) => {
+                shorten(range, 2);
+                wide.take();
             }
         }
     }
@@ -70,16 +140,39 @@ impl Numbers {
     }
 }
 
+/// Appends the half-precision numbers in `range` of `bytes` to `out`, many at a time.
+fn widen(bytes: &SharedBytes, range: &Range<usize>, out: &mut Vec<f32>) {
+    let part = (**bytes).as_ref().get(range.clone()).unwrap_or_default();
+    if cfg!(target_endian = "little")
+        && let Ok(bits) = bytemuck::try_cast_slice::<u8, u16>(part)
+    {
+        // A block at a time, so that the zeros it lands on are still in the first cache.
+        for block in bits.chunks(4096) {
+            let first = out.len();
+            out.resize(first + block.len(), 0.0);
+            block.reinterpret_cast::<f16>().convert_to_f32_slice(&mut out[first..]);
+        }
+        return;
+    }
+    out.extend(part.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()));
+}
+
 impl Deref for Numbers {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
         match &self.0 {
             Held::Owned(numbers) => numbers,
+            Held::Shared(all, range) => all.get(range.clone()).unwrap_or_default(),
             Held::Mapped(bytes, range) => {
                 let part = (**bytes).as_ref().get(range.clone()).unwrap_or_default();
                 bytemuck::try_cast_slice(part).unwrap_or_default()
             }
+            Held::Half(bytes, range, wide) => wide.get_or_init(|| {
+                let mut out = Vec::with_capacity(range.len() / 2);
+                widen(bytes, range, &mut out);
+                out
+            }),
         }
     }
 }
@@ -162,5 +255,36 @@ mod tests {
             assert!(Numbers::mapped(&shared, wrong.clone()).is_none(), "{wrong:?}");
         }
         assert_eq!(Numbers::mapped(&shared, 2..10).expect("copied where unaligned").len(), 2);
+    }
+
+    #[test]
+    fn shared_parts_hold_the_same_memory_until_one_changes() {
+        let mut all = Numbers::from(vec![1.0, 2.0, 3.0, 4.0]);
+        let place = all.as_ptr();
+        all.share();
+        let mut part = all.part(1..4).part(1..3);
+        assert_eq!((&*part, part.as_ptr()), (&[3.0, 4.0][..], place.wrapping_add(2)));
+        part[0] = 9.0;
+        assert_eq!((&*part, &*all), (&[9.0, 4.0][..], &[1.0, 2.0, 3.0, 4.0][..]));
+        let all = all.into_vec();
+        assert_eq!(all.as_ptr(), place);
+    }
+
+    #[test]
+    fn halves_are_widened_where_they_are_read() {
+        let halves = [0.5f32, -2.0, 65504.0, 1e-7].map(f16::from_f32);
+        let bytes: Vec<u8> = halves.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let shared: SharedBytes = Arc::new(bytes);
+        let expected = halves.map(f16::to_f32);
+        for start in 0..2 {
+            let all = Numbers::mapped_half(&shared, 2 * start..8).expect("whole numbers");
+            assert_eq!((all.len(), &all), (4 - start, &Numbers::from(expected[start..].to_vec())));
+            let (mut part, mut out) = (all.part(1..3), vec![7.0]);
+            part.append_to(&mut out);
+            assert_eq!(out[1..], expected[start + 1..start + 3]);
+            part.truncate(1);
+            assert_eq!(part, [expected[start + 1]]);
+        }
+        assert!(Numbers::mapped_half(&shared, 0..3).is_none());
     }
 }

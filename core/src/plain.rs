@@ -1,6 +1,8 @@
 //! What libraries say of a broken file, in words for the person whose file it is: without the
 //! names of types, and with the way out.
 
+use serde_json::Value;
+
 /// What to do with a file that is not whole.
 pub const WAY_OUT: &str = "it is damaged or cut short: fetch or write it again";
 
@@ -30,7 +32,14 @@ pub fn json_value(error: &serde_json::Error) -> String {
 /// What is wrong with a Parquet file.
 pub fn parquet(error: impl std::fmt::Display) -> String {
     let text = error.to_string();
-    let prefixes = ["Parquet argument error: ", "Parquet error: ", "EOF: ", "External: "];
+    let prefixes = [
+        "Parquet argument error: ",
+        "Parquet error: ",
+        "EOF: ",
+        "External: ",
+        "Invalid Parquet file. ",
+        "Arrow: ",
+    ];
     let cause = prefixes.iter().fold(text.as_str(), |text, prefix| text.trim_start_matches(prefix));
     cause.trim_end_matches('.').to_owned()
 }
@@ -76,9 +85,56 @@ fn thing(found: &str) -> &str {
     }
 }
 
+/// Every key of `ours` and `theirs` whose value differs, as a sentence that says where each was
+/// found, in the words of `places`; keys start with `at`.
+pub(crate) fn differences(
+    at: &str,
+    ours: &Value,
+    theirs: &Value,
+    places: [&str; 2],
+) -> Vec<String> {
+    let (Value::Object(a), Value::Object(b)) = (ours, theirs) else {
+        if ours == theirs {
+            return Vec::new();
+        }
+        let [here, there] = places;
+        return vec![format!("{at} is {} {here} and {} {there}", said(ours), said(theirs))];
+    };
+    let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let of = |map: &serde_json::Map<String, Value>, key: &str| {
+        map.get(key).cloned().unwrap_or(Value::Null)
+    };
+    let within = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+    keys.iter()
+        .flat_map(|key| differences(&within(key), &of(a, key), &of(b, key), places))
+        .collect()
+}
+
+/// A value as a person says it.
+fn said(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".into(),
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_differ_are_named_with_both_values() {
+        let a = serde_json::json!({"size": 512, "order": "spiral", "crop": {"x": 1}});
+        let b = serde_json::json!({"size": 256, "order": "spiral", "crop": {"x": 1}, "bands": 3});
+        let places = ["in the data", "now"];
+        assert_eq!(
+            differences("m", &a, &b, places),
+            ["m.bands is not set in the data and 3 now", "m.size is 512 in the data and 256 now"]
+        );
+        assert!(differences("", &a, &a, places).is_empty());
+    }
 
     #[derive(Debug, serde::Deserialize)]
     #[allow(dead_code, reason = "only read by serde")]

@@ -132,6 +132,12 @@ impl Tokens {
         &all[range.start * width..range.end * width]
     }
 
+    /// The values of tokens `range`, without a copy where they are shared.
+    pub(crate) fn values_of(&self, range: &Range<usize>) -> Numbers {
+        let width = self.values.len() / self.len.max(1);
+        self.values.part(range.start * width..range.end * width)
+    }
+
     /// Appends tokens `range` of `more`, which must be there.
     pub fn extend(&mut self, more: &Self, range: Range<usize>) {
         self.len += range.len();
@@ -161,6 +167,15 @@ impl Tokens {
     /// # Errors
     /// Says which buffer disagrees and how.
     pub fn check(&self, spec: &TokenSpec) -> Result<()> {
+        self.check_shape(spec)?;
+        match first_not_finite(&self.values) {
+            Some(i) => Err(Error::Failed(format!("value {i} is not finite"))),
+            None => Ok(()),
+        }
+    }
+
+    /// [`check`](Self::check) without reading the values, which are most of the numbers.
+    pub(crate) fn check_shape(&self, spec: &TokenSpec) -> Result<()> {
         let (values, codes) = match spec.values {
             Values::Continuous { width } => (self.len * width, 0),
             Values::Codes { .. } => (0, self.len),
@@ -196,13 +211,10 @@ impl Tokens {
                 self.len, spec.max_tokens
             )));
         }
-        self.check_values(spec)
+        self.check_places(spec)
     }
 
-    fn check_values(&self, spec: &TokenSpec) -> Result<()> {
-        if let Some(i) = first_not_finite(&self.values) {
-            return Err(Error::Failed(format!("value {i} is not finite")));
-        }
+    fn check_places(&self, spec: &TokenSpec) -> Result<()> {
         if let Some(i) = first_not_finite(&self.positions) {
             return Err(Error::Failed(format!("position {i} is not finite")));
         }
@@ -225,7 +237,7 @@ impl Tokens {
 }
 
 /// Index of the first number that is infinite or not a number.
-fn first_not_finite(numbers: &[f32]) -> Option<usize> {
+pub(crate) fn first_not_finite(numbers: &[f32]) -> Option<usize> {
     // A block is read whole, without a way out, so that it is read many numbers at a time.
     let block = 1024;
     let finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());

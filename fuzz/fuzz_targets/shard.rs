@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| drop(astropt_fuzz::shard(bytes)));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| astropt_fuzz::attack(astropt_fuzz::shard, bytes));

@@ -1,6 +1,8 @@
 //! What the fuzz targets do: bytes from outside, given to a reader as a file. Whatever the
 //! reader answers, it must answer: no panic, no endless loop, no memory without bound.
 
+#[cfg(feature = "libfuzzer")]
+mod attack;
 mod converted;
 mod folders;
 pub mod seeds;
@@ -15,6 +17,8 @@ use astropt_core::seam::find_source;
 use astropt_core::{Error, Result};
 use astropt_modalities as _;
 
+#[cfg(feature = "libfuzzer")]
+pub use attack::attack;
 pub use converted::{index, listing, shard};
 pub use folders::{embeddings, manifest, metrics, model, optimizer, probes, state};
 

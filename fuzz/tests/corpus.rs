@@ -1,4 +1,4 @@
-//! Broken files, each with the error it must give: `corpus/TARGET.toml` lists them as changes of
+//! Broken files, each with the error it must give: `cases/TARGET.toml` lists them as changes of
 //! sound ones. `UPDATE_CORPUS=1` writes down the errors that are given, to be read before they
 //! are kept.
 
@@ -48,7 +48,7 @@ enum Edit {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
 }
 
 /// A place in `len` bytes, counted from the end where negative.

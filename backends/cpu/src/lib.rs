@@ -28,6 +28,7 @@ pub struct CpuPlatform;
 impl Platform for CpuPlatform {
     type Backend = Flex;
     type Kernels = CpuKernels;
+    const ON_HOST: bool = true;
 }
 
 /// The processors of this machine, as one device.

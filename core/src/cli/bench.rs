@@ -1,5 +1,6 @@
 //! `astropt bench`: this build against the clock.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::args::{BenchArgs, BenchDataArgs, BenchJob, BenchModelArgs};
 use super::choose;
 use super::output::Output;
-use crate::data::{Batch, Objects, Purpose, Row};
+use crate::data::{Assembly, Batch, Objects, Purpose, Row, Sequence};
 use crate::engine::{Layer, Precision, Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
@@ -21,6 +22,8 @@ use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
 /// Steps before the clock starts: caches and thread pools warm up.
 const WARM_UP: usize = 2;
+/// Processor time that data are timed for at least.
+const LEAST_SECONDS: f64 = 0.5;
 
 #[derive(Serialize)]
 struct ModelTimes {
@@ -44,9 +47,16 @@ struct ModelTimes {
 struct DataTimes {
     job: &'static str,
     objects: usize,
+    /// Read as arrays, per second of processor time, as the others; not of converted data.
+    arrays_per_second_per_core: Option<f64>,
+    /// Read and tokenised.
     images_per_second_per_core: f64,
-    /// The same with batches made of them, which reads what a mapped file holds.
+    /// The same with training's batches made of them: what workers hand over to a device that
+    /// computes in the host's memory.
     batched_per_second_per_core: f64,
+    /// The same with the numbers of each batch put side by side: what other devices fetch, and
+    /// the first thing that happens on one that computes in the host's memory.
+    gathered_per_second_per_core: f64,
     peak_rss_bytes: u64,
 }
 
@@ -273,32 +283,82 @@ fn data(args: &BenchDataArgs, output: Output) -> Result<()> {
         return Err(Error::Misuse("--objects must be at least 1".into()));
     }
     let data = Objects::open(&plan, Path::new("."))?;
-    let one = |index: usize| data.read(index).map(|object| drop(std::hint::black_box(object)));
     let objects = data.source.len().min(args.objects);
+    let one = |index: usize| data.read(index).map(|object| drop(std::hint::black_box(object)));
     (0..objects).try_for_each(one)?; // files into the cache of the operating system
-    let rate = |start: Instant| objects as f64 / start.elapsed().as_secs_f64();
-    let start = Instant::now();
-    (0..objects).try_for_each(one)?;
-    let images_per_second_per_core = rate(start);
-    let start = Instant::now();
-    let indices: Vec<usize> = (0..objects).collect();
-    for chunk in indices.chunks(plan.train.micro_batch) {
-        let row = |&index: &usize| data.read(index).map(|(object, row)| (object.id, row));
-        let rows = chunk.iter().map(row).collect::<Result<Vec<_>>>()?;
-        std::hint::black_box(Batch::assemble(&rows, &data.specs, Purpose::Read)?);
-    }
+    let batches = |gather: bool| {
+        (0..objects).step_by(plan.train.micro_batch).try_for_each(|first| {
+            let last = objects.min(first + plan.train.micro_batch);
+            let mut batch = training_batch(&plan, &data, first..last)?;
+            if gather {
+                batch.gather();
+            }
+            std::hint::black_box(batch);
+            Ok(())
+        })
+    };
+    let arrays = |index: usize| data.source.read(index).map(|o| drop(std::hint::black_box(o)));
+    let read = || rate(objects, || (0..objects).try_for_each(arrays));
     let times = DataTimes {
         job: "data",
         objects,
-        images_per_second_per_core,
-        batched_per_second_per_core: rate(start),
+        arrays_per_second_per_core: data.source.tokenised().is_none().then(read).transpose()?,
+        images_per_second_per_core: rate(objects, || (0..objects).try_for_each(one))?,
+        batched_per_second_per_core: rate(objects, || batches(false))?,
+        gathered_per_second_per_core: rate(objects, || batches(true))?,
         peak_rss_bytes: peak_rss(),
     };
     output.result(&times, || {
         format!(
-            "{objects} objects: {:.0} a second and core, {:.0} with batches made of them",
-            times.images_per_second_per_core, times.batched_per_second_per_core
+            "{objects} objects: {}{:.0} a second of processor time as tokens, {:.0} with batches \
+             made of them, {:.0} with those put side by side",
+            times
+                .arrays_per_second_per_core
+                .map_or(String::new(), |n| format!("{n:.0} as arrays, ")),
+            times.images_per_second_per_core,
+            times.batched_per_second_per_core,
+            times.gathered_per_second_per_core
         )
+    })
+}
+
+/// The objects `range` as a micro-batch of training.
+fn training_batch(plan: &Plan, data: &Objects, range: Range<usize>) -> Result<Batch> {
+    let row = |index: usize| data.read(index).map(|(object, row)| (object.id, row));
+    let rows = range.map(row).collect::<Result<Vec<_>>>()?;
+    let sequences = rows.iter().map(|(id, spans)| {
+        let tokens = spans.iter().map(|(_, tokens)| tokens.len).sum();
+        Sequence { id, spans, task: plan.objective.task(id, tokens, plan.train.seed) }
+    });
+    let assembly = Assembly {
+        specs: &data.specs,
+        delimiters: plan.model_config()?.delimiters,
+        full: !plan.objective.is_causal(),
+        row_length: None,
+    };
+    assembly.batch(&sequences.collect::<Vec<_>>())
+}
+
+/// Objects per second of processor time, when `pass` goes through `objects` of them; as often
+/// as it takes to see.
+fn rate(objects: usize, pass: impl Fn() -> Result<()>) -> Result<f64> {
+    let (start, mut passes) = (processor_seconds(), 0);
+    loop {
+        pass()?;
+        passes += 1;
+        let spent = processor_seconds() - start;
+        if spent >= LEAST_SECONDS {
+            return Ok((passes * objects) as f64 / spent);
+        }
+    }
+}
+
+/// Processor time of this process so far, in seconds.
+fn processor_seconds() -> f64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    getrusage(UsageWho::RUSAGE_SELF).map_or(0.0, |usage| {
+        let parts = [usage.user_time(), usage.system_time()];
+        parts.iter().map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6).sum()
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::batch::{Batch, Part, Sight};
+use super::batch::{Batch, Inputs, Part, Sight};
 use super::sequence::{Sequence, Task};
 use crate::error::{Error, Result};
 use crate::tokens::{TokenSpec, Tokens};
@@ -34,7 +34,8 @@ struct Place {
 
 impl Assembly<'_> {
     /// Chains `sequences` into a batch. Those that share rows are packed longest first, so
-    /// the ids of the batch may come in another order.
+    /// the ids of the batch may come in another order. Values are not read: that they are
+    /// finite is for whoever made them to see to ([`Tokens::check`]).
     ///
     /// # Errors
     /// When a span does not fit its specification, a sequence is too short to predict
@@ -49,7 +50,6 @@ impl Assembly<'_> {
             sight: Sight { full: self.full, ..Sight::default() },
             ..Batch::default()
         };
-        self.reserve(&mut batch, sequences);
         for &(k, place) in &places {
             self.push(&mut batch, &sequences[k], place)?;
         }
@@ -112,24 +112,6 @@ impl Assembly<'_> {
         Ok(places)
     }
 
-    /// Makes room for the values of all `sequences`, so that each is copied once.
-    fn reserve(&self, batch: &mut Batch, sequences: &[Sequence<'_>]) {
-        let mut numbers = BTreeMap::<&String, (usize, usize)>::new();
-        for sequence in sequences {
-            let predicts = !matches!(sequence.task, Task::Read);
-            for (name, tokens) in sequence.spans {
-                let (inputs, targets) = numbers.entry(name).or_default();
-                *inputs += tokens.values.len();
-                *targets += if predicts { tokens.values.len() } else { 0 };
-            }
-        }
-        for (name, (inputs, targets)) in numbers {
-            let part = batch.parts.entry(name.clone()).or_default();
-            part.inputs.values.to_mut().reserve_exact(inputs);
-            part.target_values.reserve_exact(targets);
-        }
-    }
-
     /// Adds the spans of `sequence` at `place`.
     fn push(&self, batch: &mut Batch, sequence: &Sequence<'_>, place: Place) -> Result<()> {
         let first_slot = place.row * batch.len + place.start;
@@ -138,7 +120,7 @@ impl Assembly<'_> {
             let blame = |message: String| Error::object(sequence.id, message);
             let spec = self.specs.get(name);
             let spec = spec.ok_or_else(|| blame(format!("the model has no modality {name:?}")))?;
-            tokens.check(spec).map_err(|e| blame(format!("modality {name}: {e}")))?;
+            tokens.check_shape(spec).map_err(|e| blame(format!("modality {name}: {e}")))?;
             let kind = self.specs.keys().take_while(|known| *known != name).count() as u32;
             if self.delimiters {
                 batch.delimiters.push(((first_slot + at) as u32, 2 * kind));
@@ -212,6 +194,9 @@ impl Span<'_> {
                 }
             }
             Task::Next | Task::After(_) => {
+                if matches!(task, Task::Next) && self.tokens.len > 0 {
+                    part.lasts.push(self.tokens.values_of(&(self.tokens.len - 1..self.tokens.len)));
+                }
                 // The first element of a sequence is predicted by nothing.
                 let first = if let Task::After(first) = task { (*first).max(1) } else { 1 };
                 let skip = first.saturating_sub(self.at).min(self.tokens.len);
@@ -223,6 +208,17 @@ impl Span<'_> {
     }
 }
 
+impl Inputs {
+    /// Appends tokens `range` of `tokens`, whose numbers stay where they are.
+    fn extend(&mut self, tokens: &Tokens, range: Range<usize>) {
+        self.len += range.len();
+        self.values.push(tokens.values_of(&range));
+        self.codes.extend_from_slice(tokens.part(&tokens.codes, &range));
+        self.indices.extend_from_slice(tokens.part(&tokens.indices, &range));
+        self.positions.extend_from_slice(tokens.part(&tokens.positions, &range));
+    }
+}
+
 impl Part {
     /// Adds tokens `range` of `tokens` to the targets, predicted from `slot` on.
     fn aim(&mut self, tokens: &Tokens, range: Range<usize>, slot: u32) {
@@ -230,7 +226,7 @@ impl Part {
         let slots = self.target_slots.get_or_insert_default();
         slots.extend((slot..).take(range.len()));
         self.target_tokens.extend(range.clone().map(|k| k as u32));
-        self.target_values.extend_from_slice(tokens.part(&tokens.values, &range));
+        self.target_values.push(tokens.values_of(&range));
         self.target_codes.extend_from_slice(tokens.part(&tokens.codes, &range));
     }
 }
@@ -280,6 +276,8 @@ mod tests {
         assert_eq!(part.target_values, [2., 3., 4., 5., 12., 13., 14., 15.]);
         assert_eq!(part.inputs.indices, [0, 1, 0, 1]);
         assert_eq!((&part.input_slots, &part.target_slots), (&None, &None));
+        assert!(part.is_shifted(2));
+        assert_eq!(part.lasts, [4., 5., 14., 15.]);
     }
 
     #[test]
@@ -294,6 +292,7 @@ mod tests {
         assert_eq!(b.input_slots, Some(vec![2]));
         assert_eq!(b.target_slots, Some(vec![1, 2]));
         assert_eq!(b.target_values, [10., 11., 12., 13.]);
+        assert!(!a.is_shifted(1) && !b.is_shifted(1));
     }
 
     #[test]

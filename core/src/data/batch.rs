@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::assembly::Assembly;
 use super::draw::Drawn;
+use super::pieces::Pieces;
 use super::sequence::{Sequence, Task};
 use crate::error::Result;
 use crate::tokens::{TokenSpec, Tokens};
@@ -53,7 +54,7 @@ pub struct Sight {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Part {
     /// Tokens the model reads, all rows one after the other.
-    pub inputs: Tokens,
+    pub inputs: Inputs,
     /// Where in the B x T grid (row·T + position) each input stands. `None`: input k is
     /// at slot k and the grid is full.
     pub input_slots: Option<Vec<u32>>,
@@ -64,12 +65,45 @@ pub struct Part {
     /// `[targets]` the place of each target within its span.
     pub target_tokens: Vec<u32>,
     /// `[targets, width]` values to predict; empty for codes.
-    pub target_values: Vec<f32>,
+    pub target_values: Pieces,
     /// `[targets]` codes to predict; empty for continuous values.
     pub target_codes: Vec<u32>,
+    /// `[spans, width]` values of the last token of each span whose tokens are predicted from
+    /// those before; with the inputs they hold all targets where the part
+    /// [is shifted](Self::is_shifted).
+    pub lasts: Pieces,
     /// Slot of the token that predicts each target. `None`: target k is predicted at
     /// slot k and every slot predicts.
     pub target_slots: Option<Vec<u32>>,
+}
+
+/// The tokens of one modality that the model reads; as [`Tokens`], of many objects.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs {
+    /// Number of tokens.
+    pub len: usize,
+    /// `[len, width]` numbers, where the objects hold them; empty for codes.
+    pub values: Pieces,
+    /// `[len]` codes; empty for continuous values.
+    pub codes: Vec<u32>,
+    /// `[len]` rows of the position table; empty for continuous positions.
+    pub indices: Vec<u32>,
+    /// `[len, width]` continuous positions; empty for indices.
+    pub positions: Vec<f32>,
+}
+
+impl Part {
+    /// Whether the targets of each of the `rows` are the inputs after its first and then its
+    /// one of [`lasts`](Self::lasts), so that a device needs no copy of them.
+    pub(crate) fn is_shifted(&self, rows: usize) -> bool {
+        let (inputs, lasts) = (&self.inputs, self.lasts.len());
+        // One modality fills the grid, and every row is one sequence.
+        self.input_slots.is_none()
+            && self.target_slots.is_none()
+            && self.targets == inputs.len
+            && lasts > 0
+            && lasts * inputs.len == rows * inputs.values.len()
+    }
 }
 
 /// What a batch of plain rows is for.
@@ -100,6 +134,15 @@ impl Batch {
             rows.iter().map(|(id, spans)| Sequence { id, spans, task: task() }).collect();
         let assembly = Assembly { specs, delimiters: false, full: false, row_length: None };
         assembly.batch(&sequences)
+    }
+
+    /// Puts the numbers of each modality side by side, as a device fetches them.
+    pub fn gather(&mut self) {
+        for part in self.parts.values_mut() {
+            let shifted = part.is_shifted(self.rows);
+            part.inputs.values.gather();
+            if shifted { &mut part.lasts } else { &mut part.target_values }.gather();
+        }
     }
 
     /// Number of slots, rows times slots per row, padding included.

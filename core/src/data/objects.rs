@@ -69,11 +69,13 @@ impl Objects {
     fn tokenise(&self, observation: &Observation) -> Result<Row> {
         let mut row = Row::new();
         for (name, modality) in &self.modalities {
-            if let Some(tokens) = modality.tokenise(observation)? {
+            if let Some(mut tokens) = modality.tokenise(observation)? {
                 let blame =
                     |e: Error| Error::object(&observation.id, format!("modality {name}: {e}"));
                 let spec = self.specs.get(name);
                 spec.map_or(Ok(()), |spec| tokens.check(spec)).map_err(blame)?;
+                // A batch takes parts of them, as inputs and as targets.
+                tokens.values.share();
                 row.push((name.clone(), tokens));
             }
         }

@@ -268,6 +268,6 @@ mod tests {
         assert!(message.contains("no column \"embedding\""), "{message}");
         std::fs::write(&path, "not parquet").unwrap();
         let message = Embeddings::read_parquet(&path).unwrap_err().to_string();
-        assert!(message.contains("not a Parquet file"), "{message}");
+        assert!(message.contains("is no whole Parquet file"), "{message}");
     }
 }

@@ -61,6 +61,10 @@ impl Session for Guarded {
         self.0.model()
     }
 
+    fn on_host(&self) -> bool {
+        self.0.on_host()
+    }
+
     fn parameters(&self) -> Result<StateDict> {
         calm(|| self.0.parameters())
     }

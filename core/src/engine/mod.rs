@@ -155,6 +155,12 @@ pub trait Session: Send {
     /// When a moment is missing, unknown or of another shape; nothing is changed then.
     fn set_optimiser(&mut self, state: &OptimiserState) -> Result<()>;
 
+    /// Whether the device computes in the host's memory, so that there is nothing to be won by
+    /// [gathering](Batch::gather) a batch before it is handed over.
+    fn on_host(&self) -> bool {
+        false
+    }
+
     /// Runs `batch` forward and backward and adds its gradient times `scale` to the sum.
     ///
     /// # Errors

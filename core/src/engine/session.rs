@@ -257,6 +257,10 @@ impl<P: Platform> Session for DeviceSession<P> {
         &self.model
     }
 
+    fn on_host(&self) -> bool {
+        P::ON_HOST
+    }
+
     fn parameters(&self) -> Result<StateDict> {
         self.download(|p| Some(p.value.clone()))
     }

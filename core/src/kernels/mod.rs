@@ -24,6 +24,9 @@ pub trait Platform: Clone + std::fmt::Debug + Send + Sync + 'static {
     type Backend: Backend;
     /// Its kernels.
     type Kernels: Kernels<Self::Backend>;
+    /// Whether it computes in the host's memory: the numbers of a batch are then put side by side
+    /// where they are used, and otherwise by the workers that prepare batches.
+    const ON_HOST: bool = false;
 }
 
 /// The differentiated backend of a platform.
@@ -221,6 +224,16 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     /// Mean Huber loss (delta 1) over all elements, and its gradient for `y_nf`.
     fn huber(y_nf: Tensor<B, 2>, target_nf: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 2>) {
         reference::huber(y_nf, target_nf)
+    }
+
+    /// [`huber`](Self::huber) of tokens that predict the next: the target of a row is the row
+    /// after it in `x_nf`, and for the last row of each of `b` equal parts a row of `last_bf`.
+    fn huber_next(
+        y_nf: Tensor<B, 2>,
+        x_nf: Tensor<B, 2>,
+        last_bf: Tensor<B, 2>,
+    ) -> (Tensor<B, 1>, Tensor<B, 2>) {
+        Self::huber(y_nf, reference::next(x_nf, last_bf))
     }
 
     /// `x_nf` times the one number of `by`.

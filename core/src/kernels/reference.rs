@@ -209,6 +209,18 @@ pub fn huber<B: Backend>(
     (loss_nf.mean(), clipped_nf.div_scalar((n * f) as f32))
 }
 
+/// The row after each row of `x_nf`; after the last row of each of `b` equal parts, a row of
+/// `last_bf`.
+pub fn next<B: Backend>(x_nf: Tensor<B, 2>, last_bf: Tensor<B, 2>) -> Tensor<B, 2> {
+    let ([n, f], [b, _]) = (x_nf.dims(), last_bf.dims());
+    let rows = n / b;
+    if rows <= 1 {
+        return last_bf;
+    }
+    let rest_brf = x_nf.reshape([b, rows, f]).narrow(1, 1, rows - 1);
+    Tensor::cat(vec![rest_brf, last_bf.reshape([b, 1, f])], 1).reshape([n, f])
+}
+
 /// See [`Kernels::scale`](super::Kernels::scale).
 pub fn scale<B: Backend>(x_nf: Tensor<B, 2>, by: Tensor<B, 1>) -> Tensor<B, 2> {
     x_nf * by.unsqueeze()

@@ -56,13 +56,21 @@ struct DevicePart<P: Platform> {
     input_slots: Option<Vec<u32>>,
     /// `[inputs, 1]`: whether a token is hidden.
     masked: Option<Tensor<Differentiated<P>, 2, Bool>>,
-    target_values: Option<Plain<P, 2>>,
+    target_values: Option<Targets<P>>,
     target_codes: Option<Indices<P>>,
     target_slots: Option<Indices<P>>,
     targets: usize,
 }
 
 type Indices<P> = Tensor<Differentiated<P>, 1, Int>;
+
+/// The values to predict.
+enum Targets<P: Platform> {
+    /// On their own.
+    Own(Plain<P, 2>),
+    /// The values after each, and after the last of each row one of these.
+    Next(Plain<P, 2>),
+}
 
 /// Positions of the tokens of a part.
 enum Places<P: Platform> {
@@ -102,7 +110,7 @@ impl<P: Platform> DeviceBatch<P> {
             reach_bt: sight.reach.map(per_slot),
         };
         let parts = parts.into_iter().map(|(name, part)| {
-            let part = DevicePart::new(part, len, &model.modalities[&name], device);
+            let part = DevicePart::new(part, [rows, len], &model.modalities[&name], device);
             (name, part)
         });
         Self { rows, len, mask, delimiters, parts: parts.collect() }
@@ -112,16 +120,21 @@ impl<P: Platform> DeviceBatch<P> {
 impl<P: Platform> DevicePart<P> {
     fn new(
         part: Part,
-        len: usize,
+        [rows, len]: [usize; 2],
         spec: &crate::tokens::TokenSpec,
         device: &Device<P::Backend>,
     ) -> Self {
+        let shifted = part.is_shifted(rows);
         let inputs = part.inputs;
         let (mut values, mut codes, mut target_values, mut target_codes) = (None, None, None, None);
         match spec.values {
             Values::Continuous { width } => {
-                values = Some(floats::<P>(inputs.values.into_vec(), width, device));
-                target_values = Some(floats::<P>(part.target_values, width, device));
+                let others = if shifted { part.lasts } else { part.target_values };
+                let (read, others) = rayon::join(|| inputs.values.into_vec(), || others.into_vec());
+                values = Some(floats::<P>(read, width, device));
+                let others = floats::<P>(others, width, device);
+                target_values =
+                    Some(if shifted { Targets::Next(others) } else { Targets::Own(others) });
             }
             Values::Codes { .. } => {
                 codes = Some(integers::<P>(&inputs.codes, device));
@@ -374,10 +387,13 @@ pub(crate) fn losses<P: Platform>(
     let mut weighted = Vec::new();
     for (name, output) in outputs {
         let part = &batch.parts[&name];
-        let loss = match (&part.target_values, &part.target_codes) {
-            (Some(target), _) => ops::huber::<P>(output, target.clone()),
-            (None, Some(codes)) => cross_entropy::<P>(output, codes.clone()),
-            (None, None) => unreachable!("a part has values or codes"),
+        let loss = match (&part.target_values, &part.values, &part.target_codes) {
+            (Some(Targets::Own(targets)), ..) => ops::huber::<P>(output, targets.clone()),
+            (Some(Targets::Next(lasts)), Some(values), _) => {
+                ops::huber_next::<P>(output, values.clone(), lasts.clone())
+            }
+            (None, _, Some(codes)) => cross_entropy::<P>(output, codes.clone()),
+            _ => unreachable!("a part has values or codes"),
         };
         weighted.push(loss.clone().mul_scalar(model.modalities[&name].loss_weight));
         by_modality.insert(name, loss);

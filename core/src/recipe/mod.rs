@@ -29,8 +29,10 @@ pub use schema::{
 };
 
 use crate::error::{Error, Result};
+use crate::plain::differences;
 use crate::seam::nearest;
 use tree::Tree;
+pub(crate) use tree::readable;
 
 /// A recipe carried inside the program.
 pub struct BuiltinRecipe {
@@ -165,6 +167,20 @@ pub fn amend(plan: &Plan, allowed: &[&str], set: &[String], data: Option<&Path>)
         apply_data(&mut tree, data)?;
     }
     plan::build(&tree, plan.scale.clone())
+}
+
+/// How `plan` differs from the recipe it carries, which is what later stages go on from: empty
+/// for one that this program wrote.
+pub(crate) fn contradictions(plan: &Plan) -> Vec<String> {
+    let json = |plan: &Plan| serde_json::to_value(plan).ok();
+    let again = amend(plan, &[], &[], None).ok().as_ref().and_then(json);
+    match (json(plan), again) {
+        (Some(stated), Some(again)) => {
+            differences("", &stated, &again, ["in the plan", "in its recipe"])
+        }
+        // A recipe that is no longer taken says so where it is wanted, with its place.
+        _ => Vec::new(),
+    }
 }
 
 /// What `--set` arguments put into the table `section`; they may name no other.

@@ -173,16 +173,24 @@ fn document_of(place: &str) -> String {
     place.rsplitn(3, ':').last().unwrap_or(place).to_owned()
 }
 
-/// serde's "unknown field `x`, expected one of `a`, `b`" becomes the nearest of the
-/// candidates, or all of them when none is near.
-fn readable(message: &str) -> String {
+/// serde's "unknown field `x`, expected one of `a`, `b`" becomes `unknown "x"` with the nearest of
+/// the candidates, or all of them when none is near.
+pub(crate) fn readable(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     match quoted.next() {
-        Some(word) if unknown => match nearest(word, &quoted.collect::<Vec<_>>()) {
-            hint if hint.is_empty() => message.to_owned(),
-            hint => format!("unknown {word:?}{hint}"),
-        },
+        Some(word) if unknown => {
+            let known: Vec<_> = quoted.collect();
+            match nearest(word, &known) {
+                hint if hint.is_empty() && known.is_empty() => {
+                    format!("unknown {word:?}: nothing is set here")
+                }
+                hint if hint.is_empty() => {
+                    format!("unknown {word:?}; there is {}", known.join(", "))
+                }
+                hint => format!("unknown {word:?}{hint}"),
+            }
+        }
         _ => plain::structure(message),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::lock::RunLock;
 use super::manifest::Manifest;
-use super::saved::{Contents, Saved};
+use super::saved::{Contents, Saved, consistent};
 use crate::checkpoint::files::sweep;
 use crate::checkpoint::{checksums, write_bytes, write_folder_atomic};
 use crate::data::Rejected;
@@ -90,7 +90,7 @@ impl RunFolder {
     /// Opens the run in the folder `path` to read.
     ///
     /// # Errors
-    /// When there is none, or one of a newer format.
+    /// When there is none, one of a newer format, or one that contradicts itself.
     pub fn open(path: &Path) -> Result<(Self, Manifest)> {
         let manifest = manifest(path)?;
         Ok((Self::at(path), manifest))
@@ -318,7 +318,9 @@ fn manifest(path: &Path) -> Result<Manifest> {
             path.display()
         )));
     }
-    Manifest::read(&file)
+    let manifest = Manifest::read(&file)?;
+    consistent(&file, &manifest.plan)?;
+    Ok(manifest)
 }
 
 /// What a folder holds; nothing when it is not there.

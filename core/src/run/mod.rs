@@ -16,6 +16,7 @@ mod manifest;
 mod prune;
 mod saved;
 mod selfcheck;
+mod sums;
 
 pub use folder::RunFolder;
 pub(crate) use folder::write_rejected;

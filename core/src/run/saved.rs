@@ -12,7 +12,7 @@ use crate::checkpoint::tensors::describe_tensors;
 use crate::checkpoint::{checksums, format, load_tensors, save_tensors, write_bytes};
 use crate::engine::{OptimiserState, Session, StateDict};
 use crate::error::{Error, Result};
-use crate::recipe::{Modalities, Plan};
+use crate::recipe::{Modalities, Plan, contradictions};
 use crate::{plain, progress};
 
 const MODEL: &str = "model.safetensors";
@@ -285,6 +285,7 @@ pub fn read_model(path: &Path) -> Result<SavedModel> {
             ),
         )
     })?;
+    consistent(&file, &plan)?;
     let imported = metadata.get(IMPORTED).map(|text| serde_json::from_str(text));
     let imported = imported.transpose().map_err(|e| {
         Error::file(
@@ -295,6 +296,22 @@ pub fn read_model(path: &Path) -> Result<SavedModel> {
     let step = metadata.get("step").and_then(|s| s.parse().ok()).unwrap_or(0);
     let unsupported = metadata.remove(UNSUPPORTED);
     Ok(SavedModel { plan, parameters, step, imported, unsupported })
+}
+
+/// Checks that the plan in `file` is that of the recipe it carries.
+///
+/// # Errors
+/// When one of them was changed without the other: training would go by the one, and what is
+/// embedded later by the other.
+pub(super) fn consistent(file: &Path, plan: &Plan) -> Result<()> {
+    let differences = contradictions(plan).join(", ");
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::file(
+        file,
+        format!("its plan and its recipe contradict each other: {differences}; copy it again"),
+    ))
 }
 
 /// Reads a model that this program can run, as [`read_model`]: the plan it was trained

@@ -4,14 +4,16 @@
 //! refused.
 //!
 //! In `selfcheck.safetensors`, for object K: `raw.K.FIELD`, the observation's arrays in
-//! their own types; `K.MODALITY` and `K.MODALITY_positions`, tokens; and `outputs.NAME`,
-//! answers to all of them. Ids, units, labels and the order of spans are in the metadata.
+//! their own types; `K.MODALITY` and `K.MODALITY_positions`, tokens; `K.MODALITY_sums`, sums
+//! over the whole span; and `outputs.NAME`, answers to all of them. Ids, units, labels, the order
+//! of spans and their lengths are in the metadata.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::sums;
 use crate::checkpoint::arrays::{
     Arrays, byte_length, load_arrays, save_arrays, token_arrays, tokens_from,
 };
@@ -55,6 +57,9 @@ struct Object {
     id: String,
     /// Modalities in the order of the stream.
     spans: Vec<String>,
+    /// Tokens of each modality, those included that are not recorded.
+    #[serde(default)]
+    lengths: BTreeMap<String, usize>,
     /// The observation, where it is small enough to be recorded.
     raw: Option<Raw>,
 }
@@ -118,7 +123,10 @@ impl Inputs {
 
     fn push(&mut self, id: &str, observation: Option<&Observation>, mut row: Row) -> Result<()> {
         let k = self.objects.len();
+        let lengths = row.iter().map(|(name, tokens)| (name.clone(), tokens.len)).collect();
         for (name, tokens) in &mut row {
+            let whole = Array::new(vec![2, sums::GROUPS], Data::F32(sums::sums(tokens).concat()))?;
+            self.arrays.insert(format!("{k}.{name}_sums"), whole);
             tokens.truncate(TOKENS);
             let Some(spec) = self.specs.get(name) else { continue };
             let bare = Tokens { affine: Vec::new(), ..tokens.clone() };
@@ -138,7 +146,7 @@ impl Inputs {
             Raw { fields: units.collect(), labels: o.labels.clone() }
         });
         let spans = row.iter().map(|(name, _)| name.clone()).collect();
-        self.objects.push(Object { id: id.to_owned(), spans, raw });
+        self.objects.push(Object { id: id.to_owned(), spans, lengths, raw });
         self.rows.push((id.to_owned(), row));
         Ok(())
     }
@@ -255,7 +263,8 @@ pub(super) fn check(
         let row = recorded_row(&recorded.arrays, k, object, &specs).map_err(broken)?;
         if let Some(raw) = &object.raw {
             let observation = observation(&recorded.arrays, k, object, raw).map_err(broken)?;
-            check_tokens(&row, &observation, modalities).map_err(|e| {
+            let whole = (k, object, &recorded.arrays);
+            check_tokens(&row, &observation, modalities, whole).map_err(|e| {
                 refused(folder, &e, "observations are prepared otherwise than for the training")
             })?;
         }
@@ -313,17 +322,20 @@ fn observation(
     Ok(Observation { id: object.id.clone(), fields, labels: raw.labels.clone() })
 }
 
-/// Compares what `modalities` make of `observation` with the recorded `row`.
+/// Compares what `modalities` make of `observation`, object `k`, with the recorded `row`, and
+/// what lies behind that with its length and its sums.
 fn check_tokens(
     row: &Row,
     observation: &Observation,
     modalities: &Modalities,
+    (k, object, arrays): (usize, &Object, &Arrays),
 ) -> std::result::Result<(), String> {
     for (name, expected) in row {
         let modality =
             modalities.get(name).ok_or_else(|| format!("there is no modality {name}"))?;
         let found = modality.tokenise(observation).map_err(|e| e.to_string())?;
         let mut found = found.ok_or_else(|| format!("its object no longer has {name}"))?;
+        let whole = (found.len, sums::sums(&found));
         found.truncate(TOKENS);
         if found.len != expected.len
             || found.codes != expected.codes
@@ -334,6 +346,14 @@ fn check_tokens(
         compare(&found.values, &expected.values, &format!("the {name} tokens of its object"))?;
         let what = format!("the {name} positions of its object");
         compare(&found.positions, &expected.positions, &what)?;
+        if object.lengths.get(name).is_some_and(|&length| length != whole.0) {
+            return Err(format!("its object makes {} {name} tokens, others before", whole.0));
+        }
+        let Some(recorded) = arrays.get(&format!("{k}.{name}_sums")) else { continue };
+        let recorded = recorded.data.to_f32();
+        for (found, recorded) in whole.1.iter().zip(recorded.chunks(sums::GROUPS)) {
+            compare(found, recorded, &format!("sums over all {name} tokens of its object"))?;
+        }
     }
     Ok(())
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{INDEX, UNFINISHED, differ, hash, listing_path};
+use super::{INDEX, UNFINISHED, hash, listing_path};
 use crate::checkpoint::{format, write_bytes};
 use crate::error::{Error, Result};
 use crate::observation::Labels;
+use crate::plain;
 use crate::seam::Groups;
 use crate::tokens::TokenSpec;
 
@@ -19,9 +20,22 @@ pub enum Precision {
     /// As they are: training from them is the same, bit for bit.
     #[default]
     F32,
-    /// Rounded to half precision: half the size, and read with a copy.
+    /// Rounded to half precision: half the size, widened where a batch is put together.
     F16,
 }
+
+impl Precision {
+    /// Bytes of a number.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// Where a difference between data and recipe is found, in words.
+pub(super) const PLACES: [&str; 2] = ["in the data", "now"];
 
 /// What was converted, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +67,7 @@ impl Head {
             let head = Self { program: String::new(), ..head.clone() };
             serde_json::to_value(head).map_err(|e| Error::Failed(e.to_string()))
         };
-        Ok(differ::differences("", &value(self)?, &value(other)?))
+        Ok(plain::differences("", &value(self)?, &value(other)?, PLACES))
     }
 }
 

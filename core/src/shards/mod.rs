@@ -6,7 +6,6 @@
 //! - `index`, `writer`, `reader`: the files themselves.
 
 mod convert;
-mod differ;
 mod index;
 mod mapping;
 mod reader;

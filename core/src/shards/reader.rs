@@ -6,8 +6,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, Metadata};
 
 use super::hash;
@@ -90,6 +88,10 @@ impl Shard {
         let mut columns = BTreeMap::new();
         for (name, spec) in specs {
             let column = arrays.column(name, spec, file.objects, precision).map_err(broken)?;
+            if !column.finite(bytes, precision) {
+                let e = format!("the array {name}.values holds a number that is not finite");
+                return Err(broken(e));
+            }
             columns.insert(name.clone(), column);
         }
         Ok(Self { bytes: Arc::new(map), columns, precision })
@@ -121,17 +123,12 @@ impl Shard {
             range.map_or(Some(&[][..]), |r| bytes.get(r)).ok_or("a span lies beyond its shard")
         };
         let mut tokens = Tokens { len: span.len(), ..Tokens::default() };
-        match self.precision {
-            Precision::F32 => {
-                if let Some(range) = range(&column.values, 4 * column.width) {
-                    let mapped = Numbers::mapped(&self.bytes, range);
-                    tokens.values = mapped.ok_or("a span lies beyond its shard")?;
-                }
-            }
-            Precision::F16 => {
-                let halves = part(&column.values, 2 * column.width)?;
-                tokens.values = widened(halves).into();
-            }
+        if let Some(values) = range(&column.values, self.precision.bytes() * column.width) {
+            let mapped = match self.precision {
+                Precision::F32 => Numbers::mapped(&self.bytes, values),
+                Precision::F16 => Numbers::mapped_half(&self.bytes, values),
+            };
+            tokens.values = mapped.ok_or("a span lies beyond its shard")?;
         }
         tokens.codes = integers(part(&column.codes, 4)?);
         tokens.indices = integers(part(&column.indices, 4)?);
@@ -159,6 +156,28 @@ impl Shard {
     }
 }
 
+impl Column {
+    /// Whether all values are finite. They are read once, with the hash, so that no batch of
+    /// them has to be.
+    fn finite(&self, bytes: &[u8], precision: Precision) -> bool {
+        let values = self.values.clone().and_then(|range| bytes.get(range)).unwrap_or_default();
+        // A block is read whole, without a way out, so that it is read many numbers at a time.
+        let block = 4096;
+        values.chunks(block).all(|block| match precision {
+            Precision::F32 => {
+                block.as_chunks::<4>().0.iter().fold(true, |all, &b| {
+                    all & (u32::from_le_bytes(b) & 0x7f80_0000 != 0x7f80_0000)
+                })
+            }
+            Precision::F16 => block
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .fold(true, |all, &b| all & (u16::from_le_bytes(b) & 0x7c00 != 0x7c00)),
+        })
+    }
+}
+
 /// What object `k` has of an array with these offsets.
 fn span(offsets: &[usize], k: usize) -> Result<Range<usize>, String> {
     match offsets.get(k..).and_then(|rest| rest.first_chunk::<2>()) {
@@ -169,15 +188,6 @@ fn span(offsets: &[usize], k: usize) -> Result<Range<usize>, String> {
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
-}
-
-/// Half precision to single, many at a time.
-fn widened(bytes: &[u8]) -> Vec<f32> {
-    let halves: Vec<f16> =
-        bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b)).collect();
-    let mut numbers = vec![0.0; halves.len()];
-    halves.convert_to_f32_slice(&mut numbers);
-    numbers
 }
 
 fn integers(bytes: &[u8]) -> Vec<u32> {

@@ -6,13 +6,14 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::index::{Head, Listed, read_index, read_listing};
+use super::index::{Head, Listed, PLACES, read_index, read_listing};
 use super::reader::{Shard, ShardFile};
-use super::{INDEX, differ, listing_path, shard_path};
+use super::{INDEX, listing_path, shard_path};
 use crate::checkpoint::arrays::token_arrays;
 use crate::data::Row;
 use crate::error::{Error, Result};
 use crate::observation::{Field, Labels, Observation};
+use crate::plain;
 use crate::seam::{Groups, ModalityConfig, Source, SourceConfig, TokenSource};
 
 /// Keys of a modality that its tokens do not depend on.
@@ -203,7 +204,8 @@ impl TokenSource for Tokenised {
                     value.as_object_mut().and_then(|table| table.remove(free));
                 }
             }
-            let mut differences = differ::differences(&format!("modality.{name}"), &made, &wanted);
+            let at = format!("modality.{name}");
+            let mut differences = plain::differences(&at, &made, &wanted, PLACES);
             let (spec, old) = (config.build()?.spec(), self.head.specs.get(name));
             if differences.is_empty()
                 && old.is_none_or(|old| {

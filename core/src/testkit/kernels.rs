@@ -279,6 +279,19 @@ pub fn huber<P: Platform, R: Kernels<P::Backend>>(
     let truth = R::huber(y, target);
     close("Huber's loss", &ours.0, &truth.0)?;
     close("gradient of Huber's loss", &ours.1, &truth.1)?;
+    for parts in [1, 3, n].into_iter().filter(|&parts| n.is_multiple_of(parts)) {
+        let y: T<P, 2> = draw.tensor([n, f], 2.0, device);
+        let x: T<P, 2> = draw.tensor([n, f], 2.0, device);
+        let last: T<P, 2> = draw.tensor([parts, f], 2.0, device);
+        let ours = P::Kernels::huber_next(y.clone(), x.clone(), last.clone());
+        let target = (0..n).map(|k| match ((k + 1) % (n / parts), k / (n / parts)) {
+            (0, part) => last.clone().narrow(0, part, 1),
+            _ => x.clone().narrow(0, k + 1, 1),
+        });
+        let truth = R::huber(y, Tensor::cat(target.collect(), 0));
+        close("Huber's loss of the next", &ours.0, &truth.0)?;
+        close("gradient of Huber's loss of the next", &ours.1, &truth.1)?;
+    }
     for factor in [1.0, -0.3] {
         let by: T<P, 1> = Tensor::full([1], factor, device);
         let ours = P::Kernels::scale(truth.1.clone(), by.clone());

@@ -150,7 +150,8 @@ fn zero_loss(loaded: &Loaded, session: &dyn Session) -> f64 {
                     let v = f64::from(v.abs());
                     if v < 1.0 { 0.5 * v * v } else { v - 0.5 }
                 };
-                let sum: f64 = part.target_values.iter().map(huber).sum();
+                let sum: f64 =
+                    part.target_values.iter().flat_map(|piece| piece.iter()).map(huber).sum();
                 sum / part.target_values.len().max(1) as f64
             }
         };

@@ -239,7 +239,8 @@ impl Watch {
 
 /// The numbers, or the codes, that a batch has of a modality.
 fn numbers(part: &Part) -> impl Iterator<Item = f32> {
-    let values = part.inputs.values.iter().chain(&part.target_values).copied();
+    let pieces = part.inputs.values.iter().chain(part.target_values.iter());
+    let values = pieces.flat_map(|piece| piece.iter()).copied();
     let codes = part.inputs.codes.iter().chain(&part.target_codes).map(|&code| code as f32);
     values.chain(codes)
 }

@@ -276,8 +276,14 @@ impl<'a> Trainer<'a> {
         let left = train.steps.saturating_sub(self.state.step);
         let count = left * self.team.pieces(train) as u64;
         let place = self.team.places(train, self.state.step);
-        let data = self.data.clone();
-        Loader::start(train.workers, count, move |k| data.train_batch(place(k), size))
+        let (data, gather) = (self.data.clone(), !self.session.on_host());
+        Loader::start(train.workers, count, move |k| {
+            let mut batch = data.train_batch(place(k), size)?;
+            if gather {
+                batch.gather();
+            }
+            Ok(batch)
+        })
     }
 
     /// Reads this process's share of a step and adds up its gradients; of a step that is passed

@@ -2,7 +2,7 @@
 
 use super::case::Case;
 use super::compare::Ledger;
-use crate::data::{Batch, Purpose};
+use crate::data::{Batch, Pieces, Purpose};
 use crate::engine::{HostTensor, Layer, Session};
 use crate::error::Result;
 use crate::tokens::{Positions, Tokens, Values};
@@ -75,7 +75,8 @@ fn predicted_everywhere(batch: &Batch) -> Batch {
     let mut batch = batch.clone();
     for part in batch.parts.values_mut() {
         part.targets = part.inputs.len;
-        part.target_values = part.inputs.values.to_vec();
+        part.target_values = part.inputs.values.clone();
+        part.lasts = Pieces::default();
         part.target_codes.clone_from(&part.inputs.codes);
         part.target_slots.clone_from(&part.input_slots);
     }

@@ -150,7 +150,7 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
         ("path = ''\nlabels = 'absent.csv'", "no such table"),
         ("path = ''\nlabels = 'other.csv'", "\"zz.jpg\" and the first object is \"a.png\""),
         ("path = ''\nlabels = 'other.csv'\nname_column = 'y'", "it has name, x"),
-        ("path = ''\nlabels = 'torn.csv'", "line: 2"),
+        ("path = ''\nlabels = 'torn.csv'", "line 2"),
         ("path = ''\nname_column = 'y'", "`labels`"),
     ] {
         let error = refusal(table, root);

@@ -214,7 +214,7 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
     fs::write(folder.path().join("twice.csv"), "id,id\n1,2\n").expect("written");
     for (table, words) in [
         (recipe("").replace("t.csv", "absent.csv"), "check the path"),
-        (recipe("").replace("t.csv", "torn.csv"), "line: 3"),
+        (recipe("").replace("t.csv", "torn.csv"), "line 3: 2 values"),
         (recipe("").replace("t.csv", "none.csv"), "no row"),
         (recipe("").replace("t.csv", "anon.csv"), "line 3: no id"),
         (recipe("").replace("t.csv", "twice.csv"), "two columns are called \"id\""),

@@ -123,6 +123,14 @@ impl Kernels<Flex> for CpuKernels {
         huber::huber(y_nf, target_nf)
     }
 
+    fn huber_next(
+        y_nf: Tensor<Flex, 2>,
+        x_nf: Tensor<Flex, 2>,
+        last_bf: Tensor<Flex, 2>,
+    ) -> (Tensor<Flex, 1>, Tensor<Flex, 2>) {
+        huber::huber_next(y_nf, x_nf, last_bf)
+    }
+
     fn scale(x_nf: Tensor<Flex, 2>, by: Tensor<Flex, 1>) -> Tensor<Flex, 2> {
         scale::scale(x_nf, by)
     }

@@ -56,8 +56,12 @@ pub(super) fn case(path: &Path) -> Result<Found> {
 /// A table of embeddings; `None` when it is another Parquet file.
 pub(super) fn embeddings(path: &Path) -> Result<Option<Found>> {
     let file = File::open(path).map_err(|e| Error::io("read", path, &e))?;
-    let metadata = ArrowReaderMetadata::load(&file, Default::default())
-        .map_err(|e| Error::file(path, format!("is no Parquet file: {e}; copy it again")))?;
+    let metadata = ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| {
+        Error::file(
+            path,
+            format!("is no Parquet file: {}; {}", crate::plain::parquet(e), crate::plain::WAY_OUT),
+        )
+    })?;
     let of_file = metadata.metadata().file_metadata();
     let entries = of_file.key_value_metadata().into_iter().flatten();
     let entries: BTreeMap<String, String> =

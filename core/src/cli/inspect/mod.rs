@@ -4,6 +4,7 @@ mod files;
 mod model;
 mod source;
 
+use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
@@ -81,8 +82,24 @@ fn look(args: &InspectArgs) -> Result<Found> {
             Some(found) => Ok(found),
             None => source::look(args),
         },
+        // Exported to a name of the user's own.
+        "" => match first_bytes(path)? {
+            [b'P', b'K', 3, 4, ..] => model::python(path),
+            [.., b'{'] => files::safetensors(path),
+            _ => source::look(args),
+        },
         _ => source::look(args),
     }
+}
+
+/// The first bytes of a file, as far as it has them: nine, of which the last is a brace in a
+/// safetensors file.
+fn first_bytes(path: &Path) -> Result<[u8; 9]> {
+    let failed = |e: std::io::Error| Error::io("read", path, &e);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).map_err(failed)?.take(9).read_to_end(&mut bytes).map_err(failed)?;
+    bytes.resize(9, 0);
+    Ok(bytes.try_into().unwrap_or_default())
 }
 
 fn to_json(path: &Path, found: &Found) -> Json {

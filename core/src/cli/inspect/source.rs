@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Found, InspectArgs, Table};
 use crate::error::{Error, Result};
 use crate::observation::{Data, Field, Label, Observation};
-use crate::recipe::assigned;
+use crate::recipe::{assigned, readable};
 use crate::seam::{FormatPlugin, Part, Section, Source, SourcePlugin, find_source, sources};
 use crate::shards::{KIND, is_converted};
 
@@ -55,7 +55,9 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     }
     if let Some((name, tables)) = contents {
         let mut found = Found { tables, ..Found::new(name) };
-        found.fact("to see objects", "name the source: --source KIND --set source.KEY=VALUE");
+        let how = "say what to read: --source KIND --set source.KEY=VALUE, as in the examples of \
+                   `astropt plugins`";
+        found.fact("to see objects", how);
         return Ok(found);
     }
     Err(Error::file(
@@ -109,17 +111,22 @@ fn open(
     let kind = plugin.info.kind;
     let config = (plugin.parse)(table).map_err(|e| {
         let key = if e.path.is_empty() { String::new() } else { format!("{}: ", e.path) };
-        Error::Misuse(format!("{key}{}", e.message))
+        Error::Misuse(format!("source.{key}{}", readable(&e.message)))
     })?;
     config.check()?;
     if !named && config.is_remote() {
         return Err(Error::Misuse("it lies on another machine; name the source".into()));
     }
-    let source = config.open(Path::new("."))?;
-    let objects = first_objects(source.as_ref())?;
+    // The path stands in the table as the user gave it, and so in errors.
+    let source = config.open(Path::new(""))?;
+    let (objects, refusals) = first_objects(source.as_ref())?;
     let mut found = Found::new("data");
     found.fact("source", kind);
     found.fact("objects", source.len());
+    if let Some(error) = refusals.first() {
+        let tried = objects.len() + refusals.len();
+        found.fact("unusable", format!("{} of the first {tried}: {error}", refusals.len()));
+    }
     if let Some(groups) = source.groups() {
         found.fact("groups", groups.starts.len());
     }
@@ -130,27 +137,27 @@ fn open(
     let row = |o: &Observation| vec![o.id.clone(), labels(o)];
     found.table("first objects", &heading, objects.iter().map(row).collect());
     let names: BTreeSet<&String> = objects.iter().flat_map(|o| o.labels.keys()).collect();
-    found.fact("labels", names.into_iter().cloned().collect::<Vec<_>>().join(", "));
+    let names: Vec<_> = names.into_iter().cloned().collect();
+    found.fact("labels", if names.is_empty() { "none".into() } else { names.join(", ") });
     Ok(found)
 }
 
-/// The first objects that can be read.
-fn first_objects(source: &dyn Source) -> Result<Vec<Observation>> {
-    let mut objects = Vec::new();
-    let mut refusal = None;
+/// The first objects that can be read, and what is said of those before them that cannot.
+fn first_objects(source: &dyn Source) -> Result<(Vec<Observation>, Vec<Error>)> {
+    let (mut objects, mut refusals) = (Vec::new(), Vec::new());
     for index in 0..source.len().min(TRIED) {
         match source.read(index) {
             Ok(observation) => objects.push(observation),
-            Err(error) => refusal = refusal.or(Some(error)),
+            Err(error) => refusals.push(error),
         }
         if objects.len() == OBJECTS {
             break;
         }
     }
-    match refusal {
-        Some(error) if objects.is_empty() => Err(error),
-        _ => Ok(objects),
+    if objects.is_empty() && !refusals.is_empty() {
+        return Err(refusals.swap_remove(0));
     }
+    Ok((objects, refusals))
 }
 
 fn labels(object: &Observation) -> String {

@@ -192,3 +192,14 @@ pub fn huber<P: Platform>(
     let (loss, dy_nf) = P::Kernels::huber(typed(y.primitive), target_nf);
     finish!(HuberOp::<P>(PhantomData), [y.node], primitive(dy_nf), primitive(loss))
 }
+
+/// Differentiable [`Kernels::huber_next`]; the targets are constants.
+pub fn huber_next<P: Platform>(
+    y_nf: DiffTensor<P, 2>,
+    x_nf: Tensor<P::Backend, 2>,
+    last_bf: Tensor<P::Backend, 2>,
+) -> DiffTensor<P, 1> {
+    let y = primitive(y_nf);
+    let (loss, dy_nf) = P::Kernels::huber_next(typed(y.primitive), x_nf, last_bf);
+    finish!(HuberOp::<P>(PhantomData), [y.node], primitive(dy_nf), primitive(loss))
+}

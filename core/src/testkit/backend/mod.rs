@@ -307,7 +307,12 @@ fn check_refusal(session: &mut dyn Session, batch: &Batch) -> Check {
     let before = state(session)?;
     let mut endless = batch.clone();
     let image = endless.parts.get_mut("image").ok_or("a batch without images")?;
-    image.target_values[0] = f32::INFINITY;
+    // Where targets are the inputs one token on, those of the last inputs alone stand apart.
+    for numbers in [&mut image.target_values, &mut image.lasts] {
+        let mut all = std::mem::take(numbers).into_vec();
+        all.iter_mut().take(1).for_each(|first| *first = f32::INFINITY);
+        *numbers = all.into();
+    }
     let all = settings(1e-3);
     let none = StepSettings { norm_limit: Some(0.0), ..all };
     for (batch, settings) in [(batch, none), (&endless, all)] {

@@ -1,7 +1,7 @@
 //! The arrays of one object, put together of HDUs, columns, bands and arms.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use astropt_core::observation::{Array, Data, Field};
 
@@ -33,7 +33,7 @@ pub(super) enum Place {
 pub(super) struct Open {
     /// Its bytes.
     pub(super) reader: Reader,
-    hdus: Vec<Rc<Hdu>>,
+    hdus: Vec<Arc<Hdu>>,
     next: Option<u64>,
 }
 
@@ -49,12 +49,12 @@ impl Open {
     pub(super) fn first(
         &mut self,
         wanted: impl Fn(&Hdu) -> bool,
-    ) -> Result<Option<Rc<Hdu>>, String> {
+    ) -> Result<Option<Arc<Hdu>>, String> {
         if let Some(known) = self.hdus.iter().find(|hdu| wanted(hdu)) {
             return Ok(Some(known.clone()));
         }
         while let Some(offset) = self.next {
-            let hdu = Rc::new(Hdu::read(&mut self.reader, offset, self.hdus.len())?);
+            let hdu = Arc::new(Hdu::read(&mut self.reader, offset, self.hdus.len())?);
             self.next = hdu.next(&self.reader);
             self.hdus.push(hdu.clone());
             if wanted(&hdu) {
@@ -68,7 +68,7 @@ impl Open {
     ///
     /// # Errors
     /// When one is damaged.
-    pub(super) fn headers(&mut self, most: usize) -> Result<&[Rc<Hdu>], String> {
+    pub(super) fn headers(&mut self, most: usize) -> Result<&[Arc<Hdu>], String> {
         self.first(|hdu| hdu.number + 1 >= most)?;
         Ok(&self.hdus)
     }
@@ -77,7 +77,7 @@ impl Open {
     ///
     /// # Errors
     /// When there is none; lists what there is.
-    pub(super) fn named(&mut self, name: &Name) -> Result<Rc<Hdu>, String> {
+    pub(super) fn named(&mut self, name: &Name) -> Result<Arc<Hdu>, String> {
         let found = match name {
             Name::Number(number) => self.first(|hdu| hdu.number == *number as usize)?,
             Name::Text(text) => self.first(|hdu| {
@@ -98,16 +98,31 @@ impl Open {
         &mut self,
         field: &FieldConfig,
         place: Place,
-    ) -> Result<Rc<Hdu>, String> {
+    ) -> Result<Arc<Hdu>, String> {
         match (&field.hdu, place) {
             (Some(name), _) => self.named(name),
             (None, Place::Hdu { number, offset }) => {
-                Hdu::read(&mut self.reader, offset, number).map(Rc::new)
+                Hdu::read(&mut self.reader, offset, number).map(Arc::new)
             }
             (None, _) if field.column.is_some() => self
                 .first(|hdu| matches!(hdu.kind, Kind::Table { .. }))?
                 .ok_or_else(|| "it has no binary table to take the column from".to_owned()),
-            (None, _) => self.first(Hdu::is_image)?.ok_or_else(|| "it holds no image".to_owned()),
+            (None, _) => self.first_image(),
+        }
+    }
+
+    /// The image that the file is of: what its first HDU with data holds. An image behind a
+    /// table is a part of something else, such as an aperture or a grid of wavelengths.
+    fn first_image(&mut self) -> Result<Arc<Hdu>, String> {
+        let found = self.first(|hdu| hdu.is_image() || matches!(hdu.kind, Kind::Table { .. }))?;
+        match found {
+            Some(hdu) if hdu.is_image() => Ok(hdu),
+            Some(hdu) => Err(format!(
+                "{} is a table and comes first: say what to read, a `column` of it or another \
+                 `hdu`",
+                hdu.title()
+            )),
+            None => Err("it holds no image".to_owned()),
         }
     }
 

@@ -81,7 +81,7 @@ impl Inner<'_> {
             let place = self.index.place(object).map_or(Place::Whole, |(_, place)| place);
             let own = Some(open.of_field(&field, place)?);
             for (k, key) in self.config.keywords.iter().enumerate() {
-                let label = |hdu: &Option<std::rc::Rc<super::header::Hdu>>| {
+                let label = |hdu: &Option<std::sync::Arc<super::header::Hdu>>| {
                     hdu.as_ref().and_then(|hdu| hdu.header.label(key))
                 };
                 let label = label(&own).or_else(|| label(&primary));

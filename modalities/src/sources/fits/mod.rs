@@ -39,6 +39,7 @@ mod reader;
 mod table;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use astropt_core::observation::{Labels, Observation};
 use astropt_core::seam::{Groups, Source, SourceConfig};
@@ -63,13 +64,37 @@ const FITS: FileKind = FileKind {
 };
 
 /// The reader that [`FitsConfig`] opens.
-#[derive(Debug)]
 struct Fits {
     config: FitsConfig,
     index: Index,
     /// Labels from within the files, then those from a table beside them.
     labels: Vec<LabelTable>,
     unpacked: Unpacked,
+    /// Files that objects have been read of and more will be.
+    idle: Idle,
+}
+
+/// Open files, each used by one thread at a time.
+#[derive(Default)]
+struct Idle(Mutex<Vec<(PathBuf, Open)>>);
+
+impl Idle {
+    /// Most files that wait open: a few for every worker.
+    const MOST: usize = 16;
+
+    fn take(&self, path: &Path) -> Option<Open> {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = idle.iter().position(|(p, _)| p == path)?;
+        Some(idle.swap_remove(at).1)
+    }
+
+    fn put(&self, path: PathBuf, open: Open) {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() == Self::MOST {
+            idle.remove(0);
+        }
+        idle.push((path, open));
+    }
 }
 
 #[typetag::serde(name = "fits")]
@@ -99,7 +124,8 @@ impl SourceConfig for FitsConfig {
             }
         };
         labels.extend(names);
-        Ok(Box::new(Fits { config: self.clone(), index, labels, unpacked }))
+        let idle = Idle::default();
+        Ok(Box::new(Fits { config: self.clone(), index, labels, unpacked, idle }))
     }
 }
 
@@ -123,13 +149,20 @@ impl Source for Fits {
 
     fn read(&self, index: usize) -> Result<Observation> {
         let (paths, place) = self.index.place(index)?;
+        // A file of several objects stays open, its headers read.
         let kept = (place != Place::Whole).then_some(&self.unpacked);
-        let open = |path: &PathBuf| Reader::open(path, kept).map(Open::new);
+        let open = |path: &PathBuf| match kept.and_then(|_| self.idle.take(path)) {
+            Some(open) => Ok(open),
+            None => Reader::open(path, kept).map(Open::new),
+        };
         let mut files = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
         let fields = fields::read(&self.config, &mut files, place).map_err(|(file, message)| {
             let path = paths.get(file).or(paths.first()).cloned().unwrap_or_default();
             Error::file(path, format!("object {}: {message}", self.id(index)))
         })?;
+        if kept.is_some() {
+            paths.into_iter().zip(files).for_each(|(path, open)| self.idle.put(path, open));
+        }
         Ok(Observation { id: self.id(index), fields, labels: self.labels(index) })
     }
 }
@@ -155,7 +188,7 @@ pub(super) fn for_each_row(path: &Path, row: &mut dyn FnMut(&[Cell<'_>])) -> Res
         .map_err(|message| Error::file(path, message))
 }
 
-fn label_table(path: &Path) -> Result<(Open, std::rc::Rc<header::Hdu>, table::Table)> {
+fn label_table(path: &Path) -> Result<(Open, std::sync::Arc<header::Hdu>, table::Table)> {
     let fail = |message: String| Error::file(path, message);
     let mut open = Open::new(Reader::open(path, None)?);
     let hdu = open

@@ -77,12 +77,14 @@ impl Reader {
     /// # Errors
     /// When the file ends before, or cannot be read.
     pub(super) fn at(&mut self, offset: u64, len: usize) -> Result<&[u8], String> {
-        let cut = format!(
-            "the file ends at byte {}, before what its headers promise; it is cut short or \
-             damaged: fetch it again or remove it",
-            self.len
-        );
-        let end = offset.checked_add(len as u64).filter(|&end| end <= self.len).ok_or(cut)?;
+        let end = offset.checked_add(len as u64).filter(|&end| end <= self.len);
+        let end = end.ok_or_else(|| {
+            format!(
+                "the file ends at byte {}, before what its headers promise; it is cut short or \
+                 damaged: fetch it again or remove it",
+                self.len
+            )
+        })?;
         let file = match &mut self.bytes {
             Bytes::Memory(bytes) => {
                 let range = offset as usize..end as usize;

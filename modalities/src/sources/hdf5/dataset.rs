@@ -60,7 +60,9 @@ impl File {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let len = std::fs::metadata(path).map_err(|e| format!("cannot be read: {e}"))?.len();
         let fail = |error: &dyn std::fmt::Display| {
-            format!("cannot be opened as an HDF5 file ({error}); check that it is one, whole")
+            let text = error.to_string();
+            let cause = text.strip_prefix("HDF5 format error: ").unwrap_or(&text);
+            format!("cannot be opened as an HDF5 file ({cause}); check that it is one, whole")
         };
         let fast = guarded(|| {
             // What is decoded is kept by this source, in runs of whole chunks.
@@ -353,7 +355,7 @@ impl Dataset {
         let data = guarded(|| match &self.stored {
             Stored::Fast(dataset) => {
                 let bytes = dataset.read_raw_rows(first as u64, count as u64);
-                element.numbers(&bytes.map_err(|e| e.to_string())?)
+                element.numbers(bytes.map_err(|e| e.to_string())?)
             }
             Stored::Other(dataset) => self.read_other(dataset, element, first, count),
         })?;

@@ -42,7 +42,7 @@ impl Element {
     ///
     /// # Errors
     /// When there is no such type of number, or an integer passes 2^63 - 1.
-    pub(super) fn numbers(&self, bytes: &[u8]) -> Result<Data, String> {
+    pub(super) fn numbers(&self, bytes: Vec<u8>) -> Result<Data, String> {
         fn all<T, const N: usize>(bytes: &[u8], swap: bool, one: impl Fn([u8; N]) -> T) -> Vec<T> {
             let turned = |&n: &[u8; N]| {
                 let mut n = n;
@@ -53,9 +53,11 @@ impl Element {
             };
             bytes.as_chunks::<N>().0.iter().map(turned).collect()
         }
-        let swap = self.big_endian;
+        if (self.kind, self.size) == (Kind::Unsigned, 1) {
+            return Ok(Data::U8(bytes));
+        }
+        let (bytes, swap) = (bytes.as_slice(), self.big_endian);
         Ok(match (self.kind, self.size) {
-            (Kind::Unsigned, 1) => Data::U8(bytes.to_vec()),
             (Kind::Unsigned, 2) => Data::U16(all(bytes, swap, u16::from_le_bytes)),
             (Kind::Unsigned, 4) => Data::I64(all(bytes, swap, |n| u32::from_le_bytes(n).into())),
             (Kind::Unsigned, 8) => {
@@ -98,13 +100,13 @@ mod tests {
     fn numbers_keep_their_values_in_either_order() {
         let element = |kind, size, big_endian| Element { kind, size, big_endian };
         let big = element(Kind::Signed, 8, true);
-        assert_eq!(big.numbers(&(1i64 << 60).to_be_bytes()), Ok(Data::I64(vec![1 << 60])));
+        assert_eq!(big.numbers((1i64 << 60).to_be_bytes().to_vec()), Ok(Data::I64(vec![1 << 60])));
         let half = element(Kind::Float, 2, false);
         let bytes: Vec<u8> =
             [0x3c00u16, 0xc500, 0x0001, 0x7c00].iter().flat_map(|n| n.to_le_bytes()).collect();
         let expected = Data::F32(vec![1.0, -5.0, 2f32.powi(-24), f32::INFINITY]);
-        assert_eq!(half.numbers(&bytes), Ok(expected));
-        assert!(element(Kind::Unsigned, 8, false).numbers(&[255; 8]).is_err());
-        assert!(element(Kind::Float, 16, false).numbers(&[0; 16]).is_err());
+        assert_eq!(half.numbers(bytes), Ok(expected));
+        assert!(element(Kind::Unsigned, 8, false).numbers(vec![255; 8]).is_err());
+        assert!(element(Kind::Float, 16, false).numbers(vec![0; 16]).is_err());
     }
 }

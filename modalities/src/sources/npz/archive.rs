@@ -170,7 +170,14 @@ fn fits(header: Header, size: u64) -> Result<Header, String> {
 }
 
 fn damaged(path: &Path, error: impl std::fmt::Display) -> Error {
-    Error::file(path, format!("cannot read the archive: {error}; is it whole?"))
+    let text = error.to_string();
+    let cause = text.strip_prefix("invalid Zip archive: ").unwrap_or(&text);
+    let cause = match cause {
+        "Could not find EOCD" => "it has no directory at its end",
+        other => other,
+    };
+    let way_out = astropt_core::plain::WAY_OUT;
+    Error::file(path, format!("cannot be read as a zip archive: {cause}; {way_out}"))
 }
 
 fn unzip(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
