@@ -1,7 +1,10 @@
 //! Training that would not fit into memory is refused before it starts, in a sentence that says
 //! what to change.
 
-use crate::program::fails;
+use std::process::Command;
+
+use crate::bad_input::{on_pictures, pictures};
+use crate::program::{fails, program};
 use crate::run::small;
 
 /// The micro-batch that an error advises.
@@ -37,4 +40,31 @@ fn a_model_that_fits_with_no_micro_batch_is_told_so() {
     let set = ["--set", "model={layers=40,heads=64,width=16384}"];
     let error = fails(folder.path(), &small("pretrain", "r", &set), 2);
     assert!(error.contains("smaller model"), "{error}");
+}
+
+/// Memory that is refused while it trains, here by a limit of the address space, ends the run in
+/// a sentence too.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_is_refused_in_mid_run_is_told_with_what_to_try() {
+    let folder = tempfile::tempdir().expect("a folder");
+    pictures(folder.path(), 30);
+    let set = [
+        "model={layers=8,heads=4,width=512}",
+        "train.batch=768",
+        "train.micro_batch=768",
+        "train.memory_check=false",
+    ];
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let limited = format!("ulimit -v 2500000; exec '{}' \"$@\"", program().display());
+    let output = Command::new("sh")
+        .args(["-c", &limited, "sh"])
+        .args(on_pictures("data", &set))
+        .current_dir(folder.path())
+        .output()
+        .expect("sh runs");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(!error.contains("panicked") && error.contains("has no more memory"), "{error}");
+    assert_eq!(advised(&error), 384, "{error}");
 }

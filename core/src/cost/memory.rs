@@ -164,7 +164,7 @@ fn smaller(
             .into_iter()
             .flatten()
             .collect();
-    (!ways.is_empty()).then(|| format!("set {}", ways.join(", or ")))
+    (!ways.is_empty()).then(|| ways.join(", or "))
 }
 
 fn gigabytes(bytes: f64) -> String {
