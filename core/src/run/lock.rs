@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -120,7 +120,7 @@ fn read(file: &mut File) -> Option<Owner> {
 /// that has beaten of late.
 fn refuse_if_alive(
     folder: &Path,
-    path: &PathBuf,
+    path: &Path,
     file: &mut File,
     untold: impl Fn(&Owner, &Owner) -> bool,
 ) -> Result<()> {
