@@ -139,6 +139,8 @@ fn every_broken_file_gives_its_error() {
             }
         }
         if std::env::var_os("UPDATE_CORPUS").is_some() {
+            // A file that is read all the same is not broken.
+            corpus.case.retain(|case| case.error != "no error");
             let text = toml::to_string(&corpus).expect("TOML");
             std::fs::write(&path, text).expect("a writable corpus");
         }
