@@ -218,7 +218,11 @@ mod tests {
             Err::<(), _>(Error::Failed("killed".into()))
         });
         assert!(stopped.is_err() && !check_listed(&at("a")).expect("not listed"));
-        rewritten(folder.path(), &["a", "b"], || Ok(put("b", "3"))).expect("written");
+        rewritten(folder.path(), &["a", "b"], || {
+            put("b", "3");
+            Ok(())
+        })
+        .expect("written");
         assert!(check_listed(&at("a")).expect("listed") && check_listed(&at("b")).expect("listed"));
         put("b", "4");
         assert!(check_listed(&at("b")).expect_err("damaged").to_string().contains("make it again"));
