@@ -44,6 +44,18 @@ pub fn parquet(error: impl std::fmt::Display) -> String {
     cause.trim_end_matches('.').to_owned()
 }
 
+/// What is wrong with a zip archive.
+pub fn zip(error: impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let cause = text.strip_prefix("invalid Zip archive: ").unwrap_or(&text);
+    // The library names its own type there.
+    let cause = cause.split(" of zip::").next().unwrap_or(cause);
+    match cause {
+        "Could not find EOCD" => "it has no directory at its end".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
 /// What serde finds wrong with the structure of a file: "invalid type: sequence, expected usize"
 /// becomes "a whole number of 0 or more is wanted here, not a list".
 pub fn structure(message: &str) -> String {

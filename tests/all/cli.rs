@@ -4,9 +4,10 @@ use std::path::Path;
 
 use crate::program::{fails, succeeds, workspace};
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "run", "scale", "pretrain", "embed", "probe", "report", "audit", "generate", "verify", "bench",
-    "convert", "import", "export", "inspect", "tokenise", "plugins", "doctor", "recipes", "new",
+    "convert", "leaks", "import", "export", "inspect", "tokenise", "plugins", "doctor", "recipes",
+    "new",
 ];
 
 #[test]

@@ -14,6 +14,7 @@ use super::numbers::Number;
 use super::pickle::{Value, read_pickle};
 use crate::engine::{HostTensor, StateDict};
 use crate::error::{Error, Result};
+use crate::plain;
 
 /// The largest `data.pkl` accepted, in bytes; those of large models have some hundred
 /// thousand.
@@ -83,7 +84,7 @@ fn refuse_other_formats(start: &[u8]) -> std::result::Result<(), String> {
 }
 
 fn damaged(error: &ZipError) -> String {
-    format!("is cut short or damaged ({error}); copy it again")
+    format!("is cut short or damaged ({}); copy it again", plain::zip(error))
 }
 
 /// The archive's prefix and the value of its `data.pkl`.

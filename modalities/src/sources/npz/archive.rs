@@ -5,6 +5,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use astropt_core::plain;
 use astropt_core::{Error, Result};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -170,13 +171,7 @@ fn fits(header: Header, size: u64) -> Result<Header, String> {
 }
 
 fn damaged(path: &Path, error: impl std::fmt::Display) -> Error {
-    let text = error.to_string();
-    let cause = text.strip_prefix("invalid Zip archive: ").unwrap_or(&text);
-    let cause = match cause {
-        "Could not find EOCD" => "it has no directory at its end",
-        other => other,
-    };
-    let way_out = astropt_core::plain::WAY_OUT;
+    let (cause, way_out) = (plain::zip(error), plain::WAY_OUT);
     Error::file(path, format!("cannot be read as a zip archive: {cause}; {way_out}"))
 }
 
