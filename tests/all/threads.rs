@@ -22,7 +22,8 @@ fn files(run: &Path) -> Vec<(String, Vec<u8>)> {
         for entry in std::fs::read_dir(&folder).expect("readable").flatten() {
             let path = entry.path();
             let name = path.strip_prefix(run).expect("within").to_string_lossy().into_owned();
-            let timed = ["manifest", "timings", "events", "report.html"];
+            // The run's own checksums are of those files too; checkpoints have theirs.
+            let timed = ["manifest", "timings", "events", "report.html", "checksums.json"];
             if path.is_dir() {
                 folders.push(path);
             } else if !timed.iter().any(|timed| name.starts_with(timed)) {
