@@ -18,6 +18,7 @@ pub mod error;
 pub mod family;
 pub mod figures;
 pub mod generate;
+pub mod guard;
 pub mod kernels;
 pub mod leaks;
 pub mod model;

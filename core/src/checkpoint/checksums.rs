@@ -87,6 +87,10 @@ pub(crate) fn check_listed(path: &Path) -> Result<bool> {
     }
     match read(&record)?.get(name_of(path)) {
         None => Ok(false),
+        Some(_) if !path.exists() => Err(Error::file(
+            path,
+            format!("is gone, and {FILE} lists it; copy it again, or delete its line there"),
+        )),
         Some(recorded) => compare(
             path,
             recorded,

@@ -87,8 +87,7 @@ pub(crate) enum Command {
     /// Make a run of a checkpoint of the Python AstroPT
     #[command(after_help = "Examples:\n  astropt import ckpt.pt --out runs/imported\n  \
         astropt import ckpt.pt --out runs/imported --recipe efigi --data DIR --set train.steps=9000\n  \
-        astropt import ckpt.pt --out runs/imported --modality spectra=spectrum \
-        --set modality.spectra.window=16")]
+        astropt import ckpt.pt --out runs/imported --modality spectra=tokens")]
     Import(ImportArgs),
     /// Write a model for the Python AstroPT, or as one safetensors file
     #[command(after_help = "Example: astropt export runs/efigi --to astropt-3 --out ckpt.pt")]

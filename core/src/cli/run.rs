@@ -145,6 +145,14 @@ fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
     {
         progress::say(&warning);
     }
+    let evaluated = plan.train.eval_split;
+    if data.splits.get(evaluated).is_empty() {
+        progress::say(&format!(
+            "no {} objects: the loss is not evaluated and no best model kept (train.eval_split, \
+             [split])",
+            evaluated.name()
+        ));
+    }
     let session = chosen.open(&model, plan.train.precision)?;
     let (folder, manifest) = if let Some((folder, old)) = begun {
         if !old.data_digest.is_empty() && old.data_digest != data.digest() {
@@ -293,12 +301,12 @@ impl Stage {
         plan: &Plan,
         facts: BTreeMap<String, String>,
     ) -> StageRecord {
-        let (mut facts, mut energy) = (facts, self.meter.read(&plan.cost));
+        let mut facts = facts;
         let (size, local) = (parallel::world().size(), parallel::local().size);
         if size > 1 {
             facts.insert("processes".to_owned(), size.to_string());
-            energy = energy.of_all(size, size.div_ceil(local));
         }
+        let energy = self.meter.read(&plan.cost, size, size.div_ceil(local));
         StageRecord {
             stage: self.name.to_owned(),
             backend: chosen.name.to_owned(),

@@ -36,7 +36,10 @@ pub struct Energy {
 impl Energy {
     /// Of `processes` on `machines` of one kind, when this is what one process measured: counters
     /// are of its machine, processor time is its own.
-    pub(crate) fn of_all(self, processes: usize, machines: usize) -> Self {
+    fn of_all(self, processes: usize, machines: usize) -> Self {
+        if processes == 1 {
+            return self;
+        }
         let times = if self.source.starts_with(RAPL) { machines } else { processes };
         let source = format!("{}; of process 0, times {times}", self.source);
         Self { joules: self.joules * times as f64, source }
@@ -89,14 +92,15 @@ impl Meter {
         Self { counters, _reading: reading, started, busy, device }
     }
 
-    /// The energy since the start.
-    pub fn read(&self, cost: &CostConfig) -> Energy {
-        let mut energy = self.processors(cost);
+    /// The energy since the start: of `processes` alike on `machines` alike, where this is one of
+    /// several that work together, each on a device of its own.
+    pub fn read(&self, cost: &CostConfig, processes: usize, machines: usize) -> Energy {
+        let mut energy = self.processors(cost).of_all(processes, machines);
         if let Some((ask, before)) = &self.device {
             let now = ask().and_then(|usage| usage.joules);
             match now.zip(*before) {
                 Some((now, before)) if now >= before => {
-                    energy.joules += (now - before) * cost.overhead;
+                    energy.joules += (now - before) * cost.overhead * processes as f64;
                     energy.source.push_str(", and the device's own counter (NVML for GPUs)");
                 }
                 _ => {
@@ -197,11 +201,11 @@ mod tests {
         put(folder.path(), "intel-rapl:0:0", ["core\n", "300000\n", "1000000\n"]);
         put(folder.path(), "intel-rapl:0:1", ["dram\n", "250000\n", "1000000\n"]);
         // 0.5 J of the package, which went round, and 0.25 J of memory; twice at the meter.
-        let energy = meter.read(&cost);
+        let energy = meter.read(&cost, 1, 1);
         assert!((energy.joules - 1.5).abs() < 1e-9, "{energy:?}");
         assert!(energy.source.contains("RAPL"));
         std::fs::remove_dir_all(folder.path().join("intel-rapl:0")).expect("there");
-        assert!(meter.read(&cost).source.contains("a model"), "no half of a number");
+        assert!(meter.read(&cost, 1, 1).source.contains("a model"), "no half of a number");
     }
 
     #[test]
@@ -210,7 +214,7 @@ mod tests {
         let meter = Meter::at(folder.path(), EVERY, None);
         let busy: u64 = (0..2_000_000u64).map(std::hint::black_box).sum();
         assert!(busy > 0);
-        let energy = meter.read(&CostConfig::default());
+        let energy = meter.read(&CostConfig::default(), 1, 1);
         assert!(energy.joules > 0.0 && energy.source.contains("10 W a core"), "{energy:?}");
     }
 
@@ -221,15 +225,19 @@ mod tests {
         use crate::seam::Usage;
         let folder = tempfile::tempdir().expect("a folder");
         let cost = CostConfig { overhead: 2.0, core_watts: 0.0, ..CostConfig::default() };
-        let count = AtomicU64::new(0);
+        let count = std::sync::Arc::new(AtomicU64::new(0));
         let usage = |joules| Usage { memory_bytes: 0, utilisation: 1.0, joules };
+        let counted = count.clone();
         let ask =
-            move || Some(usage(Some(100.0 + 7.0 * count.fetch_add(1, Ordering::Relaxed) as f64)));
-        let energy = Meter::at(folder.path(), EVERY, Some(Box::new(ask))).read(&cost);
+            move || Some(usage(Some(100.0 + 7.0 * counted.fetch_add(1, Ordering::Relaxed) as f64)));
+        let energy = Meter::at(folder.path(), EVERY, Some(Box::new(ask))).read(&cost, 1, 1);
         assert!((energy.joules - 14.0).abs() < 1e-9, "{energy:?}");
         assert!(energy.source.contains("own counter"), "{energy:?}");
+        let each = move || Some(usage(Some(7.0 * count.fetch_add(1, Ordering::Relaxed) as f64)));
+        let energy = Meter::at(folder.path(), EVERY, Some(Box::new(each))).read(&cost, 4, 2);
+        assert!((energy.joules - 56.0).abs() < 1e-9, "of four devices: {energy:?}");
         let ask = move || Some(usage(None));
-        let energy = Meter::at(folder.path(), EVERY, Some(Box::new(ask))).read(&cost);
+        let energy = Meter::at(folder.path(), EVERY, Some(Box::new(ask))).read(&cost, 1, 1);
         assert!(energy.joules == 0.0 && energy.source.contains("left out"), "{energy:?}");
     }
 }

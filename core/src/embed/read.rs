@@ -13,6 +13,7 @@ use super::sink::{DESCRIPTION_PREFIX, LABEL_PREFIX, RESERVED, SHAPE_KEY};
 use super::table::Embeddings;
 use crate::checkpoint::format;
 use crate::error::{Error, Result};
+use crate::guard::guarded;
 use crate::observation::{Label, Labels};
 use crate::plain;
 
@@ -28,6 +29,10 @@ impl Embeddings {
     /// type; the message names the column.
     pub fn read_parquet(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        guarded(|| Ok(Self::decode(path))).unwrap_or_else(|e| Err(Error::file(path, e)))
+    }
+
+    fn decode(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io("open it", path, &e))?;
         let not_parquet = |e: &dyn std::fmt::Display| {
             Error::file(

@@ -42,12 +42,12 @@ fn of_memory(text: &str) -> bool {
     ["memory", "alloc", "buffertoobig"].iter().any(|word| text.contains(word))
 }
 
-/// Lets panics for want of memory pass without a word, for [`calm`] says what there is to say;
-/// others are told of as before.
+/// Lets panics for want of memory pass without a word, for [`calm`] says what there is to say, and
+/// those that [`guarded`](crate::guard::guarded) catches; others are told of as before.
 pub(crate) fn quieten() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !words(panic.payload()).is_some_and(of_memory) {
+        if !crate::guard::is_guarded() && !words(panic.payload()).is_some_and(of_memory) {
             tell(panic);
         }
     }));

@@ -52,7 +52,7 @@ const WRITTEN_INTO: [&str; 3] = [CHECKPOINTS, PREVIEWS, "generated"];
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    _lock: Option<Arc<RunLock>>,
+    lock: Option<Arc<RunLock>>,
 }
 
 impl RunFolder {
@@ -84,7 +84,7 @@ impl RunFolder {
 
     /// The folder `path`, in which a run is or will be, to read.
     pub(crate) fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), _lock: None }
+        Self { path: path.to_owned(), lock: None }
     }
 
     /// Opens the run in the folder `path` to read.
@@ -120,7 +120,7 @@ impl RunFolder {
         let lock = RunLock::take(path)?;
         sweep(path)?;
         WRITTEN_INTO.iter().try_for_each(|name| sweep(&path.join(name)))?;
-        Ok(Self { path: path.to_owned(), _lock: Some(Arc::new(lock)) })
+        Ok(Self { path: path.to_owned(), lock: Some(Arc::new(lock)) })
     }
 
     /// Notices that the folder was moved or deleted while the run wrote into it: what is written
@@ -131,7 +131,14 @@ impl RunFolder {
     pub(crate) fn still_there(&self, step: u64) -> Result<()> {
         let manifest = self.path.join(MANIFEST);
         match std::fs::metadata(&manifest) {
-            Ok(_) => Ok(()),
+            Ok(_) if self.lock.as_ref().is_none_or(|lock| lock.is_of(&self.path)) => Ok(()),
+            Ok(_) => Err(Error::file(
+                &self.path,
+                format!(
+                    "is another folder, or its lock was deleted, after step {step}: another process \
+                     may write the run too; go on from its last checkpoint with --resume --out DIR"
+                ),
+            )),
             Err(e) => Err(Error::file(
                 &self.path,
                 format!(
@@ -153,16 +160,14 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// The file `name` in the folder, which may not be there, compared with its checksum if that
-    /// is recorded.
+    /// The file `name` in the folder, compared with its checksum if that is recorded; else it may
+    /// not be there.
     ///
     /// # Errors
-    /// When it is another than was written.
+    /// When it is another than was written, or gone.
     pub fn verified(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
-        if path.exists() {
-            checksums::check_listed(&path)?;
-        }
+        checksums::check_listed(&path)?;
         Ok(path)
     }
 

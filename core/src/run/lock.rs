@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -89,6 +90,16 @@ impl RunLock {
             }
         });
         Ok(Self { file, beating: Some(beating), beats: Some(beats) })
+    }
+}
+
+impl RunLock {
+    /// Whether this is still the lock of `folder`: its file was not deleted, and the folder not
+    /// put in another's place.
+    pub(super) fn is_of(&self, folder: &Path) -> bool {
+        let place = |data: std::fs::Metadata| (data.dev(), data.ino());
+        let named = std::fs::metadata(folder.join(FILE)).map(place);
+        named.is_ok_and(|named| self.file.metadata().map(place).is_ok_and(|own| own == named))
     }
 }
 

@@ -73,10 +73,11 @@ impl Shard {
             (hash(bytes) != file.xxh3).then(|| "its hash is another".to_owned())
         };
         if let Some(how) = changed {
-            let message = format!(
-                "is not what was converted: {how}; copy it again, or convert the data again"
-            );
-            return Err(Error::file(path, message));
+            // No object's fault: to go on without a shard's objects would hide that it is damaged.
+            return Err(Error::Failed(format!(
+                "{}: is not what was converted: {how}; copy it again, or convert the data again",
+                path.display()
+            )));
         }
         let broken = |e: String| Error::file(path, format!("{e}; convert the data again"));
         let header = read_header(&mut &bytes[..], size).map_err(broken)?;

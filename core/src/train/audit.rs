@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::faults::{FAULTS, Fault};
-use super::ledger::{Entry, LEDGER, chain, to_hex};
+use super::ledger::{Entry, LEDGER, chain, from_hex, to_hex};
 use super::metrics::read_lines;
 use crate::data::{Dataset, Drawn, MAX_SUBSTITUTES, Rejected, Split};
 use crate::error::{Error, Result};
@@ -42,7 +42,7 @@ pub struct Audited {
     pub validation_objects: u64,
     /// Objects of the test split, none of which was drawn.
     pub test_objects: u64,
-    /// Checkpoints whose state has the chain as it was after their step.
+    /// Checkpoints that are what was written, and whose state has the chain after their step.
     pub checkpoints: u64,
     /// Steps after the last checkpoint, which a resumed run takes again.
     pub steps_after: u64,
@@ -112,7 +112,7 @@ impl<'a> Audit<'a> {
         let entries = &self.entries;
         let start = entries.first().map_or(1, |entry| entry.step.max(1));
         let mut counts = vec![0u32; self.data.len()];
-        let (mut head, mut stood_in, mut chains) = ([0; 32], 0, Vec::new());
+        let (mut head, mut stood_in, mut chains) = (self.head_before(start)?, 0, Vec::new());
         let mut progress = Progress::new("audit", entries.len() as u64, 0);
         for (entry, step) in entries.iter().zip(start..) {
             let drawn = self.step(entry, step, &mut counts)?;
@@ -152,6 +152,15 @@ impl<'a> Audit<'a> {
             chain: to_hex(&head),
             counts,
         })
+    }
+
+    /// The chain's end before `step`: that of a checkpoint, where a run went on without the ledger
+    /// of the steps before.
+    fn head_before(&self, step: u64) -> Result<[u8; 32]> {
+        let before = self.run.checkpoints()?.into_iter().find(|saved| saved.step + 1 == step);
+        let state = before.map(|saved| saved.state()).transpose()?;
+        let head = state.and_then(|state| from_hex(&state.ledger?));
+        Ok(head.unwrap_or_default())
     }
 
     fn wrong(&self, what: &str) -> Error {
@@ -237,7 +246,9 @@ impl<'a> Audit<'a> {
         all.extend(self.run.checkpoint("best").ok());
         let mut checked = 0;
         for Saved { step, path } in all {
-            let state = Saved { step, path: path.clone() }.state()?;
+            let saved = Saved { step, path: path.clone() };
+            saved.verify()?;
+            let state = saved.state()?;
             let Some(stated) = state.ledger else { continue };
             let found = chains.iter().find(|(at, _)| *at == state.step);
             if found.is_none_or(|(_, chain)| *chain != stated) {

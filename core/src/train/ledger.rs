@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::metrics::{append, keep_lines, put_line, read_lines};
 use crate::data::Drawn;
 use crate::error::{Error, Result};
+use crate::progress;
 
 /// File of [`Entry`] lines.
 pub const LEDGER: &str = "ledger.jsonl";
@@ -82,6 +83,12 @@ impl Ledger {
         let path = folder.join(LEDGER);
         keep_lines(&path, |entry: &Entry| entry.step <= step && head.is_some())?;
         let last = read_lines::<Entry>(&path)?.pop();
+        if head.is_some() && last.as_ref().is_none_or(|last| last.step < step) {
+            progress::say(&format!(
+                "{} does not reach step {step}: what the steps before were taken on cannot be proved",
+                path.display()
+            ));
+        }
         if let (Some(last), Some(head)) = (&last, head)
             && last.step == step
             && last.chain != head

@@ -4,7 +4,6 @@ pub mod axes;
 pub mod bytes;
 pub mod decode;
 pub mod fits;
-mod guard;
 pub mod hdf5;
 pub mod hub;
 pub mod image_folder;

@@ -3,12 +3,12 @@
 //! Everything that a header states is checked here, before anything trusts it: numbers of
 //! axes, columns and bytes, and that the data lie within the file.
 
+use astropt_core::guard::guarded;
 use astropt_core::observation::Label;
 use fitsio_pure::header::{Card, parse_header_blocks};
 use fitsio_pure::value::Value;
 
 use super::reader::Reader;
-use crate::sources::guard::guarded;
 
 /// Bytes of a block; headers and data fill whole ones.
 pub(super) const BLOCK: u64 = 2880;

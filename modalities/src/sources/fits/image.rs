@@ -1,5 +1,6 @@
 //! Image HDUs, whole or the part of one object, plain or compressed by tiles.
 
+use astropt_core::guard::guarded;
 use astropt_core::observation::Array;
 use fitsio_pure::bintable::BinaryColumnType as Type;
 use fitsio_pure::hdu::Hdu as CrateHdu;
@@ -9,7 +10,6 @@ use super::header::{Hdu, Kind, MAX_BYTES};
 use super::numbers::{Scale, decode};
 use super::reader::Reader;
 use super::table::{Table, descriptor};
-use crate::sources::guard::guarded;
 
 /// Compressed tiles up to this size may unpack to what they like: at most 1,032 times as much.
 const SMALL_TILE: u64 = 64 << 10;

@@ -7,13 +7,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use astropt_core::guard::guarded;
 use astropt_core::observation::Data;
 use hdf5_pure::{AttrValue, ChunkCacheConfig, ChunkIndex, Datatype, DatatypeByteOrder};
 use hdf5_reader::{Datatype as OtherType, FileStorage, FilterRegistry, OpenOptions, SliceInfoElem};
 
 use super::lzf;
 use super::numbers::{Element, Kind};
-use crate::sources::guard::guarded;
 
 /// Largest chunk, and largest run of chunks read at once, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 30;

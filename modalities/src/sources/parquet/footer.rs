@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_schema::Schema;
+use astropt_core::guard::guarded;
 use astropt_core::{Error, Result, plain};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{
@@ -13,7 +14,6 @@ use parquet::file::metadata::{
 };
 
 use super::schema;
-use crate::sources::guard::guarded;
 
 /// Bytes of the very end: the length of the metadata and `PAR1`.
 pub(crate) const TAIL: usize = 8;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow_schema::{DataType, Field};
+use astropt_core::guard::guarded;
 use astropt_core::{Error, Result, plain};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -13,7 +14,6 @@ use parquet::arrow::arrow_reader::{
 
 use super::cell::cell;
 use super::{At, Block, Column, Content, Row, Visit};
-use crate::sources::guard::guarded;
 
 /// Rows that are decoded together.
 const BATCH: usize = 8192;
