@@ -31,6 +31,7 @@ mod program;
 mod recipes;
 mod resume;
 mod run;
+mod slurm;
 mod threads;
 mod tidy;
 mod verify;
