@@ -151,8 +151,11 @@ impl Trainer<'_> {
             };
             run.save(contents, best).map(drop).map_err(|error| way_on(run, error))
         })?;
-        self.saved = Instant::now();
         self.pace.took(Piece::Save, started);
-        if best { Ok(()) } else { self.team.write(|| self.prune()) }
+        if best {
+            return Ok(()); // nothing goes on from it
+        }
+        self.saved = Instant::now();
+        self.team.write(|| self.prune())
     }
 }
