@@ -13,7 +13,7 @@ const KILLS: usize = 50;
 const IN_A_ROW: usize = 10;
 
 /// The whole chain of a tiny model, with checkpoints that are pruned on the way.
-const RUN: [&str; 24] = [
+const RUN: [&str; 30] = [
     "run",
     "galaxy-grz",
     "--quiet",
@@ -21,6 +21,12 @@ const RUN: [&str; 24] = [
     "demo-S",
     "--set",
     "source.objects=160",
+    "--set",
+    "source.size=64",
+    "--set",
+    "modality.images.size=64",
+    "--set",
+    "modality.images.patch=8",
     "--set",
     "train.steps=12",
     "--set",

@@ -5,12 +5,18 @@ use std::path::Path;
 use crate::program::{astropt, fails, succeeds};
 
 /// A demo that takes seconds.
-pub(crate) const SMALL: [&str; 15] = [
+pub(crate) const SMALL: [&str; 21] = [
     "--scale",
     "demo",
     "--quiet",
     "--set",
     "source.objects=200",
+    "--set",
+    "source.size=64",
+    "--set",
+    "modality.images.size=64",
+    "--set",
+    "modality.images.patch=8",
     "--set",
     "train.steps=6",
     "--set",
