@@ -348,12 +348,14 @@ fn scale(tree: &mut Tree, name: &str, known: &[String]) -> Result<Tree> {
 
 fn no_scale(name: &str, known: &[String]) -> Error {
     let names: Vec<_> = known.iter().map(String::as_str).collect();
-    let missing = match name {
-        DEMO => "this recipe has no demonstration, which is a scale \"demo\"".to_owned(),
-        _ => format!("no scale {name:?} in this recipe{}", nearest(name, &names)),
-    };
     let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    Error::Misuse(format!("{missing}; it has {has}"))
+    Error::Misuse(match name {
+        DEMO => format!(
+            "this recipe has no demonstration (galaxy-grz has one); leave --demo out, and choose one \
+             of its scales with --scale: {has}"
+        ),
+        _ => format!("no scale {name:?} in this recipe{}; it has {has}", nearest(name, &names)),
+    })
 }
 
 /// The scales that make up the whole of what is asked for, the smallest first: those that the
