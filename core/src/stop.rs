@@ -92,11 +92,3 @@ pub fn stopped(rest: &str) -> Error {
     };
     Error::Interrupted(format!("stopped{by}{rest}"))
 }
-
-/// Stops between two pieces of work, where that was asked; `how` says how to go on.
-///
-/// # Errors
-/// [`Error::Interrupted`] where it was.
-pub fn check(before: &str, how: &str) -> Result<()> {
-    if asked() { Err(stopped(&format!(" before {before}; {how}"))) } else { Ok(()) }
-}

@@ -223,6 +223,15 @@ fn a_checkpoint_that_lost_its_checksums_is_refused() {
         let error = fails(folder.path(), command, 1);
         assert!(error.contains("checksums.json: is gone") && error.contains("xxh3"), "{error}");
     }
+    // So is a run that lost its own.
+    let record = folder.path().join("r/checksums.json");
+    let text = std::fs::read(&record).expect("there");
+    std::fs::remove_file(&record).expect("there");
+    for command in [&resume[..], &["report", "r"], &["probe", "r"], &["audit", "r"]] {
+        let error = fails(folder.path(), command, 1);
+        assert!(error.contains("r/checksums.json: is gone"), "{error}");
+    }
+    std::fs::write(&record, text).expect("writable");
     // Its model alone may be taken elsewhere.
     std::fs::copy(last.join("model.safetensors"), folder.path().join("model.safetensors"))
         .expect("copied");
@@ -323,8 +332,7 @@ fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     succeeds(folder.path(), &small("run", "r", &[]));
     let run = folder.path().join("r");
-    std::fs::remove_file(run.join("checksums.json")).expect("there");
-    unlist(&run.join("checkpoints/step-000006"));
+    [&run, &run.join("checkpoints/step-000006")].map(|of| unlist(of));
     for (file, command) in [
         ("probes.json", ["report", "r"]),
         ("checkpoints/step-000006/state.json", ["inspect", "r/checkpoints/step-000006"]),

@@ -101,6 +101,10 @@ fn planted_leaks_are_found_and_nothing_else() {
         "further apart than an arcsecond"
     );
 
+    // What is not looked at is no proof that there is nothing.
+    let (found, code) = leaks(folder.path(), &["--pairs", "0"]);
+    assert!(found["unlooked"].as_u64() >= Some(3) && pairs(&found, "pixels").is_empty(), "{found}");
+    assert_eq!(code, Some(1));
     // A person is told in words, and converted data know their pictures too.
     let arguments = ["leaks", "galaxy-grz", "--data", "data", "--set", "split.column=split"];
     let output = crate::program::astropt(folder.path(), &arguments);

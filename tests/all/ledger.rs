@@ -17,7 +17,7 @@ fn lines(run: &Path) -> Vec<Value> {
 fn forge(run: &Path, lines: &[Value]) {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     std::fs::write(run.join("ledger.jsonl"), text).expect("writable");
-    let _ = std::fs::remove_file(run.join("checksums.json"));
+    unlist(run);
 }
 
 #[test]
@@ -122,6 +122,24 @@ fn an_audit_reads_the_checkpoints() {
         assert!(error.contains(name), "{error}");
         std::fs::write(&path, bytes).expect("mended");
     }
+    // What a checkpoint is of is in it, whatever its folder is called.
+    let (from, to) = ("step-000006", "step-000008");
+    let rename = |from: &str, to: &str| {
+        let all = folder.path().join("r/checkpoints");
+        std::fs::rename(all.join(from), all.join(to)).expect("renamed");
+    };
+    rename(from, to);
+    for words in [&["audit", "r"][..], &["pretrain", "--resume", "--out", "r"]] {
+        let error = fails(folder.path(), words, 1);
+        assert!(error.contains("is the checkpoint after step 6"), "{error}");
+    }
+    rename(to, from);
+    std::fs::write(folder.path().join("r/checkpoints/best/state.json"), "{}").expect("written");
+    for words in [&["audit", "r"][..], &["embed", "r", "--checkpoint", "best"]] {
+        let error = fails(folder.path(), words, 1);
+        assert!(error.contains("best/state.json"), "{error}");
+    }
+    std::fs::remove_dir_all(folder.path().join("r/checkpoints/best")).expect("deleted");
     succeeds(folder.path(), &["audit", "r"]);
 }
 
@@ -132,7 +150,7 @@ fn a_run_without_a_ledger_goes_on_and_is_told_of() {
     let run = folder.path().join("r");
     succeeds(folder.path(), &small("pretrain", "r", &[]));
     std::fs::remove_file(run.join("ledger.jsonl")).expect("there");
-    std::fs::remove_file(run.join("checksums.json")).expect("there");
+    unlist(&run);
     for checkpoint in ["step-000000", "step-000006", "best"] {
         let path = run.join("checkpoints").join(checkpoint).join("state.json");
         unlist(path.parent().expect("a checkpoint"));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::program::{astropt, fails, succeeds};
+use crate::program::{astropt, fails, succeeds, unlist};
 
 use crate::run::small;
 
@@ -95,7 +95,7 @@ fn metrics_that_were_lost_are_noticed() {
     // A run that ended in good order lists it; one that was killed does not, as it was open then.
     let error = fails(folder.path(), &longer, 1);
     assert!(error.contains("metrics.jsonl: is gone"), "{error}");
-    std::fs::remove_file(run.join("checksums.json")).expect("there");
+    unlist(&run);
     std::fs::write(&metrics, text.lines().take(3).collect::<Vec<_>>().join("\n") + "\n")
         .expect("writable");
     let error = fails(folder.path(), &longer, 1);
@@ -105,6 +105,63 @@ fn metrics_that_were_lost_are_noticed() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("warning: r/metrics.jsonl is gone"), "{said}");
+}
+
+/// A run whose checkpoints are gone is not begun anew under its own ledger.
+#[test]
+fn checkpoints_that_are_gone_are_missed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(folder.path(), &small("pretrain", "r", &[]));
+    let run = folder.path().join("r");
+    let ledger = read(&run, "ledger.jsonl");
+    for step in ["step-000000", "step-000006"] {
+        std::fs::remove_dir_all(run.join("checkpoints").join(step)).expect("there");
+    }
+    let error = fails(folder.path(), &["pretrain", "--resume", "--out", "r"], 1);
+    assert!(
+        error.contains("no checkpoint to go on from") && error.contains("--overwrite"),
+        "{error}"
+    );
+    assert!(ledger == read(&run, "ledger.jsonl"));
+}
+
+/// What is done after training ends at the first signal and at a walltime, and says how to go on.
+#[test]
+fn the_stages_after_training_stop_when_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = ["--set", "source.objects=3000", "--set", "train.steps=2"];
+    let run = folder.path().join("r");
+    succeeds(folder.path(), &small("pretrain", "r", &more));
+    let words = ["run", "--resume", "--out", "r", "-q"];
+    let reaches = [".partial.", "embeddings.npy", "embeddings-raw.parquet", "probes.json"];
+    let mut stopped = 0;
+    for what in reaches {
+        let mut child = std::process::Command::new(crate::program::program())
+            .args(words)
+            .current_dir(folder.path())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let there = || {
+            let names = std::fs::read_dir(&run).expect("readable").flatten();
+            names.map(|e| e.file_name()).any(|name| name.display().to_string().starts_with(what))
+        };
+        while !there() && child.try_wait().expect("waits").is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let _ =
+            std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let output = child.wait_with_output().expect("ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            continue; // it was faster than the signal
+        }
+        assert_eq!(output.status.code(), Some(75), "{said}");
+        assert!(said.contains("stopped by SIGTERM") && said.contains("--resume --out r"), "{said}");
+        stopped += 1;
+    }
+    assert!(stopped > 0, "every stage was too fast");
+    succeeds(folder.path(), &words);
 }
 
 /// Checkpoints by the clock are an insurance: they change nothing, and go.

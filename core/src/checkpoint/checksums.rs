@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{format, write_bytes};
 use crate::error::{Error, Result};
+use crate::progress;
 
 /// The file's name in a folder.
 pub(crate) const FILE: &str = "checksums.json";
@@ -81,6 +82,31 @@ pub(crate) fn check(path: &Path) -> Result<Checked> {
          checksums.json is deleted)",
     )?;
     Ok(Checked::AsWritten)
+}
+
+/// The error of a record that is gone, by which `what` is checked.
+pub(crate) fn missing(record: &Path, what: &str) -> Error {
+    Error::file(
+        record,
+        format!(
+            "is gone, by which {what} are checked; copy it again (to take the files as they are, \
+             write {{\"xxh3\": {{}}}} into it)"
+        ),
+    )
+}
+
+/// As [`check_listed`], of a file that is listed once it is whole: one that is not is told of.
+///
+/// # Errors
+/// As [`check_listed`].
+pub(crate) fn check_whole(path: &Path) -> Result<()> {
+    check_listed(path)?;
+    let record = path.with_file_name(FILE);
+    if record.exists() && path.exists() && !read(&record)?.contains_key(name_of(path)) {
+        let path = path.display();
+        progress::warn(&format!("{path} has no line in {FILE}: it is taken as it is"));
+    }
+    Ok(())
 }
 
 /// Compares the file `path` with the record beside it, if that lists it: a folder whose files are

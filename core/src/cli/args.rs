@@ -82,7 +82,7 @@ pub(crate) enum Command {
     /// pixels
     #[command(after_help = "Examples:\n  astropt leaks galaxy-grz --data DIR\n  \
         astropt leaks efigi --data DIR --ra rc3_ra --dec rc3_dec --separation 5\n\n\
-        Exit code 1 when there are some.")]
+        Exit code 1 when there are some, or when not all was looked at.")]
     Leaks(LeaksArgs),
     /// Make a run of a checkpoint of the Python AstroPT
     #[command(after_help = "Examples:\n  astropt import ckpt.pt --out runs/imported\n  \

@@ -176,7 +176,7 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
             }
             foretell(&mut family, k, next.flops);
             write(&family)?;
-            run::whole(&member_args(args, &names[k], &out))?;
+            run::whole(&member_args(args, &names[k], &out), output)?;
         }
         let Some(trained) = finished(&place, plan)? else {
             return Err(Error::Failed(format!("{} did not finish", place.display())));

@@ -289,7 +289,7 @@ fn maps(columns: &[(String, PathBuf)], plan: &Plan) -> Result<Option<Figure>> {
     let mut first: Option<Embeddings> = None;
     let mut rows = Vec::new();
     for (title, path) in columns {
-        checksums::check_listed(path)?;
+        checksums::check_whole(path)?;
         let mut table = Embeddings::read_parquet(path)?;
         if rows.is_empty() {
             rows = sample(&table.ids);

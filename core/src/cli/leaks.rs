@@ -33,9 +33,12 @@ pub(crate) struct LeaksArgs {
     /// Do not compare pictures, which reads every object
     #[arg(long)]
     pub(crate) no_pixels: bool,
+    /// Pairs of pictures to look at closely, of those that are alike as a whole
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) pairs: usize,
 }
 
-/// Looks for leaks; the exit code is 1 when there are some.
+/// Looks for leaks; the exit code is 1 when there are some, or may be.
 pub(super) fn leaks(args: &LeaksArgs, output: Output) -> Result<ExitCode> {
     super::listen()?;
     let plan = resolve(&args.choice.request(&args.recipe))?;
@@ -44,7 +47,11 @@ pub(super) fn leaks(args: &LeaksArgs, output: Output) -> Result<ExitCode> {
     let splits = Splits::of(objects.source.as_ref(), &plan.split)?;
     let found = find(&objects, &splits, &settings)?;
     output.result(&found, || describe(&found, &settings))?;
-    Ok(if found.leaks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if found.leaks.is_empty() && found.unlooked == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn settings(args: &LeaksArgs, plan: &Plan) -> Result<LeakSettings> {
@@ -61,6 +68,7 @@ fn settings(args: &LeaksArgs, plan: &Plan) -> Result<LeakSettings> {
         dec: or(&args.dec, tile.map(|tile| &tile.dec), "dec"),
         separation: args.separation,
         pixels: !args.no_pixels,
+        pairs: args.pairs,
     })
 }
 
@@ -86,8 +94,17 @@ fn describe(found: &Leaks, settings: &LeakSettings) -> String {
         let n = found.repeated.len();
         lines.push(format!("{n} ids are there more than once in one split, such as {id}"));
     }
+    if found.unlooked > 0 {
+        lines.push(format!(
+            "not all was looked at: {} further pairs of pictures are alike as a whole, less so than \
+             those that were looked at closely; --pairs {} looks at all",
+            found.unlooked,
+            settings.pairs as u64 + found.unlooked
+        ));
+    }
     if found.leaks.is_empty() {
-        lines.push("no object is in two splits".to_owned());
+        let seen = if found.unlooked > 0 { "no object was seen" } else { "no object is" };
+        lines.push(format!("{seen} in two splits"));
         return lines.join("\n");
     }
     lines.push(columns(&rows(&found.leaks)));

@@ -188,6 +188,30 @@ pub(crate) fn listen() -> Result<()> {
     stop::listen()
 }
 
+/// Does `work`, which does not look by itself at whether to stop and whose files appear whole or not
+/// at all: where it is asked to, the program ends at once. `rest` goes on after "stopped".
+fn unless_stopped<T>(output: Output, rest: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while wait.recv_timeout(LOOK) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                if stop::asked() {
+                    let error = stop::stopped(rest);
+                    output.error(&error);
+                    parallel::end_all(&error);
+                    std::process::exit(i32::from(error.exit_code()));
+                }
+            }
+        });
+        let worked = work();
+        drop(done);
+        worked
+    })
+}
+
+/// Time between two looks at whether to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// A limit of time as `--walltime` takes it.
 fn walltime(text: &str) -> std::result::Result<Duration, String> {
     match humantime::parse_duration(text) {

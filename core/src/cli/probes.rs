@@ -22,6 +22,12 @@ pub(super) const PROBES: &str = "probes.json";
 
 /// `astropt probe`.
 pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
+    super::listen()?;
+    let rest = " before the probes were done; the same command does them again";
+    super::unless_stopped(output, rest, || probed(args, output))
+}
+
+fn probed(args: &ProbeArgs, output: Output) -> Result<()> {
     // What is read from another folder is written there too.
     let (folder, mut manifest) = match args.embeddings {
         Some(_) => RunFolder::open(&args.run)?,
@@ -36,7 +42,6 @@ pub(super) fn probe(args: &ProbeArgs, output: Output) -> Result<()> {
     emergence::forget(folder.path())?;
     let mut emerged = Emergence::default();
     if emergence::asked(&plan) {
-        super::listen()?;
         let chosen = choose(&args.device)?;
         let data = data::open(&plan)?;
         let mut session = chosen.backend.open(chosen.index, data.model())?;
@@ -84,7 +89,7 @@ impl<'a> Embedded<'a> {
         if !path.exists() {
             return Err(Error::file(&path, "is not there; `astropt embed` writes it"));
         }
-        checksums::check_listed(&path)?;
+        checksums::check_whole(&path)?;
         let mut table = Embeddings::read_parquet(path)?;
         let width = table.width();
         let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];
@@ -142,7 +147,7 @@ fn keys(table: &Embeddings, plan: &Plan) -> Vec<String> {
 
 /// The features in the file `path` for the objects of `table`, in its order.
 fn aligned(table: &Embeddings, path: &Path) -> Result<Features> {
-    checksums::check_listed(path)?;
+    checksums::check_whole(path)?;
     let set = Embeddings::read_parquet(path)?;
     if set.ids != table.ids {
         return Err(Error::file(

@@ -25,6 +25,7 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
     let timings: Vec<Timing> = read_lines(&folder.verified(TIMINGS)?)?;
     let plan = &manifest.plan;
     let probes = folder.verified(PROBES)?;
+    [METRICS, PROBES].iter().try_for_each(|name| checksums::check_whole(&folder.file(name)))?;
     let embeddings = folder.verified(EMBEDDINGS)?;
     let figures = figures::of_run(folder, plan)?;
     figures::write(folder.path(), &figures)?;

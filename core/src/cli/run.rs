@@ -18,7 +18,9 @@ use crate::parallel::{self, Ranks, agree, first};
 use crate::progress::{self, duration, quantity};
 use crate::recipe::{Plan, amend, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
-use crate::train::{LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares};
+use crate::train::{
+    FAULTS, LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares,
+};
 
 /// What a resumed run may change; everything else would make it another run.
 pub(super) const RESUMABLE: [&str; 12] = [
@@ -55,7 +57,7 @@ pub(super) fn run(args: &FamilyArgs, output: Output) -> Result<()> {
     if !names.is_empty() {
         return family::run(args, &names, output);
     }
-    let (open, summary) = whole(&args.train)?;
+    let (open, summary) = whole(&args.train, output)?;
     let report = open.folder.file("report.html");
     output.result(&RunResult::new(&open, &summary), || {
         format!("{}\nreport: {}", describe(&summary), report.display())
@@ -63,10 +65,10 @@ pub(super) fn run(args: &FamilyArgs, output: Output) -> Result<()> {
 }
 
 /// All stages of one model.
-pub(super) fn whole(args: &TrainArgs) -> Result<(OpenRun, Summary)> {
+pub(super) fn whole(args: &TrainArgs, output: Output) -> Result<(OpenRun, Summary)> {
     let mut open = start(args)?;
     let summary = train(&mut open, begin(args))?;
-    stages::after_training(&mut open)?;
+    stages::after_training(&mut open, output)?;
     Ok((open, summary))
 }
 
@@ -242,7 +244,7 @@ fn begin(args: &TrainArgs) -> Start {
 }
 
 /// What training writes line by line and reads again when it goes on.
-const TRAINED: [&str; 4] = [METRICS, TIMINGS, LEDGER, VALIDATION];
+const TRAINED: [&str; 5] = [METRICS, TIMINGS, LEDGER, VALIDATION, FAULTS];
 
 fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let stage = Stage::start("pretrain", &open.chosen);

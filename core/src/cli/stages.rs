@@ -12,17 +12,16 @@ use super::figures::FIGURES;
 use super::output::Output;
 use super::probes::{self, PROBES};
 use super::run::{OpenRun, Stage};
-use super::{Chosen, choose, data};
+use super::{Chosen, choose, data, unless_stopped};
 use crate::checkpoint::checksums;
 use crate::data::Dataset;
 use crate::embed::{Description, Target, Written, embed as embed_all, raw_features};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
-use crate::parallel::{self, Ranks, agree, first};
+use crate::parallel::{self, Ranks, agree, first, settled};
 use crate::recipe::{CheckpointChoice, Plan, amend};
 use crate::run::{Manifest, RunFolder, StageRecord, load_model};
-use crate::stop;
 
 pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
 const EMBEDDINGS_NPY: &str = "embeddings.npy";
@@ -48,14 +47,21 @@ pub(super) fn random_init(k: usize) -> String {
 }
 
 /// Everything after training, with what is open already.
-pub(super) fn after_training(open: &mut OpenRun) -> Result<()> {
+pub(super) fn after_training(open: &mut OpenRun, output: Output) -> Result<()> {
     let stage = Stage::start("embed", &open.chosen);
     let out = open.folder.path().to_owned();
     let ranks = parallel::world();
     let step = agree(ranks, choose_checkpoint(open))?;
-    write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out)?;
+    let how = format!("go on with --resume --out {}", out.display());
+    write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out).map_err(
+        |error| match error {
+            Error::Interrupted(what) => settled(Error::Interrupted(format!("{what}; {how}"))),
+            error => error,
+        },
+    )?;
     // What is left is one process's work.
-    first(ranks, || after_embedding(open, stage, step)).map(drop)
+    let rest = format!(" before probes and report were done; {how}");
+    first(ranks, || unless_stopped(output, &rest, || after_embedding(open, stage, step))).map(drop)
 }
 
 /// Probes and reports.
@@ -63,14 +69,11 @@ fn after_embedding(open: &mut OpenRun, stage: Stage, step: u64) -> Result<()> {
     let out = open.folder.path().to_owned();
     open.folder.write_rejected(&open.data.rejected())?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, step_fact(step)));
-    let how = format!("go on with --resume --out {}", out.display());
-    stop::check("probing", &how)?;
     let stage = Stage::start("probe", &open.chosen);
     let table = probes::write(&out, &open.manifest.plan)?;
     open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
     crate::progress::say(&probes::describe(&table));
-    stop::check("the report", &how)?;
     if emergence::asked(&open.manifest.plan) {
         let stage = Stage::start("emergence", &open.chosen);
         let (plan, session) = (&open.manifest.plan, open.session.as_mut());
@@ -242,8 +245,11 @@ fn write_embeddings(
 
 /// `astropt report`.
 pub(super) fn report(args: &ReportArgs, output: Output) -> Result<()> {
+    super::listen()?;
     let (folder, manifest) = RunFolder::open_to_write(&args.run)?;
-    super::report::write(&folder, &manifest)?;
+    unless_stopped(output, " before the report was written", || {
+        super::report::write(&folder, &manifest)
+    })?;
     let path = folder.file("report.html");
     output.result(&serde_json::json!({ "report": path }), || path.display().to_string())
 }

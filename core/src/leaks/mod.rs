@@ -31,6 +31,9 @@ pub struct LeakSettings {
     pub separation: f64,
     /// Whether pictures are compared, which reads every object.
     pub pixels: bool,
+    /// How many pairs of pictures that are alike as a whole are looked at closely, the most alike
+    /// ones.
+    pub pairs: usize,
 }
 
 /// Two objects of different splits that are one.
@@ -78,12 +81,16 @@ pub struct Leaks {
     pub repeated: Vec<String>,
     /// Pairs of one object in two splits.
     pub leaks: Vec<Leak>,
-    /// Whether there are more than were looked for.
+    /// Whether there are more than are listed.
     pub more: bool,
+    /// Pairs of pictures that are alike as a whole, too, and were not looked at closely.
+    pub unlooked: u64,
 }
 
-/// Most pairs that are looked for, of each kind.
+/// Most pairs that are listed, of each kind.
 const MOST: usize = 100_000;
+/// Objects or pairs between two looks at whether to stop.
+const BLOCK: usize = 512;
 
 /// An object: its index in the source, and its split.
 type Member = (u32, Split);
@@ -98,7 +105,7 @@ pub fn find(objects: &Objects, splits: &Splits, settings: &LeakSettings) -> Resu
     by_id(objects, &all, &mut found);
     by_place(objects, &all, settings, &mut found)?;
     if settings.pixels {
-        by_pixels(objects, &all, &mut found)?;
+        by_pixels(objects, &all, settings.pairs, &mut found)?;
     }
     Ok(found)
 }
@@ -161,22 +168,20 @@ fn by_place(
     Ok(())
 }
 
-fn by_pixels(objects: &Objects, all: &[Member], found: &mut Leaks) -> Result<()> {
+fn by_pixels(objects: &Objects, all: &[Member], most: usize, found: &mut Leaks) -> Result<()> {
     let mut numbers: Vec<f32> = Vec::new();
     let mut pictured = Vec::new();
     let mut progress = Progress::new("leaks", all.len() as u64, 0);
     // A block at a time, so that a person sees how far it is and can stop it.
-    for (block, members) in all.chunks(512).enumerate() {
-        if stop::asked() {
-            return Err(stop::stopped(" before all objects were compared"));
-        }
+    for (block, members) in all.chunks(BLOCK).enumerate() {
+        go_on()?;
         let coarse = members
             .par_iter()
             .map(|(index, _)| Ok(picture(objects, *index)?.map(|array| pixels::coarse(&array))));
         for (k, read) in coarse.collect::<Vec<Result<_>>>().into_iter().enumerate() {
             match read {
                 Ok(Some(Some(coarse))) => {
-                    pictured.push(block * 512 + k);
+                    pictured.push(block * BLOCK + k);
                     numbers.extend_from_slice(&coarse);
                 }
                 // No picture, or a blank one, which is like every other.
@@ -185,13 +190,19 @@ fn by_pixels(objects: &Objects, all: &[Member], found: &mut Leaks) -> Result<()>
                 Err(_) => found.unread += 1,
             }
         }
-        progress.update((block * 512 + members.len()) as u64, "read");
+        progress.update((block * BLOCK + members.len()) as u64, "read");
     }
     found.pictured = pictured.len();
+    progress.finish(&format!("{} pictures read", pictured.len()));
     let splits: Vec<Split> = pictured.iter().map(|&k| all[k].1).collect();
-    let candidates = Coarse::new(numbers, COARSE).alike(&splits, MOST);
-    progress.finish(&format!("{} pairs to look at closely", candidates.len()));
-    let close = |&(a, b): &(u32, u32)| {
+    let mut progress = Progress::new("leaks", pictured.len() as u64, 0);
+    let alike = Coarse::new(numbers, COARSE).alike(&splits, most, |done| {
+        progress.update(done as u64, "compared");
+        go_on()
+    })?;
+    found.unlooked = alike.more;
+    progress.finish(&format!("{} pairs to look at closely", alike.pairs.len()));
+    let close = |&(_, a, b): &(f32, u32, u32)| {
         let (a, b) = (pictured[a as usize], pictured[b as usize]);
         let fine = |k: usize| {
             let array = picture(objects, all[k].0).ok().flatten();
@@ -200,10 +211,22 @@ fn by_pixels(objects: &Objects, all: &[Member], found: &mut Leaks) -> Result<()>
         let correlation = fine(a)?.correlation(&fine(b)?)?;
         (correlation >= pixels::SAME).then_some((a, b, By::Pixels { correlation }))
     };
-    let pairs: Vec<_> = candidates.par_iter().filter_map(close).collect();
-    found.more |= candidates.len() >= MOST;
+    let mut pairs = Vec::new();
+    let mut progress = Progress::new("leaks", alike.pairs.len() as u64, 0);
+    for (block, candidates) in alike.pairs.chunks(BLOCK).enumerate() {
+        go_on()?;
+        pairs.par_extend(candidates.par_iter().filter_map(close));
+        progress.update((block * BLOCK + candidates.len()) as u64, "pairs looked at closely");
+    }
+    pairs.sort_unstable_by_key(|(a, b, _)| (*a, *b));
     found.add(objects, all, pairs);
     Ok(())
+}
+
+/// # Errors
+/// When the user wants to stop.
+fn go_on() -> Result<()> {
+    if stop::asked() { Err(stop::stopped(" before all objects were compared")) } else { Ok(()) }
 }
 
 /// The picture of an object: its first field with an axis for rows and one for columns, or what

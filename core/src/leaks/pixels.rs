@@ -9,6 +9,7 @@
 use rayon::prelude::*;
 
 use crate::data::Split;
+use crate::error::Result;
 use crate::observation::Array;
 
 /// Cells along a side of the coarse picture.
@@ -140,39 +141,78 @@ impl Coarse {
         &self.symmetric[k * self.orbits..(k + 1) * self.orbits]
     }
 
-    /// Pairs of different splits that correlate closely in some position, `most` at most, the
-    /// same for any number of threads.
-    pub(super) fn alike(&self, splits: &[Split], most: usize) -> Vec<(u32, u32)> {
+    /// Pairs of different splits that correlate closely in some position: the `most` that do so most,
+    /// the same for any number of threads. `between` is called now and then, with how many
+    /// pictures are done.
+    ///
+    /// # Errors
+    /// What `between` answers.
+    pub(super) fn alike(
+        &self,
+        splits: &[Split],
+        most: usize,
+        mut between: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Alike> {
         // |a - b|^2 = 2 - 2 correlation between vectors of length 1.
         let far = 2.0 - 2.0 * CLOSE;
         let mut order: Vec<u32> = (0..splits.len() as u32).collect();
         let first = |k: u32| self.symmetric(k as usize)[0];
         order.sort_by(|&a, &b| first(a).total_cmp(&first(b)).then(a.cmp(&b)));
-        let found = order.par_iter().enumerate().flat_map_iter(|(place, &a)| {
+        let of_place = |place: usize| {
+            let a = order[place];
             // Those after it in the order, until their first number alone is too far.
             let reach = first(a) + far.sqrt();
             let next = order[place + 1..].iter().take_while(move |&&b| first(b) <= reach);
             next.copied().filter_map(move |b| {
                 let other = splits[a as usize] != splits[b as usize];
-                (other && self.close(a as usize, b as usize, far)).then_some((a.min(b), a.max(b)))
+                let correlation = other.then(|| self.close(a as usize, b as usize, far))??;
+                Some((correlation, a.min(b), a.max(b)))
             })
-        });
-        let mut found: Vec<_> = found.collect();
-        found.sort_unstable();
-        found.truncate(most);
-        found
+        };
+        let mut found = Alike { pairs: Vec::new(), more: 0 };
+        for block in (0..order.len()).step_by(BLOCK) {
+            between(block)?;
+            let places = block..(block + BLOCK).min(order.len());
+            found.pairs.par_extend(places.into_par_iter().flat_map_iter(of_place));
+            found.keep(most);
+        }
+        Ok(found)
     }
 
-    fn close(&self, a: usize, b: usize, far: f32) -> bool {
+    /// Their correlation in the position in which it is largest, where that is close.
+    fn close(&self, a: usize, b: usize, far: f32) -> Option<f32> {
         let mut apart = 0.0;
         for (x, y) in self.symmetric(a).iter().zip(self.symmetric(b)) {
             apart += (x - y) * (x - y);
             if apart > far {
-                return false;
+                return None;
             }
         }
         let (a, b) = (self.picture(a), self.picture(b));
-        (0..8).any(|position| turned(a, b, self.side, position) >= CLOSE)
+        let largest = (0..8).map(|position| turned(a, b, self.side, position)).fold(0.0, f32::max);
+        (largest >= CLOSE).then_some(largest)
+    }
+}
+
+/// Pictures that are compared between two looks at whether to stop.
+const BLOCK: usize = 256;
+
+/// Pairs of pictures that may be one.
+pub(super) struct Alike {
+    /// Correlation and places, the most alike first.
+    pub(super) pairs: Vec<(f32, u32, u32)>,
+    /// How many less alike ones there are beside.
+    pub(super) more: u64,
+}
+
+impl Alike {
+    fn keep(&mut self, most: usize) {
+        let alike = |a: &(f32, u32, u32), b: &(f32, u32, u32)| {
+            b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2)))
+        };
+        self.pairs.par_sort_unstable_by(alike);
+        self.more += self.pairs.len().saturating_sub(most) as u64;
+        self.pairs.truncate(most);
     }
 }
 
@@ -308,10 +348,16 @@ mod tests {
             arrays.iter().flat_map(|a| coarse(a).expect("a picture")).collect();
         let splits: Vec<Split> =
             (0..arrays.len()).map(|k| if k == 0 { Split::Test } else { Split::Train }).collect();
-        let found = Coarse::new(pictures, COARSE).alike(&splits, usize::MAX);
+        let coarse = Coarse::new(pictures, COARSE);
+        let found = coarse.alike(&splits, usize::MAX, |_| Ok(())).expect("not stopped");
+        let pairs = |found: &Alike| found.pairs.iter().map(|&(_, a, b)| (a, b)).collect::<Vec<_>>();
         for copy in 1..4 {
-            assert!(found.contains(&(0, copy)), "{copy} is not among {found:?}");
+            assert!(pairs(&found).contains(&(0, copy)), "{copy} is not among {:?}", pairs(&found));
         }
+        // The most alike come first, and how many were left is told.
+        let few = coarse.alike(&splits, 2, |_| Ok(())).expect("not stopped");
+        assert_eq!(pairs(&few), pairs(&found)[..2]);
+        assert_eq!((few.more, found.more), (found.pairs.len() as u64 - 2, 0));
         let fine = |k: usize| Fine::new(&arrays[k]).expect("detail");
         for k in 1..arrays.len() {
             let correlation = fine(0).correlation(&fine(k)).expect("one size");
@@ -348,7 +394,10 @@ mod tests {
         }
         expected.sort_unstable();
         assert!(expected.len() > 50, "{}", expected.len());
-        assert_eq!(coarse.alike(&splits, usize::MAX), expected);
+        let found = coarse.alike(&splits, usize::MAX, |_| Ok(())).expect("not stopped");
+        let mut found: Vec<_> = found.pairs.into_iter().map(|(_, a, b)| (a, b)).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected);
     }
 
     #[test]

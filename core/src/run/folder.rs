@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::lock::RunLock;
 use super::manifest::Manifest;
-use super::saved::{Contents, Saved, consistent};
+use super::saved::{Contents, Saved, consistent, name_of, step_of};
 use crate::checkpoint::files::sweep;
 use crate::checkpoint::{checksums, write_bytes, write_folder_atomic};
 use crate::data::Rejected;
 use crate::error::{Error, Result};
 use crate::parallel::Ranks;
+use crate::progress;
 
 const MANIFEST: &str = "manifest.json";
 const RECIPE: &str = "recipe.toml";
@@ -78,6 +79,8 @@ impl RunFolder {
             std::fs::create_dir_all(&folder)
                 .map_err(|e| Error::io("make the folder", &folder, &e))?;
         }
+        // There from the start, so that it is missed when it is gone.
+        checksums::list(path, &[])?;
         run.write_manifest(manifest)?;
         Ok(run)
     }
@@ -193,7 +196,7 @@ impl RunFolder {
         let mut out = Vec::new();
         for entry in entries(&self.path.join(CHECKPOINTS))? {
             let name = entry.file_name();
-            let step = name.to_str().and_then(|n| n.strip_prefix("step-")?.parse().ok());
+            let step = name.to_str().and_then(step_of);
             if let Some(step) = step {
                 out.push(Saved { step, path: entry.path() });
             }
@@ -210,11 +213,7 @@ impl RunFolder {
         let all = self.checkpoints()?;
         let found = match name {
             "last" => all.last().cloned(),
-            "best" => {
-                let saved = Saved { step: 0, path: self.path.join(CHECKPOINTS).join(BEST) };
-                let state = saved.state().ok();
-                state.map(|state| Saved { step: state.step, ..saved })
-            }
+            "best" => self.best()?,
             step => all.iter().find(|saved| Some(saved.step) == step.parse().ok()).cloned(),
         };
         found.ok_or_else(|| {
@@ -227,6 +226,20 @@ impl RunFolder {
         })
     }
 
+    /// The checkpoint of the lowest validation loss, where there is one.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn best(&self) -> Result<Option<Saved>> {
+        let path = self.path.join(CHECKPOINTS).join(BEST);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let saved = Saved { step: 0, path };
+        let step = saved.state()?.step;
+        Ok(Some(Saved { step, ..saved }))
+    }
+
     /// Saves a checkpoint after `contents.state.step` steps, whole or not at all; `best`
     /// replaces the best-validation copy instead.
     ///
@@ -234,7 +247,7 @@ impl RunFolder {
     /// When it cannot be written; no half of it is left then.
     pub(crate) fn save(&self, contents: Contents<'_>, best: bool) -> Result<PathBuf> {
         let step = contents.state.step;
-        let name = if best { BEST.to_owned() } else { format!("step-{step:06}") };
+        let name = if best { BEST.to_owned() } else { name_of(step) };
         let path = self.path.join(CHECKPOINTS).join(name);
         write_folder_atomic(&path, |folder| contents.write(folder))?;
         Ok(path)
@@ -247,14 +260,14 @@ impl RunFolder {
     pub fn save_preview(&self, step: u64, png: &[u8]) -> Result<()> {
         let folder = self.path.join(PREVIEWS);
         std::fs::create_dir_all(&folder).map_err(|e| Error::io("make the folder", &folder, &e))?;
-        let path = folder.join(format!("step-{step:06}.png"));
-        write_bytes(&path, png)
+        let name = format!("step-{step:06}.png");
+        checksums::rewritten(&folder, &[&name], || write_bytes(folder.join(&name), png))
     }
 
     /// The previews, by step.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the folder cannot be read, or one is not what was written.
     pub fn previews(&self) -> Result<Vec<(u64, PathBuf)>> {
         let mut out: Vec<_> = entries(&self.path.join(PREVIEWS))?
             .into_iter()
@@ -265,6 +278,7 @@ impl RunFolder {
             })
             .collect();
         out.sort();
+        out.iter().try_for_each(|(_, path)| checksums::check_listed(path))?;
         Ok(out)
     }
 
@@ -329,6 +343,17 @@ fn manifest(path: &Path) -> Result<Manifest> {
     }
     let manifest = Manifest::read(&file)?;
     consistent(&file, &manifest.plan)?;
+    let record = path.join(checksums::FILE);
+    if manifest.checksums && !record.exists() {
+        return Err(checksums::missing(&record, "this run's files"));
+    }
+    let recipe = path.join(RECIPE);
+    if std::fs::read(&recipe).is_ok_and(|text| text != manifest.plan.recipe.as_bytes()) {
+        progress::warn(&format!(
+            "{} was changed; what counts is the recipe in {MANIFEST}",
+            recipe.display()
+        ));
+    }
     Ok(manifest)
 }
 

@@ -32,6 +32,10 @@ pub struct Manifest {
     pub parameters: usize,
     /// What was done, in order.
     pub stages: Vec<StageRecord>,
+    /// Whether the run's files have checksums, which no damage can then leave them without; not so
+    /// in runs of earlier versions.
+    #[serde(default)]
+    pub checksums: bool,
     /// Settings of the Python program that the model was imported from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<PythonSettings>,
@@ -85,6 +89,7 @@ impl Manifest {
             data_digest: String::new(),
             parameters,
             stages: Vec::new(),
+            checksums: true,
             imported: None,
         }
     }

@@ -121,6 +121,16 @@ fn stamp() -> BTreeMap<String, String> {
     BTreeMap::from([(format::KEY.to_owned(), format::FORMAT.to_string())])
 }
 
+/// Name of the folder of the checkpoint after `step` steps.
+pub(super) fn name_of(step: u64) -> String {
+    format!("step-{step:06}")
+}
+
+/// The step of the checkpoint whose folder has this name, if it is one's.
+pub(super) fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix("step-")?.parse().ok()
+}
+
 impl Saved {
     /// The checkpoint that the folder `path` is; `None` when it is none.
     pub fn at(path: &Path) -> Option<Self> {
@@ -164,7 +174,19 @@ impl Saved {
     pub fn state(&self) -> Result<TrainState> {
         let path = self.path.join(STATE);
         check(&path)?;
-        format::read_json(&path, "a checkpoint's state")
+        let state: TrainState = format::read_json(&path, "a checkpoint's state")?;
+        match self.path.file_name().and_then(|name| step_of(name.to_str()?)) {
+            Some(named) if named != state.step => Err(Error::file(
+                &self.path,
+                format!(
+                    "is the checkpoint after step {}, whatever its name says; give it back the name \
+                     {}",
+                    state.step,
+                    name_of(state.step)
+                ),
+            )),
+            _ => Ok(state),
+        }
     }
 
     /// Puts the checkpoint's parameters and optimiser into `session`.
@@ -263,10 +285,10 @@ fn check(path: &Path) -> Result<()> {
             if !metadata.contains_key(CHECKSUMS) {
                 return Ok(());
             }
-            let message = "is gone, by which this checkpoint's files are checked; copy it again, or \
-                           use another checkpoint (to take the files as they are, write \
-                           {\"xxh3\": {}} into it)";
-            Err(Error::file(path.with_file_name(checksums::FILE), message))
+            Err(checksums::missing(
+                &path.with_file_name(checksums::FILE),
+                "this checkpoint's files",
+            ))
         }
     }
 }

@@ -243,7 +243,7 @@ impl<'a> Audit<'a> {
     fn checkpoints(&self, chains: &[(u64, String)]) -> Result<(u64, u64)> {
         let mut all = self.run.checkpoints()?;
         let last = all.last().map_or(0, |saved| saved.step);
-        all.extend(self.run.checkpoint("best").ok());
+        all.extend(self.run.best()?);
         let mut checked = 0;
         for Saved { step, path } in all {
             let saved = Saved { step, path: path.clone() };

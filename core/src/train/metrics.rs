@@ -97,7 +97,7 @@ impl MetricsWriter {
     /// checkpoint.
     pub(crate) fn open(folder: &Path, state: Option<&TrainState>) -> Result<Self> {
         let (metrics, timings) = Self::cut(folder, state)?;
-        Ok(Self { metrics, timings, events: EventFile::create(folder)? })
+        Ok(Self { metrics, timings, events: EventFile::new(folder) })
     }
 
     /// Cuts off what came after `state`, to which the training goes back.

@@ -10,25 +10,25 @@ use crate::error::{Error, Result};
 
 /// A writer of scalar events.
 pub(crate) struct EventFile {
-    file: File,
     path: PathBuf,
+    /// Made when there is something to write: a run that has nothing left to do leaves no file.
+    file: Option<File>,
 }
 
 impl EventFile {
-    /// Starts a new event file in `folder`.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub(crate) fn create(folder: &Path) -> Result<Self> {
+    /// A new event file in `folder`.
+    pub(crate) fn new(folder: &Path) -> Self {
         let name = format!("events.out.tfevents.{}.{}", wall_time() as u64, std::process::id());
-        let path = folder.join(name);
-        let file = File::create(&path).map_err(|e| Error::io("write", &path, &e))?;
-        let mut events = Self { file, path };
+        Self { path: folder.join(name), file: None }
+    }
+
+    fn create(path: &Path) -> std::io::Result<File> {
+        let mut file = File::create(path)?;
         let mut event = vec![];
         put_double(&mut event, 1, wall_time());
         put_bytes(&mut event, 3, b"brain.Event:2");
-        events.put(&event)?;
-        Ok(events)
+        file.write_all(&record(&event))?;
+        Ok(file)
     }
 
     /// Writes the value of each tag at `step`.
@@ -53,14 +53,24 @@ impl EventFile {
     }
 
     fn put(&mut self, event: &[u8]) -> Result<()> {
-        let length = (event.len() as u64).to_le_bytes();
-        let mut record = Vec::with_capacity(event.len() + 16);
-        record.extend(length);
-        record.extend(masked_crc(&length).to_le_bytes());
-        record.extend(event);
-        record.extend(masked_crc(event).to_le_bytes());
-        self.file.write_all(&record).map_err(|e| Error::io("write", &self.path, &e))
+        let Self { path, file } = self;
+        let failed = |e: std::io::Error| Error::io("write", &*path, &e);
+        let file = match file {
+            Some(file) => file,
+            None => file.insert(Self::create(path).map_err(failed)?),
+        };
+        file.write_all(&record(event)).map_err(failed)
     }
+}
+
+fn record(event: &[u8]) -> Vec<u8> {
+    let length = (event.len() as u64).to_le_bytes();
+    let mut record = Vec::with_capacity(event.len() + 16);
+    record.extend(length);
+    record.extend(masked_crc(&length).to_le_bytes());
+    record.extend(event);
+    record.extend(masked_crc(event).to_le_bytes());
+    record
 }
 
 fn wall_time() -> f64 {
@@ -102,7 +112,7 @@ mod tests {
     #[test]
     fn records_carry_their_length_and_checksums() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut events = EventFile::create(folder.path()).expect("writable");
+        let mut events = EventFile::new(folder.path());
         events.scalars(300, &[("loss", 0.5)]).expect("writable");
         let bytes = std::fs::read(&events.path).expect("readable");
         let mut at = 0;

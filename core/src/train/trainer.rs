@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
 use super::faults::Watch;
+use super::ledger::LEDGER;
 use super::lines::read_lines;
 use super::metrics::{METRICS, MeanLosses, Metric, Timing};
 use super::pace::{Pace, Piece};
@@ -44,6 +45,13 @@ pub struct Trainer<'a> {
     monitor: Option<Monitor>,
     watch: Watch,
     state: TrainState,
+}
+
+/// Whether a step was taken in `run`: its lines come after the first checkpoint.
+fn has_steps(run: &RunFolder) -> Result<bool> {
+    let metrics: Vec<Metric> = read_lines(&run.file(METRICS))?;
+    let trained = metrics.iter().any(|metric| matches!(metric, Metric::Train { .. }));
+    Ok(trained || std::fs::metadata(run.file(LEDGER)).is_ok_and(|data| data.len() > 0))
 }
 
 /// Where a training starts.
@@ -114,6 +122,15 @@ impl<'a> Trainer<'a> {
                 // Until one is written: about what a checkpoint takes.
                 pace.took(Piece::Save, started);
                 state
+            }
+            None if start != Start::Fresh && has_steps(run)? => {
+                return Err(Error::file(
+                    run.path().join("checkpoints"),
+                    format!(
+                        "has no checkpoint to go on from, though steps were taken ({LEDGER}, \
+                         {METRICS}): bring the checkpoints back, or start anew with --overwrite"
+                    ),
+                ));
             }
             None => {
                 let parameters = initial_parameters(session.model(), manifest.plan.train.seed);

@@ -62,7 +62,7 @@ impl Trainer<'_> {
         passed.dedup();
         self.state = TrainState { passed, ..last.restore(self.session)? };
         // A best model of the steps that are undone makes room for the next.
-        let best = self.run.checkpoint("best").ok();
+        let best = self.run.best()?;
         if best.is_some_and(|best| best.step > self.state.step) {
             (self.state.best_loss, self.state.best_step) = (None, None);
         }
