@@ -10,10 +10,13 @@ use std::sync::Arc;
 use astropt_core::guard::guarded;
 use astropt_core::observation::Data;
 use hdf5_pure::{AttrValue, ChunkCacheConfig, ChunkIndex, Datatype, DatatypeByteOrder};
-use hdf5_reader::{Datatype as OtherType, FileStorage, FilterRegistry, OpenOptions, SliceInfoElem};
+use hdf5_reader::{
+    Datatype as OtherType, FileStorage, FilterRegistry, OpenOptions, SliceInfoElem, VarLenKind,
+};
 
 use super::lzf;
-use super::numbers::{Element, Kind};
+use super::numbers::{Element, Kind, signed};
+use crate::sources::tabular::Cell;
 
 /// Largest chunk, and largest run of chunks read at once, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
@@ -288,6 +291,9 @@ fn fast_element(datatype: &Datatype) -> Option<Element> {
         Datatype::String { size, .. } => {
             Some(Element { kind: Kind::Text, size: *size as usize, big_endian: false })
         }
+        Datatype::VariableLength { is_string: true, .. } => {
+            Some(Element { kind: Kind::Text, size: 0, big_endian: false })
+        }
         _ => None,
     }
 }
@@ -321,7 +327,9 @@ fn other_element(datatype: &OtherType) -> Option<Element> {
         }
         OtherType::FloatingPoint { size, .. } => Some(element(Kind::Float, *size)),
         OtherType::Enum { base, .. } => other_element(base),
-        OtherType::String { .. } => Some(element(Kind::Text, 0)),
+        OtherType::String { .. } | OtherType::VarLen { kind: VarLenKind::String, .. } => {
+            Some(element(Kind::Text, 0))
+        }
         _ => None,
     }
 }
@@ -373,12 +381,7 @@ impl Dataset {
         first: usize,
         count: usize,
     ) -> Result<Data, String> {
-        let slice = |(k, &axis): (usize, &usize)| {
-            let (start, end) = if k == 0 { (first, first + count) } else { (0, axis) };
-            SliceInfoElem::Slice { start: start as u64, end: end as u64, step: 1 }
-        };
-        let selections = self.shape.iter().enumerate().map(slice).collect();
-        let selection = hdf5_reader::SliceInfo { selections };
+        let selection = self.selection(first, count);
         macro_rules! read {
             ($type:ty) => {
                 dataset
@@ -397,10 +400,7 @@ impl Dataset {
             (Kind::Unsigned, 1) => Data::U8(read!(u8)),
             (Kind::Unsigned, 2) => Data::U16(read!(u16)),
             (Kind::Unsigned, 4) => wide!(u32),
-            (Kind::Unsigned, 8) => {
-                let exact: Result<_, _> = read!(u64).into_iter().map(i64::try_from).collect();
-                Data::I64(exact.map_err(|_| "an integer is larger than 2^63 - 1".to_owned())?)
-            }
+            (Kind::Unsigned, 8) => signed(read!(u64))?,
             (Kind::Signed, 1) => wide!(i8),
             (Kind::Signed, 2) => wide!(i16),
             (Kind::Signed, 4) => wide!(i32),
@@ -409,6 +409,60 @@ impl Dataset {
             (Kind::Float, 8) => Data::F64(read!(f64)),
             (kind, size) => return Err(format!("it holds {kind:?} of {size} bytes; convert it")),
         })
+    }
+
+    /// `count` rows from `first`, as the other library wants them named.
+    fn selection(&self, first: usize, count: usize) -> hdf5_reader::SliceInfo {
+        let slice = |(k, &axis): (usize, &usize)| {
+            let (start, end) = if k == 0 { (first, first + count) } else { (0, axis) };
+            SliceInfoElem::Slice { start: start as u64, end: end as u64, step: 1 }
+        };
+        hdf5_reader::SliceInfo { selections: self.shape.iter().enumerate().map(slice).collect() }
+    }
+
+    /// Calls `each` with the values of `count` rows from `first`, of which every one has one.
+    ///
+    /// # Errors
+    /// When the file is damaged there, or the first error of `each`.
+    pub(super) fn cells(
+        &self,
+        first: usize,
+        count: usize,
+        each: &mut dyn FnMut(Cell<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        if !self.numbers {
+            return self.texts(first, count)?.iter().try_for_each(|text| each(Cell::Text(text)));
+        }
+        if self.element.is_some_and(|element| element.is_wide()) {
+            let wide = self.wide(first, count)?;
+            return wide.into_iter().try_for_each(|x| each(Cell::Integer(x.into())));
+        }
+        match self.read(first, count)? {
+            Data::U8(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+            Data::U16(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+            Data::I64(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+            Data::F32(v) => v.into_iter().try_for_each(|x| each(Cell::Number(x.into()))),
+            Data::F64(v) => v.into_iter().try_for_each(|x| each(Cell::Number(x))),
+        }
+    }
+
+    /// The unsigned integers of 64 bits in `count` rows from `first`, one a row.
+    fn wide(&self, first: usize, count: usize) -> Result<Vec<u64>, String> {
+        let element = self.element.ok_or("it holds no plain numbers")?;
+        let wide = guarded(|| match &self.stored {
+            Stored::Fast(dataset) => {
+                let bytes = dataset.read_raw_rows(first as u64, count as u64);
+                Ok(element.wide(&bytes.map_err(|e| e.to_string())?))
+            }
+            Stored::Other(dataset) => {
+                let wide = dataset.read_slice::<u64>(&self.selection(first, count));
+                Ok(wide.map_err(|e| e.to_string())?.into_raw_vec_and_offset().0)
+            }
+        })?;
+        match wide.len() == count {
+            true => Ok(wide),
+            false => Err(format!("it holds {} numbers for {count} rows", wide.len())),
+        }
     }
 
     /// The texts of `count` rows from `first`.

@@ -37,8 +37,10 @@ use super::units;
 
 pub use self::config::{FieldConfig, Hdf5Config};
 
-const HDF5: FileKind =
-    FileKind { one: "HDF5 file", a: "an HDF5 file", extensions: &["h5", "hdf5", "he5"] };
+/// What HDF5 files are called.
+const EXTENSIONS: &[&str] = &["h5", "hdf5", "hdf", "he5"];
+/// The files that are HDF5 files.
+const HDF5: FileKind = FileKind { one: "HDF5 file", a: "an HDF5 file", extensions: EXTENSIONS };
 /// How many files are open at a time.
 const OPEN_FILES: usize = 16;
 /// How much of decoded chunks is kept, in bytes.

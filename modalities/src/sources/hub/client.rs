@@ -32,6 +32,9 @@ pub(super) struct Client {
     home: Option<Origin>,
     /// Time before the second attempt; it doubles from there.
     first_wait: Duration,
+    longest_wait: Duration,
+    /// Where redirects may lead, `host:port`; anywhere if `None`.
+    hosts: Option<Vec<String>>,
     /// Set when nobody waits for the answers any more.
     cancelled: Arc<AtomicBool>,
 }
@@ -60,8 +63,16 @@ impl Client {
             home: Origin::of(&environment.endpoint),
             environment,
             first_wait,
+            longest_wait: LONGEST_WAIT,
+            hosts: None,
             cancelled: Arc::default(),
         }
+    }
+
+    /// A client that waits no longer than `longest`, whatever the hub asks for, and is led
+    /// nowhere but to these `hosts` (`host:port`).
+    pub(super) fn confined(self, longest: Duration, hosts: Vec<String>) -> Self {
+        Self { longest_wait: longest, hosts: Some(hosts), ..self }
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -93,7 +104,7 @@ impl Client {
         let doubled = self.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
         let random = RandomState::new().hash_one(attempt) >> 32;
         let jitter = 0.5 + random as f64 / f64::from(u32::MAX) / 2.0;
-        let wait = asked.unwrap_or(doubled.mul_f64(jitter)).min(LONGEST_WAIT);
+        let wait = asked.unwrap_or(doubled.mul_f64(jitter)).min(self.longest_wait);
         if wait >= Duration::from_secs(2) {
             let seconds = wait.as_secs();
             progress::say(&format!("the hub does not deliver ({why}); trying again in {seconds}s"));
@@ -158,6 +169,13 @@ impl Client {
                     let message = "the hub leads to an address that cannot be followed";
                     Failure::Final(Error::Failed(format!("{what}: {message}")))
                 })?;
+            let origin = Origin::of(&address).map(|origin| origin.host());
+            if let (Some(hosts), Some(host)) = (&self.hosts, origin)
+                && !hosts.contains(&host)
+            {
+                let message = format!("{what}: the hub leads to {host}, which is not asked here");
+                return Err(Failure::Final(Error::Failed(message)));
+            }
         }
         let message = format!("{what}: more than {MAX_REDIRECTS} redirects");
         Err(Failure::Final(Error::Failed(message)))

@@ -1,5 +1,7 @@
 //! What files a dataset has on the hub.
 
+use std::collections::HashSet;
+
 use astropt_core::{Error, Result};
 use serde::Deserialize;
 
@@ -112,15 +114,19 @@ impl Listing {
         let home = Origin::of(endpoint);
         let mut next = Some(format!("{api}/tree/{commit}?recursive=1"));
         let mut files = Vec::new();
-        let mut pages = 0;
+        let mut seen = HashSet::new();
         while let Some(address) = next {
-            pages += 1;
+            if !seen.insert(address.clone()) {
+                return Err(Error::Failed(format!(
+                    "{what}: the pages of its listing lead in a circle; is HF_ENDPOINT right?"
+                )));
+            }
             let (entries, following): (Vec<Entry>, _) = client.json(&address, &what)?;
             for entry in entries {
                 files
                     .extend(remote_file(entry).map_err(|e| Error::Failed(format!("{what}: {e}")))?);
             }
-            if pages >= MAX_PAGES || files.len() > MAX_FILES {
+            if seen.len() >= MAX_PAGES || files.len() > MAX_FILES {
                 return Err(Error::Failed(format!("{what}: more files than can be listed")));
             }
             next = following.filter(|next| Origin::of(next) == home);
