@@ -6,7 +6,7 @@ use astropt_core::seam::{Part, Section};
 use astropt_core::{Error, Result};
 
 use super::EXTENSIONS;
-use super::dataset::File;
+use super::file::File;
 
 /// Most datasets that are listed.
 const MOST: usize = 500;

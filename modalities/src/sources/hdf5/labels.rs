@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::config::{FieldConfig, Hdf5Config};
-use super::dataset::{Dataset, File};
+use super::dataset::Dataset;
+use super::file::File;
 use crate::sources::labels::{Column, LabelTable};
 use crate::sources::tabular::Cell;
 

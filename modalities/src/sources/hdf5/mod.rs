@@ -12,9 +12,11 @@
 //! of them a hundred times.
 
 mod bands;
+mod chunks;
 mod config;
 mod contents;
 mod dataset;
+mod file;
 mod labels;
 mod lzf;
 mod numbers;
@@ -28,7 +30,8 @@ use astropt_core::seam::{Groups, Source, SourceConfig};
 use astropt_core::{Error, Result};
 
 use self::bands::Bands;
-use self::dataset::{Dataset, File};
+use self::dataset::Dataset;
+use self::file::File;
 use self::labels::Reading;
 use super::axes::Axes;
 use super::labels::LabelTable;
