@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use astropt_core::{Error, Result, progress, stop};
+use serde_json::error::Category;
 use ureq::http::header::{AUTHORIZATION, LINK, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
@@ -245,13 +246,26 @@ impl Client {
             match answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
                 Ok(bytes) => break (bytes, next),
                 Err(error) if attempt == ATTEMPTS => {
-                    return Err(Error::Failed(format!("{what}: the answer breaks off ({error})")));
+                    return Err(Error::Failed(format!(
+                        "{what}: the answer breaks off ({error}), {ATTEMPTS} times; try another \
+                         HF_ENDPOINT, or later"
+                    )));
                 }
                 Err(error) => self.back_off(attempt, None, &error.to_string())?,
             }
         };
         let value = serde_json::from_slice(&bytes).map_err(|e| {
-            Error::Failed(format!("{what}: the hub's answer is not as expected ({e})"))
+            let found = match e.classify() {
+                Category::Io | Category::Eof => "it ends in the middle",
+                Category::Syntax => "it is no JSON",
+                Category::Data => "it is not what the hub's interface states",
+            };
+            Error::Failed(format!(
+                "{what}: the hub's answer cannot be read: {found}, at line {}, column {}; is \
+                 HF_ENDPOINT right?",
+                e.line(),
+                e.column()
+            ))
         })?;
         Ok((value, next))
     }
@@ -271,10 +285,15 @@ impl Client {
             let why = match body.read_to_vec() {
                 Ok(bytes) if partial && bytes.len() as u64 == wanted => return Ok(bytes),
                 Ok(_) => "it does not send the part of the file that was asked for".to_owned(),
+                Err(ureq::Error::BodyExceedsLimit(_)) => {
+                    format!("it sends more than the {wanted} bytes that were asked for")
+                }
                 Err(error) => error.to_string(),
             };
             if attempt == ATTEMPTS {
-                return Err(Error::Failed(format!("{what}: {why}")));
+                return Err(Error::Failed(format!(
+                    "{what}: {why}, {ATTEMPTS} times; try another HF_ENDPOINT, or later"
+                )));
             }
             self.back_off(attempt, None, &why)?;
         }

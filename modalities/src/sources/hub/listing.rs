@@ -14,6 +14,8 @@ const CONVERTED: &str = "refs/convert/parquet";
 /// Most pages and files of a listing that are read.
 const MAX_PAGES: usize = 10_000;
 const MAX_FILES: usize = 1_000_000;
+/// Characters of a name that an error shows.
+const SHOWN: usize = 80;
 
 /// A dataset at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +193,10 @@ fn remote_file(entry: Entry) -> Result<Option<RemoteFile>, String> {
         return Ok(None);
     }
     if !is_safe(&entry.path) {
-        return Err(format!("it lists a file {:?} that would lie elsewhere", entry.path));
+        // A name may be of any length, and its end says no more than its beginning.
+        let name: String = entry.path.chars().take(SHOWN).collect();
+        let more = if name.len() < entry.path.len() { "…" } else { "" };
+        return Err(format!("it lists a file {name:?}{more} that cannot be, or lies elsewhere"));
     }
     if !layout::is_shard(&entry.path) {
         return Ok(None);
