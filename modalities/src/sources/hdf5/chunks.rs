@@ -109,7 +109,7 @@ impl Chunks {
     }
 
     /// The bytes of `count` rows from `first`, as they are stored; `None` where a chunk is
-    /// missing, so that a fill value stands for it.
+    /// missing, so that a fill value stands for it, or there twice.
     ///
     /// # Errors
     /// When the index or a chunk is damaged.
@@ -130,11 +130,11 @@ impl Chunks {
         let mut entries = self.entries(&grid)?;
         entries.retain(|entry| self.place(entry, &grid).is_some());
         entries.sort_by(|a, b| a.offsets.cmp(&b.offsets));
-        entries.dedup_by(|a, b| a.offsets == b.offsets);
+        let twice = entries.windows(2).any(|pair| pair[0].offsets == pair[1].offsets);
         let wanted = grid.first.iter().zip(&grid.last).try_fold(1usize, |n, (first, last)| {
             n.checked_mul(usize::try_from(last - first + 1).ok()?)
         });
-        if wanted != Some(entries.len()) {
+        if twice || wanted != Some(entries.len()) {
             return Ok(None);
         }
         let mut out = vec![0; bytes as usize];
