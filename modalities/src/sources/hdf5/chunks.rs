@@ -5,7 +5,7 @@
 //! is three bytes, and work out every such place anew: more time than unpacking takes. Here runs
 //! are as long as the shapes allow, and steps between them are known beforehand.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hdf5_reader::btree_v1::{BTreeV1Key, collect_btree_v1_leaves_storage};
 use hdf5_reader::chunk_index::{
@@ -26,6 +26,9 @@ use hdf5_reader::{Dataset, FilterRegistry, Hdf5File};
 use super::dataset::MAX_BYTES;
 use super::numbers::Element;
 
+/// Most chunks of a dataset whose places are kept, some 100 bytes each; of more, those that are
+/// wanted are looked up again.
+const MOST_KEPT: u64 = 1 << 16;
 /// Longest header of a dataset that is read, in bytes.
 const MAX_HEADER: usize = 16 << 20;
 
@@ -46,6 +49,8 @@ pub(super) struct Chunks {
     chunk: Vec<u32>,
     /// The numbers, as they are stored.
     pub(super) element: Element,
+    /// All chunks in order, once they have been asked for, if they are few.
+    kept: OnceLock<Vec<ChunkEntry>>,
 }
 
 /// A range of chunks along every axis, the ends included.
@@ -92,19 +97,21 @@ impl Chunks {
         let bytes = chunk.iter().try_fold(element.size as u64, |n, &axis| {
             n.checked_mul(axis.into()).filter(|&bytes| (1..=MAX_BYTES).contains(&bytes))
         })?;
-        (chunk.len() == shape.len() && bytes > 0 && address.checked_add(1).is_some()).then(|| {
-            Self {
-                storage: storage.clone(),
-                sizes,
-                filters,
-                registry: registry.clone(),
-                address,
-                indexing: chunk_indexing,
-                largest: dataset.max_dims().map(<[u64]>::to_vec),
-                shape,
-                chunk,
-                element,
-            }
+        if chunk.len() != shape.len() || bytes == 0 || address == u64::MAX {
+            return None;
+        }
+        Some(Self {
+            storage: storage.clone(),
+            sizes,
+            filters,
+            registry: registry.clone(),
+            address,
+            indexing: chunk_indexing,
+            largest: dataset.max_dims().map(<[u64]>::to_vec),
+            shape,
+            chunk,
+            element,
+            kept: OnceLock::new(),
         })
     }
 
@@ -127,7 +134,7 @@ impl Chunks {
             grid.first.push(start / u64::from(chunk));
             grid.last.push((end - 1) / u64::from(chunk));
         }
-        let mut entries = self.entries(&grid)?;
+        let mut entries = self.within(&grid)?;
         entries.retain(|entry| self.place(entry, &grid).is_some());
         entries.sort_by(|a, b| a.offsets.cmp(&b.offsets));
         let twice = entries.windows(2).any(|pair| pair[0].offsets == pair[1].offsets);
@@ -163,32 +170,44 @@ impl Chunks {
         Ok(Some(out))
     }
 
-    /// The chunks of the index within `grid`, and perhaps others.
-    fn entries(&self, grid: &Grid) -> Result<Vec<ChunkEntry>, Error> {
+    /// The chunks within `grid`, and perhaps others.
+    fn within(&self, grid: &Grid) -> Result<Vec<ChunkEntry>, Error> {
+        let along = self.shape.iter().zip(&self.chunk);
+        let along = along.map(|(axis, &chunk)| axis.div_ceil(chunk.into()));
+        if along.fold(1u64, u64::saturating_mul) > MOST_KEPT {
+            return self.entries(Some((&grid.first, &grid.last)));
+        }
+        let kept = match self.kept.get() {
+            Some(kept) => kept,
+            None => {
+                let mut entries = self.entries(None)?;
+                entries.sort_by(|a, b| a.offsets.cmp(&b.offsets));
+                self.kept.get_or_init(|| entries)
+            }
+        };
+        let row = |entry: &ChunkEntry| entry.offsets.first().copied().unwrap_or(0);
+        let length = u64::from(self.chunk[0]);
+        let start = kept.partition_point(|entry| row(entry) / length < grid.first[0]);
+        let wanted = kept[start..].iter().take_while(|entry| row(entry) / length <= grid.last[0]);
+        Ok(wanted.cloned().collect())
+    }
+
+    /// The chunks of the index, or those within `bounds` and perhaps others.
+    fn entries(&self, bounds: Option<(&[u64], &[u64])>) -> Result<Vec<ChunkEntry>, Error> {
         let Self { address, shape, chunk, .. } = self;
         let ((offsets, lengths), storage) = (self.sizes, self.storage.as_ref());
-        let bounds = Some((&grid.first[..], &grid.last[..]));
         let rank = shape.len();
         match &self.indexing {
-            None => {
-                let leaves = collect_btree_v1_leaves_storage(
-                    storage,
-                    *address,
-                    offsets,
-                    lengths,
-                    Some(rank as u32),
-                    chunk,
-                    bounds,
-                )?;
-                let entry = |(key, address)| match key {
-                    BTreeV1Key::RawData { chunk_size, filter_mask, mut offsets } => {
-                        offsets.truncate(rank);
-                        Some(ChunkEntry { address, size: chunk_size.into(), filter_mask, offsets })
-                    }
-                    BTreeV1Key::Group { .. } => None,
-                };
-                Ok(leaves.into_iter().filter_map(entry).collect())
-            }
+            None => collect_btree_v1_leaves_storage(
+                storage,
+                *address,
+                offsets,
+                lengths,
+                Some(rank as u32),
+                chunk,
+                bounds,
+            )
+            .map(|leaves| leaves.into_iter().filter_map(|leaf| of_leaf(leaf, rank)).collect()),
             Some(ChunkIndexing::SingleChunk { filtered_size, filters }) => {
                 Ok(vec![single_chunk_entry(*address, *filtered_size, *filters, rank)])
             }
@@ -267,6 +286,13 @@ impl Chunks {
             copy(&axes, run, chunk, out);
         }
     }
+}
+
+/// The chunk that a leaf of a B-tree names.
+fn of_leaf((key, address): (BTreeV1Key, u64), rank: usize) -> Option<ChunkEntry> {
+    let BTreeV1Key::RawData { chunk_size, filter_mask, mut offsets } = key else { return None };
+    offsets.truncate(rank);
+    Some(ChunkEntry { address, size: chunk_size.into(), filter_mask, offsets })
 }
 
 /// An axis along which runs of bytes follow each other.
