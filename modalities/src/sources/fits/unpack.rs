@@ -131,7 +131,7 @@ impl Room {
             ));
         }
         let file = tempfile::tempfile_in(&folder)
-            .map_err(|e| Error::io("make a temporary file (TMPDIR) in", &folder, &e))?;
+            .map_err(|e| Error::io("make a temporary file there (TMPDIR)", &folder, &e))?;
         Ok(Self { file, folder })
     }
 
