@@ -29,12 +29,35 @@ pub enum Label {
 }
 
 impl Label {
+    /// Below this, 2^53, double precision has every integer.
+    pub const EXACT: f64 = (1u64 << 53) as f64;
+
+    /// The label that an integer of a file is, of whatever format: a number below
+    /// [`EXACT`](Self::EXACT), and from there on, where catalogues have their ids and doubles
+    /// are not exact, a text of all its digits.
+    pub fn integer(number: i128) -> Self {
+        if number.unsigned_abs() < 1 << 53 {
+            Self::Number(number as f64)
+        } else {
+            Self::Text(number.to_string())
+        }
+    }
+
     /// Reads a table's cell: a finite number, a text, or nothing when the cell is empty,
-    /// `nan`, `null` or `none`.
+    /// `nan`, `null` or `none`. What is written as an integer is one, see
+    /// [`integer`](Self::integer).
     pub fn parse(cell: &str) -> Option<Self> {
         let cell = cell.trim();
         if cell.is_empty() || ["nan", "null", "none"].contains(&cell.to_lowercase().as_str()) {
             return None;
+        }
+        let digits = cell.strip_prefix(['+', '-']).unwrap_or(cell);
+        if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            let number = cell.parse().ok().map(Self::integer);
+            // A text stays as it is written, zeros in front and all.
+            return number
+                .filter(|label| label.number().is_some())
+                .or_else(|| Some(Self::Text(cell.to_owned())));
         }
         match cell.parse::<f64>() {
             Ok(number) => number.is_finite().then_some(Self::Number(number)),
@@ -163,9 +186,25 @@ mod tests {
     fn cells_become_numbers_texts_or_nothing() {
         assert_eq!(Label::parse(" 1.5 "), Some(Label::Number(1.5)));
         assert_eq!(Label::parse("train"), Some(Label::Text("train".into())));
+        assert_eq!(Label::parse("-007"), Some(Label::Number(-7.0)));
+        assert_eq!(Label::parse("1e18"), Some(Label::Number(1e18)));
+        for id in ["9007199254740992", "-9007199254740993", "01237648720693755918"] {
+            assert_eq!(Label::parse(id), Some(Label::Text(id.into())));
+        }
+        let long = "1".repeat(60);
+        assert_eq!(Label::parse(&long), Some(Label::Text(long)));
         for unknown in ["", "NaN", "null", "inf", "-inf"] {
             assert_eq!(Label::parse(unknown), None, "{unknown}");
         }
+    }
+
+    #[test]
+    fn integers_keep_all_their_digits() {
+        let edge = (1i128 << 53) - 1;
+        assert_eq!(Label::integer(-edge), Label::Number(-9_007_199_254_740_991.0));
+        assert_eq!(Label::integer(edge + 2), Label::Text("9007199254740993".into()));
+        let most = i128::from(u64::MAX);
+        assert_eq!(Label::integer(most), Label::Text("18446744073709551615".into()));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod attack;
 mod converted;
 mod folders;
+mod hub;
 pub mod seeds;
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use astropt_core::checkpoint::arrays::load_arrays;
 use astropt_core::checkpoint::tensors::describe_tensors;
 use astropt_core::checkpoint::{load_tensors, pickle, pt, python};
 use astropt_core::recipe::{Request, resolve};
-use astropt_core::seam::find_source;
+use astropt_core::seam::{Source, find_source};
 use astropt_core::{Error, Result};
 use astropt_modalities as _;
 
@@ -21,17 +22,19 @@ use astropt_modalities as _;
 pub use attack::attack;
 pub use converted::{index, listing, shard};
 pub use folders::{embeddings, manifest, metrics, model, optimizer, probes, state};
+pub use hub::hub;
 
 /// A reader under test, and the first thing it found wrong.
 pub type Target = fn(&[u8]) -> Result<()>;
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("csv", csv),
     ("embeddings", embeddings),
     ("fits", fits),
     ("fits_table", fits_table),
     ("hdf5", hdf5),
+    ("hub", hub),
     ("image", image),
     ("index", index),
     ("listing", listing),
@@ -152,7 +155,11 @@ fn read(kind: &str, table: &str, root: &Path) -> Result<()> {
     let plugin = find_source(kind).expect("a linked source");
     let config = (plugin.parse)(table.parse().expect("TOML"));
     let config = config.unwrap_or_else(|e| panic!("{kind}: {}: {}", e.path, e.message));
-    let source = config.open(root)?;
+    objects(&*config.open(root)?)
+}
+
+/// Reads some objects of `source`.
+fn objects(source: &dyn Source) -> Result<()> {
     let mut answer = Ok(());
     for index in (0..source.len()).take(OBJECTS) {
         let _ = source.labels(index);

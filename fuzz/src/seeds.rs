@@ -4,6 +4,7 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::converted::{INDEX, LISTING, RECIPE, SHARD, sound};
+use crate::hub;
 
 /// A sound file.
 #[derive(Clone)]
@@ -15,7 +16,7 @@ pub struct Seed {
 }
 
 impl Seed {
-    fn new(name: &str, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(name: &str, bytes: impl Into<Vec<u8>>) -> Self {
         Self { name: name.to_owned(), bytes: bytes.into() }
     }
 }
@@ -30,6 +31,7 @@ pub fn of(name: &str) -> Vec<Seed> {
         "embeddings" => vec![file(RUN, "embeddings.parquet")],
         "fits" | "fits_table" => files("modalities/tests/fixtures/fits", "fits"),
         "hdf5" => files("modalities/tests/fixtures/hdf5", "h5"),
+        "hub" => hub::seeds(),
         "image" => pictures(),
         "index" => vec![Seed::new(INDEX, &sound()[INDEX][..])],
         "listing" => vec![Seed::new(LISTING, &sound()[LISTING][..])],

@@ -109,8 +109,14 @@ impl Case {
     }
 }
 
-/// `text` without the names of folders for temporary files, which are never the same.
+/// `text` without what is never the same: the names of folders for temporary files, and the
+/// port of a server.
 fn settled(text: &str) -> String {
+    let port = |text: String, host: &str| {
+        let Some((before, rest)) = text.split_once(host) else { return text };
+        format!("{before}{host}PORT{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+    };
+    let text = ["127.0.0.1:", "localhost:"].into_iter().fold(text.to_owned(), port);
     let temporary = std::env::temp_dir().join(".tmp").display().to_string();
     let mut parts = text.split(&temporary);
     let first = parts.next().unwrap_or_default().to_owned();

@@ -31,8 +31,8 @@ pub struct Part {
 pub struct FormatPlugin {
     /// What a file of it is called, such as `a FITS file`.
     pub name: &'static str,
-    /// Endings of its file names, in small letters.
-    pub endings: &'static [&'static str],
+    /// Extensions of its file names, in small letters, such as `fits` and `fits.gz`.
+    pub extensions: &'static [&'static str],
     /// Reads what a file holds, without its data.
     pub sections: fn(&Path) -> Result<Vec<Section>>,
 }
@@ -43,24 +43,26 @@ impl FormatPlugin {
     /// The linked format that files named like `path` are of.
     pub fn of(path: &Path) -> Option<&'static Self> {
         let name = path.file_name()?.to_str()?.to_ascii_lowercase();
-        let fits = |format: &&Self| format.endings.iter().any(|ending| name.ends_with(ending));
-        inventory::iter::<Self>().find(fits)
+        let ends =
+            |extension: &&str| name.strip_suffix(extension).is_some_and(|stem| stem.ends_with('.'));
+        inventory::iter::<Self>().find(|format| format.extensions.iter().any(ends))
     }
 }
 
-/// Registers a file format for `astropt inspect`: what to call a file of it, how its name
-/// ends, and a function that reads what it holds.
+/// Registers a file format for `astropt inspect`: what to call a file of it, its extensions
+/// (a `&'static [&'static str]`, that of the source which reads it), and a function that reads
+/// what it holds.
 ///
 /// ```ignore
-/// register_format!("a FITS file", [".fits", ".fit"], sections);
+/// register_format!("a FITS file", &["fits", "fit"], sections);
 /// ```
 #[macro_export]
 macro_rules! register_format {
-    ($name:literal, [$($ending:literal),+], $sections:expr) => {
+    ($name:literal, $extensions:expr, $sections:expr) => {
         $crate::inventory::submit! {
             $crate::seam::FormatPlugin {
                 name: $name,
-                endings: &[$($ending),+],
+                extensions: $extensions,
                 sections: $sections,
             }
         }

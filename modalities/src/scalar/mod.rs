@@ -92,6 +92,12 @@ fn value(observation: &Observation, name: &str) -> Result<Option<f64>> {
     let refuse = |message: String| Err(Error::object(&observation.id, message));
     match observation.labels.get(name) {
         Some(Label::Number(x)) => return Ok(Some(*x)),
+        // An integer with more digits than a double keeps; as a measurement it loses nothing.
+        Some(Label::Text(text))
+            if text.parse().is_ok_and(|whole| Label::integer(whole).number().is_none()) =>
+        {
+            return Ok(text.parse().ok());
+        }
         Some(Label::Text(text)) => {
             return refuse(format!(
                 "the label {name:?} is the text {text:?}; a scalar is a number"
@@ -227,5 +233,8 @@ mod tests {
         star.labels.insert("Teff".into(), Label::Text("hot".into()));
         let error = scalar(STAR).tokenise(&star).expect_err("a text").to_string();
         assert!(error.contains("\"hot\""), "{error}");
+        star.labels.insert("Teff".into(), Label::integer(10i128.pow(18)));
+        let tokens = scalar(STAR).tokenise(&star).expect("sound").expect("a star");
+        assert_eq!(tokens.values[0], 58.0);
     }
 }

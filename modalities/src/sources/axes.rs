@@ -32,12 +32,23 @@ impl Axes {
                     data: transposed(&array.data, bands, planes),
                 })
             }
-            (_, shape) => Err(format!(
-                "an image has two or three axes, this array has {} ({shape:?}); `axes = \
-                 \"stored\"` keeps it as it is",
-                shape.len()
-            )),
+            (axes, shape) => axes.check(shape).map(|()| array),
         }
+    }
+
+    /// Whether an array of this shape can be arranged, before it is read.
+    ///
+    /// # Errors
+    /// When it has too many axes for an image.
+    pub(crate) fn check(self, shape: &[usize]) -> Result<(), String> {
+        if self == Self::Stored || shape.len() <= 3 {
+            return Ok(());
+        }
+        Err(format!(
+            "an image has two or three axes, this array has {} ({shape:?}); `axes = \"stored\"` \
+             keeps it as it is",
+            shape.len()
+        ))
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) struct LabelTable {
 
 /// One label for every object, in the least space its cells allow.
 #[derive(Debug)]
-enum Column {
+pub(super) enum Column {
     /// For so many objects, none known.
     Unknown(usize),
     /// NaN where unknown.
@@ -94,7 +94,8 @@ enum Column {
 }
 
 impl Column {
-    fn set(&mut self, index: usize, label: Option<Label>) {
+    /// Sets the label of object `index`.
+    pub(super) fn set(&mut self, index: usize, label: Option<Label>) {
         if let (Self::Unknown(len), Some(_)) = (&*self, &label) {
             *self = Self::Numbers(vec![f64::NAN; *len]);
         }
@@ -120,7 +121,8 @@ impl Column {
         }
     }
 
-    fn get(&self, index: usize) -> Option<Label> {
+    /// The label of object `index`, if it is known.
+    pub(super) fn get(&self, index: usize) -> Option<Label> {
         match self {
             Self::Unknown(_) => None,
             Self::Numbers(numbers) => {

@@ -1,6 +1,7 @@
 //! The source `fits` against astropy's answers, on real files and on damaged ones.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use astropt_core::observation::{Data, Label};
@@ -281,21 +282,63 @@ fn headers_that_lie_are_refused() {
     }
 }
 
-/// A gzip file, or tile, of a few kilobytes that unpacks to gigabytes.
-#[test]
-fn bombs_are_refused() {
-    use std::io::Write;
+/// A gzip file of `start` and zeros, of so many MiB.
+fn packed(start: &[u8], mebibytes: usize) -> Vec<u8> {
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let zeros = vec![0u8; 1 << 20];
-    for _ in 0..1030 {
+    packer.write_all(start).expect("packed");
+    for _ in 0..mebibytes {
         packer.write_all(&zeros).expect("packed");
     }
-    let bomb = packer.finish().expect("packed");
+    packer.finish().expect("packed")
+}
+
+/// A gzip file of a few kilobytes that unpacks to gigabytes.
+#[test]
+fn bombs_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("x.fits.gz"), &bomb).expect("written");
-    let source = open("fits", "path = 'x.fits.gz'", folder.path()).expect("not read yet");
-    let error = source.read(0).expect_err("a bomb").to_string();
-    assert!(error.contains("1 GiB") && error.contains("gunzip"), "{error}");
+    let table = "path = 'x.fits.gz'\ndisk_budget = '64MB'";
+    let primary = fs::read(fixture("fits/cube.fits")).expect("there");
+    for (start, words) in [
+        (&primary[..2880], ["more than 64MB", "`disk_budget`"]),
+        // Nothing that begins otherwise is unpacked at all.
+        (&b"otherwise"[..], ["no FITS header", "byte 0"]),
+    ] {
+        fs::write(folder.path().join("x.fits.gz"), packed(start, 1030)).expect("written");
+        let source = open("fits", table, folder.path()).expect("not read yet");
+        let error = source.read(0).expect_err("a bomb").to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+}
+
+/// A cube whose every row is known, unpacked to the disk: rows of one file are read from it by
+/// several threads, and of many files no more than a few are held.
+#[test]
+fn large_packed_files_are_read_from_the_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cube = fs::read(fixture("fits/cube.fits")).expect("there");
+    let objects = 40_000usize;
+    let mut file = with(&cube[..2880], 0, "NAXIS4", &objects.to_string());
+    file.extend((0..objects * 5 * 7 * 3).flat_map(|k| ((k / 105) as f32).to_be_bytes()));
+    file.resize(file.len().next_multiple_of(2880), 0);
+    for name in ["a", "b", "c"] {
+        let path = folder.path().join(format!("{name}.fits.gz"));
+        fs::write(path, packed(&file, 0)).expect("written");
+    }
+    let source = open("fits", "path = ''\nobjects = 'row'", folder.path()).expect("opens");
+    assert_eq!(source.len(), 3 * objects);
+    std::thread::scope(|scope| {
+        for start in [0, 17, 39_999] {
+            let source = &source;
+            scope.spawn(move || {
+                for index in (start..3 * objects).step_by(9_973) {
+                    let image = &source.read(index).expect("readable").fields["image"].array;
+                    let expected = (index % objects) as f32;
+                    assert_eq!(image.data, Data::F32(vec![expected; 105]), "{index}");
+                }
+            });
+        }
+    });
 }
 
 fn real(place: &str, table: &str) -> Option<Box<dyn Source>> {

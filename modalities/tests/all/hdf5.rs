@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use astropt_core::observation::{Data, Label};
-use astropt_core::seam::Source;
+use astropt_core::seam::{FormatPlugin, Source};
 use astropt_core::testkit;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -216,4 +216,31 @@ fn sizes_that_lie_are_refused() {
     ] {
         assert!(survive(&replaced(&bytes, &from, &to)) < all, "{to:?}");
     }
+}
+
+#[test]
+fn texts_are_shown_as_texts() {
+    for version in VERSIONS {
+        let path = folder().join(format!("{version}.h5"));
+        let format = FormatPlugin::of(&path).expect("a linked format");
+        let sections = (format.sections)(&path).expect("readable");
+        let holds = |name: &str| {
+            let part = sections[0].parts.iter().find(|part| part.name == name);
+            part.unwrap_or_else(|| panic!("{version}: no {name}")).holds.clone()
+        };
+        let shown = ["class", "fixed", "images", "redshift", "TARGETID", "types/half"].map(holds);
+        assert_eq!(shown, ["text", "text", "u8", "f64", "i64", "f16"], "{version}");
+    }
+}
+
+#[test]
+fn what_a_source_reads_can_be_described() {
+    for (files, name) in [
+        (["a.h5", "a.HDF5", "a.hdf", "a.he5", "b/a.x.h5"], "an HDF5 file"),
+        (["a.fits", "a.fts.gz", "a.FIT", "a.fit.fz", "a.fits.gz"], "a FITS file"),
+    ] {
+        let found = files.map(|file| FormatPlugin::of(file.as_ref()).map(|format| format.name));
+        assert_eq!(found, [Some(name); 5]);
+    }
+    assert!(FormatPlugin::of("afits".as_ref()).is_none());
 }

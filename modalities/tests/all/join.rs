@@ -103,6 +103,13 @@ fn a_label_may_hold_the_id_if_it_holds_it_exactly() {
     assert!(none.contains("3 of \"stars\", the first \"1\""), "{none}");
     fs::write(folder.path().join("data/stars.csv"), "name,z,n\nx,4,1237650795683184714\n")
         .expect("written");
+    let curves = root.join("data/curves.csv");
+    let known = fs::read_to_string(&curves).expect("there");
+    fs::write(&curves, known.replace("a,", "1237650795683184714,")).expect("written");
+    let exact = open("join", &by("n"), root).expect("opens");
+    assert_eq!((exact.len(), exact.id(0)), (1, "1237650795683184714".to_owned()));
+    fs::write(folder.path().join("data/stars.csv"), "name,z,n\nx,4,1.237650795683184714e18\n")
+        .expect("written");
     let inexact = refusal("join", &by("n"), root);
     assert!(inexact.contains("not kept exactly"), "{inexact}");
     fs::write(folder.path().join("data/stars.csv"), "name,z,n\nx,4,1\ny,4,1\n").expect("written");

@@ -1,6 +1,7 @@
 //! One binary for all tests that cross modules.
 
 mod conformance;
+mod exact;
 mod faults;
 mod fits;
 mod fixtures;

@@ -14,7 +14,7 @@ use zip::write::SimpleFileOptions;
 use crate::fixtures::{open, refusal, survive};
 
 /// An `.npy` file of this type, shape and content.
-fn npy(descr: &str, fortran: bool, shape: &str, content: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(descr: &str, fortran: bool, shape: &str, content: &[u8]) -> Vec<u8> {
     let order = if fortran { "True" } else { "False" };
     let header = format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n");
     let mut out = b"\x93NUMPY\x01\0".to_vec();

@@ -8,6 +8,7 @@ use astropt_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::sources::axes::Axes;
+use crate::sources::bytes::ByteSize;
 
 /// Configuration of the source `fits`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,10 @@ pub struct FitsConfig {
     /// per row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_columns: Option<Vec<String>>,
+    /// Disk that one unpacked `.fits.gz` may take while it is read (`"100GB"`), in the folder
+    /// for temporary files: TMPDIR, else /var/tmp. By default 32GB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_budget: Option<ByteSize>,
     /// A `.csv`, `.parquet` or `.fits` table of labels, relative to `path` or to where `path`
     /// starts from. By default `labels.csv` or `labels.parquet` in the folder, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

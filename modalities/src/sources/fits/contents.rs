@@ -5,10 +5,12 @@ use std::path::Path;
 use astropt_core::seam::{Part, Section};
 use astropt_core::{Error, Result};
 
+use super::EXTENSIONS;
 use super::fields::Open;
 use super::header::{Hdu, Kind};
 use super::reader::Reader;
 use super::table::{Column, Table};
+use super::unpack::Unpacked;
 
 /// Most HDUs that are listed.
 const MOST: usize = 200;
@@ -18,7 +20,7 @@ const MOST: usize = 200;
 /// # Errors
 /// When it cannot be read as FITS.
 fn sections(path: &Path) -> Result<Vec<Section>> {
-    let mut open = Open::new(Reader::open(path, None)?);
+    let mut open = Open::new(Reader::open(path, &Unpacked::new(None), false)?);
     let hdus = open.headers(MOST).map_err(|message| Error::file(path, message))?;
     let mut sections =
         vec![Section { title: "HDUs".into(), parts: hdus.iter().map(|hdu| of_hdu(hdu)).collect() }];
@@ -69,4 +71,4 @@ pub(super) fn numbers(bitpix: i64) -> &'static str {
     }
 }
 
-astropt_core::register_format!("a FITS file", [".fits", ".fit", ".fits.gz", ".fits.fz"], sections);
+astropt_core::register_format!("a FITS file", EXTENSIONS, sections);

@@ -126,6 +126,16 @@ impl Open {
         }
     }
 
+    /// The shape of the image that `field` reads; empty where it reads something else.
+    fn shape(&mut self, field: &FieldConfig, place: Place) -> Result<Vec<usize>, String> {
+        let hdu = self.of_field(field, place)?;
+        let (Kind::Image { axes, .. } | Kind::Tiles { axes, .. }) = &hdu.kind else {
+            return Ok(Vec::new());
+        };
+        let rows = usize::from(matches!(place, Place::Row(_)) && !field.shared);
+        Ok(axes.iter().skip(rows).copied().collect())
+    }
+
     /// How many rows there are where objects are rows of `field`.
     pub(super) fn rows(&mut self, field: &FieldConfig) -> Result<usize, String> {
         let hdu = self.of_field(field, Place::Whole)?;
@@ -203,12 +213,16 @@ type Found = Result<(Array, Option<String>), (usize, String)>;
 fn bands(config: &FitsConfig, field: &FieldConfig, files: &mut [Open], place: Place) -> Found {
     let single = |files: &mut [Open], file: usize, field: &FieldConfig| -> Found {
         let open = files.get_mut(file).ok_or((file, "its file is missing".to_owned()))?;
-        let (array, unit) = arms(config, field, open, place).map_err(|m| (file, m))?;
         let axes = match field.axes {
             Some(axes) => axes,
             None if field.column.is_some() || field.has("{arm}") => Axes::Stored,
             None => Axes::Chw,
         };
+        if field.column.is_none() && !field.has("{arm}") {
+            let shape = open.shape(field, place);
+            shape.and_then(|shape| axes.check(&shape)).map_err(|m| (file, m))?;
+        }
+        let (array, unit) = arms(config, field, open, place).map_err(|m| (file, m))?;
         Ok((axes.arrange(array).map_err(|m| (file, m))?, unit))
     };
     if config.bands.is_empty() || !(config.files.is_some() || field.has("{band}")) {

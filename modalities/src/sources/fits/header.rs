@@ -66,6 +66,7 @@ impl Header {
         match self.value(key)? {
             Value::Logical(yes) => Some(Label::Number(f64::from(u8::from(*yes)))),
             Value::String(_) => self.text(key).map(|text| Label::Text(text.to_owned())),
+            Value::Integer(n) => Some(Label::integer((*n).into())),
             _ => self.number(key).filter(|x| x.is_finite()).map(Label::Number),
         }
     }

@@ -1,7 +1,7 @@
 //! Image HDUs, whole or the part of one object, plain or compressed by tiles.
 
 use astropt_core::guard::guarded;
-use astropt_core::observation::Array;
+use astropt_core::observation::{Array, Data};
 use fitsio_pure::bintable::BinaryColumnType as Type;
 use fitsio_pure::hdu::Hdu as CrateHdu;
 use fitsio_pure::image::{ImageData, read_image_data};
@@ -11,6 +11,8 @@ use super::numbers::{Scale, decode};
 use super::reader::Reader;
 use super::table::{Table, descriptor};
 
+/// How many bytes of an image are read at a time.
+const STEP: usize = 4 << 20;
 /// Compressed tiles up to this size may unpack to what they like: at most 1,032 times as much.
 const SMALL_TILE: u64 = 64 << 10;
 
@@ -84,9 +86,36 @@ fn plain(
     let bytes = count * (bitpix.unsigned_abs() as usize / 8);
     // The header's check of the whole has shown that these fit.
     let offset = hdu.data + first * bytes as u64;
-    let raw = decode(reader.at(offset, bytes)?, bitpix);
-    let data = scale(hdu, bitpix).apply(raw)?;
+    let scale = scale(hdu, bitpix);
+    // Step by step, so that a large image is in memory once and not thrice.
+    let mut data: Option<Data> = None;
+    for start in (0..bytes).step_by(STEP) {
+        let step = reader.at(offset + start as u64, STEP.min(bytes - start))?;
+        let numbers = scale.apply(decode(step, bitpix))?;
+        match &mut data {
+            None => data = Some(numbers),
+            Some(data) => append(data, numbers, count)?,
+        }
+    }
+    let data = data.ok_or("it holds no numbers")?;
     Ok(Array { shape: shape.to_vec(), data })
+}
+
+/// Appends numbers of the same type, of `count` in all.
+fn append(all: &mut Data, more: Data, count: usize) -> Result<(), String> {
+    fn chain<T>(all: &mut Vec<T>, more: Vec<T>, count: usize) {
+        all.reserve_exact(count.saturating_sub(all.len()));
+        all.extend(more);
+    }
+    match (all, more) {
+        (Data::U8(all), Data::U8(more)) => chain(all, more, count),
+        (Data::U16(all), Data::U16(more)) => chain(all, more, count),
+        (Data::I64(all), Data::I64(more)) => chain(all, more, count),
+        (Data::F32(all), Data::F32(more)) => chain(all, more, count),
+        (Data::F64(all), Data::F64(more)) => chain(all, more, count),
+        _ => return Err("its numbers change their type; the file is damaged".to_owned()),
+    }
+    Ok(())
 }
 
 fn tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> Result<Array, String> {

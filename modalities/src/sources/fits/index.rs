@@ -11,7 +11,8 @@ use super::FITS;
 use super::config::{FitsConfig, Objects};
 use super::fields::{Open, Place};
 use super::header::{BLOCK, Hdu};
-use super::reader::{Reader, Unpacked};
+use super::reader::Reader;
+use super::unpack::Unpacked;
 use crate::sources::listing::Listing;
 
 /// Most objects a source has: their indices are 32-bit numbers.
@@ -136,7 +137,8 @@ impl Index {
             Found::Hdus { starts, .. } => starts.clone(),
             Found::Rows { starts } => starts.split_last()?.1.to_vec(),
         };
-        let packed = (0..self.listing.len()).any(|k| self.listing.relative(k).ends_with(".gz"));
+        let gz = |k: usize| self.listing.relative(k).to_ascii_lowercase().ends_with(".gz");
+        let packed = (0..self.listing.len()).any(gz);
         starts.dedup(); // files without objects
         starts.retain(|&start| (start as usize) < self.len());
         packed.then_some(starts)
@@ -162,7 +164,7 @@ impl Index {
     }
 
     fn open_file(&self, file: usize, unpacked: &Unpacked) -> Result<Open> {
-        Reader::open(&self.listing.path(file), Some(unpacked)).map(Open::new)
+        Reader::open(&self.listing.path(file), unpacked, true).map(Open::new)
     }
 
     fn find_hdus(&mut self, config: &FitsConfig, unpacked: &Unpacked) -> Result<()> {
@@ -170,7 +172,7 @@ impl Index {
         for file in 0..self.listing.len() {
             starts.push(hdus.len() as u32);
             let fail = |message| Error::file(self.listing.path(file), message);
-            let mut reader = Reader::open(&self.listing.path(file), Some(unpacked))?;
+            let mut reader = Reader::open(&self.listing.path(file), unpacked, true)?;
             // Where objects are counted, a missing end would go unnoticed.
             if reader.len() % BLOCK != 0 {
                 return Err(fail(format!(

@@ -7,9 +7,11 @@ use astropt_core::{Error, Result};
 use super::config::{FitsConfig, Objects};
 use super::fields::{Open, Place};
 use super::index::Index;
-use super::reader::{Reader, Unpacked};
+use super::reader::Reader;
 use super::table::{Column, Table};
+use super::unpack::Unpacked;
 use crate::sources::labels::LabelTable;
+use crate::sources::tabular::Cell;
 
 /// Labels and ids on their way out of the files.
 struct Inner<'a> {
@@ -42,8 +44,8 @@ pub(super) fn labels(
     let mut parts = 0..;
     while let Some((path, objects)) = parts.next().and_then(|k| index.part(k)) {
         let read = || {
-            let kept = (config.objects != Objects::File).then_some(unpacked);
-            let mut open = Reader::open(&path, kept).map(Open::new)?;
+            let keep = config.objects != Objects::File;
+            let mut open = Reader::open(&path, unpacked, keep).map(Open::new)?;
             inner.part(&mut open, objects).map_err(|message| Error::file(&path, message))
         };
         if let Err(error) = (read)() {
@@ -141,6 +143,7 @@ impl Inner<'_> {
         }
         columns.extend(id);
         let (labels, ids) = (&mut self.labels, &mut self.ids);
+        let mut fraction = None;
         table.cells(&mut open.reader, &hdu, &columns, 0..table.rows, &mut |row, cells| {
             let object = objects.start + row;
             for (&place, cell) in places.iter().zip(cells) {
@@ -151,7 +154,18 @@ impl Inner<'_> {
             if let (Some(slot), Some(_), Some(cell)) = (ids.get_mut(object), id, cells.last()) {
                 let named = |name: &str| (!name.is_empty()).then(|| name.into());
                 *slot = cell.with_name(named);
+                if let Cell::Number(number) = cell {
+                    fraction = fraction.or(Some(*number).filter(|number| number.is_finite()));
+                }
             }
-        })
+        })?;
+        match (fraction, &self.config.id) {
+            (Some(number), Some(id)) => Err(format!(
+                "{}: `id` is the column {id:?} of floating-point numbers such as {number}, which \
+                 do not keep an id's digits; name a column of integers or texts",
+                hdu.title()
+            )),
+            _ => Ok(()),
+        }
     }
 }

@@ -24,8 +24,9 @@
 //!
 //! Nothing but the headers, rows and HDUs that are asked for is read, at the moment they are
 //! asked for: memory does not depend on the size of a file. A file compressed as a whole
-//! (`.fits.gz`) has to be unpacked in memory, up to 1 GiB; where it holds several objects
-//! training reads them together ([`Source::groups`]).
+//! (`.fits.gz`) is unpacked first, beyond 8 MiB in a temporary file, which takes disk up to
+//! `disk_budget` while the file is read: one for every worker, and two more where files hold
+//! several objects, which training then reads together ([`Source::groups`]).
 
 mod config;
 mod contents;
@@ -37,6 +38,7 @@ mod inner;
 mod numbers;
 mod reader;
 mod table;
+mod unpack;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -47,21 +49,19 @@ use astropt_core::{Error, Result};
 
 use self::fields::{Open, Place};
 use self::index::Index;
-use self::reader::{KEPT, Reader, Unpacked};
+use self::reader::Reader;
+use self::unpack::{KEPT, Unpacked};
 use super::labels::LabelTable;
 use super::listing::{FileKind, Names};
 use super::tabular::Cell;
 
 pub use self::config::{Arms, FieldConfig, FitsConfig, Name, Objects, Transform};
 
+/// What FITS files are called.
+const EXTENSIONS: &[&str] =
+    &["fits", "fit", "fts", "fits.gz", "fit.gz", "fts.gz", "fits.fz", "fit.fz", "fts.fz"];
 /// The files that are FITS files.
-const FITS: FileKind = FileKind {
-    one: "FITS file",
-    a: "a FITS file",
-    extensions: &[
-        "fits", "fit", "fts", "fits.gz", "fit.gz", "fts.gz", "fits.fz", "fit.fz", "fts.fz",
-    ],
-};
+const FITS: FileKind = FileKind { one: "FITS file", a: "a FITS file", extensions: EXTENSIONS };
 
 /// The reader that [`FitsConfig`] opens.
 struct Fits {
@@ -88,12 +88,16 @@ impl Idle {
         Some(idle.swap_remove(at).1)
     }
 
-    fn put(&self, path: PathBuf, open: Open) {
+    fn put(&self, path: PathBuf, open: Open, unpacked: &Unpacked) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() == Self::MOST {
+        // What is unpacked takes memory or disk until the last who has it open is gone.
+        let kept =
+            |(path, open): &(PathBuf, Open)| !open.reader.is_packed() || unpacked.keeps(path);
+        idle.push((path, open));
+        idle.retain(kept);
+        if idle.len() > Self::MOST {
             idle.remove(0);
         }
-        idle.push((path, open));
     }
 }
 
@@ -105,7 +109,7 @@ impl SourceConfig for FitsConfig {
 
     fn open(&self, root: &Path) -> Result<Box<dyn Source>> {
         self.check_keys()?;
-        let unpacked = Unpacked::default();
+        let unpacked = Unpacked::new(self.disk_budget);
         let mut index = Index::open(self, &root.join(&self.path), &unpacked)?;
         let mut labels = Vec::new();
         labels.extend(inner::labels(self, &mut index, &unpacked)?);
@@ -150,18 +154,19 @@ impl Source for Fits {
     fn read(&self, index: usize) -> Result<Observation> {
         let (paths, place) = self.index.place(index)?;
         // A file of several objects stays open, its headers read.
-        let kept = (place != Place::Whole).then_some(&self.unpacked);
-        let open = |path: &PathBuf| match kept.and_then(|_| self.idle.take(path)) {
+        let keep = place != Place::Whole;
+        let open = |path: &PathBuf| match self.idle.take(path).filter(|_| keep) {
             Some(open) => Ok(open),
-            None => Reader::open(path, kept).map(Open::new),
+            None => Reader::open(path, &self.unpacked, keep).map(Open::new),
         };
         let mut files = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
         let fields = fields::read(&self.config, &mut files, place).map_err(|(file, message)| {
             let path = paths.get(file).or(paths.first()).cloned().unwrap_or_default();
             Error::file(path, format!("object {}: {message}", self.id(index)))
         })?;
-        if kept.is_some() {
-            paths.into_iter().zip(files).for_each(|(path, open)| self.idle.put(path, open));
+        if keep {
+            let put = |(path, open)| self.idle.put(path, open, &self.unpacked);
+            paths.into_iter().zip(files).for_each(put);
         }
         Ok(Observation { id: self.id(index), fields, labels: self.labels(index) })
     }
@@ -190,7 +195,7 @@ pub(super) fn for_each_row(path: &Path, row: &mut dyn FnMut(&[Cell<'_>])) -> Res
 
 fn label_table(path: &Path) -> Result<(Open, std::sync::Arc<header::Hdu>, table::Table)> {
     let fail = |message: String| Error::file(path, message);
-    let mut open = Open::new(Reader::open(path, None)?);
+    let mut open = Open::new(Reader::open(path, &Unpacked::new(None), false)?);
     let hdu = open
         .first(|hdu| matches!(hdu.kind, header::Kind::Table { .. }))
         .map_err(fail)?

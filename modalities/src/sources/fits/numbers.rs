@@ -18,6 +18,9 @@ pub(super) struct Scale {
     pub(super) double: bool,
 }
 
+/// 2^63, by which the standard shifts unsigned integers of 64 bits.
+const HALF_64: f64 = 9_223_372_036_854_775_808.0;
+
 /// A float of either precision, made of a double.
 trait Float: Copy {
     const NAN: Self;
@@ -71,6 +74,13 @@ impl Scale {
         }
     }
 
+    /// The integer that the stored `raw` stands for, with all its digits; `None` where it is
+    /// blank, or what it stands for may be none.
+    pub(super) fn integer(&self, raw: i64) -> Option<i128> {
+        let whole = self.scale == 1.0 && self.zero.fract() == 0.0 && self.zero.abs() <= HALF_64;
+        (whole && self.blank != Some(raw)).then(|| i128::from(raw) + self.zero as i128)
+    }
+
     /// Scaled numbers in the precision that is usual for what they are stored in.
     fn scaled(&self, raw: &ImageData) -> Data {
         let narrow = matches!(raw, ImageData::U8(_) | ImageData::I16(_) | ImageData::F32(_));
@@ -105,7 +115,6 @@ enum Exact {
 /// Numbers under an offset that keeps them exact: 0, or for integers the half range by which
 /// the standard stores the other signedness (section 5.2.5 of FITS 4.0).
 fn unscaled(raw: ImageData, zero: f64) -> Result<Exact, String> {
-    const HALF_64: f64 = 9_223_372_036_854_775_808.0;
     Ok(Exact::Data(match raw {
         ImageData::U8(v) if zero == 0.0 => Data::U8(v),
         ImageData::U8(v) if zero == -128.0 => {
@@ -151,6 +160,15 @@ mod tests {
         assert_eq!(zero(2f64.powi(63)).apply(longs), Ok(Data::I64(vec![0, 7])));
         assert!(zero(2f64.powi(63)).apply(ImageData::I64(vec![0])).is_err());
         assert_eq!(zero(1.0).apply(shorts()), Ok(Data::F32(vec![-32767.0, 1.0, 32768.0])));
+    }
+
+    #[test]
+    fn integers_keep_all_their_digits_beside_blanks_and_offsets() {
+        let zero = |zero| Scale { zero, blank: Some(-1), ..PLAIN };
+        assert_eq!(zero(0.0).integer(9_007_199_254_740_993), Some(9_007_199_254_740_993));
+        assert_eq!(zero(2f64.powi(63)).integer(i64::MAX), Some(u64::MAX.into()));
+        assert_eq!((zero(0.0).integer(-1), zero(0.5).integer(1)), (None, None));
+        assert_eq!(Scale { scale: 2.0, ..PLAIN }.integer(1), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use astropt_core::observation::{Array, Data};
 use fitsio_pure::bintable::{
     BinaryColumnType as Type, binary_type_byte_size, parse_tdim, parse_tform_binary,
 };
+use fitsio_pure::image::ImageData;
 
 use super::config::Name;
 use super::contents;
@@ -315,19 +316,27 @@ impl Column {
         if self.kind == Type::Ascii {
             return Cell::Text(text);
         }
-        let numbers = match bitpix(self.kind) {
-            Ok(bitpix) if self.repeat == 1 => self.apply(bytes, bitpix),
+        let bitpix = match (self.kind, bitpix(self.kind)) {
+            (Type::Logical, _) if self.repeat == 1 => {
+                let stated = bytes.first().filter(|&&byte| byte != 0);
+                return stated.map_or(Cell::Unknown, |&byte| Cell::Integer((byte == b'T').into()));
+            }
+            (_, Ok(bitpix)) if self.repeat == 1 => bitpix,
             _ => return Cell::Unknown,
         };
-        let integer = |v: Option<i64>| v.map_or(Cell::Unknown, |x| Cell::Integer(x.into()));
-        match numbers {
-            Ok(Data::U8(v)) if self.kind != Type::Logical || bytes != [0] => {
-                integer(v.first().map(|&x| x.into()))
-            }
-            Ok(Data::U16(v)) => integer(v.first().map(|&x| x.into())),
-            Ok(Data::I64(v)) => integer(v.first().copied()),
-            Ok(Data::F32(v)) => v.first().map_or(Cell::Unknown, |&x| Cell::Number(x.into())),
-            Ok(Data::F64(v)) => v.first().map_or(Cell::Unknown, |&x| Cell::Number(x)),
+        let stored = decode(bytes, bitpix);
+        let integer = match &stored {
+            ImageData::U8(v) => v.first().map(|&x| x.into()),
+            ImageData::I16(v) => v.first().map(|&x| x.into()),
+            ImageData::I32(v) => v.first().map(|&x| x.into()),
+            ImageData::I64(v) => v.first().copied(),
+            ImageData::F32(_) | ImageData::F64(_) => None,
+        };
+        if let Some(number) = integer.and_then(|raw| self.scale.integer(raw)) {
+            return Cell::Integer(number);
+        }
+        match self.scale.apply(stored).map(|numbers| numbers.to_f64().first().copied()) {
+            Ok(Some(number)) => Cell::Number(number),
             _ => Cell::Unknown,
         }
     }

@@ -12,8 +12,8 @@ use crate::sources::axes::Axes;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hdf5Config {
-    /// One file; or a folder, searched with all folders in it for `.h5`, `.hdf5` and `.he5`; or
-    /// a `.txt` file with one path per line. All files have the same datasets.
+    /// One file; or a folder, searched with all folders in it for `.h5`, `.hdf5`, `.hdf` and
+    /// `.he5`; or a `.txt` file with one path per line. All files have the same datasets.
     pub path: PathBuf,
     /// The arrays of an object by the names that modalities know them by.
     pub fields: BTreeMap<String, FieldConfig>,

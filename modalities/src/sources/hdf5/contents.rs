@@ -5,7 +5,8 @@ use std::path::Path;
 use astropt_core::seam::{Part, Section};
 use astropt_core::{Error, Result};
 
-use super::dataset::File;
+use super::EXTENSIONS;
+use super::file::File;
 
 /// Most datasets that are listed.
 const MOST: usize = 500;
@@ -45,4 +46,4 @@ fn walk(file: &File, group: &str, deeper: usize, parts: &mut Vec<Part>) {
     }
 }
 
-astropt_core::register_format!("an HDF5 file", [".h5", ".hdf5", ".hdf"], sections);
+astropt_core::register_format!("an HDF5 file", EXTENSIONS, sections);

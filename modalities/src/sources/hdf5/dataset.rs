@@ -1,36 +1,23 @@
-//! One dataset of an HDF5 file, by whichever of two libraries can read it.
+//! One dataset of an HDF5 file, by whichever of two libraries can read it; chunks of numbers by
+//! [`Chunks`] wherever that can.
 //!
 //! `hdf5-pure` is several times faster and reads what h5py writes by default. It does not know
 //! the layout that HDF5 2.0 writes under `libver="latest"`, nor the chunk index of datasets
 //! with several unlimited axes; these go through `hdf5-reader`.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use astropt_core::guard::guarded;
 use astropt_core::observation::Data;
-use hdf5_pure::{AttrValue, ChunkCacheConfig, ChunkIndex, Datatype, DatatypeByteOrder};
-use hdf5_reader::{Datatype as OtherType, FileStorage, FilterRegistry, OpenOptions, SliceInfoElem};
+use hdf5_pure::{AttrValue, ChunkIndex, Datatype, DatatypeByteOrder};
+use hdf5_reader::{Datatype as OtherType, SliceInfoElem, VarLenKind};
 
-use super::lzf;
-use super::numbers::{Element, Kind};
+use super::chunks::Chunks;
+use super::numbers::{Element, Kind, signed};
+use crate::sources::tabular::Cell;
 
 /// Largest chunk, and largest run of chunks read at once, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 /// Most axes of a dataset (the format allows 32).
 const MAX_AXES: usize = 8;
-/// Deflate, the most that HDF5's filters shrink numbers, packs 1,032 bytes into one.
-const MAX_RATIO: u64 = 1032;
-/// HDF5's number of h5py's LZF filter.
-const LZF: u16 = 32_000;
-
-/// An open HDF5 file.
-pub(super) struct File {
-    fast: Result<hdf5_pure::File, String>,
-    other: Result<hdf5_reader::Hdf5File, String>,
-    len: u64,
-}
-
 /// A dataset: rows along its first axis.
 pub(super) struct Dataset {
     /// Lengths of its axes, the slowest first.
@@ -43,136 +30,16 @@ pub(super) struct Dataset {
     pub(super) numbers: bool,
     /// The attribute `units`.
     pub(super) units: Option<String>,
-    element: Option<Element>,
-    stored: Stored,
+    pub(super) element: Option<Element>,
+    pub(super) stored: Stored,
+    /// Its chunks, if they can be read by themselves.
+    pub(super) chunks: Option<Chunks>,
 }
 
-enum Stored {
+/// The dataset as one of the libraries has it.
+pub(super) enum Stored {
     Fast(Box<hdf5_pure::Dataset>),
     Other(Box<hdf5_reader::Dataset>),
-}
-
-impl File {
-    /// Opens the file at `path`.
-    ///
-    /// # Errors
-    /// When it is no HDF5 file or its head is damaged.
-    pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let len = std::fs::metadata(path).map_err(|e| format!("cannot be read: {e}"))?.len();
-        let fail = |error: &dyn std::fmt::Display| {
-            let text = error.to_string();
-            let cause = text.strip_prefix("HDF5 format error: ").unwrap_or(&text);
-            format!("cannot be opened as an HDF5 file ({cause}); check that it is one, whole")
-        };
-        let fast = guarded(|| {
-            // What is decoded is kept by this source, in runs of whole chunks.
-            let cache = ChunkCacheConfig::new().with_max_bytes(0).with_max_slots(0);
-            let properties = hdf5_pure::FileAccessProperties::new().with_chunk_cache(cache);
-            hdf5_pure::File::open_streaming_with_options(path, properties).map_err(|e| fail(&e))
-        });
-        let other = guarded(|| {
-            let mut filters = FilterRegistry::new();
-            let unlzf = |_: &_, packed: &[u8], _| {
-                lzf::unpack(packed, MAX_BYTES as usize)
-                    .map_err(hdf5_reader::error::Error::DecompressionError)
-            };
-            filters.register(LZF, Box::new(unlzf));
-            let options = OpenOptions::default()
-                .with_chunk_cache_bytes(0)
-                .with_max_chunk_bytes(MAX_BYTES as usize)
-                .with_max_read_bytes(MAX_BYTES as usize)
-                .with_filter_registry(filters);
-            // Not mapped into memory: a file that becomes shorter would end the program.
-            let storage = FileStorage::open(path).map_err(|e| fail(&e))?;
-            hdf5_reader::Hdf5File::from_storage_with_options(Arc::new(storage), options)
-                .map_err(|e| fail(&e))
-        });
-        let end = match (&fast, &other) {
-            (Ok(file), _) => file.superblock().eof_address,
-            (_, Ok(file)) => file.superblock().eof_address,
-            (Err(error), Err(_)) => return Err(error.clone()),
-        };
-        if end > len {
-            return Err(format!(
-                "the file ends at byte {len}, where its head promises {end}; it is cut short: \
-                 fetch it again or remove it"
-            ));
-        }
-        Ok(Self { fast, other, len })
-    }
-
-    /// The dataset `name`, a path within the file.
-    ///
-    /// # Errors
-    /// When there is none, it is damaged, of a kind that cannot be read, or promises more than
-    /// the file can hold.
-    pub(super) fn dataset(&self, name: &str) -> Result<Dataset, String> {
-        let fail = |message: String| format!("dataset {name:?}: {message}");
-        let fast = match &self.fast {
-            Ok(file) => guarded(|| fast(file, name)),
-            Err(error) => Err(error.clone()),
-        };
-        let dataset = match (fast, &self.other) {
-            (Ok(dataset), _) => Ok(dataset),
-            (Err(first), Ok(file)) => guarded(|| other(file, name)).map_err(|second| {
-                // Of two refusals of a dataset that is there the first is about the content.
-                if second.contains("not found") { second } else { first }
-            }),
-            (Err(error), Err(_)) => Err(error),
-        };
-        let dataset = dataset.map_err(fail)?;
-        let rows = dataset.rows() as u64;
-        let most = self.len.saturating_mul(MAX_RATIO).saturating_add(1 << 20);
-        if rows.saturating_mul(dataset.row_bytes) > most {
-            return Err(fail(format!(
-                "its shape {:?} is more than a file of {} bytes can hold; it is damaged, or was \
-                 never filled",
-                dataset.shape, self.len
-            )));
-        }
-        let run = (dataset.chunk_rows as u64).saturating_mul(dataset.row_bytes);
-        if run > MAX_BYTES {
-            return Err(fail(format!(
-                "{} rows of {} bytes are chunked together, {} MiB at once where at most {} are \
-                 read; rewrite it with smaller chunks, such as with h5repack -l CHUNK={}",
-                dataset.chunk_rows,
-                dataset.row_bytes,
-                run >> 20,
-                MAX_BYTES >> 20,
-                chunk_of_one(&dataset.shape)
-            )));
-        }
-        Ok(dataset)
-    }
-
-    /// Names of the groups and of the datasets in the group `path`, sorted; empty when they
-    /// cannot be listed.
-    pub(super) fn members(&self, path: &str) -> (Vec<String>, Vec<String>) {
-        let fast = self.fast.as_ref().map_err(Clone::clone).and_then(|file| {
-            guarded(|| {
-                let group = if path.is_empty() { Ok(file.root()) } else { file.group(path) };
-                let names = group.and_then(|group| Ok((group.groups()?, group.datasets()?)));
-                names.map_err(|e| e.to_string())
-            })
-        });
-        let names = fast.or_else(|error| {
-            let file = self.other.as_ref().map_err(|_| error)?;
-            guarded(|| {
-                let group = if path.is_empty() { file.root_group() } else { file.group(path) };
-                group.and_then(|group| group.member_names()).map_err(|e| e.to_string())
-            })
-        });
-        let (mut groups, mut datasets) = names.unwrap_or_default();
-        groups.sort_unstable();
-        datasets.sort_unstable();
-        (groups, datasets)
-    }
-}
-
-/// A chunk of one row, as h5repack wants it.
-fn chunk_of_one(shape: &[usize]) -> String {
-    let rest = shape.iter().skip(1).map(usize::to_string);
-    std::iter::once("1".to_owned()).chain(rest).collect::<Vec<_>>().join("x")
 }
 
 fn lengths(shape: &[u64]) -> Result<Vec<usize>, String> {
@@ -222,7 +89,7 @@ fn said(error: impl std::fmt::Display) -> String {
 }
 
 /// Opens a dataset with the fast library; refuses what it would fail to read later.
-fn fast(file: &hdf5_pure::File, name: &str) -> Result<Dataset, String> {
+pub(super) fn fast(file: &hdf5_pure::File, name: &str) -> Result<Dataset, String> {
     let fail = |error: hdf5_pure::Error| said(error);
     let dataset = file.dataset(name).map_err(fail)?;
     if dataset.chunk_index().map_err(fail)? == Some(ChunkIndex::BTreeV2) {
@@ -251,6 +118,7 @@ fn fast(file: &hdf5_pure::File, name: &str) -> Result<Dataset, String> {
         element,
         shape,
         stored: Stored::Fast(Box::new(dataset)),
+        chunks: None,
     })
 }
 
@@ -288,12 +156,15 @@ fn fast_element(datatype: &Datatype) -> Option<Element> {
         Datatype::String { size, .. } => {
             Some(Element { kind: Kind::Text, size: *size as usize, big_endian: false })
         }
+        Datatype::VariableLength { is_string: true, .. } => {
+            Some(Element { kind: Kind::Text, size: 0, big_endian: false })
+        }
         _ => None,
     }
 }
 
 /// Opens a dataset with the other library.
-fn other(file: &hdf5_reader::Hdf5File, name: &str) -> Result<Dataset, String> {
+pub(super) fn other(file: &hdf5_reader::Hdf5File, name: &str) -> Result<Dataset, String> {
     let fail = |error: hdf5_reader::error::Error| said(error);
     let dataset = file.dataset(name).map_err(fail)?;
     let shape = lengths(dataset.shape())?;
@@ -309,6 +180,7 @@ fn other(file: &hdf5_reader::Hdf5File, name: &str) -> Result<Dataset, String> {
         element,
         shape,
         stored: Stored::Other(Box::new(dataset)),
+        chunks: None,
     })
 }
 
@@ -321,9 +193,23 @@ fn other_element(datatype: &OtherType) -> Option<Element> {
         }
         OtherType::FloatingPoint { size, .. } => Some(element(Kind::Float, *size)),
         OtherType::Enum { base, .. } => other_element(base),
-        OtherType::String { .. } => Some(element(Kind::Text, 0)),
+        OtherType::String { .. } | OtherType::VarLen { kind: VarLenKind::String, .. } => {
+            Some(element(Kind::Text, 0))
+        }
         _ => None,
     }
+}
+
+/// The numbers of a dataset, in the order of bytes that the file has.
+pub(super) fn stored_element(datatype: &OtherType) -> Option<Element> {
+    let big_endian = match datatype {
+        OtherType::FixedPoint { byte_order, .. } | OtherType::FloatingPoint { byte_order, .. } => {
+            *byte_order == hdf5_reader::ByteOrder::BigEndian
+        }
+        OtherType::Enum { base, .. } => return stored_element(base),
+        _ => return None,
+    };
+    other_element(datatype).map(|element| Element { big_endian, ..element })
 }
 
 impl Dataset {
@@ -352,12 +238,20 @@ impl Dataset {
                 MAX_BYTES >> 20
             ));
         }
-        let data = guarded(|| match &self.stored {
-            Stored::Fast(dataset) => {
-                let bytes = dataset.read_raw_rows(first as u64, count as u64);
-                element.numbers(bytes.map_err(|e| e.to_string())?)
+        let data = guarded(|| {
+            let own = self.chunks.as_ref().map(|chunks| {
+                let bytes = chunks.read(first as u64, count as u64);
+                // What cannot be read here is left to the libraries, to read or to refuse.
+                bytes.ok().flatten().map(|bytes| chunks.element.numbers(bytes))
+            });
+            match (own.flatten(), &self.stored) {
+                (Some(numbers), _) => numbers,
+                (None, Stored::Fast(dataset)) => {
+                    let bytes = dataset.read_raw_rows(first as u64, count as u64);
+                    element.numbers(bytes.map_err(|e| e.to_string())?)
+                }
+                (None, Stored::Other(dataset)) => self.read_other(dataset, element, first, count),
             }
-            Stored::Other(dataset) => self.read_other(dataset, element, first, count),
         })?;
         let numbers = self.shape.iter().skip(1).fold(count, |n, &axis| n.saturating_mul(axis));
         if data.len() != numbers {
@@ -373,12 +267,7 @@ impl Dataset {
         first: usize,
         count: usize,
     ) -> Result<Data, String> {
-        let slice = |(k, &axis): (usize, &usize)| {
-            let (start, end) = if k == 0 { (first, first + count) } else { (0, axis) };
-            SliceInfoElem::Slice { start: start as u64, end: end as u64, step: 1 }
-        };
-        let selections = self.shape.iter().enumerate().map(slice).collect();
-        let selection = hdf5_reader::SliceInfo { selections };
+        let selection = self.selection(first, count);
         macro_rules! read {
             ($type:ty) => {
                 dataset
@@ -397,10 +286,7 @@ impl Dataset {
             (Kind::Unsigned, 1) => Data::U8(read!(u8)),
             (Kind::Unsigned, 2) => Data::U16(read!(u16)),
             (Kind::Unsigned, 4) => wide!(u32),
-            (Kind::Unsigned, 8) => {
-                let exact: Result<_, _> = read!(u64).into_iter().map(i64::try_from).collect();
-                Data::I64(exact.map_err(|_| "an integer is larger than 2^63 - 1".to_owned())?)
-            }
+            (Kind::Unsigned, 8) => signed(read!(u64))?,
             (Kind::Signed, 1) => wide!(i8),
             (Kind::Signed, 2) => wide!(i16),
             (Kind::Signed, 4) => wide!(i32),
@@ -409,6 +295,60 @@ impl Dataset {
             (Kind::Float, 8) => Data::F64(read!(f64)),
             (kind, size) => return Err(format!("it holds {kind:?} of {size} bytes; convert it")),
         })
+    }
+
+    /// `count` rows from `first`, as the other library wants them named.
+    fn selection(&self, first: usize, count: usize) -> hdf5_reader::SliceInfo {
+        let slice = |(k, &axis): (usize, &usize)| {
+            let (start, end) = if k == 0 { (first, first + count) } else { (0, axis) };
+            SliceInfoElem::Slice { start: start as u64, end: end as u64, step: 1 }
+        };
+        hdf5_reader::SliceInfo { selections: self.shape.iter().enumerate().map(slice).collect() }
+    }
+
+    /// Calls `each` with the values of `count` rows from `first`, of which every one has one.
+    ///
+    /// # Errors
+    /// When the file is damaged there, or the first error of `each`.
+    pub(super) fn cells(
+        &self,
+        first: usize,
+        count: usize,
+        each: &mut dyn FnMut(Cell<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        if !self.numbers {
+            return self.texts(first, count)?.iter().try_for_each(|text| each(Cell::Text(text)));
+        }
+        if self.element.is_some_and(|element| element.is_wide()) {
+            let wide = self.wide(first, count)?;
+            return wide.into_iter().try_for_each(|x| each(Cell::Integer(x.into())));
+        }
+        match self.read(first, count)? {
+            Data::U8(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+            Data::U16(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+            Data::I64(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+            Data::F32(v) => v.into_iter().try_for_each(|x| each(Cell::Number(x.into()))),
+            Data::F64(v) => v.into_iter().try_for_each(|x| each(Cell::Number(x))),
+        }
+    }
+
+    /// The unsigned integers of 64 bits in `count` rows from `first`, one a row.
+    fn wide(&self, first: usize, count: usize) -> Result<Vec<u64>, String> {
+        let element = self.element.ok_or("it holds no plain numbers")?;
+        let wide = guarded(|| match &self.stored {
+            Stored::Fast(dataset) => {
+                let bytes = dataset.read_raw_rows(first as u64, count as u64);
+                Ok(element.wide(&bytes.map_err(|e| e.to_string())?))
+            }
+            Stored::Other(dataset) => {
+                let wide = dataset.read_slice::<u64>(&self.selection(first, count));
+                Ok(wide.map_err(|e| e.to_string())?.into_raw_vec_and_offset().0)
+            }
+        })?;
+        match wide.len() == count {
+            true => Ok(wide),
+            false => Err(format!("it holds {} numbers for {count} rows", wide.len())),
+        }
     }
 
     /// The texts of `count` rows from `first`.

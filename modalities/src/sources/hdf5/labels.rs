@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use astropt_core::observation::{Data, Label};
-
 use super::config::{FieldConfig, Hdf5Config};
-use super::dataset::{Dataset, File};
-use crate::sources::labels::LabelTable;
+use super::dataset::Dataset;
+use super::file::File;
+use crate::sources::labels::{Column, LabelTable};
+use crate::sources::tabular::Cell;
 
 /// Most labels and ids that are held in memory.
 const MAX_LABELS: u64 = 1 << 28;
@@ -23,21 +23,6 @@ pub(super) struct Reading<'a> {
     ids: Vec<Box<str>>,
     /// Labels and ids so far.
     cells: u64,
-}
-
-/// The labels of one dataset.
-enum Column {
-    Numbers(Vec<f64>),
-    Texts(Vec<String>),
-}
-
-impl Column {
-    fn label(&self, row: usize) -> Option<Label> {
-        match self {
-            Self::Numbers(v) => v.get(row).filter(|x| x.is_finite()).map(|&x| Label::Number(x)),
-            Self::Texts(v) => v.get(row).filter(|text| !text.is_empty()).cloned().map(Label::Text),
-        }
-    }
 }
 
 impl<'a> Reading<'a> {
@@ -120,7 +105,7 @@ impl<'a> Reading<'a> {
         for (rows, columns) in self.parts {
             for (k, column) in columns.into_iter().enumerate() {
                 for row in 0..rows {
-                    table.set(first + row, k, column.label(row));
+                    table.set(first + row, k, column.get(row));
                 }
             }
             first += rows;
@@ -129,57 +114,41 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Calls `each` with the runs of rows in which labels are read.
-fn runs(
+/// Calls `each` with the number and the value of every row.
+fn values(
     dataset: &Dataset,
     rows: usize,
-    mut each: impl FnMut(usize, usize) -> Result<(), String>,
+    each: &mut dyn FnMut(usize, Cell<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
     if dataset.shape != [rows] {
         let shape = &dataset.shape;
         return Err(format!("its shape is {shape:?}; one value per object ([{rows}]) is wanted"));
     }
-    (0..rows).step_by(LABEL_ROWS).try_for_each(|first| each(first, LABEL_ROWS.min(rows - first)))
+    for first in (0..rows).step_by(LABEL_ROWS) {
+        let mut row = first;
+        dataset.cells(first, LABEL_ROWS.min(rows - first), &mut |cell| {
+            row += 1;
+            each(row - 1, cell)
+        })?;
+    }
+    Ok(())
 }
 
 /// One label per row.
 fn labels_of(dataset: &Dataset, rows: usize) -> Result<Column, String> {
-    if !dataset.numbers {
-        let mut texts = Vec::new();
-        runs(dataset, rows, |first, count| {
-            texts.extend(dataset.texts(first, count)?);
-            Ok(())
-        })?;
-        return Ok(Column::Texts(texts));
-    }
-    let mut numbers: Vec<f64> = Vec::new();
-    runs(dataset, rows, |first, count| {
-        match dataset.read(first, count)? {
-            Data::U8(v) => numbers.extend(v.into_iter().map(f64::from)),
-            Data::U16(v) => numbers.extend(v.into_iter().map(f64::from)),
-            Data::F32(v) => numbers.extend(v.into_iter().map(f64::from)),
-            Data::F64(v) => numbers.extend(v),
-            Data::I64(v) => numbers.extend(v.into_iter().map(|x| x as f64)),
-        }
+    let mut column = Column::Unknown(rows);
+    values(dataset, rows, &mut |row, cell| {
+        column.set(row, cell.label());
         Ok(())
     })?;
-    Ok(Column::Numbers(numbers))
+    Ok(column)
 }
 
 /// One id per row, integers with all their digits.
 fn ids_of(dataset: &Dataset, rows: usize) -> Result<Vec<Box<str>>, String> {
     let mut ids: Vec<Box<str>> = Vec::new();
-    runs(dataset, rows, |first, count| {
-        if !dataset.numbers {
-            ids.extend(dataset.texts(first, count)?.into_iter().map(Box::from));
-            return Ok(());
-        }
-        match dataset.read(first, count)? {
-            Data::U8(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
-            Data::U16(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
-            Data::I64(v) => ids.extend(v.iter().map(|x| Box::from(x.to_string()))),
-            _ => return Err("its numbers are no integers".to_owned()),
-        }
+    values(dataset, rows, &mut |_, cell| {
+        ids.push(cell.with_name(|name| Some(name.into())).ok_or("its numbers are no integers")?);
         Ok(())
     })?;
     Ok(ids)

@@ -12,9 +12,11 @@
 //! of them a hundred times.
 
 mod bands;
+mod chunks;
 mod config;
 mod contents;
 mod dataset;
+mod file;
 mod labels;
 mod lzf;
 mod numbers;
@@ -28,7 +30,8 @@ use astropt_core::seam::{Groups, Source, SourceConfig};
 use astropt_core::{Error, Result};
 
 use self::bands::Bands;
-use self::dataset::{Dataset, File};
+use self::dataset::Dataset;
+use self::file::File;
 use self::labels::Reading;
 use super::axes::Axes;
 use super::labels::LabelTable;
@@ -37,8 +40,10 @@ use super::units;
 
 pub use self::config::{FieldConfig, Hdf5Config};
 
-const HDF5: FileKind =
-    FileKind { one: "HDF5 file", a: "an HDF5 file", extensions: &["h5", "hdf5", "he5"] };
+/// What HDF5 files are called.
+const EXTENSIONS: &[&str] = &["h5", "hdf5", "hdf", "he5"];
+/// The files that are HDF5 files.
+const HDF5: FileKind = FileKind { one: "HDF5 file", a: "an HDF5 file", extensions: EXTENSIONS };
 /// How many files are open at a time.
 const OPEN_FILES: usize = 16;
 /// How much of decoded chunks is kept, in bytes.

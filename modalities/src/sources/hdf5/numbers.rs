@@ -21,7 +21,7 @@ pub(super) enum Kind {
     Unsigned,
     /// An IEEE float.
     Float,
-    /// A text of fixed length, filled with zeros or spaces.
+    /// A text, of fixed length and filled with zeros or spaces, or of any.
     Text,
 }
 
@@ -37,22 +37,22 @@ impl Element {
         format!("{letter}{}", 8 * self.size)
     }
 
+    /// Whether its numbers may pass those of [`Data::I64`].
+    pub(super) fn is_wide(&self) -> bool {
+        (self.kind, self.size) == (Kind::Unsigned, 8)
+    }
+
+    /// `bytes` as numbers where they are [wide](Self::is_wide).
+    pub(super) fn wide(&self, bytes: &[u8]) -> Vec<u64> {
+        all(bytes, self.big_endian, u64::from_le_bytes)
+    }
+
     /// `bytes` as numbers: unsigned integers of 8 and 16 bits and floats of 32 and 64 keep their
     /// type, other integers become 64-bit ones, half precision becomes single.
     ///
     /// # Errors
     /// When there is no such type of number, or an integer passes 2^63 - 1.
     pub(super) fn numbers(&self, bytes: Vec<u8>) -> Result<Data, String> {
-        fn all<T, const N: usize>(bytes: &[u8], swap: bool, one: impl Fn([u8; N]) -> T) -> Vec<T> {
-            let turned = |&n: &[u8; N]| {
-                let mut n = n;
-                if swap {
-                    n.reverse();
-                }
-                one(n)
-            };
-            bytes.as_chunks::<N>().0.iter().map(turned).collect()
-        }
         if (self.kind, self.size) == (Kind::Unsigned, 1) {
             return Ok(Data::U8(bytes));
         }
@@ -60,11 +60,7 @@ impl Element {
         Ok(match (self.kind, self.size) {
             (Kind::Unsigned, 2) => Data::U16(all(bytes, swap, u16::from_le_bytes)),
             (Kind::Unsigned, 4) => Data::I64(all(bytes, swap, |n| u32::from_le_bytes(n).into())),
-            (Kind::Unsigned, 8) => {
-                let wide = all(bytes, swap, u64::from_le_bytes);
-                let exact: Result<_, _> = wide.into_iter().map(i64::try_from).collect();
-                Data::I64(exact.map_err(|_| "an integer is larger than 2^63 - 1".to_owned())?)
-            }
+            (Kind::Unsigned, 8) => signed(all(bytes, swap, u64::from_le_bytes))?,
             (Kind::Signed, 1) => Data::I64(all(bytes, swap, |n| i8::from_le_bytes(n).into())),
             (Kind::Signed, 2) => Data::I64(all(bytes, swap, |n| i16::from_le_bytes(n).into())),
             (Kind::Signed, 4) => Data::I64(all(bytes, swap, |n| i32::from_le_bytes(n).into())),
@@ -78,6 +74,29 @@ impl Element {
             }
         })
     }
+}
+
+/// The numbers in `bytes`, whose order is turned with `swap`.
+fn all<T, const N: usize>(bytes: &[u8], swap: bool, one: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let turned = |&n: &[u8; N]| {
+        let mut n = n;
+        if swap {
+            n.reverse();
+        }
+        one(n)
+    };
+    bytes.as_chunks::<N>().0.iter().map(turned).collect()
+}
+
+/// Unsigned integers as those with a sign.
+///
+/// # Errors
+/// When one is too large.
+pub(super) fn signed(wide: Vec<u64>) -> Result<Data, String> {
+    let exact: Result<_, _> = wide.into_iter().map(i64::try_from).collect();
+    exact.map(Data::I64).map_err(|_| {
+        "an integer is larger than 2^63 - 1, which only labels and ids may be".to_owned()
+    })
 }
 
 /// A number of half precision (IEEE 754 binary16).

@@ -37,6 +37,11 @@ impl Origin {
         Some(Self(scheme, uri.host()?.to_lowercase(), port))
     }
 
+    /// `host:port`.
+    pub(super) fn host(&self) -> String {
+        format!("{}:{}", self.1, self.2)
+    }
+
     /// Whether what travels there can be read on the way.
     pub(super) fn is_open(&self) -> bool {
         self.0 == "http"

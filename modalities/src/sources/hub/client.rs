@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use astropt_core::{Error, Result, progress, stop};
+use serde_json::error::Category;
 use ureq::http::header::{AUTHORIZATION, LINK, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
@@ -32,6 +33,9 @@ pub(super) struct Client {
     home: Option<Origin>,
     /// Time before the second attempt; it doubles from there.
     first_wait: Duration,
+    longest_wait: Duration,
+    /// Where redirects may lead, `host:port`; anywhere if `None`.
+    hosts: Option<Vec<String>>,
     /// Set when nobody waits for the answers any more.
     cancelled: Arc<AtomicBool>,
 }
@@ -60,8 +64,16 @@ impl Client {
             home: Origin::of(&environment.endpoint),
             environment,
             first_wait,
+            longest_wait: LONGEST_WAIT,
+            hosts: None,
             cancelled: Arc::default(),
         }
+    }
+
+    /// A client that waits no longer than `longest`, whatever the hub asks for, and is led
+    /// nowhere but to these `hosts` (`host:port`).
+    pub(super) fn confined(self, longest: Duration, hosts: Vec<String>) -> Self {
+        Self { longest_wait: longest, hosts: Some(hosts), ..self }
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -93,7 +105,7 @@ impl Client {
         let doubled = self.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
         let random = RandomState::new().hash_one(attempt) >> 32;
         let jitter = 0.5 + random as f64 / f64::from(u32::MAX) / 2.0;
-        let wait = asked.unwrap_or(doubled.mul_f64(jitter)).min(LONGEST_WAIT);
+        let wait = asked.unwrap_or(doubled.mul_f64(jitter)).min(self.longest_wait);
         if wait >= Duration::from_secs(2) {
             let seconds = wait.as_secs();
             progress::say(&format!("the hub does not deliver ({why}); trying again in {seconds}s"));
@@ -158,6 +170,13 @@ impl Client {
                     let message = "the hub leads to an address that cannot be followed";
                     Failure::Final(Error::Failed(format!("{what}: {message}")))
                 })?;
+            let origin = Origin::of(&address).map(|origin| origin.host());
+            if let (Some(hosts), Some(host)) = (&self.hosts, origin)
+                && !hosts.contains(&host)
+            {
+                let message = format!("{what}: the hub leads to {host}, which is not asked here");
+                return Err(Failure::Final(Error::Failed(message)));
+            }
         }
         let message = format!("{what}: more than {MAX_REDIRECTS} redirects");
         Err(Failure::Final(Error::Failed(message)))
@@ -227,13 +246,26 @@ impl Client {
             match answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
                 Ok(bytes) => break (bytes, next),
                 Err(error) if attempt == ATTEMPTS => {
-                    return Err(Error::Failed(format!("{what}: the answer breaks off ({error})")));
+                    return Err(Error::Failed(format!(
+                        "{what}: the answer breaks off ({error}), {ATTEMPTS} times; try another \
+                         HF_ENDPOINT, or later"
+                    )));
                 }
                 Err(error) => self.back_off(attempt, None, &error.to_string())?,
             }
         };
         let value = serde_json::from_slice(&bytes).map_err(|e| {
-            Error::Failed(format!("{what}: the hub's answer is not as expected ({e})"))
+            let found = match e.classify() {
+                Category::Io | Category::Eof => "it ends in the middle",
+                Category::Syntax => "it is no JSON",
+                Category::Data => "it is not what the hub's interface states",
+            };
+            Error::Failed(format!(
+                "{what}: the hub's answer cannot be read: {found}, at line {}, column {}; is \
+                 HF_ENDPOINT right?",
+                e.line(),
+                e.column()
+            ))
         })?;
         Ok((value, next))
     }
@@ -253,10 +285,15 @@ impl Client {
             let why = match body.read_to_vec() {
                 Ok(bytes) if partial && bytes.len() as u64 == wanted => return Ok(bytes),
                 Ok(_) => "it does not send the part of the file that was asked for".to_owned(),
+                Err(ureq::Error::BodyExceedsLimit(_)) => {
+                    format!("it sends more than the {wanted} bytes that were asked for")
+                }
                 Err(error) => error.to_string(),
             };
             if attempt == ATTEMPTS {
-                return Err(Error::Failed(format!("{what}: {why}")));
+                return Err(Error::Failed(format!(
+                    "{what}: {why}, {ATTEMPTS} times; try another HF_ENDPOINT, or later"
+                )));
             }
             self.back_off(attempt, None, &why)?;
         }

@@ -1,5 +1,7 @@
 //! What files a dataset has on the hub.
 
+use std::collections::HashSet;
+
 use astropt_core::{Error, Result};
 use serde::Deserialize;
 
@@ -12,6 +14,8 @@ const CONVERTED: &str = "refs/convert/parquet";
 /// Most pages and files of a listing that are read.
 const MAX_PAGES: usize = 10_000;
 const MAX_FILES: usize = 1_000_000;
+/// Characters of a name that an error shows.
+const SHOWN: usize = 80;
 
 /// A dataset at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,15 +116,19 @@ impl Listing {
         let home = Origin::of(endpoint);
         let mut next = Some(format!("{api}/tree/{commit}?recursive=1"));
         let mut files = Vec::new();
-        let mut pages = 0;
+        let mut seen = HashSet::new();
         while let Some(address) = next {
-            pages += 1;
+            if !seen.insert(address.clone()) {
+                return Err(Error::Failed(format!(
+                    "{what}: the pages of its listing lead in a circle; is HF_ENDPOINT right?"
+                )));
+            }
             let (entries, following): (Vec<Entry>, _) = client.json(&address, &what)?;
             for entry in entries {
                 files
                     .extend(remote_file(entry).map_err(|e| Error::Failed(format!("{what}: {e}")))?);
             }
-            if pages >= MAX_PAGES || files.len() > MAX_FILES {
+            if seen.len() >= MAX_PAGES || files.len() > MAX_FILES {
                 return Err(Error::Failed(format!("{what}: more files than can be listed")));
             }
             next = following.filter(|next| Origin::of(next) == home);
@@ -185,7 +193,10 @@ fn remote_file(entry: Entry) -> Result<Option<RemoteFile>, String> {
         return Ok(None);
     }
     if !is_safe(&entry.path) {
-        return Err(format!("it lists a file {:?} that would lie elsewhere", entry.path));
+        // A name may be of any length, and its end says no more than its beginning.
+        let name: String = entry.path.chars().take(SHOWN).collect();
+        let more = if name.len() < entry.path.len() { "…" } else { "" };
+        return Err(format!("it lists a file {name:?}{more} that cannot be, or lies elsewhere"));
     }
     if !layout::is_shard(&entry.path) {
         return Ok(None);

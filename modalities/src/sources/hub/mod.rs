@@ -100,9 +100,19 @@ impl SourceConfig for HubConfig {
     }
 
     fn open(&self, _root: &Path) -> Result<Box<dyn Source>> {
-        let table = self.open_in(Environment::of_process()?, FIRST_WAIT)?;
-        Ok(Box::new(table))
+        let client = Client::new(Environment::of_process()?, FIRST_WAIT);
+        Ok(Box::new(self.open_by(client)?))
     }
+}
+
+/// What stands in the place of a process's surroundings, where they are not to be asked.
+pub struct Surroundings<'a> {
+    /// What the environment's variables are, such as `HF_HOME` and `HF_ENDPOINT`.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Longest time before a question is asked again, whatever the hub wishes for.
+    pub patience: Duration,
+    /// Where the hub's redirects may lead, each `host:port`.
+    pub hosts: Vec<String>,
 }
 
 impl HubConfig {
@@ -116,8 +126,23 @@ impl HubConfig {
     }
 
     /// Opens the source in these surroundings.
+    ///
+    /// # Errors
+    /// As [`open`](SourceConfig::open), and when the hub leads to another host.
+    pub fn open_within(&self, surroundings: Surroundings<'_>) -> Result<Box<dyn Source>> {
+        let Surroundings { variable, patience, hosts } = surroundings;
+        let client = Client::new(Environment::read(variable)?, patience.min(FIRST_WAIT));
+        Ok(Box::new(self.open_by(client.confined(patience, hosts))?))
+    }
+
+    #[cfg(test)]
     fn open_in(&self, environment: Environment, first_wait: Duration) -> Result<Table> {
+        self.open_by(Client::new(environment, first_wait))
+    }
+
+    fn open_by(&self, client: Client) -> Result<Table> {
         self.check()?;
+        let environment = client.environment();
         // Only now: a recipe may leave it to --data.
         if !address::is_repo(&self.repo) {
             let message = format!("source.repo is {:?}; a dataset is owner/name", self.repo);
@@ -131,7 +156,6 @@ impl HubConfig {
         };
         let cache = Cache::new(&environment.cache, &self.repo);
         let offline = environment.offline;
-        let client = Client::new(environment, first_wait);
         let listing = if offline {
             self.found_here(&cache, choice)?
         } else {

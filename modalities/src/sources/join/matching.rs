@@ -12,9 +12,6 @@ use crate::sources::listing::without_extension;
 /// Stands for a part that an object lacks.
 const ABSENT: u32 = u32::MAX;
 
-/// Largest whole number that a label keeps exactly.
-const EXACT: f64 = (1u64 << 53) as f64;
-
 /// What the objects of a part are called by the others.
 pub(super) struct Keys {
     part: String,
@@ -59,7 +56,7 @@ fn key(
         Some(label) => match source.labels(index).remove(label) {
             None => return Ok(None),
             Some(Label::Text(text)) => text,
-            Some(Label::Number(number)) if number.fract() == 0.0 && number.abs() < EXACT => {
+            Some(Label::Number(number)) if number.fract() == 0.0 && number.abs() < Label::EXACT => {
                 format!("{number:.0}")
             }
             Some(Label::Number(number)) => {

@@ -25,4 +25,4 @@ fn sections(path: &Path) -> Result<Vec<Section>> {
     Ok(vec![Section { title: "arrays".into(), parts: parts.collect() }])
 }
 
-astropt_core::register_format!("arrays of NumPy", [".npz", ".npy"], sections);
+astropt_core::register_format!("arrays of NumPy", &["npz", "npy"], sections);

@@ -20,12 +20,12 @@ mod numbers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use astropt_core::observation::{Array, Data, Field, Label, Labels, Observation};
+use astropt_core::observation::{Array, Field, Label, Labels, Observation};
 use astropt_core::seam::{Source, SourceConfig};
 use astropt_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use self::numbers::{numbers, texts};
+use self::numbers::{cells, names, numbers};
 use super::axes::Axes;
 use super::labels::{LabelFile, LabelTable, find_table};
 use super::listing::Names;
@@ -345,8 +345,7 @@ fn read_ids(array: &archive::Array) -> Result<Vec<Box<str>>> {
     if array.header.shape.len() != 1 {
         return Err(array.error("cannot be `ids`: it must have one axis"));
     }
-    let ids = texts(&array.header, &array.whole()?).map_err(fail)?;
-    let ids: Vec<Box<str>> = ids.into_iter().map(Into::into).collect();
+    let ids = names(&array.header, &array.whole()?).map_err(fail)?;
     if let Some(empty) = ids.iter().position(|id| id.is_empty()) {
         return Err(array.error(format!("cannot be `ids`: entry {empty} is empty")));
     }
@@ -371,19 +370,13 @@ fn label_values(array: &archive::Array, len: usize) -> Result<Vec<Option<Label>>
     }
     let bytes = array.whole()?;
     let fail = |e: String| array.error(e);
-    if !array.header.is_numeric() {
-        let texts = texts(&array.header, &bytes).map_err(fail)?;
-        let label = |text: String| (!text.is_empty()).then_some(Label::Text(text));
-        return Ok(texts.into_iter().map(label).collect());
-    }
-    let number = |x: f64| x.is_finite().then_some(Label::Number(x));
-    Ok(match numbers(&array.header, &bytes).map_err(fail)? {
-        Data::U8(v) => v.into_iter().map(|x| number(x.into())).collect(),
-        Data::U16(v) => v.into_iter().map(|x| number(x.into())).collect(),
-        Data::F32(v) => v.into_iter().map(|x| number(x.into())).collect(),
-        Data::F64(v) => v.into_iter().map(number).collect(),
-        Data::I64(v) => v.into_iter().map(|x| number(x as f64)).collect(),
+    let mut labels = Vec::with_capacity(len);
+    cells(&array.header, &bytes, &mut |cell| {
+        labels.push(cell.label());
+        Ok(())
     })
+    .map_err(fail)?;
+    Ok(labels)
 }
 
 fn shared_field(array: &archive::Array, config: &ArrayConfig) -> Result<Field> {

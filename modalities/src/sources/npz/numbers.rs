@@ -4,6 +4,7 @@ use astropt_core::observation::Data;
 use half::f16;
 
 use super::header::{Header, Kind};
+use crate::sources::tabular::Cell;
 
 /// The numbers in `bytes`, in the narrowest type that keeps them: `bool` and `uint8` as bytes,
 /// `uint16` as 16-bit counts, other integers as 64-bit ones, `float16` and `float32` in single
@@ -45,11 +46,11 @@ pub(super) fn numbers(header: &Header, bytes: &[u8]) -> Result<Data, String> {
     })
 }
 
-/// The texts or integers in `bytes`, as text.
+/// The texts in `bytes`.
 ///
 /// # Errors
-/// When they are fractions, or no sound text.
-pub(super) fn texts(header: &Header, bytes: &[u8]) -> Result<Vec<String>, String> {
+/// When they are numbers, or no sound text.
+fn texts(header: &Header, bytes: &[u8]) -> Result<Vec<String>, String> {
     let each = || bytes.chunks_exact(header.width.max(1));
     match header.kind {
         Kind::Bytes => each()
@@ -72,18 +73,49 @@ pub(super) fn texts(header: &Header, bytes: &[u8]) -> Result<Vec<String>, String
                 Ok(text.trim_end_matches('\0').to_owned())
             })
             .collect(),
-        Kind::Float => Err("holds fractions; ids are integers or text".to_owned()),
-        Kind::Unsigned if header.width == 8 => {
-            let order = if header.big_endian { u64::from_be_bytes } else { u64::from_le_bytes };
-            Ok(words(bytes).map(|word| order(word).to_string()).collect())
+        Kind::Bool | Kind::Signed | Kind::Unsigned | Kind::Float => {
+            Err("holds numbers, not text".to_owned())
         }
-        Kind::Bool | Kind::Signed | Kind::Unsigned => Ok(match numbers(header, bytes)? {
-            Data::U8(v) => v.iter().map(u8::to_string).collect(),
-            Data::U16(v) => v.iter().map(u16::to_string).collect(),
-            Data::I64(v) => v.iter().map(i64::to_string).collect(),
-            Data::F32(_) | Data::F64(_) => return Err("holds fractions".to_owned()),
-        }),
     }
+}
+
+/// Calls `each` with the numbers or texts in `bytes`, integers with all their digits.
+///
+/// # Errors
+/// When they are no sound text, or the first error of `each`.
+pub(super) fn cells(
+    header: &Header,
+    bytes: &[u8],
+    each: &mut dyn FnMut(Cell<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    if !header.is_numeric() {
+        return texts(header, bytes)?.iter().try_for_each(|text| each(Cell::Text(text)));
+    }
+    if (header.kind, header.width) == (Kind::Unsigned, 8) {
+        let order = if header.big_endian { u64::from_be_bytes } else { u64::from_le_bytes };
+        return words(bytes).try_for_each(|word| each(Cell::Integer(order(word).into())));
+    }
+    match numbers(header, bytes)? {
+        Data::U8(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+        Data::U16(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+        Data::I64(v) => v.into_iter().try_for_each(|x| each(Cell::Integer(x.into()))),
+        Data::F32(v) => v.into_iter().try_for_each(|x| each(Cell::Number(x.into()))),
+        Data::F64(v) => v.into_iter().try_for_each(|x| each(Cell::Number(x))),
+    }
+}
+
+/// The ids that `bytes` hold: texts or integers.
+///
+/// # Errors
+/// When they are fractions, or no sound text.
+pub(super) fn names(header: &Header, bytes: &[u8]) -> Result<Vec<Box<str>>, String> {
+    let mut names = Vec::new();
+    cells(header, bytes, &mut |cell| {
+        let name = cell.with_name(|name| Some(name.into()));
+        names.push(name.ok_or("holds fractions; ids are integers or text")?);
+        Ok(())
+    })?;
+    Ok(names)
 }
 
 /// `bytes` in pieces of N.
@@ -130,6 +162,9 @@ mod tests {
 
     #[test]
     fn ids_are_exact_text() {
+        let texts = |header: &Header, bytes: &[u8]| {
+            Ok::<Vec<String>, String>(names(header, bytes)?.into_iter().map(Into::into).collect())
+        };
         let large = texts(&header(Kind::Unsigned, 8, false), &u64::MAX.to_le_bytes());
         assert_eq!(large.expect("text"), ["18446744073709551615"]);
         let odd = (1u64 << 53) + 1;

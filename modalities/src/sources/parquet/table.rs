@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array as _, ArrayRef};
-use astropt_core::observation::{Field, Label, Labels, Observation};
+use astropt_core::observation::{Field, Labels, Observation};
 use astropt_core::seam::{Groups, Source};
 use astropt_core::{Error, Result, progress};
 
@@ -20,7 +20,7 @@ use super::shard::{Held, Rows, Shard, Span};
 use super::{layout, value};
 use crate::sources::decode::decode;
 use crate::sources::lru::Lru;
-use crate::sources::tabular::{Cell, cell};
+use crate::sources::tabular::cell;
 
 /// Largest stated size of a part, in bytes; larger row groups are read in several parts.
 const PART: u64 = 32 << 20;
@@ -30,8 +30,6 @@ const BUFFER: u64 = 512_000_000;
 const MOST_HELD: u64 = 256;
 /// Shards that are held open.
 const OPEN: u64 = 2;
-/// Integers up to here are exact as a double.
-const EXACT: i128 = 1 << 53;
 
 /// Where the files of shards come from.
 pub(crate) trait Store: Send + Sync {
@@ -223,7 +221,7 @@ impl Table {
         let labels = part.plan.labels.iter().filter_map(|(name, found)| {
             let (top, path) = found.path.split_first()?;
             let (column, row) = part.rows.column(top, row)?;
-            Some((name.clone(), label(descend(column, path, row)?, row)?))
+            Some((name.clone(), cell(descend(column, path, row)?, row).label()?))
         });
         Ok(labels.collect())
     }
@@ -244,16 +242,6 @@ pub(super) fn descend<'a>(
         let inner = column.as_struct_opt()?.column_by_name(name)?;
         column.is_valid(row).then_some(inner)
     })
-}
-
-/// The label in cell `row`. An integer that a double cannot hold is an id, and becomes a text.
-fn label(column: &ArrayRef, row: usize) -> Option<Label> {
-    match cell(column, row) {
-        Cell::Integer(number) if !(-EXACT..=EXACT).contains(&number) => {
-            Some(Label::Text(number.to_string()))
-        }
-        cell => cell.label(),
-    }
 }
 
 /// The field that `plan` describes, of row `row`.

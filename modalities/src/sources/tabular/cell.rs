@@ -31,12 +31,12 @@ impl Cell<'_> {
         }
     }
 
-    /// The label it holds.
+    /// The label it holds; of an integer see [`Label::integer`].
     pub(crate) fn label(self) -> Option<Label> {
         match self {
             Self::Written(text) => Label::parse(text),
             Self::Text(text) => (!text.is_empty()).then(|| Label::Text(text.to_owned())),
-            Self::Integer(number) => Some(Label::Number(number as f64)),
+            Self::Integer(number) => Some(Label::integer(number)),
             Self::Number(number) => number.is_finite().then_some(Label::Number(number)),
             Self::Unknown => None,
         }

@@ -29,5 +29,5 @@ fn sections(path: &Path) -> Result<Vec<Section>> {
     Ok(vec![Section { title: "columns".into(), parts: table.columns().iter().map(part).collect() }])
 }
 
-astropt_core::register_format!("a CSV table", [".csv"], sections);
-astropt_core::register_format!("a Parquet table", [".parquet"], sections);
+astropt_core::register_format!("a CSV table", &["csv"], sections);
+astropt_core::register_format!("a Parquet table", &["parquet"], sections);
