@@ -166,7 +166,7 @@ fn unpack(
     let (mut memory, mut disk, mut len): (Vec<u8>, Option<Room>, u64) = (Vec::new(), None, 0);
     loop {
         if stop::asked() {
-            return Err(Error::Interrupted("stopped while a file was unpacked".into()));
+            return Err(stop::stopped(" while a file was unpacked"));
         }
         let read = packed.read(&mut step).map_err(|error| {
             Error::file(

@@ -91,7 +91,7 @@ impl Client {
     /// When the user has asked to stop, or the source is closed.
     pub(super) fn check_wanted(&self) -> Result<()> {
         if stop::asked() || self.cancelled.load(Ordering::SeqCst) {
-            return Err(Error::Interrupted("stopped while files were fetched".into()));
+            return Err(stop::stopped(" while files were fetched"));
         }
         Ok(())
     }

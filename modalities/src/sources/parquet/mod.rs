@@ -90,7 +90,7 @@ impl SourceConfig for ParquetConfig {
         let (mut names, mut shards) = (None, Vec::with_capacity(files.len()));
         for file in &files {
             if astropt_core::stop::asked() {
-                return Err(Error::Interrupted("stopped while the table was opened".into()));
+                return Err(astropt_core::stop::stopped(" while the table was opened"));
             }
             let footer = Footer::open(&file.path)?;
             shards.push(survey(&mut names, &columns, &file.name, &file.path, &footer)?);

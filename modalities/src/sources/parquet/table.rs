@@ -143,7 +143,7 @@ impl Table {
         let mut ids = Ids::new();
         for (k, &(shard, span)) in self.parts.iter().enumerate() {
             if astropt_core::stop::asked() {
-                return Err(Error::Interrupted("stopped while ids were read".into()));
+                return Err(astropt_core::stop::stopped(" while ids were read"));
             }
             let shard = self.shard(shard)?;
             let Some(found) = &shard.plan.id else { continue };
@@ -276,7 +276,7 @@ impl Source for Table {
     fn labels(&self, index: usize) -> Labels {
         self.try_labels(index).unwrap_or_else(|error| {
             if !self.told.swap(true, Ordering::Relaxed) {
-                progress::say(&format!("labels of some objects are not known: {error}"));
+                progress::warn(&format!("labels of some objects are not known: {error}"));
             }
             Labels::new()
         })
