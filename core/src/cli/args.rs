@@ -84,10 +84,12 @@ pub(crate) enum Command {
         astropt leaks efigi --data DIR --ra rc3_ra --dec rc3_dec --separation 5\n\n\
         Exit code 1 when there are some.")]
     Leaks(LeaksArgs),
-    /// Make a run of a checkpoint of the Python AstroPT
+    /// Make a run of a checkpoint of the Python AstroPT, or of a model that `astropt export`
+    /// wrote as safetensors
     #[command(after_help = "Examples:\n  astropt import ckpt.pt --out runs/imported\n  \
         astropt import ckpt.pt --out runs/imported --recipe efigi --data DIR --set train.steps=9000\n  \
-        astropt import ckpt.pt --out runs/imported --modality spectra=tokens")]
+        astropt import ckpt.pt --out runs/imported --modality spectra=tokens\n  \
+        astropt import model.safetensors --out runs/theirs --data DIR")]
     Import(ImportArgs),
     /// Write a model for the Python AstroPT, or as one safetensors file
     #[command(after_help = "Example: astropt export runs/efigi --to astropt-3 --out ckpt.pt")]
@@ -373,8 +375,9 @@ pub(crate) struct ConvertArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The checkpoint, as the Python program saved it
-    #[arg(value_name = "CKPT.PT")]
+    /// The checkpoint as the Python program saved it, or a safetensors file of `astropt export`,
+    /// which brings its own recipe
+    #[arg(value_name = "CKPT.PT|FILE.safetensors")]
     pub(crate) checkpoint: PathBuf,
     /// Folder of the run to make
     #[arg(long, value_name = "DIR")]
@@ -388,6 +391,9 @@ pub(crate) struct ImportArgs {
     pub(crate) modality: Vec<String>,
     #[command(flatten)]
     pub(crate) choice: RecipeArgs,
+    /// Leave the optimiser's state behind: training goes on with a new one
+    #[arg(long)]
+    pub(crate) fresh_optimiser: bool,
     /// Start anew where a run stands already
     #[arg(long)]
     pub(crate) overwrite: bool,

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::args::{ExportArgs, ExportFormat, ImportArgs};
-use super::choose;
 use super::output::Output;
+use super::run::RESUMABLE;
+use super::{Chosen, choose};
 use crate::checkpoint::python::Layout;
 use crate::error::{Error, Result};
 use crate::progress::quantity;
 use crate::recipe::Request;
-use crate::run::{ImportRequest, Imported, RunFolder, Saved, import as import_run, read_model};
+use crate::run::{
+    ImportRequest, Imported, OwnRequest, RunFolder, Saved, import as import_run, import_own,
+    read_model,
+};
 
 /// The recipe that supplies what a checkpoint does not state, where none is named.
 const DEFAULT_RECIPE: &str = "galaxy-grz";
@@ -18,6 +22,42 @@ const DEFAULT_RECIPE: &str = "galaxy-grz";
 /// `astropt import`.
 pub(super) fn import(args: &ImportArgs, output: Output) -> Result<()> {
     let chosen = choose(&args.device)?;
+    let path = &args.checkpoint;
+    let imported = match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
+        true => own(args, &chosen)?,
+        false => python(args, &chosen)?,
+    };
+    output.result(&imported, || describe(&imported))
+}
+
+/// A model that this program exported.
+fn own(args: &ImportArgs, chosen: &Chosen) -> Result<Imported> {
+    let choice = &args.choice;
+    let refused = [
+        ("--recipe", args.recipe.is_some()),
+        ("--modality", !args.modality.is_empty()),
+        ("--scale", choice.scale.is_some()),
+        ("--demo", choice.demo),
+    ];
+    if let Some((option, _)) = refused.iter().find(|(_, given)| *given) {
+        return Err(Error::Misuse(format!(
+            "{option}: {} brings its own recipe, with its modalities and scale; leave it out",
+            args.checkpoint.display()
+        )));
+    }
+    let request = OwnRequest {
+        file: args.checkpoint.clone(),
+        out: args.out.clone(),
+        data: choice.data.clone(),
+        set: choice.set.clone(),
+        may_set: &RESUMABLE,
+        overwrite: args.overwrite,
+    };
+    import_own(&request, &|model| chosen.backend.open(chosen.index, model))
+}
+
+/// A checkpoint of the Python program.
+fn python(args: &ImportArgs, chosen: &Chosen) -> Result<Imported> {
     let mut kinds = BTreeMap::new();
     for choice in &args.modality {
         let (name, kind) = choice.split_once('=').ok_or_else(|| {
@@ -33,10 +73,10 @@ pub(super) fn import(args: &ImportArgs, output: Output) -> Result<()> {
         recipe,
         complete: args.recipe.is_some(),
         kinds,
+        fresh_optimiser: args.fresh_optimiser,
         overwrite: args.overwrite,
     };
-    let imported = import_run(&request, &|model| chosen.backend.open(chosen.index, model))?;
-    output.result(&imported, || describe(&imported))
+    import_run(&request, &|model| chosen.backend.open(chosen.index, model))
 }
 
 fn describe(of: &Imported) -> String {
@@ -50,6 +90,12 @@ fn describe(of: &Imported) -> String {
     )];
     lines.extend(of.modalities.iter().map(|(name, kind)| format!("modality {name}: {kind}")));
     lines.extend(of.assumptions.iter().map(|line| format!("assumed: {line}")));
+    if !of.uncovered.is_empty() {
+        lines.push(format!(
+            "the self-check begins with tokens, and not with observations, of {}",
+            of.uncovered.join(", ")
+        ));
+    }
     if let Some(reason) = &of.unsupported {
         lines.push(format!(
             "the checkpoint {reason}: the run can be inspected and exported, and nothing else"

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::family::FAMILY;
 use crate::parallel::{self, Ranks, agree, first};
 use crate::progress::{self, duration, quantity};
-use crate::recipe::{Plan, amend, resolve};
+use crate::recipe::{Plan, amend, lacks_data, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares};
 
@@ -164,7 +164,16 @@ fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
                 data.splits.train.len()
             )));
         }
-        data.resume_rejected(folder.read_rejected()?);
+        let left_out = folder.read_rejected()?;
+        if !left_out.is_empty() {
+            progress::say(&format!(
+                "{} objects that rejected.csv lists stay left out of this run, mended or not, so \
+                 that it goes on as it began; a new run (--overwrite, or another --out) takes the \
+                 mended ones in",
+                left_out.len()
+            ));
+        }
+        data.resume_rejected(left_out);
         let (objects, data_digest) = (Manifest::count(&data), data.digest());
         let manifest = Manifest { plan, objects, data_digest, ..old };
         // What --set changed stays changed, however this part of the run ends.
@@ -223,6 +232,14 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
     let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
     let data = args.choice.data.as_deref();
     let plan = amend(&manifest.plan, &RESUMABLE, &args.choice.set, data)?;
+    if lacks_data(&plan) {
+        return Err(Error::Misuse(format!(
+            "{0} has no data yet, for it was imported without any; `astropt pretrain --resume --out \
+             {0} --data PATH` gives it some and goes on (data of another kind than its recipe's \
+             source: import again with --recipe, --data and --overwrite)",
+            out.display()
+        )));
+    }
     if plan.train.steps < taken {
         return Err(Error::Misuse(format!(
             "{} has taken {taken} steps already, more than train.steps = {}",

@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{Found, InspectArgs, Table};
+use super::{Found, InspectArgs, Table, significant};
 use crate::error::{Error, Result};
-use crate::observation::{Data, Field, Label, Observation};
+use crate::observation::{Data, Field, Label, Labels, Observation};
 use crate::recipe::{assigned, readable};
 use crate::seam::{FormatPlugin, Part, Section, Source, SourcePlugin, find_source, sources};
-use crate::shards::{KIND, is_converted};
 
 /// Objects that are read, and tried to be read.
 const OBJECTS: usize = 5;
 const TRIED: usize = 20;
 /// Labels that a row has room for.
 const LABELS: usize = 8;
+/// What is said of a field.
+pub(super) const FIELDS: [&str; 7] =
+    ["field", "shape", "type", "unit", "least", "most", "not finite"];
 
 /// Opens the path with the source the user names, or the first that reads an object of it.
 pub(super) fn look(args: &InspectArgs) -> Result<Found> {
@@ -28,10 +30,6 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
         })?;
         return open(plugin, key, &args.path, set, true);
     }
-    if is_converted(&args.path) {
-        let plugin = find_source(KIND)?;
-        return open(plugin, "path", &args.path, set, true);
-    }
     if !set.is_empty() {
         let message = "--set changes keys of one source: name it with --source KIND";
         return Err(Error::Misuse(message.into()));
@@ -41,6 +39,11 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     for plugin in sources() {
         let Some(key) = plugin.path_key else { continue };
         match open(plugin, key, &args.path, set.clone(), false) {
+            // Its files are of this kind by their names alone.
+            Ok(found) if args.path.is_dir() && found.mostly_unusable() => {
+                let few = "it can read few of the first objects".to_owned();
+                refusals.push(format!("{}: {few}", plugin.info.kind));
+            }
             Ok(mut found) => {
                 found.fact("read", "as the source does when it is told nothing; see --source");
                 found.tables.extend(contents.into_iter().flat_map(|(_, tables)| tables));
@@ -54,7 +57,9 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
         }
     }
     if let Some((name, tables)) = contents {
-        let mut found = Found { tables, ..Found::new(name) };
+        let folder = format!("a folder of files, the largest of them {name}");
+        let what = if args.path.is_dir() { folder.as_str() } else { name };
+        let mut found = Found { tables, ..Found::new(what) };
         let how = "say what to read: --source KIND --set source.KEY=VALUE, as in the examples of \
                    `astropt plugins`";
         found.fact("to see objects", how);
@@ -86,7 +91,7 @@ fn contents(path: &Path) -> Option<Result<(&'static str, Vec<Table>)>> {
     let of = if path.is_dir() { format!(" of {}", file.display()) } else { String::new() };
     let table = |section: Section| Table {
         title: format!("{}{of}", section.title),
-        heading: vec!["name", "shape", "holds", "unit"],
+        heading: ["name", "shape", "holds", "unit"].map(str::to_owned).to_vec(),
         rows: section.parts.into_iter().map(part).collect(),
     };
     let sections = (format.sections)(&file);
@@ -123,6 +128,7 @@ fn open(
     let mut found = Found::new("data");
     found.fact("source", kind);
     found.fact("objects", source.len());
+    found.refused = (refusals.len(), objects.len() + refusals.len());
     if let Some(error) = refusals.first() {
         let tried = objects.len() + refusals.len();
         found.fact("unusable", format!("{} of the first {tried}: {error}", refusals.len()));
@@ -131,10 +137,9 @@ fn open(
         found.fact("groups", groups.starts.len());
     }
     let rows = fields(&objects);
-    let heading = ["field", "shape", "type", "unit", "least", "most", "not finite"];
-    found.table("fields of the first objects", &heading, rows);
+    found.table("fields of the first objects", &FIELDS, rows);
     let heading = ["id", "labels"];
-    let row = |o: &Observation| vec![o.id.clone(), labels(o)];
+    let row = |o: &Observation| vec![o.id.clone(), labels(&o.labels)];
     found.table("first objects", &heading, objects.iter().map(row).collect());
     let names: BTreeSet<&String> = objects.iter().flat_map(|o| o.labels.keys()).collect();
     let names: Vec<_> = names.into_iter().cloned().collect();
@@ -160,20 +165,21 @@ fn first_objects(source: &dyn Source) -> Result<(Vec<Observation>, Vec<Error>)> 
     Ok((objects, refusals))
 }
 
-fn labels(object: &Observation) -> String {
+/// The first labels of an object.
+pub(super) fn labels(labels: &Labels) -> String {
     let show = |(name, label): (&String, &Label)| match label {
-        Label::Number(number) => format!("{name}={number}"),
+        Label::Number(number) => format!("{name}={}", significant(*number)),
         Label::Text(text) => format!("{name}={text}"),
     };
-    let mut shown: Vec<_> = object.labels.iter().take(LABELS).map(show).collect();
-    if object.labels.len() > LABELS {
-        shown.push(format!("and {} more", object.labels.len() - LABELS));
+    let mut shown: Vec<_> = labels.iter().take(LABELS).map(show).collect();
+    if labels.len() > LABELS {
+        shown.push(format!("and {} more", labels.len() - LABELS));
     }
     shown.join(" ")
 }
 
 /// One row per field of any of the objects.
-fn fields(objects: &[Observation]) -> Vec<Vec<String>> {
+pub(super) fn fields(objects: &[Observation]) -> Vec<Vec<String>> {
     let mut all: BTreeMap<&String, Vec<&Field>> = BTreeMap::new();
     for (name, field) in objects.iter().flat_map(|o| &o.fields) {
         all.entry(name).or_default().push(field);
@@ -196,7 +202,7 @@ fn row(name: &str, fields: &[&Field]) -> Vec<String> {
             }
         });
     }
-    let number = |x: f64| if x.is_finite() { format!("{x}") } else { "-".to_owned() };
+    let number = |x: f64| if x.is_finite() { significant(x) } else { "-".to_owned() };
     vec![
         name.to_owned(),
         words(shapes),
