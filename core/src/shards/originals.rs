@@ -86,9 +86,12 @@ pub(super) fn write(
 /// When it is not what was written, or of a newer format.
 pub(super) fn read(folder: &Path, xxh3: &str) -> Result<Vec<(usize, Observation)>> {
     let path = folder.join(FILE);
-    if checksums::digest(&path)? != xxh3 {
-        let message = "is not what was converted: its hash is another; copy it again, or convert \
-                       the data again";
+    let found = checksums::digest(&path)?;
+    if found != xxh3 {
+        let message = format!(
+            "is not what was converted: its hash is {found}, the index has {xxh3}; copy it again, or \
+             convert the data again"
+        );
         return Err(Error::file(&path, message));
     }
     read_file(&path)

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::family::{FAMILY, Family};
 use crate::probe::{Emergence, Interval, ProbeTable};
 use crate::run::{RunFolder, TrainState};
+use crate::shards::outline_of;
 use crate::train::{VALIDATION, ValidationLosses};
 
 /// A JSON file, whose name is `name`.
@@ -21,29 +22,32 @@ pub(super) fn look(path: &Path, name: &str) -> Result<Found> {
     let json: Json = serde_json::from_slice(&bytes).map_err(|e| {
         Error::file(path, format!("is no whole JSON: {}", crate::plain::json_value(&e)))
     })?;
-    // Other programs have files of these names, too.
-    if json.get(KEY).is_none() {
-        let mut found = Found::new("JSON");
-        outline(&mut found, "keys", &json);
-        return Ok(found);
+    match (own(path, name), json.get(KEY).is_some()) {
+        (Some(own), true) => own,
+        // Of the first format, or another program's file of the same name.
+        (Some(Ok(own)), false) => Ok(own),
+        (_, ours) => {
+            let mut found = Found::new(if ours { "JSON of this program" } else { "JSON" });
+            outline(&mut found, "keys", &json);
+            Ok(found)
+        }
     }
-    match name {
+}
+
+/// A file that this program writes under the name `name`; `None` for others.
+fn own(path: &Path, name: &str) -> Option<Result<Found>> {
+    Some(match name {
         "manifest.json" => manifest(path),
         "state.json" => state(path),
         checksums::FILE => recorded(path),
         PROBES => probes(path),
-        EMERGENCE => Ok(emerged(&format::read_json(path, "probes of checkpoints and layers")?)),
-        VALIDATION => Ok(validation(&format::read_json(path, "losses of an evaluation")?)),
-        FAMILY => Ok(family(&format::read_json(path, "a family of runs")?)),
-        _ => match crate::shards::outline_of(path) {
-            Some(outline) => super::converted::part(path, outline?),
-            None => {
-                let mut found = Found::new("JSON of this program");
-                outline(&mut found, "keys", &json);
-                Ok(found)
-            }
-        },
-    }
+        EMERGENCE => {
+            format::read_json(path, "probes of checkpoints and layers").map(|of| emerged(&of))
+        }
+        VALIDATION => format::read_json(path, "losses of an evaluation").map(|of| validation(&of)),
+        FAMILY => format::read_json(path, "a family of runs").map(|of| family(&of)),
+        _ => outline_of(path)?.and_then(|part| super::converted::part(path, part)),
+    })
 }
 
 /// The keys of `json`, and what they hold.
