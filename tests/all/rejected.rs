@@ -25,7 +25,7 @@ fn what_a_run_left_out_stays_out_of_it_and_is_told() {
     let resumed = astropt(at, &[&["pretrain", "--resume", "--out", "r"][..], &more].concat());
     let told = String::from_utf8_lossy(&resumed.stderr).into_owned();
     assert!(resumed.status.success(), "{told}");
-    assert!(told.contains("1 objects that rejected.csv lists stay left out"), "{told}");
+    assert!(told.contains("1 object(s) that rejected.csv lists stay left out"), "{told}");
     assert!(told.contains("--overwrite, or another --out"), "{told}");
     succeeds(at, &["audit", "r", "-q"]);
     // A new run takes it in.

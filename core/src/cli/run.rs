@@ -10,7 +10,7 @@ use super::output::Output;
 use super::{Chosen, choose, data, family, stages};
 use crate::checkpoint::checksums;
 use crate::cost::{Meter, check_memory};
-use crate::data::Dataset;
+use crate::data::{Dataset, Rejected};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::family::FAMILY;
@@ -164,16 +164,7 @@ fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
                 data.splits.train.len()
             )));
         }
-        let left_out = folder.read_rejected()?;
-        if !left_out.is_empty() {
-            progress::say(&format!(
-                "{} objects that rejected.csv lists stay left out of this run, mended or not, so \
-                 that it goes on as it began; a new run (--overwrite, or another --out) takes the \
-                 mended ones in",
-                left_out.len()
-            ));
-        }
-        data.resume_rejected(left_out);
+        leave_out(&data, folder.read_rejected()?);
         let (objects, data_digest) = (Manifest::count(&data), data.digest());
         let manifest = Manifest { plan, objects, data_digest, ..old };
         // What --set changed stays changed, however this part of the run ends.
@@ -186,6 +177,19 @@ fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
         (RunFolder::at(&out), manifest)
     };
     Ok(OpenRun { folder, manifest, data, session, chosen })
+}
+
+/// Objects that an earlier part of the run could not use stay out of it: it must see the same ones
+/// as if it had never stopped.
+fn leave_out(data: &Dataset, rejected: Rejected) {
+    if !rejected.is_empty() {
+        progress::say(&format!(
+            "{} object(s) that rejected.csv lists stay left out of this run, mended or not, so that \
+             it goes on as it began; a new run (--overwrite, or another --out) takes the mended in",
+            rejected.len()
+        ));
+    }
+    data.resume_rejected(rejected);
 }
 
 /// A plan, the folder of its run, and the run if it has begun, open to write on one process.

@@ -85,12 +85,7 @@ pub fn import(
     plan.scale = None; // the checkpoint decided the model's size, not the recipe's scale
     check_shape(&plan, &found.model, &notes.kinds)?;
     let state = state(&found);
-    if state.step >= plan.train.steps {
-        notes.assumptions.push(format!(
-            "train.steps = {}, but {} were taken: to go on, add --set train.steps=N",
-            plan.train.steps, state.step
-        ));
-    }
+    notes.assumptions.extend(all_taken(&plan, state.step));
     let data = request.recipe.data.as_ref().map(|_| Dataset::open(&plan, Path::new(".")));
     let data = data.transpose()?;
     let (check, uncovered) = match found.unsupported {
@@ -112,9 +107,7 @@ pub fn import(
     let optimiser = found.optimiser.is_some();
     let contents = Contents {
         parameters: found.parameters,
-        optimiser: found
-            .optimiser
-            .unwrap_or_else(|| OptimiserState { steps: 0, ..OptimiserState::default() }),
+        optimiser: found.optimiser.unwrap_or_else(no_steps),
         manifest: &manifest,
         state: &state,
         unsupported: found.unsupported.as_deref(),
@@ -132,6 +125,19 @@ pub fn import(
         uncovered,
         unsupported: found.unsupported,
     })
+}
+
+/// Says so where the plan has no step left to take.
+pub(super) fn all_taken(plan: &Plan, taken: u64) -> Option<String> {
+    let steps = plan.train.steps;
+    (taken >= steps).then(|| {
+        format!("train.steps = {steps}, but {taken} were taken: to go on, add --set train.steps=N")
+    })
+}
+
+/// An optimiser that has taken no step.
+pub(super) fn no_steps() -> OptimiserState {
+    OptimiserState { steps: 0, ..OptimiserState::default() }
 }
 
 /// Refuses a folder that holds a run, before anything is read.

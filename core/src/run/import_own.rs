@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::export::STATE;
 use super::folder::RunFolder;
-use super::import::{Imported, answered, free, inputs};
+use super::import::{Imported, all_taken, answered, free, inputs, no_steps};
 use super::manifest::Manifest;
-use super::saved::{Contents, SavedModel, TrainState, read_model};
+use super::saved::{Contents, Saved, SavedModel, TrainState, read_model};
 use crate::checkpoint::finite::{describe, not_finite};
 use crate::checkpoint::format;
 use crate::checkpoint::python::{Layout, check_parameters};
 use crate::checkpoint::tensors::describe_tensors;
 use crate::data::Dataset;
-use crate::engine::{OptimiserState, Session, StateDict};
+use crate::engine::{Session, StateDict};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::plain;
@@ -67,23 +67,17 @@ pub fn import_own(
     };
     let kind = |config: &dyn crate::seam::ModalityConfig| config.typetag_name().to_owned();
     let modalities = plan.modalities.iter().map(|(name, m)| (name.clone(), kind(m.as_ref())));
-    let mut of = Imported {
+    let of = Imported {
         run: request.out.clone(),
         layout: "safetensors",
         step,
         parameters: model.parameter_count(),
         optimiser: false,
         modalities: modalities.collect(),
-        assumptions: Vec::new(),
+        assumptions: all_taken(&plan, step).into_iter().collect(),
         uncovered,
         unsupported,
     };
-    if step >= plan.train.steps {
-        of.assumptions.push(format!(
-            "train.steps = {}, all of which were taken: to go on, add --set train.steps=N",
-            plan.train.steps
-        ));
-    }
     let count = of.parameters;
     let mut manifest = match &data {
         Some(data) => Manifest::new(plan, data),
@@ -93,8 +87,7 @@ pub fn import_own(
     let folder = RunFolder::create(&request.out, &manifest, request.overwrite)?;
     let contents = Contents {
         parameters,
-        // Training goes on with new moments, as after the Python program's first step.
-        optimiser: OptimiserState { steps: 0, ..OptimiserState::default() },
+        optimiser: no_steps(),
         manifest: &manifest,
         state: &TrainState { step, ..state },
         unsupported: of.unsupported.as_deref(),
@@ -126,11 +119,17 @@ fn state(file: &Path) -> Result<TrainState> {
         ));
     }
     format::of_metadata(file, &metadata)?;
-    let Some(text) = metadata.get(STATE) else { return Ok(TrainState::default()) };
-    let state: TrainState = serde_json::from_str(text).map_err(|e| {
-        let message = format!("its state cannot be read: {}", plain::json_value(&e));
-        Error::file(file, message)
-    })?;
+    let state: TrainState = match metadata.get(STATE) {
+        Some(text) => serde_json::from_str(text).map_err(|e| {
+            let message = format!("its state cannot be read: {}", plain::json_value(&e));
+            Error::file(file, message)
+        })?,
+        // A checkpoint's own file, with the state beside it, or one of an earlier version.
+        None => match file.parent().and_then(Saved::at) {
+            Some(saved) if saved.model_file() == *file => saved.state()?,
+            _ => TrainState::default(),
+        },
+    };
     Ok(TrainState { ledger: None, between: false, ..state })
 }
 

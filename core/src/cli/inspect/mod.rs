@@ -142,7 +142,7 @@ fn folder(args: &InspectArgs, name: &str) -> Result<Found> {
 
 /// The first bytes of a file, as far as it has them: nine, of which the last is a brace in a
 /// safetensors file.
-fn first_bytes(path: &Path) -> Result<[u8; 9]> {
+pub(super) fn first_bytes(path: &Path) -> Result<[u8; 9]> {
     let failed = |e: std::io::Error| Error::io("read", path, &e);
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(failed)?.take(9).read_to_end(&mut bytes).map_err(failed)?;
