@@ -59,7 +59,7 @@ fn everything_that_a_run_leaves_is_shown_by_what_it_is() {
     has(at, "r/embeddings.ids.txt", &["ids of the objects", "synthetic-000000", "200"]);
     has(at, "r/rejected.csv", &["could not be used"]);
     has(at, "r/report.html", &["browser"]);
-    has(at, "r/.lock", &["who writes it", "pid"]);
+    has(at, "r/.lock", &["who writes it", "none"]);
     has(at, "r/checkpoints", &["the checkpoints of a run", "step-000006", "best", "yes"]);
     has(at, "r/previews", &["previews of a run", "step-000003.png"]);
     has(at, "r/figures", &["figures", "maps.svg"]);

@@ -70,9 +70,23 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
         format!(
             "no linked source can read it without being told how ({}); name one with --source \
              KIND and set its keys with --set source.KEY=VALUE",
-            refusals.join("; ")
+            told(&refusals)
         ),
     ))
+}
+
+/// The refusals that are about the file itself, in full; of sources that it is not of the kind of,
+/// or that have to be told more, their names.
+fn told(refusals: &[String]) -> String {
+    let general = ["is missing", "on another machine", ": neither ", "holds no converted data"];
+    let is_general = |refusal: &&String| general.iter().any(|words| refusal.contains(words));
+    let (general, own): (Vec<_>, Vec<_>) = refusals.iter().partition(is_general);
+    let kinds: Vec<&str> = general.iter().filter_map(|r| Some(r.split_once(": ")?.0)).collect();
+    let mut said: Vec<String> = own.into_iter().cloned().collect();
+    if !kinds.is_empty() {
+        said.push(format!("not what {} read as it is", kinds.join(", ")));
+    }
+    said.join("; ")
 }
 
 /// What the file at `path`, or the first one in the folder `path`, holds; `None` where no
