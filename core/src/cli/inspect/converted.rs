@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::source::{fields, labels};
 use super::{Found, as_json, model, plain};
+use crate::checkpoint::tensors::Outline as Array;
 use crate::error::Result;
 use crate::observation::Observation;
 use crate::progress::quantity;
@@ -120,7 +121,8 @@ pub(super) fn part(path: &Path, part: Part) -> Result<Found> {
 }
 
 /// A shard, or the objects that were kept as they were; `None` where it is neither.
-pub(super) fn safetensors(path: &Path, names: &[&str]) -> Result<Option<Found>> {
+pub(super) fn safetensors(path: &Path, arrays: &[Array]) -> Result<Option<Found>> {
+    let names: Vec<&str> = arrays.iter().map(|a| a.name.as_str()).collect();
     if let Some(objects) = kept(path) {
         let objects: Vec<Observation> = objects?;
         let mut found = Found::new("objects as they were before they were converted");
@@ -130,7 +132,7 @@ pub(super) fn safetensors(path: &Path, names: &[&str]) -> Result<Option<Found>> 
         found.table("objects", &["id", "labels"], objects.iter().map(row).collect());
         return Ok(Some(found));
     }
-    let Some(tokens) = shard_tokens(path, names) else { return Ok(None) };
+    let Some(tokens) = shard_tokens(path, &names) else { return Ok(None) };
     let mut found = Found::new("a shard of converted data");
     for (name, count) in tokens {
         found.fact(&format!("{name} tokens"), count);
@@ -138,5 +140,6 @@ pub(super) fn safetensors(path: &Path, names: &[&str]) -> Result<Option<Found>> 
     let listing = path.with_extension("json");
     let listing = listing.file_name().unwrap_or_default().to_string_lossy().into_owned();
     found.fact("its objects", format!("{listing} lists them"));
+    super::files::describe_arrays(&mut found, arrays);
     Ok(Some(found))
 }

@@ -21,7 +21,7 @@ pub(super) fn safetensors(path: &Path) -> Result<Found> {
         return model::checkpoint(path);
     }
     let names: Vec<&str> = arrays.iter().map(|a| a.name.as_str()).collect();
-    if let Some(found) = converted::safetensors(path, &names)? {
+    if let Some(found) = converted::safetensors(path, &arrays)? {
         return Ok(found);
     }
     if metadata.contains_key(format::KEY) {
@@ -119,7 +119,7 @@ fn self_check(arrays: &[Outline], metadata: &BTreeMap<String, String>) -> Result
     Ok(found)
 }
 
-fn describe_arrays(found: &mut Found, arrays: &[Outline]) {
+pub(super) fn describe_arrays(found: &mut Found, arrays: &[Outline]) {
     let count = |a: &Outline| a.shape.iter().product::<usize>();
     found.fact("arrays", arrays.len());
     found.fact("numbers", arrays.iter().map(count).sum::<usize>());
@@ -138,9 +138,38 @@ pub(super) fn case(path: &Path) -> Result<Found> {
     for (key, value) in &json {
         found.fact(key, plain(value));
     }
-    let recorded = path.join("case.safetensors");
-    describe_arrays(&mut found, &describe_tensors(&recorded)?.0);
+    let (arrays, _) = describe_tensors(path.join("case.safetensors"))?;
+    found.fact("arrays", arrays.len());
+    let mut groups: BTreeMap<&str, Vec<&Outline>> = BTreeMap::new();
+    for array in &arrays {
+        groups.entry(array.name.split('.').next().unwrap_or_default()).or_default().push(array);
+    }
+    let row = |(name, group): (&str, Vec<&Outline>)| {
+        let shape = match group[..] {
+            [one] => format!("{:?}", one.shape),
+            _ => format!("{} arrays", group.len()),
+        };
+        let numbers: usize = group.iter().map(|a| a.shape.iter().product::<usize>()).sum();
+        vec![name.to_owned(), shape, numbers.to_string(), recorded(name).to_owned()]
+    };
+    let rows = groups.into_iter().map(row).collect();
+    found.table("recorded", &["name", "shape", "numbers", "what"], rows);
     Ok(found)
+}
+
+/// What the Python program was asked where a case has arrays of this name.
+fn recorded(name: &str) -> &'static str {
+    match name {
+        "data" | "tokens" | "all_tokens" => "what the model was given",
+        "train" => "losses, norms and rates of the recorded training steps",
+        "after" => "parameters after the recorded training steps",
+        "outputs" => "predictions",
+        "loss" | "losses" => "losses",
+        "generated" => "tokens that it generated",
+        _ if name.starts_with("grad") => "gradients of the first step",
+        _ if name.starts_with("embed") => "embeddings",
+        _ => "",
+    }
 }
 
 /// A row about the label `name`: how many objects have it, and between what it lies.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::source::is_general;
 use super::{Found, significant};
 use crate::checkpoint::checksums;
 use crate::error::{Error, Result};
@@ -49,11 +50,18 @@ pub(super) fn pictures(path: &Path, name: &str) -> Result<Found> {
     Ok(found)
 }
 
-/// A folder that nothing linked reads as it is: `why`.
-pub(super) fn other(path: &Path, why: &str) -> Result<Found> {
+/// A folder that nothing linked reads as it is, for these reasons.
+pub(super) fn other(path: &Path, refusals: &[String]) -> Result<Found> {
     let mut found = Found::new("a folder");
-    found.fact("read as data", format!("not without being told how: {why}"));
+    let how = "no source reads it without being told how: --source KIND --set source.KEY=VALUE";
+    found.fact("as data", how);
     listing(&mut found, path)?;
+    let own = refusals.iter().filter(|refusal| !is_general(refusal));
+    let rows = own.filter_map(|refusal| {
+        let (kind, why) = refusal.split_once(": ")?;
+        Some(vec![kind.to_owned(), why.to_owned()])
+    });
+    found.table("sources that looked into it", &["source", "why not"], rows.collect());
     Ok(found)
 }
 
@@ -143,7 +151,7 @@ fn lock(path: &Path) -> Result<Found> {
     let text = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
     match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&text) {
         Ok(owner) => owner.into_iter().for_each(|(key, value)| found.fact(&key, value)),
-        Err(_) => found.fact("owner", "none"),
+        Err(_) => found.fact("owner", "none: nobody writes the run"),
     }
     Ok(found)
 }
@@ -156,7 +164,10 @@ fn rejected(path: &Path) -> Result<Found> {
         table.deserialize().collect::<std::result::Result<_, _>>().map_err(broken)?;
     let mut found = Found::new("objects that could not be used, and why");
     found.fact("objects", rows.len());
-    found.fact("a run goes on without them", "mended or not; a new run takes the mended ones in");
+    if !rows.is_empty() {
+        let said = "mended or not; a new run takes the mended ones in";
+        found.fact("a run goes on without them", said);
+    }
     let rows = rows.into_iter().map(|(id, reason)| vec![id, reason]).collect();
     found.table("objects", &["id", "why"], rows);
     Ok(found)

@@ -82,6 +82,7 @@ fn state(path: &Path) -> Result<Found> {
     let checked = checksums::check_listed(path)?;
     let state: TrainState = format::read_json(path, "a checkpoint's state")?;
     let mut found = Found::new("how far the training of a checkpoint was");
+    found.fact("steps taken", state.step);
     of_state(&mut found, &state);
     if state.between {
         found.fact("saved", "where the run was stopped: it goes once a later one stands");
@@ -92,7 +93,6 @@ fn state(path: &Path) -> Result<Found> {
 
 /// What a state says.
 pub(super) fn of_state(found: &mut Found, state: &TrainState) {
-    found.fact("steps taken", state.step);
     found.fact("tokens read", state.tokens);
     if let Some(loss) = state.best_loss {
         let step = state.best_step.map_or(String::new(), |step| format!(" after step {step}"));

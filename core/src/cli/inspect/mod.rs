@@ -129,13 +129,7 @@ fn folder(args: &InspectArgs, name: &str) -> Result<Found> {
         "previews" | "figures" | "generated" if of_run() => folders::pictures(path, name),
         _ => match folders::cases(path)? {
             Some(found) => Ok(found),
-            None => source::look(args).or_else(|error| match error {
-                // What the user asked for cannot be had; anything else lies in the folder.
-                Error::File { message, .. } if args.set.is_empty() => {
-                    folders::other(path, &message)
-                }
-                error => Err(error),
-            }),
+            None => source::look(args),
         },
     }
 }
@@ -169,8 +163,11 @@ fn to_json(path: &Path, found: &Found) -> Json {
 
 fn describe(path: &Path, found: &Found) -> String {
     let mut text = format!("{}: {}", path.display(), found.what);
-    let facts: Vec<_> =
-        found.facts.iter().map(|(name, value)| vec![name.clone(), fact(&plain(value))]).collect();
+    let facts: Vec<_> = found
+        .facts
+        .iter()
+        .map(|(name, value)| vec![name.clone(), short(&plain(value), WIDEST_FACT)])
+        .collect();
     if !facts.is_empty() {
         text += &format!("\n{}", columns(&facts));
     }
@@ -180,11 +177,12 @@ fn describe(path: &Path, found: &Found) -> String {
         let told =
             |k: &usize| table.rows.iter().any(|row| row.get(*k).is_some_and(|c| !c.is_empty()));
         let kept: Vec<usize> = (0..table.heading.len()).filter(told).collect();
+        let widest = if kept.len() == 1 { WIDEST_FACT } else { WIDEST };
         let short = |row: &Vec<String>| -> Vec<String> {
-            kept.iter().map(|&k| cell(row.get(k).map_or("", String::as_str))).collect()
+            kept.iter().map(|&k| short(row.get(k).map_or("", String::as_str), widest)).collect()
         };
         let mut rows = vec![short(&table.heading)];
-        rows.extend(table.rows.iter().take(room).map(short));
+        rows.extend(table.rows.iter().take(room).map(&short));
         text += &format!("\n\n{}\n{}", table.title, columns(&rows));
         if let Some(more) = table.rows.len().checked_sub(room).filter(|&more| more > 0) {
             text += &format!("\n… and {more} more (--json lists all)");
@@ -217,15 +215,8 @@ fn plain(value: &Json) -> String {
     }
 }
 
-/// A cell as a terminal can show it: short, on one line, no control characters.
-fn cell(text: &str) -> String {
-    short(text, WIDEST)
-}
-
-fn fact(text: &str) -> String {
-    short(text, WIDEST_FACT)
-}
-
+/// `text` as a terminal can show it: at most `widest` characters, on one line, no control
+/// characters.
 fn short(text: &str, widest: usize) -> String {
     let mut clean: String = text.chars().filter(|c| !c.is_control()).take(widest + 1).collect();
     if clean.chars().count() > widest {

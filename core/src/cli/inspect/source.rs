@@ -39,8 +39,8 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     for plugin in sources() {
         let Some(key) = plugin.path_key else { continue };
         match open(plugin, key, &args.path, set.clone(), false) {
-            // Its files are of this kind by their names alone.
-            Ok(found) if args.path.is_dir() && found.mostly_unusable() => {
+            // A folder of other things, in which some file has such a name.
+            Ok(found) if contents.is_none() && args.path.is_dir() && found.mostly_unusable() => {
                 let few = "it can read few of the first objects".to_owned();
                 refusals.push(format!("{}: {few}", plugin.info.kind));
             }
@@ -57,13 +57,19 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
         }
     }
     if let Some((name, tables)) = contents {
-        let folder = format!("a folder of files, the largest of them {name}");
-        let what = if args.path.is_dir() { folder.as_str() } else { name };
-        let mut found = Found { tables, ..Found::new(what) };
-        let how = "say what to read: --source KIND --set source.KEY=VALUE, as in the examples of \
-                   `astropt plugins`";
-        found.fact("to see objects", how);
+        let mut found = Found { tables, ..Found::new(name) };
+        if args.path.is_dir() {
+            let (count, largest) = of_format(&args.path)?;
+            found.what = "a folder of data files".to_owned();
+            found.fact("files", count);
+            found.fact("shown", format!("the largest, {name}: {largest}"));
+        }
+        found.fact("to see objects", "say what to read: --source KIND --set source.KEY=VALUE");
+        example(&mut found, name);
         return Ok(found);
+    }
+    if args.path.is_dir() {
+        return super::folders::other(&args.path, &refusals);
     }
     Err(Error::file(
         &args.path,
@@ -75,12 +81,45 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     ))
 }
 
-/// The refusals that are about the file itself, in full; of sources that it is not of the kind of,
-/// or that have to be told more, their names.
+/// How a recipe has the source that reads files of the format `name`.
+fn example(found: &mut Found, name: &str) {
+    let name = name.to_ascii_lowercase();
+    let Some(plugin) = sources().into_iter().find(|plugin| name.contains(plugin.info.kind)) else {
+        return;
+    };
+    let kind = format!("kind = {:?}", plugin.info.kind);
+    let lines = [kind.as_str()].into_iter().chain(plugin.info.example.lines());
+    let rows = lines.map(|line| vec![line.to_owned()]).collect();
+    found.table("an example of [source] in a recipe", &["source"], rows);
+}
+
+/// Files of a known format in the folder `path`, and the largest of them.
+fn of_format(path: &Path) -> Result<(usize, String)> {
+    let read = std::fs::read_dir(path).map_err(|e| Error::io("read", path, &e))?;
+    let paths = read.flatten().map(|entry| entry.path());
+    let known: Vec<_> = paths.filter(|p| p.is_file() && FormatPlugin::of(p).is_some()).collect();
+    let size = |path: &&std::path::PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
+    let largest = known.iter().max_by_key(size).and_then(|path| path.file_name());
+    Ok((known.len(), largest.unwrap_or_default().to_string_lossy().into_owned()))
+}
+
+/// Whether a refusal says that a path is not of a source's kind, or that the source has to be told
+/// more, and nothing of the path itself.
+pub(super) fn is_general(refusal: &str) -> bool {
+    let general = [
+        "is missing",
+        "on another machine",
+        ": neither ",
+        "holds no converted data",
+        ": no ",
+        "in this folder",
+    ];
+    general.iter().any(|words| refusal.contains(words))
+}
+
+/// The refusals that are about the file itself, in full; of the other sources the names.
 fn told(refusals: &[String]) -> String {
-    let general = ["is missing", "on another machine", ": neither ", "holds no converted data"];
-    let is_general = |refusal: &&String| general.iter().any(|words| refusal.contains(words));
-    let (general, own): (Vec<_>, Vec<_>) = refusals.iter().partition(is_general);
+    let (general, own): (Vec<_>, Vec<_>) = refusals.iter().partition(|r| is_general(r));
     let kinds: Vec<&str> = general.iter().filter_map(|r| Some(r.split_once(": ")?.0)).collect();
     let mut said: Vec<String> = own.into_iter().cloned().collect();
     if !kinds.is_empty() {
