@@ -14,7 +14,8 @@ const LINES: usize = 12;
 /// Bytes of the largest text that is read.
 const MAX_TEXT: u64 = 16 << 20;
 /// Endings of texts.
-const TEXTS: [&str; 8] = ["txt", "md", "log", "yaml", "yml", "py", "sh", "ini"];
+const TEXTS: [&str; 14] =
+    ["", "txt", "md", "rst", "tex", "bib", "cff", "log", "yaml", "yml", "py", "sh", "ini", "xml"];
 
 /// The checkpoints of a run.
 pub(super) fn checkpoints(path: &Path) -> Result<Found> {
@@ -183,15 +184,15 @@ fn ids(path: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// A text by its ending; `None` for others.
+/// A text by its ending, or without one; `None` for others.
 pub(super) fn text(path: &Path) -> Option<Result<Found>> {
-    let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+    let ending = path.extension().unwrap_or_default().to_str()?.to_ascii_lowercase();
     let size = std::fs::metadata(path).ok()?.len();
     if !TEXTS.contains(&ending.as_str()) || size > MAX_TEXT {
         return None;
     }
     let text = match std::fs::read(path) {
-        Ok(bytes) => String::from_utf8(bytes).ok()?,
+        Ok(bytes) => String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))?,
         Err(e) => return Some(Err(Error::io("read", path, &e))),
     };
     let mut found = Found::new("a text");

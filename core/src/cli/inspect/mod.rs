@@ -114,7 +114,7 @@ fn look(args: &InspectArgs) -> Result<Found> {
         "" => match first_bytes(path)? {
             [b'P', b'K', 3, 4, ..] => model::python(path),
             [.., b'{'] => files::safetensors(path),
-            _ => source::look(args),
+            _ => source::look(args).or_else(|error| folders::text(path).unwrap_or(Err(error))),
         },
         _ => source::look(args).or_else(|error| folders::text(path).unwrap_or(Err(error))),
     }
