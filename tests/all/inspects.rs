@@ -68,7 +68,7 @@ fn everything_that_a_run_leaves_is_shown_by_what_it_is() {
     has(at, &format!("{last}/optimizer.safetensors"), &["AdamW", "steps taken", "decoders.images"]);
     let check = ["self-check", "synthetic-", "image [64, 64, 3]", "64 images"];
     has(at, &format!("{last}/selfcheck.safetensors"), &check);
-    let whole = ["2 objects, preparation and model", "they are right"];
+    let whole = ["2 objects, preparation and model", "the model's is right"];
     has(at, &format!("{last}/model.safetensors"), &whole);
     // And nothing of it is answered by an error.
     let mut names = Vec::new();
