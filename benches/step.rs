@@ -70,14 +70,7 @@ fn batch(rows: usize, len: usize, token: usize) -> Batch {
 }
 
 fn steps(c: &mut Criterion) {
-    let settings = StepSettings {
-        lr: 1e-4,
-        betas: [0.9, 0.95],
-        eps: 1e-8,
-        weight_decay: 0.1,
-        clip: 1.0,
-        norm_limit: None,
-    };
+    let settings = StepSettings::new(1e-4);
     let mut group = c.benchmark_group("step");
     group.sample_size(10);
     for (rows, len, token) in [(8, 1024, 768), (64, 120, 192)] {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Exit code of work that was stopped (`EX_TEMPFAIL` of BSD's sysexits: to be tried again).
+const INTERRUPTED: u8 = 75;
+
 /// What went wrong, in one sentence a user can act on.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -93,10 +96,12 @@ impl Error {
         Self::file(path, format!("cannot {what}: {cause}{advice}"))
     }
 
-    /// Exit code of the process that ends with this error: 2 for misuse, 1 otherwise.
+    /// Exit code of the process that ends with this error: 2 for misuse, 75 for work that was
+    /// stopped and goes on when asked to, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Misuse(_) | Self::Recipe { .. } => 2,
+            Self::Interrupted(_) => INTERRUPTED,
             _ => 1,
         }
     }

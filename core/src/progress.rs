@@ -1,9 +1,9 @@
 //! What a person sees of long work: a bar with rate and time left on a terminal, plain
 //! lines elsewhere. All of it goes to standard error.
-#![allow(clippy::print_stderr)] // the one place of the library that talks to a person
 
-use std::io::IsTerminal;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,22 +11,54 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
-static QUIET: AtomicBool = AtomicBool::new(false);
+/// What is told: all of it, warnings, or nothing.
+static TOLD: AtomicU8 = AtomicU8::new(ALL);
+const ALL: u8 = 2;
+const WARNINGS: u8 = 1;
+const NOTHING: u8 = 0;
 
-/// Silences all progress (`--quiet`).
+/// The bar that stands on the terminal: lines go above it.
+static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Silences all but warnings (`--quiet`).
 pub fn set_quiet(quiet: bool) {
-    QUIET.store(quiet, Ordering::Relaxed);
+    TOLD.store(if quiet { WARNINGS } else { ALL }, Ordering::Relaxed);
+}
+
+/// Silences warnings too: where several processes work together, one of them talks.
+pub(crate) fn set_silent() {
+    TOLD.store(NOTHING, Ordering::Relaxed);
 }
 
 fn quiet() -> bool {
-    QUIET.load(Ordering::Relaxed)
+    TOLD.load(Ordering::Relaxed) < ALL
 }
 
-/// A line to a person, outside any progress.
+/// A line to a person.
 pub fn say(line: &str) {
     if !quiet() {
-        eprintln!("{line}");
+        put(line);
     }
+}
+
+/// A line that a person must see, `--quiet` or not: what goes on is other than they may think.
+pub fn warn(line: &str) {
+    if TOLD.load(Ordering::Relaxed) >= WARNINGS {
+        put(&format!("warning: {line}"));
+    }
+}
+
+/// Writes a line above the bar. A terminal that is closed by now stops no work.
+fn put(line: &str) {
+    let write = || drop(writeln!(std::io::stderr(), "{line}"));
+    match &*SHOWN.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+fn show(bar: Option<ProgressBar>) {
+    *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = bar;
 }
 
 /// Progress of one piece of work with a known number of items.
@@ -51,6 +83,9 @@ impl Progress {
         }
         bar.set_prefix(label);
         bar.set_position(first);
+        if shown {
+            show(Some(bar.clone()));
+        }
         Self { bar, label, total, first, started: Instant::now(), spoken: None }
     }
 
@@ -62,7 +97,7 @@ impl Progress {
         let due = self.spoken.is_none_or(|at| at.elapsed() >= PLAIN_EVERY);
         if self.bar.is_hidden() && !quiet() && due {
             self.spoken = Some(Instant::now());
-            eprintln!("{} {done}/{} {detail} {left} left", self.label, self.total);
+            put(&format!("{} {done}/{} {detail} {left} left", self.label, self.total));
         }
     }
 
@@ -75,17 +110,19 @@ impl Progress {
         duration(per_item * self.total.saturating_sub(done) as f64)
     }
 
-    /// A line that stays, above the bar.
-    pub fn say(&self, line: &str) {
-        if !quiet() {
-            self.bar.suspend(|| eprintln!("{line}"));
-        }
-    }
-
     /// Takes the bar away and leaves a line.
     pub fn finish(self, line: &str) {
-        self.bar.finish_and_clear();
+        drop(self);
         say(line);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if !self.bar.is_hidden() {
+            show(None);
+        }
+        self.bar.finish_and_clear();
     }
 }
 

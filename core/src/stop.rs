@@ -1,18 +1,22 @@
-//! Stopping: on SIGINT and SIGTERM, where the first asks the work to finish its step and save and
-//! the second ends the process at once, and ahead of a limit of time.
+//! Stopping: on a signal, where the first asks the work to finish its step and save and the second
+//! ends the process at once, and ahead of a limit of time.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::error::{Error, Result};
 use crate::progress;
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// The signal that asked; 0 before one did.
+static ASKED: AtomicI32 = AtomicI32::new(0);
 static WALLTIME: OnceLock<Walltime> = OnceLock::new();
 
-/// Exit code of a process stopped by a second signal (128 + SIGINT).
-const INTERRUPTED: i32 = 130;
+/// Added to a signal's number, the exit code of a process that it ended.
+const ENDED_BY: i32 = 128;
 /// What is left of a walltime when work that saves nothing on its way stops: a share of it, at
 /// most so long.
 const RESERVE: (u32, Duration) = (50, Duration::from_secs(30));
@@ -24,18 +28,36 @@ struct Walltime {
     limit: Duration,
 }
 
-/// Listens for the signals. Called once, by the program.
+/// Listens for SIGINT, SIGTERM and, unless `nohup` or its like started the program, SIGHUP. Called
+/// once, by the program.
 ///
 /// # Errors
 /// When the operating system refuses.
 pub fn listen() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if ASKED.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED);
-        }
-        progress::say("stopping once what is under way is kept; once more to stop at once");
-    })
-    .map_err(|e| Error::Failed(format!("cannot listen for interrupts: {e}")))
+    let heard = [SIGINT, SIGTERM].into_iter().chain((!ignores_hangups()).then_some(SIGHUP));
+    let failed = |e: std::io::Error| Error::Failed(format!("cannot listen for signals: {e}"));
+    let mut signals = Signals::new(heard).map_err(failed)?;
+    let listens = std::thread::Builder::new().name("signals".into());
+    let heard = move || signals.forever().for_each(ask);
+    listens.spawn(heard).map(drop).map_err(failed)
+}
+
+fn ask(signal: i32) {
+    match ASKED.swap(signal, Ordering::SeqCst) {
+        0 => progress::say("stopping once what is under way is kept; once more to stop at once"),
+        // A terminal that closes sends it more than once, of itself and by its shell.
+        _ if signal == SIGHUP => {}
+        _ => std::process::exit(ENDED_BY + signal),
+    }
+}
+
+/// Whether the process was started to live on when its terminal closes, as Linux tells it; elsewhere
+/// it is taken to be so.
+fn ignores_hangups() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_none_or(|mask| mask >> (SIGHUP - 1) & 1 == 1)
 }
 
 /// Stops work ahead of `limit` from now on. Called once, by the program.
@@ -54,18 +76,21 @@ pub fn asked() -> bool {
         let reserve = (walltime.limit / RESERVE.0).min(RESERVE.1);
         walltime.started.elapsed() + reserve >= walltime.limit
     };
-    ASKED.load(Ordering::SeqCst) || WALLTIME.get().is_some_and(over)
+    ASKED.load(Ordering::SeqCst) != 0 || WALLTIME.get().is_some_and(over)
 }
 
-/// Why work stops, as a part of a sentence: ` ahead of the walltime of 3h 50m`, or nothing where a
-/// signal asked.
-pub fn reason() -> String {
-    match WALLTIME.get() {
-        Some(walltime) if !ASKED.load(Ordering::SeqCst) => {
+/// The error that work ends with where it was [`asked`] to stop: `stopped` with what asked, then
+/// `rest`, such as ` before training began`.
+pub fn stopped(rest: &str) -> Error {
+    let by = match (ASKED.load(Ordering::SeqCst), WALLTIME.get()) {
+        (SIGTERM, _) => " by SIGTERM".to_owned(),
+        (SIGHUP, _) => " by SIGHUP, as its terminal closed,".to_owned(),
+        (0, Some(walltime)) => {
             format!(" ahead of the walltime of {}", humantime::format_duration(walltime.limit))
         }
         _ => String::new(),
-    }
+    };
+    Error::Interrupted(format!("stopped{by}{rest}"))
 }
 
 /// Stops between two pieces of work, where that was asked; `how` says how to go on.
@@ -73,8 +98,5 @@ pub fn reason() -> String {
 /// # Errors
 /// [`Error::Interrupted`] where it was.
 pub fn check(before: &str, how: &str) -> Result<()> {
-    if asked() {
-        return Err(Error::Interrupted(format!("stopped{} before {before}; {how}", reason())));
-    }
-    Ok(())
+    if asked() { Err(stopped(&format!(" before {before}; {how}"))) } else { Ok(()) }
 }

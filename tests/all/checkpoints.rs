@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::program::{astropt, fails, shared, succeeds, workspace};
+use crate::program::{astropt, fails, shared, succeeds, unlist, workspace};
 use astropt_core::checkpoint::{load_tensors, save_tensors};
 
 use crate::bad_input::pictures;
@@ -183,7 +183,7 @@ fn edit(
     let (mut tensors, mut metadata) = load_tensors(&path).expect("loads");
     change(&mut tensors, &mut metadata);
     save_tensors(&path, &tensors, &metadata).expect("saves");
-    let _ = std::fs::remove_file(path.with_file_name("checksums.json"));
+    unlist(&run.join("checkpoints/step-000006"));
 }
 
 #[test]
@@ -208,6 +208,30 @@ fn one_flipped_bit_anywhere_in_a_checkpoint_is_caught() {
     }
     assert_eq!(tried, 2 * 5, "two bits of every file");
     succeeds(folder.path(), &resume);
+}
+
+/// Without its record nothing would tell a damaged optimiser from a sound one.
+#[test]
+fn a_checkpoint_that_lost_its_checksums_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(folder.path(), &small("pretrain", "r", &[]));
+    let last = folder.path().join("r/checkpoints/step-000006");
+    std::fs::remove_file(last.join("checksums.json")).expect("there");
+    let resume = ["pretrain", "--resume", "--out", "r", "-q", "--set", "train.steps=7"];
+    let export = ["export", "r", "--to", "safetensors", "--out", "m.safetensors"];
+    for command in [&resume[..], &["embed", "r"], &["audit", "r"], &export] {
+        let error = fails(folder.path(), command, 1);
+        assert!(error.contains("checksums.json: is gone") && error.contains("xxh3"), "{error}");
+    }
+    // Its model alone may be taken elsewhere.
+    std::fs::copy(last.join("model.safetensors"), folder.path().join("model.safetensors"))
+        .expect("copied");
+    succeeds(folder.path(), &["inspect", "model.safetensors"]);
+    unlist(&last);
+    let output = astropt(folder.path(), &resume);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("warning: ") && said.contains("taken as it is"), "{said}");
 }
 
 #[test]
@@ -299,9 +323,8 @@ fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     succeeds(folder.path(), &small("run", "r", &[]));
     let run = folder.path().join("r");
-    for checksums in ["checksums.json", "checkpoints/step-000006/checksums.json"] {
-        std::fs::remove_file(run.join(checksums)).expect("there");
-    }
+    std::fs::remove_file(run.join("checksums.json")).expect("there");
+    unlist(&run.join("checkpoints/step-000006"));
     for (file, command) in [
         ("probes.json", ["report", "r"]),
         ("checkpoints/step-000006/state.json", ["inspect", "r/checkpoints/step-000006"]),

@@ -61,6 +61,7 @@ fn a_full_disk_stops_the_run_and_leaves_its_checkpoints() {
     let every = ["--set", "train.checkpoints={every=1}", "--set", "train.steps=20"];
     let error = fails(folder.path(), &small("pretrain", "disk/r", &every), 1);
     assert!(error.contains("free some space"), "{error}");
+    assert!(error.contains("is kept") && error.contains("--resume --out disk/r"), "{error}");
     let run = folder.path().join("disk/r");
     let names = checkpoints(&run);
     assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");

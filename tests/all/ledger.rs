@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::bad_input::{on_pictures, pictures};
-use crate::program::{fails, succeeds};
+use crate::program::{fails, succeeds, unlist};
 use crate::run::small;
 
 fn lines(run: &Path) -> Vec<Value> {
@@ -104,6 +104,27 @@ fn what_was_changed_is_found() {
     assert!(error.contains("does not lead to the checkpoint"), "{error}");
 }
 
+/// A checkpoint that is not what was written proves nothing.
+#[test]
+fn an_audit_reads_the_checkpoints() {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(folder.path(), &small("pretrain", "r", &["--set", "train.checkpoints={every=2}"]));
+    for name in ["step-000002/optimizer.safetensors", "best/model.safetensors"] {
+        let path = folder.path().join("r/checkpoints").join(name);
+        let bytes = std::fs::read(&path).expect("readable");
+        let mut damaged = bytes.clone();
+        damaged[bytes.len() / 2] ^= 1;
+        std::fs::write(&path, damaged).expect("writable");
+        let error = fails(folder.path(), &["audit", "r"], 1);
+        assert!(error.contains(name) && error.contains("is not what was written"), "{error}");
+        std::fs::remove_file(&path).expect("deleted");
+        let error = fails(folder.path(), &["audit", "r"], 1);
+        assert!(error.contains(name), "{error}");
+        std::fs::write(&path, bytes).expect("mended");
+    }
+    succeeds(folder.path(), &["audit", "r"]);
+}
+
 /// Runs from before there was a ledger go on, and the audit says from where on it can prove.
 #[test]
 fn a_run_without_a_ledger_goes_on_and_is_told_of() {
@@ -111,16 +132,15 @@ fn a_run_without_a_ledger_goes_on_and_is_told_of() {
     let run = folder.path().join("r");
     succeeds(folder.path(), &small("pretrain", "r", &[]));
     std::fs::remove_file(run.join("ledger.jsonl")).expect("there");
-    for name in ["checksums.json", "checkpoints/step-000006/checksums.json"] {
-        std::fs::remove_file(run.join(name)).expect("there");
-    }
+    std::fs::remove_file(run.join("checksums.json")).expect("there");
     for checkpoint in ["step-000000", "step-000006", "best"] {
         let path = run.join("checkpoints").join(checkpoint).join("state.json");
-        let _ = std::fs::remove_file(path.with_file_name("checksums.json"));
+        unlist(path.parent().expect("a checkpoint"));
         let text = std::fs::read_to_string(&path).expect("readable");
         let mut state: Value = serde_json::from_str(&text).expect("JSON");
-        state.as_object_mut().expect("a table").remove("ledger");
-        std::fs::write(&path, state.to_string()).expect("writable");
+        let state = state.as_object_mut().expect("a table");
+        state.retain(|of, _| of != "ledger" && of != "metrics");
+        std::fs::write(&path, serde_json::to_string(state).expect("JSON")).expect("writable");
     }
     let longer = ["pretrain", "--resume", "--out", "r", "-q", "--set", "train.steps=8"];
     succeeds(folder.path(), &longer);

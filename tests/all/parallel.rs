@@ -243,11 +243,11 @@ fn a_signal_to_one_stops_all_in_good_order() {
     kill("-TERM", &ranks[1]);
     let output = child.wait_with_output().expect("ends");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(75), "{stderr}");
     let said: Vec<_> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(said.len(), 1, "{stderr}");
     let step: u64 = said[0]
-        .split_once("stopped after step ")
+        .split_once("stopped by SIGTERM after step ")
         .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok())
         .unwrap_or_else(|| panic!("{stderr}"));
     let run = folder.path().join("r");

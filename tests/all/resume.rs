@@ -31,7 +31,7 @@ fn a_resumed_run_ends_in_the_same_bytes() {
     std::fs::remove_dir_all(cut.join("checkpoints/step-000006")).expect("there");
     std::fs::create_dir(cut.join("checkpoints/.partial.x")).expect("writable");
     succeeds(folder.path(), &["pretrain", "--resume", "--out", "cut", "--quiet"]);
-    assert_eq!(state(&folder.path().join("whole")), state(&cut));
+    assert!(state(&folder.path().join("whole")) == state(&cut));
 }
 
 #[test]
@@ -82,6 +82,69 @@ fn a_run_goes_on_with_its_own_data_and_recipe_only() {
     assert!(error.contains("other objects"), "{error}");
 }
 
+/// What a run has written line by line leads to its checkpoint, or is told of.
+#[test]
+fn metrics_that_were_lost_are_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(folder.path(), &small("pretrain", "r", &[]));
+    let (run, resume) = (folder.path().join("r"), ["pretrain", "--resume", "--out", "r", "-q"]);
+    let longer = [&resume[..], &["--set", "train.steps=7"]].concat();
+    let metrics = run.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&metrics).expect("readable");
+    std::fs::remove_file(&metrics).expect("deleted");
+    // A run that ended in good order lists it; one that was killed does not, as it was open then.
+    let error = fails(folder.path(), &longer, 1);
+    assert!(error.contains("metrics.jsonl: is gone"), "{error}");
+    std::fs::remove_file(run.join("checksums.json")).expect("there");
+    std::fs::write(&metrics, text.lines().take(3).collect::<Vec<_>>().join("\n") + "\n")
+        .expect("writable");
+    let error = fails(folder.path(), &longer, 1);
+    assert!(error.contains("metrics.jsonl: is not what it was"), "{error}");
+    std::fs::remove_file(&metrics).expect("deleted");
+    let output = astropt(folder.path(), &longer);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("warning: r/metrics.jsonl is gone"), "{said}");
+}
+
+/// Checkpoints by the clock are an insurance: they change nothing, and go.
+#[test]
+fn checkpoints_by_the_clock_leave_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let often = ["--set", "train.checkpoints={minutes=1e-6}"];
+    succeeds(folder.path(), &small("pretrain", "often", &often));
+    succeeds(
+        folder.path(),
+        &small("pretrain", "never", &["--set", "train.checkpoints={minutes=0}"]),
+    );
+    let [often, never] = ["often", "never"].map(|name| folder.path().join(name));
+    // But for the plan in it, the model is the same too.
+    let numbers = |run| state(run).split_off(1);
+    assert!(numbers(&often) == numbers(&never));
+    let names = |run: &Path| {
+        let all = std::fs::read_dir(run.join("checkpoints")).expect("readable").flatten();
+        let mut names: Vec<_> = all.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&often), names(&never));
+    // A run that dies has them.
+    let endless = ["--set", "train.checkpoints={minutes=1e-6}"];
+    let mut child = crate::one_writer::endless(folder.path(), &small("pretrain", "r", &endless));
+    let run = folder.path().join("r");
+    let last =
+        || names(&run).into_iter().rfind(|name| name.display().to_string().starts_with("step"));
+    crate::one_writer::wait_for("a checkpoint", || {
+        last().is_some_and(|name| name != "step-000000")
+    });
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(names(&run).len() <= 4, "the first, the best, the last, one half written");
+    let resume = ["pretrain", "--resume", "--out", "r", "--walltime", "5s"];
+    let error = fails(folder.path(), &resume, 75);
+    assert!(error.contains("ahead of the walltime of 5s after step"), "{error}");
+}
+
 /// An interrupt finishes the step, saves, and says how to go on.
 #[cfg(unix)]
 #[test]
@@ -104,7 +167,7 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     assert!(kill.expect("kill runs").success());
     let output = child.wait_with_output().expect("ends");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(75), "{stderr}");
     assert!(stderr.contains("--resume --out r"), "{stderr}");
     let saved = std::fs::read_dir(folder.path().join("r/checkpoints")).expect("readable");
     assert!(saved.count() >= 2, "a checkpoint of the last step");

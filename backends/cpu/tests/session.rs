@@ -84,14 +84,7 @@ fn trained(threads: usize) -> StateDict {
         let model = model();
         let batch = batch(&model);
         let mut session = open(&model);
-        let settings = StepSettings {
-            lr: 1e-3,
-            betas: [0.9, 0.95],
-            eps: 1e-8,
-            weight_decay: 0.1,
-            clip: 1.0,
-            norm_limit: None,
-        };
+        let settings = StepSettings::new(1e-3);
         for _ in 0..3 {
             session.accumulate(batch.clone(), 1.0).expect("fits");
             session.step(&settings).expect("a step");

@@ -53,26 +53,34 @@ fn put(folder: &Path, checksums: Checksums) -> Result<()> {
     write_bytes(folder.join(FILE), text.as_bytes())
 }
 
-/// Compares the file `path` with the record beside it; `false` when there is none, as in
-/// folders from before there were any.
+/// What the record beside a file says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It is what was written.
+    AsWritten,
+    /// The record does not list it.
+    Unlisted,
+    /// There is no record.
+    NoRecord,
+}
+
+/// Compares the file `path` with the record beside it.
 ///
 /// # Errors
 /// When the file is another than recorded, or one of the two cannot be read.
-pub(crate) fn check(path: &Path) -> Result<bool> {
+pub(crate) fn check(path: &Path) -> Result<Checked> {
     let record = path.with_file_name(FILE);
     if !record.exists() {
-        return Ok(false);
+        return Ok(Checked::NoRecord);
     }
-    let recorded = read(&record)?;
-    let Some(recorded) = recorded.get(name_of(path)) else {
-        return Err(Error::file(path, format!("is not among the files that {FILE} lists")));
-    };
+    let Some(recorded) = read(&record)?.remove(name_of(path)) else { return Ok(Checked::Unlisted) };
     compare(
         path,
-        recorded,
-        "or use another checkpoint (one that was changed on purpose is accepted once checksums.json \
-         is deleted)",
-    )
+        &recorded,
+        "or use another checkpoint (one that was changed on purpose is accepted once its line in \
+         checksums.json is deleted)",
+    )?;
+    Ok(Checked::AsWritten)
 }
 
 /// Compares the file `path` with the record beside it, if that lists it: a folder whose files are
@@ -80,13 +88,13 @@ pub(crate) fn check(path: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// When the file is another than recorded, or one of the two cannot be read.
-pub(crate) fn check_listed(path: &Path) -> Result<bool> {
+pub(crate) fn check_listed(path: &Path) -> Result<()> {
     let record = path.with_file_name(FILE);
     if !record.exists() {
-        return Ok(false);
+        return Ok(());
     }
     match read(&record)?.get(name_of(path)) {
-        None => Ok(false),
+        None => Ok(()),
         Some(_) if !path.exists() => Err(Error::file(
             path,
             format!("is gone, and {FILE} lists it; copy it again, or delete its line there"),
@@ -157,10 +165,10 @@ fn name_of(path: &Path) -> &str {
 }
 
 /// `way_out` goes on after "copy it again".
-fn compare(path: &Path, recorded: &str, way_out: &str) -> Result<bool> {
+fn compare(path: &Path, recorded: &str, way_out: &str) -> Result<()> {
     let found = digest(path)?;
     if found == *recorded {
-        return Ok(true);
+        return Ok(());
     }
     Err(Error::file(
         path,
@@ -174,11 +182,13 @@ fn compare(path: &Path, recorded: &str, way_out: &str) -> Result<bool> {
 /// Compares every file that the record in `folder` lists with it.
 ///
 /// # Errors
-/// As [`check`], and when there is no record.
+/// As [`check`], and when a listed file is gone.
 pub(crate) fn check_all(folder: &Path) -> Result<()> {
     let record = folder.join(FILE);
-    let xxh3 = read(&record)?;
-    xxh3.keys().try_for_each(|name| check(&folder.join(name)).map(drop))
+    if !record.exists() {
+        return Ok(());
+    }
+    read(&record)?.keys().try_for_each(|name| check(&folder.join(name)).map(drop))
 }
 
 #[cfg(test)]
@@ -190,11 +200,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("a");
         std::fs::write(&path, b"abc").expect("written");
-        assert!(!check(&path).expect("no record"));
+        assert_eq!(check(&path).expect("readable"), Checked::NoRecord);
         write(folder.path(), &["a"]).expect("recorded");
         // The published test vector of the algorithm: `printf abc | xxhsum -H2`.
         assert_eq!(digest(&path).expect("read"), "06b05ab6733a618578af5f94892f3950");
-        assert!(check(&path).expect("as written"));
+        assert_eq!(check(&path).expect("readable"), Checked::AsWritten);
         for bit in 0..24 {
             let mut bytes = *b"abc";
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -204,7 +214,7 @@ mod tests {
         }
         let other = folder.path().join("b");
         std::fs::write(&other, b"abc").expect("written");
-        assert!(check(&other).expect_err("unlisted").to_string().contains("lists"));
+        assert_eq!(check(&other).expect("readable"), Checked::Unlisted);
     }
     #[test]
     fn a_folder_lists_what_is_whole() {
@@ -212,23 +222,26 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let put = |name: &str, text: &str| std::fs::write(at(name), text).expect("written");
         put("a", "1");
-        assert!(!check_listed(&at("a")).expect("no record"));
+        check_listed(&at("a")).expect("no record");
         list(folder.path(), &["a", "none"]).expect("listed");
-        assert!(check_listed(&at("a")).expect("as written"));
-        assert!(!check_listed(&at("b")).expect("not listed"));
+        check_listed(&at("a")).expect("as written");
+        check_listed(&at("b")).expect("not listed");
         // While it is written anew, nothing is said of it.
         let stopped = rewritten(folder.path(), &["a", "b"], || {
             put("a", "2");
             Err::<(), _>(Error::Failed("killed".into()))
         });
-        assert!(stopped.is_err() && !check_listed(&at("a")).expect("not listed"));
+        assert!(stopped.is_err());
+        check_listed(&at("a")).expect("not listed");
         rewritten(folder.path(), &["a", "b"], || {
             put("b", "3");
             Ok(())
         })
         .expect("written");
-        assert!(check_listed(&at("a")).expect("listed") && check_listed(&at("b")).expect("listed"));
+        ["a", "b"].iter().for_each(|name| check_listed(&at(name)).expect("as written"));
         put("b", "4");
         assert!(check_listed(&at("b")).expect_err("damaged").to_string().contains("make it again"));
+        std::fs::remove_file(at("a")).expect("deleted");
+        assert!(check_listed(&at("a")).expect_err("gone").to_string().contains("is gone"));
     }
 }

@@ -16,7 +16,7 @@ use crate::generate::Format;
     version,
     max_term_width = 100,
     after_help = "Example: astropt run galaxy-grz --demo\n\
-                  Exit codes: 0 done, 1 failed, 2 misuse."
+                  Exit codes: 0 done, 1 failed, 2 misuse, 75 stopped as asked and to be gone on with."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -147,7 +147,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Save and stop ahead of this limit, such as 3h50m; --resume goes on
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = super::walltime)]
     pub(crate) walltime: Option<std::time::Duration>,
     /// Go on from the run's last whole checkpoint
     #[arg(long, conflicts_with = "overwrite")]

@@ -13,7 +13,7 @@ use super::args::{BenchArgs, BenchDataArgs, BenchJob, BenchModelArgs};
 use super::choose;
 use super::output::Output;
 use crate::data::{Assembly, Batch, Objects, Purpose, Row, Sequence};
-use crate::engine::{Layer, Precision, Session, StepSettings};
+use crate::engine::{Layer, Precision, Session};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
 use crate::parallel::{self, Ranks};
@@ -147,8 +147,7 @@ fn train_step(
     if ranks.size() > 1 {
         session.sum_gradients(ranks)?;
     }
-    let TrainConfig { final_lr: lr, betas, eps, weight_decay, clip, .. } = *train;
-    session.step(&StepSettings { lr, betas, eps, weight_decay, clip, norm_limit: None }).map(drop)
+    session.step(&train.step_settings(train.final_lr)).map(drop)
 }
 
 fn median(values: &[f64]) -> f64 {

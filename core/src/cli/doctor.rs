@@ -100,15 +100,7 @@ fn try_step(backend: &dyn Backend, index: usize) -> Result<()> {
     let mut session = backend.open(index, &model)?;
     session.set_parameters(&initial_parameters(&model, 1))?;
     session.accumulate(batch, 1.0)?;
-    let settings = StepSettings {
-        lr: 1e-3,
-        betas: [0.9, 0.95],
-        eps: 1e-8,
-        weight_decay: 0.1,
-        clip: 1.0,
-        norm_limit: None,
-    };
-    let report = session.step(&settings)?;
+    let report = session.step(&StepSettings::new(1e-3))?;
     let finite = report.losses.iter().all(|loss| loss.total.is_finite());
     if finite && report.grad_norm.is_finite() && report.grad_norm > 0.0 {
         return Ok(());

@@ -25,6 +25,7 @@ mod tokenise;
 mod verify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -185,6 +186,14 @@ impl Chosen {
 /// Listens for interrupts during long work.
 pub(crate) fn listen() -> Result<()> {
     stop::listen()
+}
+
+/// A limit of time as `--walltime` takes it.
+fn walltime(text: &str) -> std::result::Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("leaves no time; such as 3h50m".into()),
+        parsed => parsed.map_err(|e| format!("{e}; such as 3h50m")),
+    }
 }
 
 /// As [`listen`], and minds the walltime of `args`.

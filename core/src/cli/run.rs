@@ -143,11 +143,11 @@ fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
     if let Some(room) = chosen.backend.room(chosen.index)
         && let Some(warning) = check_memory(&plan.train, &model, &room, &chosen.device)?
     {
-        progress::say(&warning);
+        progress::warn(&warning);
     }
     let evaluated = plan.train.eval_split;
     if data.splits.get(evaluated).is_empty() {
-        progress::say(&format!(
+        progress::warn(&format!(
             "no {} objects: the loss is not evaluated and no best model kept (train.eval_split, \
              [split])",
             evaluated.name()
@@ -290,8 +290,9 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let record = stage.end(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);
-    // Not waited for by the others, who may not be there any more.
-    if ranks.rank() > 0 {
+    // Not waited for by the others, who may not be there any more; and another's folder that took
+    // the place of the run's is left alone.
+    if ranks.rank() > 0 || !open.folder.is_ours() {
         return trained;
     }
     let kept = open.folder.write_manifest(&open.manifest);

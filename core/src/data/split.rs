@@ -59,7 +59,7 @@ impl Splits {
         let mut placeless = 0;
         for index in 0..source.len() {
             if crate::stop::asked() {
-                return Err(Error::Interrupted("stopped before training began".into()));
+                return Err(crate::stop::stopped(" before all objects were looked at"));
             }
             let id = source.id(index);
             let split = match &config.column {
@@ -169,7 +169,7 @@ fn tell_placeless(placeless: usize, all: usize, tile: &TileConfig) -> Result<()>
         )));
     }
     if placeless > 0 {
-        crate::progress::say(&format!(
+        crate::progress::warn(&format!(
             "{placeless} of {all} objects have no {} and {}: they are split by their ids",
             tile.ra, tile.dec
         ));

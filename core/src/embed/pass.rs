@@ -264,9 +264,8 @@ impl Pass<'_> {
             done += round.iter().map(|(_, count)| *count as u64).sum::<u64>();
             progress.update(done, "objects");
             if stop {
-                let reason = crate::stop::reason();
-                let message = format!("{} stopped{reason}; its files were not written", self.label);
-                return Err(settled(Error::Interrupted(message)));
+                let rest = format!(" before {} was done; its files were not written", self.label);
+                return Err(settled(crate::stop::stopped(&rest)));
             }
         }
         agree(self.ranks, went)?;

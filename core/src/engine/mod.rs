@@ -53,6 +53,12 @@ pub struct StepSettings {
 }
 
 impl StepSettings {
+    /// Those of the paper, at the learning rate `lr`.
+    pub fn new(lr: f64) -> Self {
+        let (betas, eps) = ([0.9, 0.95], 1e-8);
+        Self { lr, betas, eps, weight_decay: 0.1, clip: 1.0, norm_limit: None }
+    }
+
     /// Whether a step of this gradient and these losses is taken: never one with numbers that
     /// are not finite, which would end all learning.
     pub fn takes(&self, grad_norm: f32, losses: &[Losses]) -> bool {

@@ -70,7 +70,7 @@ pub fn generate(
             while rows.next < rows.len {
                 if crate::stop::asked() {
                     session.forget();
-                    return Err(Error::Interrupted("stopped; nothing was written".into()));
+                    return Err(crate::stop::stopped("; nothing was written"));
                 }
                 rows.advance(session)?;
                 done += rows.rows.len() as u64;

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::data::{Objects, Split, Splits, position};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::observation::{Array, Observation};
 use crate::progress::Progress;
 use crate::stop;
@@ -168,7 +168,7 @@ fn by_pixels(objects: &Objects, all: &[Member], found: &mut Leaks) -> Result<()>
     // A block at a time, so that a person sees how far it is and can stop it.
     for (block, members) in all.chunks(512).enumerate() {
         if stop::asked() {
-            return Err(Error::Interrupted("stopped before all objects were compared".into()));
+            return Err(stop::stopped(" before all objects were compared"));
         }
         let coarse = members
             .par_iter()

@@ -93,9 +93,9 @@ fn settle_in(ranks: Box<dyn Ranks>) -> Result<World> {
     // Refused where the pool is there already, which then stays as it is.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     if rank == 0 {
-        cores::advice(&places).iter().for_each(|advice| progress::say(advice));
+        cores::advice(&places).iter().for_each(|advice| progress::warn(advice));
     } else {
-        progress::set_quiet(true);
+        progress::set_silent();
     }
     Ok(World { ranks, local, threads })
 }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
-
 /// Most checkpoints that a schedule may ask for.
 const MAX_SAVES: u64 = 1_000_000;
+/// Longest time between checkpoints, in minutes: a year.
+const MOST_MINUTES: f64 = 525_600.0;
 
 /// `[train.checkpoints]`: steps to save after, the union of what is set, and which of them stay.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointSchedule {
     /// Every so many steps.
@@ -30,6 +30,28 @@ pub struct CheckpointSchedule {
     /// Of those that `keep` would delete, keep one every so many steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_every: Option<u64>,
+    /// Save, too, when the last checkpoint is so old, in minutes of training; such a one goes when
+    /// the next stands. 0: never.
+    #[serde(default = "minutes")]
+    pub minutes: f64,
+}
+
+fn minutes() -> f64 {
+    30.0
+}
+
+impl Default for CheckpointSchedule {
+    fn default() -> Self {
+        Self {
+            every: None,
+            log: None,
+            even: None,
+            list: None,
+            keep: None,
+            keep_every: None,
+            minutes: minutes(),
+        }
+    }
 }
 
 impl CheckpointSchedule {
@@ -46,6 +68,10 @@ impl CheckpointSchedule {
                 let message = format!("{key} must lie between 1 and {most}");
                 return Err(("checkpoints", message));
             }
+        }
+        if !(0.0..=MOST_MINUTES).contains(&self.minutes) {
+            let message = format!("minutes must lie between 0 and {MOST_MINUTES}");
+            return Err(("checkpoints", message));
         }
         if self.keep_every.is_some() && self.keep.is_none() {
             let message = "keep_every spares checkpoints that keep would delete: set keep too";
@@ -91,7 +117,13 @@ mod tests {
         assert_eq!(schedule("list = [3, 70]").steps(10), [0, 3, 10]);
         assert_eq!(schedule("every = 5\nlist = [5, 7]").steps(10), [0, 5, 7, 10]);
         assert!(schedule("keep = 1").check().is_ok());
-        for wrong in ["keep = 0", "keep_every = 5", "keep = 2\nkeep_every = 0"] {
+        for wrong in [
+            "keep = 0",
+            "keep_every = 5",
+            "keep = 2\nkeep_every = 0",
+            "minutes = -1.0",
+            "minutes = nan",
+        ] {
             assert!(schedule(wrong).check().is_err(), "{wrong}");
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoints::CheckpointSchedule;
 use super::faults::FaultPolicy;
 use crate::data::{Split, TileConfig};
-use crate::engine::Precision;
+use crate::engine::{Precision, StepSettings};
 use crate::error::{Error, Result};
 use crate::model::Tokeniser;
 
@@ -249,6 +249,12 @@ pub enum Pooling {
 }
 
 impl TrainConfig {
+    /// A step at the learning rate `lr`.
+    pub(crate) fn step_settings(&self, lr: f64) -> StepSettings {
+        let Self { betas, eps, weight_decay, clip, .. } = *self;
+        StepSettings { lr, betas, eps, weight_decay, clip, norm_limit: None }
+    }
+
     /// Checks that the numbers fit together.
     ///
     /// # Errors

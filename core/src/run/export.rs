@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::import::{TRAINING, patch_size};
-use super::saved::{SELF_CHECK, Saved, SavedModel};
+use super::saved::{CHECKSUMS, SELF_CHECK, Saved, SavedModel, load};
 use crate::checkpoint::export::{PythonExport, export as write};
 use crate::checkpoint::python::{JsonMap, Layout, PythonSettings};
-use crate::checkpoint::{checksums, load_tensors, save_tensors};
+use crate::checkpoint::save_tensors;
 use crate::engine::StepSettings;
 use crate::error::{Error, Result};
 use crate::recipe::{Plan, TrainConfig};
@@ -59,13 +59,13 @@ impl Saved {
     /// When it cannot be read or written.
     pub fn export_safetensors(&self, out: &Path) -> Result<()> {
         let from = self.model_file();
-        checksums::check(&from)?;
-        let (parameters, mut metadata) = load_tensors(&from)?;
+        let (parameters, mut metadata) = load(&from)?;
         let state = serde_json::to_string(&self.state()?)
             .map_err(|e| Error::Failed(format!("cannot write the state: {e}")))?;
         metadata.insert(STATE.to_owned(), state);
-        // It stands in a file beside the model's, which this one leaves behind.
+        // Of files beside the model's, which this one leaves behind.
         metadata.remove(SELF_CHECK);
+        metadata.remove(CHECKSUMS);
         save_tensors(out, &parameters, &metadata)
     }
 }

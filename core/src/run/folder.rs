@@ -128,6 +128,11 @@ impl RunFolder {
         Ok(Self { path: path.to_owned(), lock: Some(Arc::new(lock)) })
     }
 
+    /// Whether the folder is still the one that was locked; a folder that is only read always is.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.lock.as_ref().is_none_or(|lock| lock.is_of(&self.path))
+    }
+
     /// Notices that the folder was moved or deleted while the run wrote into it: what is written
     /// into an open file goes on without a complaint.
     ///
@@ -136,20 +141,19 @@ impl RunFolder {
     pub(crate) fn still_there(&self, step: u64) -> Result<()> {
         let manifest = self.path.join(MANIFEST);
         match std::fs::metadata(&manifest) {
-            Ok(_) if self.lock.as_ref().is_none_or(|lock| lock.is_of(&self.path)) => Ok(()),
+            Ok(_) if self.is_ours() => Ok(()),
             Ok(_) => Err(Error::file(
                 &self.path,
                 format!(
                     "is another folder, or its lock was deleted, after step {step}: another process \
-                     may write the run too; go on from its last checkpoint with --resume --out DIR"
+                     may write the run too"
                 ),
             )),
             Err(e) => Err(Error::file(
                 &self.path,
                 format!(
                     "is gone or cannot be read after step {step} ({MANIFEST}: {e}): it was moved, \
-                     deleted or unmounted while the run wrote into it; bring it back and go on from \
-                     its last checkpoint with --resume --out DIR"
+                     deleted or unmounted while the run wrote into it"
                 ),
             )),
         }

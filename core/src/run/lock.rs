@@ -77,7 +77,9 @@ impl RunLock {
             // A file system without locks: beats alone tell.
             Err(TryLockError::Error(_)) => refuse_if_alive(folder, &path, &mut file, |_, _| true)?,
         }
-        let text = serde_json::to_string(&Owner::this()).unwrap_or_default();
+        let text = serde_json::to_string(&Owner::this()).map_err(|e| {
+            Error::Failed(format!("cannot write who locks {}: {e}", path.display()))
+        })?;
         let failed = |e: std::io::Error| Error::io("lock the folder", &path, &e);
         file.set_len(0).map_err(failed)?;
         put(&file, &text).map_err(failed)?;

@@ -111,7 +111,7 @@ impl Manifest {
             |e: serde_json::Error| Error::Failed(format!("cannot write the manifest: {e}"));
         // As it will be read: numbers of 32 bits are written shorter than they are counted.
         let text = serde_json::to_vec(self).map_err(failed)?;
-        let xxh3 = digest(&serde_json::from_slice(&text).map_err(failed)?);
+        let xxh3 = digest(&serde_json::from_slice(&text).map_err(failed)?).map_err(failed)?;
         format::to_json(&Sealed { of: self, xxh3 }).map_err(failed)
     }
 
@@ -125,7 +125,7 @@ impl Manifest {
             && let Some(stated) = json.remove(CHECKSUM)
         {
             json.remove(format::KEY);
-            if stated != digest(&json) {
+            if digest(&json).ok().is_none_or(|found| stated != found) {
                 return Err(Error::file(
                     path,
                     format!(
@@ -140,9 +140,9 @@ impl Manifest {
 }
 
 /// XXH3 of 128 bits of `json` without spaces, keys in the order that it has them.
-fn digest(json: &JsonMap) -> String {
-    let text = serde_json::to_vec(json).unwrap_or_default();
-    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&text))
+fn digest(json: &JsonMap) -> serde_json::Result<String> {
+    let text = serde_json::to_vec(json)?;
+    Ok(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&text)))
 }
 
 /// The time, UTC, RFC 3339, to the second.

@@ -34,7 +34,7 @@ impl RunFolder {
             return Ok(());
         }
         if let Err(error) = last.verify() {
-            progress::say(&format!("no checkpoint is deleted, as the last is damaged: {error}"));
+            progress::warn(&format!("no checkpoint is deleted, as the last is damaged: {error}"));
             return Ok(());
         }
         gone.iter().try_for_each(|saved| remove_folder(&saved.path))

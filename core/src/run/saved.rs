@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
 use super::selfcheck::{self, SelfCheck};
+use crate::checkpoint::checksums::{self, Checked};
 use crate::checkpoint::python::PythonSettings;
 use crate::checkpoint::tensors::describe_tensors;
-use crate::checkpoint::{checksums, format, load_tensors, save_tensors, write_bytes};
+use crate::checkpoint::{format, load_tensors, save_tensors, write_bytes};
 use crate::engine::{OptimiserState, Session, StateDict};
 use crate::error::{Error, Result};
 use crate::recipe::{Modalities, Plan, contradictions};
@@ -22,6 +23,8 @@ const STATE: &str = "state.json";
 const IMPORTED: &str = "python";
 const UNSUPPORTED: &str = "unsupported";
 pub(super) const SELF_CHECK: &str = "selfcheck";
+/// That the files have checksums, which no damage can then leave them without.
+pub(super) const CHECKSUMS: &str = "checksums";
 
 /// What training needs to go on, beside tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +46,10 @@ pub struct TrainState {
     /// before there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<String>,
+    /// Digest of the lines of `metrics.jsonl` so far; `None` in checkpoints from before there was
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
     /// Saved where the run was stopped and not where its schedule says: it goes once a later
     /// checkpoint stands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -80,6 +87,7 @@ impl Contents<'_> {
         metadata
             .insert("plan".to_owned(), serde_json::to_string(&self.manifest.plan).map_err(json)?);
         metadata.insert("step".to_owned(), self.state.step.to_string());
+        metadata.insert(CHECKSUMS.to_owned(), "yes".to_owned());
         if let Some(settings) = &self.manifest.imported {
             let settings = serde_json::to_string(settings).map_err(json)?;
             metadata.insert(IMPORTED.to_owned(), settings);
@@ -131,6 +139,7 @@ impl Saved {
     /// # Errors
     /// When one is not what was written.
     pub fn verify(&self) -> Result<()> {
+        check(&self.path.join(STATE))?;
         checksums::check_all(&self.path)
     }
 
@@ -154,7 +163,7 @@ impl Saved {
     /// When it cannot be read.
     pub fn state(&self) -> Result<TrainState> {
         let path = self.path.join(STATE);
-        checksums::check(&path)?;
+        check(&path)?;
         format::read_json(&path, "a checkpoint's state")
     }
 
@@ -223,7 +232,7 @@ impl Saved {
         if metadata.contains_key(SELF_CHECK) {
             return selfcheck::check(&self.path, modalities, session);
         }
-        progress::say(&format!("{} carries no self-check", self.path.display()));
+        progress::warn(&format!("{} carries no self-check", self.path.display()));
         Ok(())
     }
 }
@@ -235,12 +244,43 @@ fn other_shape(path: &Path, error: &Error) -> Error {
     )
 }
 
-fn load(path: &Path) -> Result<(StateDict, BTreeMap<String, String>)> {
+/// Compares a file of a checkpoint with its checksum. Checkpoints of earlier versions have none.
+///
+/// # Errors
+/// When it is not what was written, or the checksums are gone.
+fn check(path: &Path) -> Result<()> {
+    match checksums::check(path)? {
+        Checked::AsWritten => Ok(()),
+        Checked::Unlisted => {
+            let (file, record) = (path.display(), checksums::FILE);
+            progress::warn(&format!("{file} has no line in {record}: it is taken as it is"));
+            Ok(())
+        }
+        // A model that was copied without its checkpoint.
+        Checked::NoRecord if !path.with_file_name(STATE).exists() => Ok(()),
+        Checked::NoRecord => {
+            let (_, metadata) = describe_tensors(path.with_file_name(MODEL))?;
+            if !metadata.contains_key(CHECKSUMS) {
+                return Ok(());
+            }
+            let message = "is gone, by which this checkpoint's files are checked; copy it again, or \
+                           use another checkpoint (to take the files as they are, write \
+                           {\"xxh3\": {}} into it)";
+            Err(Error::file(path.with_file_name(checksums::FILE), message))
+        }
+    }
+}
+
+/// Arrays and metadata of a checkpoint's file, once it is found to be what was written.
+///
+/// # Errors
+/// When it is not, cannot be read, or is of a newer format.
+pub(super) fn load(path: &Path) -> Result<(StateDict, BTreeMap<String, String>)> {
     // One that was exported to a name of its own may lie in a folder that lists others.
     match [MODEL, OPTIMISER].iter().any(|name| path.ends_with(name)) {
-        true => checksums::check(path)?,
+        true => check(path)?,
         false => checksums::check_listed(path)?,
-    };
+    }
     let (tensors, metadata) = load_tensors(path)?;
     format::of_metadata(path, &metadata)?;
     Ok((tensors, metadata))

@@ -251,8 +251,8 @@ impl<'a> Work<'a> {
             let rate = (done - first) as f64 / started.elapsed().as_secs_f64();
             progress.update(done as u64, &format!("{}/s,", quantity(rate)));
             if stop::asked() && done < total {
-                return Err(Error::Interrupted(format!(
-                    "stopped after {} of {total} objects in whole shards; the same command goes on",
+                return Err(stop::stopped(&format!(
+                    " after {} of {total} objects in whole shards; the same command goes on",
                     self.converted.objects
                 )));
             }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::faults::{FAULTS, Fault};
 use super::ledger::{Entry, LEDGER, chain, from_hex, to_hex};
-use super::metrics::read_lines;
+use super::lines::read_lines;
 use crate::data::{Dataset, Drawn, MAX_SUBSTITUTES, Rejected, Split};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -247,10 +247,7 @@ impl<'a> Audit<'a> {
         let mut checked = 0;
         for Saved { step, path } in all {
             let saved = Saved { step, path: path.clone() };
-            // Checkpoints of earlier versions have none.
-            if path.join("checksums.json").exists() {
-                saved.verify()?;
-            }
+            saved.verify()?;
             let state = saved.state()?;
             let Some(stated) = state.ledger else { continue };
             let found = chains.iter().find(|(at, _)| *at == state.step);

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{METRICS, MeanLosses, Metric, append, keep_lines, put_line, read_lines};
+use super::lines::{keep_lines, put_line, read_lines};
+use super::metrics::{METRICS, MeanLosses, Metric};
 use crate::data::{Batch, Part};
 use crate::engine::StepReport;
 use crate::error::Result;
@@ -233,7 +234,7 @@ impl Watch {
     }
 
     fn append(&self, fault: &Fault) -> Result<()> {
-        if self.writes { put_line(&mut append(self.path.clone())?, fault) } else { Ok(()) }
+        if self.writes { put_line(&self.path, fault) } else { Ok(()) }
     }
 }
 

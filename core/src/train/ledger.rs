@@ -5,13 +5,12 @@
 //! `ledger.jsonl` has a line a step, and `state.json` of a checkpoint the digest after its step.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::metrics::{append, keep_lines, put_line, read_lines};
+use super::lines::{LineFile, read_lines};
 use crate::data::Drawn;
 use crate::error::{Error, Result};
 use crate::progress;
@@ -69,7 +68,7 @@ pub fn from_hex(text: &str) -> Option<[u8; 32]> {
 
 /// The ledger of a run, being written.
 pub(crate) struct Ledger {
-    file: (PathBuf, File),
+    file: LineFile,
     head: [u8; 32],
 }
 
@@ -81,10 +80,11 @@ impl Ledger {
     /// When the file cannot be read or written, or is another run's.
     pub(crate) fn open(folder: &Path, step: u64, head: Option<&str>) -> Result<Self> {
         let path = folder.join(LEDGER);
-        keep_lines(&path, |entry: &Entry| entry.step <= step && head.is_some())?;
+        let kept = |entry: &Entry| entry.step <= step && head.is_some();
+        let file = LineFile::open(path.clone(), kept)?;
         let last = read_lines::<Entry>(&path)?.pop();
         if head.is_some() && last.as_ref().is_none_or(|last| last.step < step) {
-            progress::say(&format!(
+            progress::warn(&format!(
                 "{} does not reach step {step}: what the steps before were taken on cannot be proved",
                 path.display()
             ));
@@ -107,7 +107,7 @@ impl Ledger {
                 Error::Failed(format!("the checkpoint's ledger is {head:?}, which is no digest"))
             })?,
         };
-        Ok(Self { file: append(path)?, head })
+        Ok(Self { file, head })
     }
 
     /// Writes down the objects of `step`, the one after the last, from `first` on; answers with
@@ -141,7 +141,7 @@ impl Ledger {
             instead: stood_in.map(|object| (object.position, object.attempt)).collect(),
             chain: to_hex(&self.head),
         };
-        put_line(&mut self.file, &entry)?;
+        self.file.put(&entry)?;
         Ok(entry.chain)
     }
 
@@ -158,7 +158,15 @@ impl Ledger {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.1.sync_data().map_err(|e| Error::io("write", &self.file.0, &e))
+        self.file.sync()
+    }
+
+    /// Notices that the file was deleted or replaced.
+    ///
+    /// # Errors
+    /// When it was.
+    pub(crate) fn still_there(&self) -> Result<()> {
+        self.file.still_there()
     }
 }
 

@@ -1,18 +1,16 @@
 //! What training writes down: `metrics.jsonl` (what the numbers were: the same bytes for
 //! the same recipe, seed and machine), `timings.jsonl` (how fast), and TensorBoard events.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::lines::LineFile;
 use super::tensorboard::EventFile;
-use crate::checkpoint::write_bytes;
 use crate::engine::Losses;
 use crate::error::{Error, Result};
-use crate::plain;
+use crate::progress;
+use crate::run::TrainState;
 
 /// File of [`Metric`] lines.
 pub const METRICS: &str = "metrics.jsonl";
@@ -85,45 +83,69 @@ pub struct Timing {
 
 /// Appends metrics and timings to a run.
 pub(crate) struct MetricsWriter {
-    metrics: (PathBuf, File),
-    timings: (PathBuf, File),
+    metrics: LineFile,
+    timings: LineFile,
     events: EventFile,
 }
 
 impl MetricsWriter {
-    /// Opens the files in `folder` to go on after `step`, `None` where there is no checkpoint
-    /// yet: later lines, which an interrupted run left behind, are cut off.
-    pub(crate) fn open(folder: &Path, step: Option<u64>) -> Result<Self> {
-        let metrics = folder.join(METRICS);
-        let timings = folder.join(TIMINGS);
-        let kept = |at: u64| step.is_some_and(|step| at <= step);
-        keep_lines(&metrics, |metric: &Metric| kept(metric.step()))?;
-        keep_lines(&timings, |timing: &Timing| kept(timing.step))?;
-        Ok(Self {
-            metrics: append(metrics)?,
-            timings: append(timings)?,
-            events: EventFile::create(folder)?,
-        })
+    /// Opens the files in `folder` to go on after the checkpoint of `state`, `None` where there is
+    /// none yet: later lines, which an interrupted run left behind, are cut off.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or the metrics are not those that led to the
+    /// checkpoint.
+    pub(crate) fn open(folder: &Path, state: Option<&TrainState>) -> Result<Self> {
+        let (metrics, timings) = Self::cut(folder, state)?;
+        Ok(Self { metrics, timings, events: EventFile::create(folder)? })
     }
 
-    /// Cuts off what came after `step`, to which the training goes back.
-    pub(crate) fn back_to(&mut self, step: u64) -> Result<()> {
-        let (metrics, timings) = (self.metrics.0.clone(), self.timings.0.clone());
-        keep_lines(&metrics, |metric: &Metric| metric.step() <= step)?;
-        keep_lines(&timings, |timing: &Timing| timing.step <= step)?;
-        (self.metrics, self.timings) = (append(metrics)?, append(timings)?);
+    /// Cuts off what came after `state`, to which the training goes back.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn back_to(&mut self, folder: &Path, state: &TrainState) -> Result<()> {
+        (self.metrics, self.timings) = Self::cut(folder, Some(state))?;
         Ok(())
     }
 
+    fn cut(folder: &Path, state: Option<&TrainState>) -> Result<(LineFile, LineFile)> {
+        let kept = |at: u64| state.is_some_and(|state| at <= state.step);
+        let metrics = LineFile::open(folder.join(METRICS), |metric: &Metric| kept(metric.step()))?;
+        let timings = LineFile::open(folder.join(TIMINGS), |timing: &Timing| kept(timing.step))?;
+        if let Some((state, stated)) =
+            state.and_then(|state| Some((state, state.metrics.as_ref()?)))
+            && metrics.digest() != *stated
+        {
+            lead(&metrics, state.step)?;
+        }
+        Ok((metrics, timings))
+    }
+
+    /// Digest of all metrics, for the checkpoint that they lead to.
+    pub(crate) fn digest(&self) -> String {
+        self.metrics.digest()
+    }
+
     /// Flushes the metrics to the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
     pub(crate) fn sync(&self) -> Result<()> {
-        let (path, file) = &self.metrics;
-        file.sync_data().map_err(|e| Error::io("write", path, &e))
+        self.metrics.sync()
+    }
+
+    /// Notices that the metrics were deleted or replaced.
+    ///
+    /// # Errors
+    /// When they were.
+    pub(crate) fn still_there(&self) -> Result<()> {
+        self.metrics.still_there()
     }
 
     /// Appends a metric.
     pub(crate) fn metric(&mut self, metric: &Metric) -> Result<()> {
-        put_line(&mut self.metrics, metric)?;
+        self.metrics.put(metric)?;
         match metric {
             Metric::Train { step, loss, lr, grad_norm, .. } => self
                 .events
@@ -136,7 +158,7 @@ impl MetricsWriter {
 
     /// Appends a timing.
     pub(crate) fn timing(&mut self, timing: &Timing) -> Result<()> {
-        put_line(&mut self.timings, timing)?;
+        self.timings.put(timing)?;
         let mut tags = vec![
             ("speed/tokens_per_second", timing.tokens_per_second),
             ("speed/data_seconds", timing.data_seconds),
@@ -147,56 +169,24 @@ impl MetricsWriter {
     }
 }
 
-pub(super) fn append(path: PathBuf) -> Result<(PathBuf, File)> {
-    let file = OpenOptions::new().create(true).append(true).open(&path);
-    let file = file.map_err(|e| Error::io("write", &path, &e))?;
-    Ok((path, file))
-}
-
-pub(super) fn put_line((path, file): &mut (PathBuf, File), line: &impl Serialize) -> Result<()> {
-    file.write_all(to_line(line)?.as_bytes()).map_err(|e| Error::io("write", &*path, &e))
-}
-
-fn to_line(record: &impl Serialize) -> Result<String> {
-    serde_json::to_string(record)
-        .map(|text| text + "\n")
-        .map_err(|e| Error::Failed(format!("cannot write a metric: {e}")))
-}
-
-/// Reads a file of JSON lines; a last line cut short by an interruption is left out.
-///
-/// # Errors
-/// When the file cannot be read, or holds something else.
-pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = match std::fs::read(path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io("read", path, &e)),
-    };
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines = whole.lines().enumerate().filter(|(_, line)| !line.is_empty());
-    lines
-        .map(|(k, line)| {
-            serde_json::from_str(line).map_err(|e| {
-                Error::file(path, format!("line {}: {}", k + 1, plain::json_value(&e)))
-            })
-        })
-        .collect()
-}
-
-pub(super) fn keep_lines<T: Serialize + DeserializeOwned>(
-    path: &Path,
-    keep: impl Fn(&T) -> bool,
-) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
+/// Metrics that are not those which led to the checkpoint after `step`: none are told of, others
+/// refused.
+fn lead(metrics: &LineFile, step: u64) -> Result<()> {
+    let path = metrics.path();
+    if std::fs::metadata(path).is_ok_and(|data| data.len() > 0) {
+        return Err(Error::file(
+            path,
+            format!(
+                "is not what it was at the checkpoint after step {step}: lines are missing or were \
+                 changed; copy it again, or delete it to go on without the losses of these steps"
+            ),
+        ));
     }
-    let records: Vec<T> = read_lines(path)?;
-    let mut text = String::new();
-    for record in records.iter().filter(|record| keep(record)) {
-        text += &to_line(record)?;
-    }
-    write_bytes(path, text.as_bytes())
+    progress::warn(&format!(
+        "{} is gone: the losses of the {step} steps before are lost, the training goes on",
+        path.display()
+    ));
+    Ok(())
 }
 
 /// The mean of losses, each counted `weight` times.
@@ -229,7 +219,47 @@ impl MeanLosses {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lines::read_lines;
     use super::*;
+
+    fn after(step: u64) -> TrainState {
+        TrainState { step, ..TrainState::default() }
+    }
+
+    /// A checkpoint knows the metrics that led to it.
+    #[test]
+    fn metrics_that_were_lost_or_changed_are_noticed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(METRICS);
+        let metric = |step| Metric::Train {
+            step,
+            loss: 0.25,
+            modalities: [].into(),
+            lr: 1e-4,
+            grad_norm: 1.5,
+            tokens: 8,
+        };
+        let mut writer = MetricsWriter::open(folder.path(), None).expect("writable");
+        (1..=3).for_each(|step| writer.metric(&metric(step)).expect("written"));
+        let state = TrainState { metrics: Some(writer.digest()), ..after(3) };
+        (4..=5).for_each(|step| writer.metric(&metric(step)).expect("written"));
+        let reopen = || MetricsWriter::open(folder.path(), Some(&state));
+        assert_eq!(reopen().expect("cut back").digest(), writer_digest(&state));
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        for other in [lines[..2].join("\n"), text.replacen("0.25", "0.26", 1)] {
+            std::fs::write(&path, other + "\n").expect("writable");
+            let error = reopen().err().expect("not what led there").to_string();
+            assert!(error.contains("metrics.jsonl: is not what it was"), "{error}");
+        }
+        std::fs::remove_file(&path).expect("deleted");
+        reopen().expect("goes on without");
+    }
+
+    fn writer_digest(state: &TrainState) -> String {
+        state.metrics.clone().expect("stated")
+    }
 
     #[test]
     fn resuming_cuts_off_what_came_after() {
@@ -253,7 +283,7 @@ mod tests {
         let mut text = std::fs::read_to_string(&path).expect("readable");
         text.push_str("{\"step\":6,\"sec");
         std::fs::write(&path, text).expect("writable");
-        drop(MetricsWriter::open(folder.path(), Some(3)).expect("writable"));
+        drop(MetricsWriter::open(folder.path(), Some(&after(3))).expect("writable"));
         let kept: Vec<Timing> = read_lines(&path).expect("readable");
         assert_eq!(kept, [timing(1), timing(2), timing(3)]);
         // Without a checkpoint nothing that was written leads to one.

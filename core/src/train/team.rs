@@ -37,7 +37,14 @@ pub(super) struct Seen {
 pub(super) struct Team<'a> {
     ranks: &'a dyn Ranks,
     rejections: SharedRejections,
-    stop: bool,
+    wishes: Wishes,
+}
+
+/// What is done after a step where one of the processes wants it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wishes {
+    pub(super) stop: bool,
+    pub(super) save: bool,
 }
 
 /// Checks that `size` processes can share the micro-batches of a step.
@@ -68,7 +75,7 @@ pub fn check_shares(train: &TrainConfig, size: usize) -> Result<()> {
 impl<'a> Team<'a> {
     pub(super) fn new(ranks: &'a dyn Ranks, train: &TrainConfig) -> Result<Self> {
         check_shares(train, ranks.size())?;
-        Ok(Self { ranks, rejections: SharedRejections::default(), stop: false })
+        Ok(Self { ranks, rejections: SharedRejections::default(), wishes: Wishes::default() })
     }
 
     pub(super) fn ranks(&self) -> &'a dyn Ranks {
@@ -97,15 +104,20 @@ impl<'a> Team<'a> {
         move |k| (step + k / mine) * batch + (rank * mine + k % mine) * size
     }
 
-    /// Goes on with a step when every process has read its share of it; after the step all stop
-    /// if one wants to.
+    /// Goes on with a step when every process has read its share of it; after the step all do what
+    /// one of them wishes.
     ///
     /// # Errors
     /// What ended another one, or too many unusable objects.
-    pub(super) fn agree(&mut self, seen: Result<Seen>, data: &Dataset, stop: bool) -> Result<Seen> {
-        let flags = [stop, self.rejections.has_news(data)];
-        let (seen, [stop, news]) = agree_with(self.ranks, seen, flags)?;
-        self.stop = stop;
+    pub(super) fn agree(
+        &mut self,
+        seen: Result<Seen>,
+        data: &Dataset,
+        wishes: Wishes,
+    ) -> Result<Seen> {
+        let flags = [wishes.stop, wishes.save, self.rejections.has_news(data)];
+        let (seen, [stop, save, news]) = agree_with(self.ranks, seen, flags)?;
+        self.wishes = Wishes { stop, save };
         if news {
             self.rejections.tell(self.ranks, data)?;
         }
@@ -119,7 +131,12 @@ impl<'a> Team<'a> {
 
     /// Whether to stop after this step: the same on every process. One by itself is asked now.
     pub(super) fn stopping(&self, now: impl FnOnce() -> bool) -> bool {
-        if self.ranks.size() == 1 { now() } else { self.stop }
+        if self.ranks.size() == 1 { now() } else { self.wishes.stop }
+    }
+
+    /// Whether to save after this step: the same on every process. One by itself is asked now.
+    pub(super) fn saving(&self, now: impl FnOnce() -> bool) -> bool {
+        if self.ranks.size() == 1 { now() } else { self.wishes.save }
     }
 
     /// Sums the gradients of all processes.

@@ -1,5 +1,6 @@
 //! The loop.
 
+mod keeping;
 mod recovery;
 
 use std::sync::Arc;
@@ -7,12 +8,12 @@ use std::time::Instant;
 
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
 use super::faults::Watch;
-use super::ledger::Ledger;
-use super::metrics::{METRICS, MeanLosses, Metric, MetricsWriter, Timing, read_lines};
+use super::lines::read_lines;
+use super::metrics::{METRICS, MeanLosses, Metric, Timing};
 use super::pace::{Pace, Piece};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
-use super::team::{Seen, Team};
+use super::team::{Seen, Team, Wishes};
 use crate::checkpoint::{format, write_bytes};
 use crate::cost::exhausted;
 use crate::data::{Batch, Dataset, Loader, Split};
@@ -21,9 +22,10 @@ use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::parallel::Ranks;
 use crate::progress::{self, Progress, quantity};
-use crate::run::{Contents, Inputs, Manifest, RunFolder, TrainState};
+use crate::run::{Inputs, Manifest, RunFolder, TrainState};
 use crate::seam::Monitor;
 use crate::stop;
+use keeping::Lines;
 
 /// Trains the model of a run, by itself or as one of several processes.
 pub struct Trainer<'a> {
@@ -35,17 +37,13 @@ pub struct Trainer<'a> {
     /// Of the process that writes.
     lines: Option<Lines>,
     pace: Pace,
+    /// When the last checkpoint was written, or training began.
+    saved: Instant,
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
     monitor: Option<Monitor>,
     watch: Watch,
     state: TrainState,
-}
-
-/// The files that a step adds a line to.
-struct Lines {
-    metrics: MetricsWriter,
-    ledger: Ledger,
 }
 
 /// Where a training starts.
@@ -105,7 +103,7 @@ impl<'a> Trainer<'a> {
         let mut saved = if start == Start::Fresh { Vec::new() } else { run.checkpoints()? };
         let (last, before) = (saved.pop(), saved.pop());
         let (mut pace, started) = (Pace::default(), Instant::now());
-        let kept = last.as_ref().map(|saved| saved.step);
+        let begun = last.is_some();
         let state = match last {
             Some(saved) => {
                 let state = saved.restore(session).map_err(|e| saved.or_before(e, before))?;
@@ -125,11 +123,7 @@ impl<'a> Trainer<'a> {
         };
         session.set_recompute(manifest.plan.train.recompute);
         let shown = data.sample(Split::Validation, manifest.plan.train.previews);
-        let lines = || -> Result<Lines> {
-            let metrics = MetricsWriter::open(run.path(), kept)?;
-            let ledger = Ledger::open(run.path(), state.step, state.ledger.as_deref())?;
-            Ok(Lines { metrics, ledger })
-        };
+        let lines = || Lines::open(run.path(), begun.then_some(&state));
         let faults = &manifest.plan.train.faults;
         Ok(Self {
             previews: PreviewSet::new(&data, &shown)?,
@@ -138,6 +132,7 @@ impl<'a> Trainer<'a> {
             watch: Watch::open(run.path(), faults, &state, team.writes())?,
             team,
             pace,
+            saved: Instant::now(),
             manifest,
             run,
             data,
@@ -160,6 +155,10 @@ impl<'a> Trainer<'a> {
     /// the walltime comes near. What was whole before is kept: failing data, interrupts and the
     /// walltime save the last step, and otherwise the last checkpoint is the one to go on from.
     pub fn run(mut self) -> Result<Summary> {
+        self.train().map_err(|error| keeping::way_on(self.run, error))
+    }
+
+    fn train(&mut self) -> Result<Summary> {
         let train = &self.manifest.plan.train;
         let saves = train.checkpoints.steps(train.steps);
         self.team.write(|| self.prune())?;
@@ -167,7 +166,7 @@ impl<'a> Trainer<'a> {
         let mut loader = self.loader();
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
         if self.state.step == 0 && validation_loss.is_none() {
-            validation_loss = self.evaluate(&progress)?;
+            validation_loss = self.evaluate()?;
             self.save(false)?;
         }
         while self.state.step < train.steps {
@@ -182,11 +181,12 @@ impl<'a> Trainer<'a> {
                 validation_loss = self.last_validation()?;
                 continue;
             }
-            if self.team.writes() {
+            if let Some(lines) = &self.lines {
                 self.run.still_there(step)?;
+                lines.still_there()?;
             }
             if self.evaluates(step) {
-                validation_loss = self.evaluate(&progress)?;
+                validation_loss = self.evaluate()?;
             }
             let asked = || stop::asked() || self.pace.out_of_time(self.evaluates(step + 1));
             if self.team.stopping(asked) && step < train.steps {
@@ -194,6 +194,8 @@ impl<'a> Trainer<'a> {
             }
             if saves.binary_search(&step).is_ok() {
                 self.save(false)?;
+            } else if self.team.saving(|| self.save_is_due()) {
+                self.save_between()?;
             }
         }
         self.write_rejected()?;
@@ -217,47 +219,6 @@ impl<'a> Trainer<'a> {
     fn evaluates(&self, step: u64) -> bool {
         let train = &self.manifest.plan.train;
         step.is_multiple_of(train.eval_every) || step == train.steps
-    }
-
-    /// Saves, and says how to go on.
-    fn stopped(&mut self) -> Result<Error> {
-        self.save_between()?;
-        Ok(self.team.of_all(Error::Interrupted(format!(
-            "stopped{} after step {} of {}; go on with --resume --out {}",
-            stop::reason(),
-            self.state.step,
-            self.manifest.plan.train.steps,
-            self.run.path().display()
-        ))))
-    }
-
-    /// A step that cannot be read ends the run, but not what was learnt before.
-    fn without_data(&mut self, error: Error) -> Error {
-        if matches!(error, Error::Interrupted(_)) || self.save_between().is_err() {
-            return error;
-        }
-        self.team.of_all(Error::Failed(format!(
-            "{error}. What was learnt until step {} is saved; once that is mended, go on with \
-             --resume --out {} (objects that rejected.csv lists stay left out)",
-            self.state.step,
-            self.run.path().display()
-        )))
-    }
-
-    /// Saves where the schedule may not say so: such a checkpoint goes when the next one stands.
-    fn save_between(&mut self) -> Result<()> {
-        let train = &self.manifest.plan.train;
-        let scheduled = train.checkpoints.steps(train.steps).binary_search(&self.state.step);
-        self.state.between = scheduled.is_err();
-        let saved = self.save(false);
-        self.state.between = false;
-        saved
-    }
-
-    /// Deletes the checkpoints that the plan does not keep.
-    fn prune(&self) -> Result<()> {
-        let plan = &self.manifest.plan;
-        self.run.prune(&plan.train.checkpoints, plan.probe.checkpoints)
     }
 
     /// Validation loss of the last evaluation before this part of the run.
@@ -316,27 +277,23 @@ impl<'a> Trainer<'a> {
         let passed = self.state.passed.contains(&(self.state.step + 1));
         let seen = self.accumulate(loader, passed);
         // Of several processes all stop before one of them has to: as if there were an evaluation.
-        let stop = stop::asked() || self.pace.out_of_time(true);
-        let seen = self.team.agree(seen, &self.data, stop).map_err(|e| self.without_data(e))?;
+        let wishes =
+            Wishes { stop: stop::asked() || self.pace.out_of_time(true), save: self.save_is_due() };
+        let seen = self.team.agree(seen, &self.data, wishes).map_err(|e| self.without_data(e))?;
         if passed {
             return self.pass_over();
         }
         self.team.sum_gradients(self.session)?;
         let lr = learning_rate(train, self.state.step);
-        let report = self.session.step(&StepSettings {
-            lr,
-            betas: train.betas,
-            eps: train.eps,
-            weight_decay: train.weight_decay,
-            clip: train.clip,
-            norm_limit: self.watch.norm_limit(),
-        });
+        let settings =
+            StepSettings { norm_limit: self.watch.norm_limit(), ..train.step_settings(lr) };
+        let report = self.session.step(&settings);
         let report = report.map_err(|e| exhausted(e, train, self.session.model()))?;
         let Seen { ids, drawn, uniform, tokens, losses } =
             self.team.join(Seen { losses: report.losses, ..seen })?;
         let report = StepReport { losses, ..report };
         for fault in self.watch.dead_modalities(self.state.step + 1, &ids, uniform)? {
-            progress::say(&fault.to_string());
+            progress::warn(&fault.to_string());
         }
         if !report.taken {
             return self.faulty(&report, &ids, loader);
@@ -382,9 +339,10 @@ impl<'a> Trainer<'a> {
     }
 
     /// Evaluates, keeps the best model, and draws previews.
-    fn evaluate(&mut self, progress: &Progress) -> Result<Option<f64>> {
+    fn evaluate(&mut self) -> Result<Option<f64>> {
         let (step, started) = (self.state.step, Instant::now());
-        let found = evaluate(&self.manifest.plan, &self.data, self.session, self.team.ranks())?;
+        let found = evaluate(&self.manifest.plan, &self.data, self.session, self.team.ranks());
+        let found = found.map_err(|error| self.not_evaluated(error))?;
         self.write_rejected()?;
         let Some(found) = found.filter(|found| found.objects > 0) else { return Ok(None) };
         let loss = found.losses.total();
@@ -401,7 +359,7 @@ impl<'a> Trainer<'a> {
                 .map_err(|e| Error::Failed(format!("cannot write the losses: {e}")))?;
             write_bytes(self.run.file(VALIDATION), text.as_bytes())?;
         }
-        progress.say(&format!("step {step}: validation loss {loss:.5}"));
+        progress::say(&format!("step {step}: validation loss {loss:.5}"));
         if self.state.best_loss.is_none_or(|best| loss < best) {
             self.state.best_loss = Some(loss);
             self.state.best_step = Some(step);
@@ -414,35 +372,6 @@ impl<'a> Trainer<'a> {
         }
         self.pace.took(Piece::Evaluation, started);
         Ok(Some(loss))
-    }
-
-    fn save(&mut self, best: bool) -> Result<()> {
-        let started = Instant::now();
-        self.team.compare(self.session, self.state.step)?;
-        let Self { team, session, inputs, manifest, state, run, lines, data, .. } = self;
-        team.write(|| {
-            // A checkpoint that outlives a power cut must find the lines that lead to it.
-            if let Some(Lines { metrics, ledger }) = lines {
-                metrics.sync()?;
-                ledger.sync()?;
-            }
-            run.write_rejected(&data.rejected())?;
-            let check = match inputs {
-                Some(inputs) => inputs.answer(*session)?,
-                None => None,
-            };
-            let contents = Contents {
-                parameters: session.parameters()?,
-                optimiser: session.optimiser()?,
-                manifest,
-                state,
-                unsupported: None,
-                check: check.as_ref(),
-            };
-            run.save(contents, best).map(drop)
-        })?;
-        self.pace.took(Piece::Save, started);
-        if best { Ok(()) } else { self.team.write(|| self.prune()) }
     }
 }
 

@@ -63,14 +63,8 @@ fn accumulate(
 }
 
 fn settings(schedule: &Schedule, it: u32) -> StepSettings {
-    StepSettings {
-        lr: schedule.lr(it),
-        betas: [0.9, 0.95],
-        eps: 1e-8,
-        weight_decay: schedule.wd,
-        clip: schedule.clip,
-        norm_limit: None,
-    }
+    let (weight_decay, clip) = (schedule.wd, schedule.clip);
+    StepSettings { weight_decay, clip, ..StepSettings::new(schedule.lr(it)) }
 }
 
 fn recorded_loss(report: &StepReport) -> f32 {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::{Found, folders, model, significant};
-use crate::checkpoint::checksums;
+use crate::checkpoint::checksums::{self, Checked};
 use crate::checkpoint::format::{self, KEY};
 use crate::cli::emergence::EMERGENCE;
 use crate::cli::probes::PROBES;
@@ -79,7 +79,7 @@ fn manifest(path: &Path) -> Result<Found> {
 }
 
 fn state(path: &Path) -> Result<Found> {
-    let checked = checksums::check_listed(path)?;
+    let checked = checksums::check(path)?;
     let state: TrainState = format::read_json(path, "a checkpoint's state")?;
     let mut found = Found::new("how far the training of a checkpoint was");
     found.fact("steps taken", state.step);
@@ -87,7 +87,8 @@ fn state(path: &Path) -> Result<Found> {
     if state.between {
         found.fact("saved", "where the run was stopped: it goes once a later one stands");
     }
-    found.fact("checksum", if checked { "as written" } else { "not recorded" });
+    let said = if checked == Checked::AsWritten { "as written" } else { "not recorded" };
+    found.fact("checksum", said);
     Ok(found)
 }
 

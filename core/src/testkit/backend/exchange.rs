@@ -1,8 +1,8 @@
 //! What one backend has learnt goes on another.
 
-use super::{Check, batch_rows, ensure, model, settings};
+use super::{Check, batch_rows, ensure, model};
 use crate::data::{Batch, Purpose};
-use crate::engine::{OptimiserState, Session, StateDict};
+use crate::engine::{OptimiserState, Session, StateDict, StepSettings};
 use crate::model::{Tokeniser, initial_parameters};
 use crate::seam::BackendPlugin;
 
@@ -44,7 +44,7 @@ fn exchange(from: &mut dyn Session, to: &mut dyn Session) -> Check {
     from.set_parameters(&initial_parameters(&model, 1)).map_err(text)?;
     let step = |session: &mut dyn Session| {
         session.accumulate(batch.clone(), 1.0)?;
-        session.step(&settings(1e-3))
+        session.step(&StepSettings::new(1e-3))
     };
     for _ in 0..3 {
         step(from).map_err(text)?;

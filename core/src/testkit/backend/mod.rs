@@ -126,7 +126,9 @@ fn check_parameters(session: &mut dyn Session, start: &StateDict) -> Check {
 /// The gradient agrees with a difference quotient of the loss; two halves make a whole.
 fn check_gradient(session: &mut dyn Session, batch: &Batch, start: &StateDict) -> Check {
     let text = |e: crate::Error| e.to_string();
-    ensure(session.step(&settings(0.0)).is_err(), || "a step without a gradient is taken".into())?;
+    ensure(session.step(&StepSettings::new(0.0)).is_err(), || {
+        "a step without a gradient is taken".into()
+    })?;
     let loss = session.evaluate(batch).map_err(text)?;
     session.accumulate(batch.clone(), 0.5).map_err(text)?;
     session.accumulate(batch.clone(), 0.5).map_err(text)?;
@@ -154,7 +156,7 @@ fn check_gradient(session: &mut dyn Session, batch: &Batch, start: &StateDict) -
     })?;
 
     session.set_parameters(start).map_err(text)?;
-    let report = session.step(&settings(0.0)).map_err(text)?;
+    let report = session.step(&StepSettings::new(0.0)).map_err(text)?;
     let close = (report.grad_norm - norm).abs() <= 1e-4 * norm;
     ensure(close, || format!("a step reports a norm of {}, not {norm}", report.grad_norm))?;
     let same = report.losses.iter().all(|l| (l.total - loss.total).abs() <= 1e-5 * loss.total);
@@ -208,7 +210,7 @@ fn check_precision(session: &mut dyn Session, batch: &Batch, known: &[Precision]
         format!("bf16 moves a gradient of norm {whole} by {rest}")
     })?;
     session.set_precision(Precision::F32).map_err(text)?;
-    let report = session.step(&settings(0.0)).map_err(text)?;
+    let report = session.step(&StepSettings::new(0.0)).map_err(text)?;
     let (exact, rounded) = (report.losses[0].total, report.losses[1].total);
     ensure((exact - rounded).abs() <= BF16_TOLERANCE * exact, || {
         format!("the loss is {exact} in f32 and {rounded} in bf16")
@@ -276,7 +278,7 @@ fn check_steps(session: &mut dyn Session, batch: &Batch) -> Result<StateDict, St
     let before = session.evaluate(batch).map_err(text)?.total;
     let step = |session: &mut dyn Session| -> Check {
         session.accumulate(batch.clone(), 1.0).map_err(text)?;
-        session.step(&settings(1e-3)).map(drop).map_err(text)
+        session.step(&StepSettings::new(1e-3)).map(drop).map_err(text)
     };
     for _ in 0..5 {
         step(session)?;
@@ -313,7 +315,7 @@ fn check_refusal(session: &mut dyn Session, batch: &Batch) -> Check {
         all.iter_mut().take(1).for_each(|first| *first = f32::INFINITY);
         *numbers = all.into();
     }
-    let all = settings(1e-3);
+    let all = StepSettings::new(1e-3);
     let none = StepSettings { norm_limit: Some(0.0), ..all };
     for (batch, settings) in [(batch, none), (&endless, all)] {
         session.accumulate(batch.clone(), 1.0).map_err(text)?;
@@ -323,19 +325,8 @@ fn check_refusal(session: &mut dyn Session, batch: &Batch) -> Check {
         ensure(session.step(&all).is_err(), || "its gradient is not forgotten".into())?;
     }
     session.accumulate(batch.clone(), 1.0).map_err(text)?;
-    let report = session.step(&settings(0.0)).map_err(text)?;
+    let report = session.step(&StepSettings::new(0.0)).map_err(text)?;
     ensure(report.taken && report.losses.len() == 1, || format!("after it, {report:?}"))?;
     session.set_parameters(&before.0).map_err(text)?;
     session.set_optimiser(&before.1).map_err(text)
-}
-
-fn settings(lr: f64) -> StepSettings {
-    StepSettings {
-        lr,
-        betas: [0.9, 0.95],
-        eps: 1e-8,
-        weight_decay: 0.1,
-        clip: 1.0,
-        norm_limit: None,
-    }
 }

@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 use burn_backend::tensor::Device;
 
 use super::super::kernels::Numbers;
-use super::{Check, ensure, settings};
+use super::{Check, ensure};
 use crate::data::{Batch, Purpose, Row};
-use crate::engine::{self, HostTensor, Session, StateDict, StepReport};
+use crate::engine::{self, HostTensor, Session, StateDict, StepReport, StepSettings};
 use crate::kernels::{Kernels, Platform, Reference};
 use crate::model::{ModelConfig, Tokeniser};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
@@ -69,8 +69,8 @@ fn compare<P: Platform, R: Kernels<P::Backend> + Clone>(
             let (ours, truth) = (ours.gradients(), truth.gradients());
             close("gradient", &ours.map_err(text)?, &truth.map_err(text)?, 2e-5)?;
         }
-        let ours = ours.step(&settings(1e-3)).map_err(text)?;
-        let truth = truth.step(&settings(1e-3)).map_err(text)?;
+        let ours = ours.step(&StepSettings::new(1e-3)).map_err(text)?;
+        let truth = truth.step(&StepSettings::new(1e-3)).map_err(text)?;
         close_reports(&ours, &truth)?;
     }
     let (ours, truth) = (ours.predict(&batch), truth.predict(&batch));

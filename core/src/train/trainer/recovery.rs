@@ -8,7 +8,6 @@ use crate::progress;
 use crate::recipe::OnFault;
 use crate::run::TrainState;
 use crate::train::faults::{Done, Fault, Watch};
-use crate::train::ledger::Ledger;
 
 impl Trainer<'_> {
     /// Counts the next step as one on which nothing was trained.
@@ -42,12 +41,12 @@ impl Trainer<'_> {
                 Err(self.team.of_all(self.cannot_go_on(&fault)))
             }
             OnFault::Skip => {
-                progress::say(&format!("{fault}: skipped"));
+                progress::warn(&format!("{fault}: skipped"));
                 self.pass_over()
             }
             OnFault::RollBack => {
                 self.go_back(step, loader)?;
-                progress::say(&format!("{fault}: back to step {}", self.state.step));
+                progress::warn(&format!("{fault}: back to step {}", self.state.step));
                 Ok(Outcome::RolledBack)
             }
         }
@@ -67,10 +66,8 @@ impl Trainer<'_> {
         if best.is_some_and(|best| best.step > self.state.step) {
             (self.state.best_loss, self.state.best_step) = (None, None);
         }
-        let (step, head) = (self.state.step, self.state.ledger.as_deref());
         if let Some(lines) = &mut self.lines {
-            lines.metrics.back_to(step)?;
-            lines.ledger = Ledger::open(self.run.path(), step, head)?;
+            lines.back_to(self.run.path(), &self.state)?;
         }
         let policy = &self.manifest.plan.train.faults;
         self.watch = Watch::open(self.run.path(), policy, &self.state, self.team.writes())?;
@@ -85,10 +82,16 @@ impl Trainer<'_> {
                 "look at these objects, go on without them (--resume --out {out} --set \
                  train.faults.on=skip)"
             ),
-            _ => format!(
+            on => format!(
                 "that is fault number {}, more than train.faults.limit allows; look at the objects \
-                 in {out}/faults.jsonl",
-                self.watch.faults()
+                 in {out}/faults.jsonl{}",
+                self.watch.faults(),
+                match on {
+                    OnFault::RollBack => {
+                        ", raise train.faults.passes where the steps before are at fault"
+                    }
+                    _ => "",
+                }
             ),
         };
         Error::Failed(format!(
