@@ -163,9 +163,7 @@ pub(super) fn checkpoint(path: &Path) -> Result<Found> {
     found.fact("step", model.step);
     match &saved {
         Some(saved) => {
-            if let Ok(state) = saved.state() {
-                json::of_state(&mut found, &state);
-            }
+            json::of_state(&mut found, &saved.state()?);
             let check = saved.path.join("selfcheck.safetensors");
             let said = if check.exists() { files::covers(&check)? } else { "none".to_owned() };
             found.fact("self-check", said);
