@@ -101,6 +101,11 @@ pub(crate) fn flagged(data: &Data, bits: Option<i64>) -> Vec<bool> {
     integers(data).iter().map(|flag| flag.is_none_or(|flag| flag & bits != 0)).collect()
 }
 
+/// An object without anything, for a modality to make an example of.
+pub(crate) fn example() -> Observation {
+    Observation { id: "example".to_owned(), ..Observation::default() }
+}
+
 /// A field of single-precision numbers.
 pub(crate) fn floats(numbers: Vec<f32>, unit: Option<&str>) -> Field {
     let array = Array { shape: vec![numbers.len()], data: Data::F32(numbers) };

@@ -365,7 +365,7 @@ fn inspect_shows_what_a_path_holds() {
         ("r", vec!["a run", "checkpoints", "modality.images.patch", "pretrain"]),
         ("r/checkpoints/step-000006", vec!["a checkpoint", "192 numbers"]),
         ("r/checkpoints/step-000006/model.safetensors", vec!["a checkpoint"]),
-        ("r/checkpoints/step-000006/optimizer.safetensors", vec!["moment1.", "F32"]),
+        ("r/checkpoints/step-000006/optimizer.safetensors", vec!["AdamW", "F32"]),
         ("r/embeddings.parquet", vec!["a table of embeddings", "pooling", "200"]),
         ("r/embeddings.npy", vec!["npz", "96", "f32"]),
         ("mine.toml", vec!["a recipe", "aim", "efigi"]),

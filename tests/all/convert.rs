@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::program::{fails, succeeds};
+use astropt_core::checkpoint::arrays::{load_arrays, save_arrays};
+use astropt_core::checkpoint::{load_tensors, save_tensors};
+use astropt_core::observation::Data;
 use serde_json::Value;
 
 use crate::bad_input::{on_pictures, pictures};
+use crate::program::{fails, succeeds, unlist};
 use crate::run::small;
 
 fn whole(path: &Path) -> Vec<u8> {
@@ -183,4 +186,61 @@ fn damaged_files_are_named() {
     );
     std::fs::remove_file(at.join("c").join(shard)).expect("deletable");
     assert!(train().contains(shard));
+}
+
+/// The preprocessing of a model that was trained on converted data is checked when it is loaded,
+/// and that of the data when they are opened.
+#[test]
+fn self_checks_reach_what_was_converted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (out, dtype) in [("c", "f32"), ("h", "f16")] {
+        succeeds(at, &small("convert", out, &["--dtype", dtype]));
+        let run = format!("run-{out}");
+        succeeds(at, &small("pretrain", &run, &["--data", out]));
+        let check = format!("{run}/checkpoints/step-000006/selfcheck.safetensors");
+        let shown = succeeds(at, &["inspect", &check]);
+        assert!(shown.contains("image [64, 64, 3]"), "{shown}");
+        succeeds(at, &["embed", &run, "-q"]);
+    }
+    // The order of patches is scrambled in the checkpoint: tokens alone would not show it.
+    let model = at.join("run-c/checkpoints/step-000006/model.safetensors");
+    let (tensors, mut metadata) = load_tensors(&model).expect("loads");
+    let plan = metadata.get_mut("plan").expect("there");
+    *plan =
+        plan.replace("\"order\":\"spiral\",\"orientation\":\"astropt\"", "\"order\":\"raster\"");
+    *plan = plan.replace("order = \\\"spiral\\\"", "order = \\\"raster\\\"");
+    *plan = plan.replace("orientation = \\\"astropt\\\"\\n", "");
+    save_tensors(&model, &tensors, &metadata).expect("saves");
+    unlist(model.parent().expect("a folder"));
+    let export = ["export", "run-c", "--to", "astropt-1", "--out", "x.pt"];
+    let error = fails(at, &export, 1);
+    assert!(error.contains("fails its self-check: the images tokens"), "{error}");
+    // Another preprocessing than the data's, which their settings do not tell: as if the program
+    // had changed since.
+    let originals = at.join("c/astropt-originals.safetensors");
+    let sound = whole(&originals);
+    let (mut arrays, metadata) = load_arrays(&originals).expect("loads");
+    if let Some(Data::U8(pixels)) = arrays.get_mut("raw.0.image").map(|array| &mut array.data) {
+        pixels.reverse();
+    }
+    save_arrays(&originals, &arrays, &metadata).expect("saves");
+    let train = ["--data", "c", "--overwrite"];
+    let error = fails(at, &small("pretrain", "r", &train), 1);
+    assert!(error.contains("originals.safetensors: is not what was converted"), "{error}");
+    let mut index = json(&at.join("c/astropt-index.json"));
+    let (_, hash) = error.split_once("its hash is ").expect("said");
+    index["originals"] = hash.split(',').next().into();
+    std::fs::write(at.join("c/astropt-index.json"), index.to_string()).expect("writable");
+    let error = fails(at, &small("pretrain", "r", &train), 1);
+    assert!(error.contains("other preprocessing than this program's"), "{error}");
+    assert!(error.contains("object synthetic-000000, the images tokens"), "{error}");
+    // Data from before there were originals are taken as they were.
+    std::fs::write(&originals, sound).expect("writable");
+    index.as_object_mut().expect("an object").remove("originals");
+    std::fs::write(at.join("c/astropt-index.json"), index.to_string()).expect("writable");
+    succeeds(at, &small("pretrain", "old", &["--data", "c"]));
+    let check = "old/checkpoints/step-000006/selfcheck.safetensors";
+    let shown = succeeds(at, &["inspect", check]);
+    assert!(shown.contains("its preparation is not checked"), "{shown}");
 }

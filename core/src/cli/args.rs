@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::exchange::{ExportArgs, ImportArgs};
 use super::leaks::LeaksArgs;
 use crate::generate::Format;
 
@@ -84,10 +85,12 @@ pub(crate) enum Command {
         astropt leaks efigi --data DIR --ra rc3_ra --dec rc3_dec --separation 5\n\n\
         Exit code 1 when there are some, or when not all was looked at.")]
     Leaks(LeaksArgs),
-    /// Make a run of a checkpoint of the Python AstroPT
+    /// Make a run of a checkpoint of the Python AstroPT, or of a model that `astropt export`
+    /// wrote as safetensors
     #[command(after_help = "Examples:\n  astropt import ckpt.pt --out runs/imported\n  \
         astropt import ckpt.pt --out runs/imported --recipe efigi --data DIR --set train.steps=9000\n  \
-        astropt import ckpt.pt --out runs/imported --modality spectra=tokens")]
+        astropt import ckpt.pt --out runs/imported --modality spectra=tokens\n  \
+        astropt import model.safetensors --out runs/theirs --data DIR")]
     Import(ImportArgs),
     /// Write a model for the Python AstroPT, or as one safetensors file
     #[command(after_help = "Example: astropt export runs/efigi --to astropt-3 --out ckpt.pt")]
@@ -369,66 +372,6 @@ pub(crate) struct ConvertArgs {
     /// Threads that read and tokenise [default: train.workers of the recipe]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// The checkpoint, as the Python program saved it
-    #[arg(value_name = "CKPT.PT")]
-    pub(crate) checkpoint: PathBuf,
-    /// Folder of the run to make
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    /// Recipe for what the checkpoint does not state: source, split, training, embedding
-    /// [default: galaxy-grz, without its modalities]
-    #[arg(long, value_name = "NAME|FILE")]
-    pub(crate) recipe: Option<String>,
-    /// Which modality makes the tokens of NAME; may be repeated
-    #[arg(long, value_name = "NAME=KIND")]
-    pub(crate) modality: Vec<String>,
-    #[command(flatten)]
-    pub(crate) choice: RecipeArgs,
-    /// Start anew where a run stands already
-    #[arg(long)]
-    pub(crate) overwrite: bool,
-    #[command(flatten)]
-    pub(crate) device: DeviceArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
-    /// Folder of a run or of a checkpoint
-    #[arg(value_name = "RUN|CHECKPOINT")]
-    pub(crate) model: PathBuf,
-    /// What to write: the Python program's version 2 or 3, the paper's, or one file of
-    /// parameters with their plan
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) to: ExportFormat,
-    /// File to write
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    /// Which checkpoint of a run: last, best or a step
-    #[arg(long, default_value = "last")]
-    pub(crate) checkpoint: String,
-    /// Replace the file if there is one
-    #[arg(long)]
-    pub(crate) overwrite: bool,
-    #[command(flatten)]
-    pub(crate) device: DeviceArgs,
-    #[command(flatten)]
-    pub(crate) check: CheckArgs,
-}
-
-/// What `astropt export` writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum ExportFormat {
-    #[value(name = "astropt-1")]
-    AstroPt1,
-    #[value(name = "astropt-2")]
-    AstroPt2,
-    #[value(name = "astropt-3")]
-    AstroPt3,
-    Safetensors,
 }
 
 #[derive(Debug, Args)]

@@ -1,23 +1,138 @@
 //! `astropt import` and `astropt export`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::args::{ExportArgs, ExportFormat, ImportArgs};
-use super::choose;
+use clap::Args;
+
+use super::args::{CheckArgs, DeviceArgs, RecipeArgs};
+use super::inspect::first_bytes;
 use super::output::Output;
+use super::run::RESUMABLE;
+use super::{Chosen, choose};
 use crate::checkpoint::python::Layout;
 use crate::error::{Error, Result};
 use crate::progress::quantity;
 use crate::recipe::Request;
-use crate::run::{ImportRequest, Imported, RunFolder, Saved, import as import_run, read_model};
+use crate::run::{
+    ImportRequest, Imported, OwnRequest, RunFolder, Saved, import as import_run, import_own,
+    read_model,
+};
 
 /// The recipe that supplies what a checkpoint does not state, where none is named.
 const DEFAULT_RECIPE: &str = "galaxy-grz";
 
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The checkpoint as the Python program saved it, or a safetensors file of `astropt export`,
+    /// which brings its own recipe
+    #[arg(value_name = "CKPT.PT|FILE.safetensors")]
+    pub(crate) checkpoint: PathBuf,
+    /// Folder of the run to make
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Recipe for what the checkpoint does not state: source, split, training, embedding
+    /// [default: galaxy-grz, without its modalities]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) recipe: Option<String>,
+    /// Which modality makes the tokens of NAME; may be repeated
+    #[arg(long, value_name = "NAME=KIND")]
+    pub(crate) modality: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choice: RecipeArgs,
+    /// Leave the optimiser's state behind: training goes on with a new one
+    #[arg(long)]
+    pub(crate) fresh_optimiser: bool,
+    /// Start anew where a run stands already
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Folder of a run or of a checkpoint
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub(crate) model: PathBuf,
+    /// What to write: the Python program's version 2 or 3, the paper's, or one file of
+    /// parameters with their plan
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: ExportFormat,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Which checkpoint of a run: last, best or a step
+    #[arg(long, default_value = "last")]
+    pub(crate) checkpoint: String,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
+}
+
+/// What `astropt export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    #[value(name = "astropt-1")]
+    AstroPt1,
+    #[value(name = "astropt-2")]
+    AstroPt2,
+    #[value(name = "astropt-3")]
+    AstroPt3,
+    Safetensors,
+}
+
 /// `astropt import`.
 pub(super) fn import(args: &ImportArgs, output: Output) -> Result<()> {
     let chosen = choose(&args.device)?;
+    let path = &args.checkpoint;
+    if path.is_dir() {
+        return Err(Error::file(
+            path,
+            "is a folder; give the file in it, such as ckpt.pt or model.safetensors",
+        ));
+    }
+    let safetensors = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+    let imported = match (safetensors, first_bytes(path)?) {
+        // Exported to a name of the user's own.
+        (true, _) | (_, [_, _, _, _, _, _, _, _, b'{']) => own(args, &chosen)?,
+        _ => python(args, &chosen)?,
+    };
+    output.result(&imported, || describe(&imported))
+}
+
+/// A model that this program exported.
+fn own(args: &ImportArgs, chosen: &Chosen) -> Result<Imported> {
+    let choice = &args.choice;
+    let refused = [
+        ("--recipe", args.recipe.is_some()),
+        ("--modality", !args.modality.is_empty()),
+        ("--scale", choice.scale.is_some()),
+        ("--demo", choice.demo),
+    ];
+    if let Some((option, _)) = refused.iter().find(|(_, given)| *given) {
+        return Err(Error::Misuse(format!(
+            "{option}: {} brings its own recipe, with its modalities and scale; leave it out",
+            args.checkpoint.display()
+        )));
+    }
+    let request = OwnRequest {
+        file: args.checkpoint.clone(),
+        out: args.out.clone(),
+        data: choice.data.clone(),
+        set: choice.set.clone(),
+        may_set: &RESUMABLE,
+        overwrite: args.overwrite,
+    };
+    import_own(&request, &|model| chosen.backend.open(chosen.index, model))
+}
+
+/// A checkpoint of the Python program.
+fn python(args: &ImportArgs, chosen: &Chosen) -> Result<Imported> {
     let mut kinds = BTreeMap::new();
     for choice in &args.modality {
         let (name, kind) = choice.split_once('=').ok_or_else(|| {
@@ -33,10 +148,10 @@ pub(super) fn import(args: &ImportArgs, output: Output) -> Result<()> {
         recipe,
         complete: args.recipe.is_some(),
         kinds,
+        fresh_optimiser: args.fresh_optimiser,
         overwrite: args.overwrite,
     };
-    let imported = import_run(&request, &|model| chosen.backend.open(chosen.index, model))?;
-    output.result(&imported, || describe(&imported))
+    import_run(&request, &|model| chosen.backend.open(chosen.index, model))
 }
 
 fn describe(of: &Imported) -> String {
@@ -50,6 +165,12 @@ fn describe(of: &Imported) -> String {
     )];
     lines.extend(of.modalities.iter().map(|(name, kind)| format!("modality {name}: {kind}")));
     lines.extend(of.assumptions.iter().map(|line| format!("assumed: {line}")));
+    if !of.uncovered.is_empty() {
+        lines.push(format!(
+            "the self-check begins with tokens, and not with observations, of {}",
+            of.uncovered.join(", ")
+        ));
+    }
     if let Some(reason) = &of.unsupported {
         lines.push(format!(
             "the checkpoint {reason}: the run can be inspected and exported, and nothing else"

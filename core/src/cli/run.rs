@@ -10,13 +10,13 @@ use super::output::Output;
 use super::{Chosen, choose, data, family, stages};
 use crate::checkpoint::checksums;
 use crate::cost::{Meter, check_memory};
-use crate::data::Dataset;
+use crate::data::{Dataset, Rejected};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::family::FAMILY;
 use crate::parallel::{self, Ranks, agree, first};
 use crate::progress::{self, duration, quantity};
-use crate::recipe::{Plan, amend, resolve};
+use crate::recipe::{Plan, amend, lacks_data, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{
     FAULTS, LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares,
@@ -166,7 +166,7 @@ fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
                 data.splits.train.len()
             )));
         }
-        data.resume_rejected(folder.read_rejected()?);
+        leave_out(&data, folder.read_rejected()?);
         let (objects, data_digest) = (Manifest::count(&data), data.digest());
         let manifest = Manifest { plan, objects, data_digest, ..old };
         // What --set changed stays changed, however this part of the run ends.
@@ -179,6 +179,19 @@ fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
         (RunFolder::at(&out), manifest)
     };
     Ok(OpenRun { folder, manifest, data, session, chosen })
+}
+
+/// Objects that an earlier part of the run could not use stay out of it: it must see the same ones
+/// as if it had never stopped.
+fn leave_out(data: &Dataset, rejected: Rejected) {
+    if !rejected.is_empty() {
+        progress::say(&format!(
+            "{} object(s) that rejected.csv lists stay left out of this run, mended or not, so that \
+             it goes on as it began; a new run (--overwrite, or another --out) takes the mended in",
+            rejected.len()
+        ));
+    }
+    data.resume_rejected(rejected);
 }
 
 /// A plan, the folder of its run, and the run if it has begun, open to write on one process.
@@ -225,6 +238,14 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
     let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
     let data = args.choice.data.as_deref();
     let plan = amend(&manifest.plan, &RESUMABLE, &args.choice.set, data)?;
+    if lacks_data(&plan) {
+        return Err(Error::Misuse(format!(
+            "{0} has no data yet, for it was imported without any; `astropt pretrain --resume --out \
+             {0} --data PATH` gives it some and goes on (data of another kind than its recipe's \
+             source: import again with --recipe, --data and --overwrite)",
+            out.display()
+        )));
+    }
     if plan.train.steps < taken {
         return Err(Error::Misuse(format!(
             "{} has taken {taken} steps already, more than train.steps = {}",

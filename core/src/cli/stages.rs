@@ -159,6 +159,9 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
     first(ranks, || {
         if args.out.is_none() {
+            // What the training left out stays listed, mended or not: its ledger and --resume go
+            // by this list.
+            data.resume_rejected(folder.read_rejected()?);
             folder.write_rejected(&data.rejected())?;
             manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
             record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::args::TokeniseArgs;
 use super::output::Output;
 use crate::checkpoint::arrays::{Arrays, save_arrays, token_arrays};
+use crate::checkpoint::format;
 use crate::error::{Error, Result};
 use crate::recipe::{Request, resolve};
 
@@ -54,7 +55,8 @@ pub(super) fn tokenise(args: &TokeniseArgs, output: Output) -> Result<()> {
     if arrays.is_empty() {
         return Err(Error::object(&observation.id, "it has none of the recipe's modalities"));
     }
-    save_arrays(&args.out, &arrays, &BTreeMap::new())?;
+    let metadata = BTreeMap::from([(format::KEY.to_owned(), format::FORMAT.to_string())]);
+    save_arrays(&args.out, &arrays, &metadata)?;
     for line in &written {
         output.result(line, || {
             format!("{}: {} {} tokens of {}", line.object, line.tokens, line.modality, line.width)

@@ -207,6 +207,23 @@ impl Dataset {
         self.objects.raw_features(index as usize, observation, modality)
     }
 
+    /// Of converted data, a few objects as they were before, with what the modalities make of
+    /// them now; `None` where the data are not converted ones.
+    ///
+    /// # Errors
+    /// When they are damaged or cannot be tokenised.
+    pub(crate) fn originals(&self) -> Result<Option<Vec<(Observation, Row)>>> {
+        let Some(made) = self.objects.source.tokenised() else { return Ok(None) };
+        let mut found = Vec::new();
+        for (_, observation) in made.originals()? {
+            let row = self.objects.tokenise(&observation)?;
+            if !row.is_empty() {
+                found.push((observation, row));
+            }
+        }
+        Ok(Some(found))
+    }
+
     fn reject(&self, id: String, error: &Error) -> Result<()> {
         let mut rejected = self.lock();
         rejected.insert(id, error.to_string());

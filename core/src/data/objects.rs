@@ -7,7 +7,7 @@ use std::path::Path;
 use super::batch::Row;
 use crate::error::{Error, Result};
 use crate::observation::Observation;
-use crate::recipe::{Modalities, Plan};
+use crate::recipe::{Modalities, Plan, lacks_data};
 use crate::seam::Source;
 use crate::tokens::TokenSpec;
 
@@ -25,9 +25,17 @@ impl Objects {
     /// Opens the source of `plan`; relative paths start at `root`.
     ///
     /// # Errors
-    /// When the source cannot be opened, or holds tokens that the plan's modalities would not
-    /// have made.
+    /// When the plan names no data, the source cannot be opened, or it holds tokens that the
+    /// plan's modalities would not have made.
     pub fn open(plan: &Plan, root: &Path) -> Result<Self> {
+        if lacks_data(plan) {
+            return Err(Error::Misuse(
+                "there are no data yet: the model was imported without any; give --data PATH, as in \
+                 `astropt pretrain --resume --out RUN --data PATH`, which the run keeps, or `astropt \
+                 embed RUN --data PATH --out DIR`"
+                    .into(),
+            ));
+        }
         let source = plan.source.open(root)?;
         if let Some(made) = source.tokenised() {
             made.check(&plan.modalities)?;
@@ -66,7 +74,8 @@ impl Objects {
         Ok((observation, row))
     }
 
-    fn tokenise(&self, observation: &Observation) -> Result<Row> {
+    /// The tokens that the modalities make of `observation`, in alphabetical order.
+    pub(super) fn tokenise(&self, observation: &Observation) -> Result<Row> {
         let mut row = Row::new();
         for (name, modality) in &self.modalities {
             if let Some(mut tokens) = modality.tokenise(observation)? {

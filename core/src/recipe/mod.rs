@@ -385,6 +385,15 @@ pub fn family(request: &Request) -> Result<Vec<String>> {
     }
 }
 
+/// Stands where a source's path would, in the plan of a model that came without data.
+const NO_DATA: &str = "(give --data PATH)";
+
+/// Whether `plan` does not say yet where its data are, as after an import without any.
+pub(crate) fn lacks_data(plan: &Plan) -> bool {
+    let source = serde_json::to_value(&plan.source).unwrap_or_default();
+    source.as_object().is_some_and(|keys| keys.values().any(|value| value == NO_DATA))
+}
+
 /// Fills in a path that says it is missing, where the chosen source needs one.
 fn fill_data(tree: &mut Tree) {
     let Some(source) = tree.table.get_mut("source").and_then(toml::Value::as_table_mut) else {
@@ -394,7 +403,7 @@ fn fill_data(tree: &mut Tree) {
     if let Some(Ok(plugin)) = plugin
         && let Some(key) = plugin.path_key
     {
-        source.entry(key).or_insert_with(|| "(give --data PATH)".into());
+        source.entry(key).or_insert_with(|| NO_DATA.into());
     }
 }
 

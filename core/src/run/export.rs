@@ -6,14 +6,17 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::import::{TRAINING, patch_size};
-use super::saved::{Saved, SavedModel};
+use super::saved::{CHECKSUMS, SELF_CHECK, Saved, SavedModel, load};
 use crate::checkpoint::export::{PythonExport, export as write};
 use crate::checkpoint::python::{JsonMap, Layout, PythonSettings};
-use crate::checkpoint::write_atomic;
+use crate::checkpoint::save_tensors;
 use crate::engine::StepSettings;
 use crate::error::{Error, Result};
 use crate::recipe::{Plan, TrainConfig};
 use crate::train::learning_rate;
+
+/// Under which a model's metadata in a file of its own says how far its training was.
+pub(super) const STATE: &str = "state";
 
 impl Saved {
     /// Writes this checkpoint, whose model has been read, as the Python program's `layout`.
@@ -23,10 +26,10 @@ impl Saved {
     pub fn export_python(&self, model: &SavedModel, layout: Layout, out: &Path) -> Result<()> {
         let state = self.state()?;
         let train = &model.plan.train;
-        let settings = model.imported.clone().unwrap_or_else(|| PythonSettings {
-            config: training(train),
-            ..PythonSettings::default()
-        });
+        let settings = match &model.imported {
+            Some(settings) => settings.clone(),
+            None => PythonSettings { config: training(train)?, ..PythonSettings::default() },
+        };
         let step = StepSettings {
             lr: learning_rate(train, state.step),
             betas: train.betas,
@@ -49,17 +52,21 @@ impl Saved {
         write(out, layout, &of)
     }
 
-    /// Copies this checkpoint's parameters, with the plan they were trained under, to one
-    /// safetensors file.
+    /// Writes this checkpoint's parameters, the plan they were trained under and how far the
+    /// training was to one safetensors file, which [`import_own`](super::import_own) takes back.
     ///
     /// # Errors
     /// When it cannot be read or written.
     pub fn export_safetensors(&self, out: &Path) -> Result<()> {
         let from = self.model_file();
-        let mut file = std::fs::File::open(&from).map_err(|e| Error::io("read", &from, &e))?;
-        write_atomic(out, |to| {
-            std::io::copy(&mut file, to).map(drop).map_err(|e| Error::io("write", out, &e))
-        })
+        let (parameters, mut metadata) = load(&from)?;
+        let state = serde_json::to_string(&self.state()?)
+            .map_err(|e| Error::Failed(format!("cannot write the state: {e}")))?;
+        metadata.insert(STATE.to_owned(), state);
+        // Of files beside the model's, which this one leaves behind.
+        metadata.remove(SELF_CHECK);
+        metadata.remove(CHECKSUMS);
+        save_tensors(out, &parameters, &metadata)
     }
 }
 
@@ -78,8 +85,9 @@ fn patches(plan: &Plan, settings: &PythonSettings) -> Result<BTreeMap<String, us
 }
 
 /// `[train]` in the words of the Python program's training script.
-fn training(train: &TrainConfig) -> JsonMap {
-    let json = serde_json::to_value(train).unwrap_or_default();
+fn training(train: &TrainConfig) -> Result<JsonMap> {
+    let json = serde_json::to_value(train)
+        .map_err(|e| Error::Failed(format!("cannot write the training's settings: {e}")))?;
     let word =
         |(ours, theirs): &(&str, &str)| Some(((*theirs).to_owned(), json.get(ours)?.clone()));
     let mut map: JsonMap = TRAINING.iter().filter_map(word).collect();
@@ -88,5 +96,5 @@ fn training(train: &TrainConfig) -> JsonMap {
     map.insert("weight_decay".into(), Json::from(train.weight_decay));
     map.insert("beta1".into(), Json::from(train.betas[0]));
     map.insert("beta2".into(), Json::from(train.betas[1]));
-    map
+    Ok(map)
 }

@@ -85,6 +85,11 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// Whether the folder `path` holds a run.
+    pub(super) fn is_run(path: &Path) -> bool {
+        path.join(MANIFEST).exists()
+    }
+
     /// The folder `path`, in which a run is or will be, to read.
     pub(crate) fn at(path: &Path) -> Self {
         Self { path: path.to_owned(), lock: None }

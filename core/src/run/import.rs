@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::folder::RunFolder;
+use super::import_own::unusable;
 use super::manifest::Manifest;
 use super::saved::{Contents, TrainState};
-use super::selfcheck::Inputs;
+use super::selfcheck::{Inputs, SelfCheck};
 use crate::checkpoint::export::NO_LOSS;
+use crate::checkpoint::finite::{describe, not_finite};
 use crate::checkpoint::python::{self, JsonMap, PythonCheckpoint, PythonSettings};
 use crate::data::Dataset;
 use crate::engine::{OptimiserState, Session};
@@ -32,6 +34,8 @@ pub struct ImportRequest {
     pub complete: bool,
     /// Kinds that the user chose, by modality.
     pub kinds: BTreeMap<String, String>,
+    /// Whether the optimiser's state is left behind.
+    pub fresh_optimiser: bool,
     /// Whether a run in the folder is deleted first.
     pub overwrite: bool,
 }
@@ -41,7 +45,7 @@ pub struct ImportRequest {
 pub struct Imported {
     /// Folder of the run.
     pub run: PathBuf,
-    /// The layout of the checkpoint.
+    /// The layout of the checkpoint, or `safetensors` for this program's own.
     pub layout: &'static str,
     /// Steps taken.
     pub step: u64,
@@ -53,6 +57,8 @@ pub struct Imported {
     pub modalities: BTreeMap<String, String>,
     /// What the checkpoint does not state and was taken for granted.
     pub assumptions: Vec<String>,
+    /// Modalities whose preparation the self-check does not cover.
+    pub uncovered: Vec<String>,
     /// Why this program cannot run the model, if so.
     pub unsupported: Option<String>,
 }
@@ -61,33 +67,34 @@ pub struct Imported {
 /// shape, in which the checkpoint's self-check is recorded.
 ///
 /// # Errors
-/// When the checkpoint cannot be read, a modality does not make the tokens that its
-/// parameters are for, or the run cannot be written.
+/// When the checkpoint cannot be read, holds numbers that are NaN or infinite, a modality does
+/// not make the tokens that its parameters are for, or the run cannot be written.
 pub fn import(
     request: &ImportRequest,
     open: &dyn Fn(&ModelConfig) -> Result<Box<dyn Session>>,
 ) -> Result<Imported> {
-    let found = python::read(&request.checkpoint)?;
+    free(&request.out, request.overwrite)?;
+    let mut found = python::read(&request.checkpoint)?;
+    if request.fresh_optimiser {
+        found.optimiser = None;
+    }
+    finite(&request.checkpoint, &found)?;
     let mut notes = Notes { request, assumptions: Vec::new(), kinds: BTreeMap::new() };
     let place = request.checkpoint.display().to_string();
     let mut plan = resolve_over(&request.recipe, &place, |recipe| notes.table(&found, recipe))?;
     plan.scale = None; // the checkpoint decided the model's size, not the recipe's scale
     check_shape(&plan, &found.model, &notes.kinds)?;
     let state = state(&found);
-    if state.step >= plan.train.steps {
-        notes.assumptions.push(format!(
-            "train.steps = {}, but {} were taken: to go on, add --set train.steps=N",
-            plan.train.steps, state.step
-        ));
-    }
+    notes.assumptions.extend(all_taken(&plan, state.step));
     let data = request.recipe.data.as_ref().map(|_| Dataset::open(&plan, Path::new(".")));
     let data = data.transpose()?;
-    let check = match found.unsupported {
-        Some(_) => None,
+    let (check, uncovered) = match found.unsupported {
+        Some(_) => (None, Vec::new()),
         None => {
             let mut session = open(&found.model)?;
             session.set_parameters(&found.parameters)?;
-            inputs(&plan, data.as_ref())?.answer(session.as_mut())?
+            let inputs = inputs(&plan, data.as_ref())?;
+            (Some(answered(&request.checkpoint, &inputs, session.as_mut())?), inputs.uncovered())
         }
     };
     let parameters = found.model.parameter_count();
@@ -100,9 +107,7 @@ pub fn import(
     let optimiser = found.optimiser.is_some();
     let contents = Contents {
         parameters: found.parameters,
-        optimiser: found
-            .optimiser
-            .unwrap_or_else(|| OptimiserState { steps: 0, ..OptimiserState::default() }),
+        optimiser: found.optimiser.unwrap_or_else(no_steps),
         manifest: &manifest,
         state: &state,
         unsupported: found.unsupported.as_deref(),
@@ -117,16 +122,87 @@ pub fn import(
         optimiser,
         modalities: notes.kinds,
         assumptions: notes.assumptions,
+        uncovered,
         unsupported: found.unsupported,
     })
 }
 
-/// Objects of the data, where there are some; else made-up tokens.
-fn inputs(plan: &Plan, data: Option<&Dataset>) -> Result<Inputs> {
+/// Says so where the plan has no step left to take.
+pub(super) fn all_taken(plan: &Plan, taken: u64) -> Option<String> {
+    let steps = plan.train.steps;
+    (taken >= steps).then(|| {
+        format!("train.steps = {steps}, but {taken} were taken: to go on, add --set train.steps=N")
+    })
+}
+
+/// An optimiser that has taken no step.
+pub(super) fn no_steps() -> OptimiserState {
+    OptimiserState { steps: 0, ..OptimiserState::default() }
+}
+
+/// Refuses a folder that holds a run, before anything is read.
+///
+/// # Errors
+/// When it does and must not be overwritten.
+pub(super) fn free(out: &Path, overwrite: bool) -> Result<()> {
+    if overwrite || !RunFolder::is_run(out) {
+        return Ok(());
+    }
+    Err(Error::Misuse(format!(
+        "{0} holds a run already; replace it with --overwrite, choose another folder with --out, or \
+         train that run on with `astropt pretrain --resume --out {0}`",
+        out.display()
+    )))
+}
+
+/// Refuses numbers that are none: nothing that such a model answers could be used.
+fn finite(path: &Path, found: &PythonCheckpoint) -> Result<()> {
+    let theirs = |name: &str| found.layout.python_name(name);
+    unusable(path, &found.parameters, theirs)?;
+    let Some(optimiser) = &found.optimiser else { return Ok(()) };
+    for (moments, called) in [(&optimiser.moment1, "exp_avg"), (&optimiser.moment2, "exp_avg_sq")] {
+        let bad = not_finite(moments);
+        if let Some(bad) = describe(&bad, |name| format!("{called} of {}", theirs(name))) {
+            return Err(Error::file(
+                path,
+                format!(
+                    "has an optimiser whose {bad}, and its next step would spoil the parameters, \
+                     which are sound; leave its state behind with --fresh-optimiser, or import a \
+                     checkpoint from before"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a self-check asks: objects of the data, where there are some, else examples.
+///
+/// # Errors
+/// As those.
+pub(super) fn inputs(plan: &Plan, data: Option<&Dataset>) -> Result<Inputs> {
     match data.map(Inputs::of_data).transpose()?.flatten() {
         Some(inputs) => Ok(inputs),
-        None => Inputs::made_up(&plan.model_config()?),
+        None => Inputs::of_examples(plan),
     }
+}
+
+/// The self-check of the model of the checkpoint `path`, which `session` holds.
+///
+/// # Errors
+/// When the device fails, or the model's answers are no numbers.
+pub(super) fn answered(
+    path: &Path,
+    inputs: &Inputs,
+    session: &mut dyn Session,
+) -> Result<SelfCheck> {
+    inputs.answer(session)?.ok_or_else(|| {
+        Error::file(
+            path,
+            "has finite parameters, and its model answers NaN or infinite numbers all the same: they \
+             are too large to be of any use; import a checkpoint from before",
+        )
+    })
 }
 
 /// The Python program counts no tokens, and saves when the validation loss is lowest.

@@ -11,6 +11,7 @@
 mod export;
 mod folder;
 mod import;
+mod import_own;
 mod lock;
 mod manifest;
 mod prune;
@@ -21,6 +22,7 @@ mod sums;
 pub use folder::RunFolder;
 pub(crate) use folder::write_rejected;
 pub use import::{ImportRequest, Imported, import};
+pub use import_own::{OwnRequest, import_own};
 pub use lock::RunLock;
 pub(crate) use manifest::now;
 pub use manifest::{Manifest, StageRecord};

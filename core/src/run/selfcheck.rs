@@ -1,5 +1,6 @@
-//! What a checkpoint carries to be checked by: a few objects as the source gave them, the
-//! first of their tokens, and what the model made of these. A checkpoint that is loaded
+//! What a checkpoint carries to be checked by: a few objects as the source gave them (the one
+//! that was converted, where the data are), or made up by the modalities where there were no data;
+//! the first of their tokens, and what the model made of these. A checkpoint that is loaded
 //! where the same observations become other tokens, or the same tokens other answers, is
 //! refused.
 //!
@@ -17,31 +18,25 @@ use super::sums;
 use crate::checkpoint::arrays::{
     Arrays, byte_length, load_arrays, save_arrays, token_arrays, tokens_from,
 };
+use crate::checkpoint::recorded::{
+    LOOKED_AT, RAW_BYTES, Recorded, TOLERANCE, close, size, telling,
+};
 use crate::checkpoint::{checksums, format};
 use crate::data::{Batch, Dataset, Purpose, Row, Split, unit_hash};
 use crate::engine::{HostTensor, Layer, Session, StateDict};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
-use crate::observation::{Array, Data, Field, Labels, Observation};
+use crate::observation::{Array, Data, Observation};
 use crate::plain;
-use crate::recipe::Modalities;
+use crate::recipe::{Modalities, Plan};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
 /// The file's name in a checkpoint's folder.
 pub(super) const FILE: &str = "selfcheck.safetensors";
-/// Objects recorded at most, and objects looked at to find them.
-const OBJECTS: usize = 2;
-const LOOKED_AT: usize = 8;
 /// Tokens of a span that are recorded: enough to tell one order of patches from another.
 const TOKENS: usize = 64;
-/// Bytes of observations that are recorded at most: two 512 x 512 JPEGs.
-const RAW_BYTES: usize = 2 << 20;
 /// Numbers of an answer that are recorded at most.
 const NUMBERS: usize = 1 << 16;
-/// How far a number may be from the recorded one, in units of the largest of its array:
-/// backends sum in different orders.
-const TOLERANCE: f64 = 1e-4;
-
 /// The recorded objects.
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
@@ -61,14 +56,7 @@ struct Object {
     #[serde(default)]
     lengths: BTreeMap<String, usize>,
     /// The observation, where it is small enough to be recorded.
-    raw: Option<Raw>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Raw {
-    /// Units by field; every field is named.
-    fields: BTreeMap<String, Option<String>>,
-    labels: Labels,
+    raw: Option<Recorded>,
 }
 
 /// The recorded objects and the model's answers to them: the contents of the file.
@@ -79,41 +67,74 @@ pub(crate) struct SelfCheck {
 }
 
 impl Inputs {
-    /// Objects of `data`, of validation where there are any; `None` when none is usable.
+    /// Objects of `data`, of validation where there are any; of converted data those that were
+    /// kept as they were before. `None` when none is usable.
     ///
     /// # Errors
     /// When more objects are unusable than the plan allows.
     pub(crate) fn of_data(data: &Dataset) -> Result<Option<Self>> {
+        let mut inputs = Self::empty(data.model());
+        let originals = data.originals()?;
+        let converted = originals.is_some();
+        for (observation, row) in originals.into_iter().flatten() {
+            inputs.push(&observation.id, Some(&observation), row)?;
+        }
+        if !inputs.objects.is_empty() {
+            return Ok(Some(inputs));
+        }
         let mut looked_at = data.sample(Split::Validation, LOOKED_AT);
         looked_at.extend(data.sample(Split::Train, LOOKED_AT));
         let mut found = Vec::new();
         for index in looked_at.into_iter().take(LOOKED_AT) {
             found.extend(data.read(index)?);
         }
-        if found.is_empty() {
-            return Ok(None);
+        for (observation, row) in telling(found, |(_, row)| row) {
+            // Tokens without what they were made of check the model alone.
+            inputs.push(&observation.id, Some(&observation).filter(|_| !converted), row)?;
         }
-        // The first, and the one that has most modalities that the first lacks.
-        let rest = found.split_off(1);
-        let (_, first) = &found[0];
-        let new = |row: &Row| row.iter().filter(|span| first.iter().all(|s| s.0 != span.0)).count();
-        let second = rest.into_iter().rev().max_by_key(|(_, row)| new(row));
-        found.extend(second);
-        let mut inputs = Self::empty(data.model());
-        found.truncate(OBJECTS);
-        for (observation, row) in found {
-            inputs.push(&observation.id, Some(&observation), row)?;
-        }
-        Ok(Some(inputs))
+        Ok(Some(inputs).filter(|inputs| !inputs.objects.is_empty()))
     }
 
-    /// Made-up tokens for `model`: where there are no data, they check the build alone.
-    pub(crate) fn made_up(model: &ModelConfig) -> Result<Self> {
-        let mut inputs = Self::empty(model);
-        let made = |(name, spec): (&String, &TokenSpec)| (name.clone(), made_up(name, spec));
-        let row = model.modalities.iter().map(made).collect();
-        inputs.push("made up", None, row)?;
+    /// What the modalities of `plan` give as examples, where there are no data; of one that gives
+    /// none, made-up tokens, which check the build alone.
+    ///
+    /// # Errors
+    /// When the plan's modalities cannot be built.
+    pub(crate) fn of_examples(plan: &Plan) -> Result<Self> {
+        let (model, modalities) = (plan.model_config()?, plan.build_modalities()?);
+        let mut whole = Observation { id: "made up".into(), ..Observation::default() };
+        for example in modalities.values().filter_map(|modality| modality.example()) {
+            // Where two modalities read one field, the first of them has it.
+            for (name, field) in example.fields {
+                whole.fields.entry(name).or_insert(field);
+            }
+            for (name, label) in example.labels {
+                whole.labels.entry(name).or_insert(label);
+            }
+        }
+        let (mut row, mut rest) = (Row::new(), Row::new());
+        for (name, modality) in &modalities {
+            let spec = modality.spec();
+            match modality.tokenise(&whole) {
+                Ok(Some(tokens)) if tokens.check(&spec).is_ok() => row.push((name.clone(), tokens)),
+                _ => rest.push((name.clone(), made_up(name, &spec))),
+            }
+        }
+        let mut inputs = Self::empty(&model);
+        for (observation, row) in [(Some(&whole), row), (None, rest)] {
+            if !row.is_empty() {
+                inputs.push(&whole.id, observation, row)?;
+            }
+        }
         Ok(inputs)
+    }
+
+    /// The modalities that are checked from the tokens on, and not from observations.
+    pub(crate) fn uncovered(&self) -> Vec<String> {
+        let covers = |name: &String| {
+            self.objects.iter().any(|object| object.raw.is_some() && object.spans.contains(name))
+        };
+        self.specs.keys().filter(|name| !covers(name)).cloned().collect()
     }
 
     fn empty(model: &ModelConfig) -> Self {
@@ -133,18 +154,9 @@ impl Inputs {
             self.arrays.extend(token_arrays(&format!("{k}.{name}"), &bare, spec)?);
         }
         let spent: usize = self.arrays.values().map(|a| byte_length(&a.data)).sum();
-        let fits = |o: &&Observation| {
-            let bytes: usize = o.fields.values().map(|f| byte_length(&f.array.data)).sum();
-            // Converted data have tokens and nothing that they could be made of again.
-            !o.fields.is_empty() && spent + bytes <= RAW_BYTES
-        };
-        let raw = observation.filter(fits).map(|o| {
-            for (name, field) in &o.fields {
-                self.arrays.insert(format!("raw.{k}.{name}"), field.array.clone());
-            }
-            let units = o.fields.iter().map(|(name, field)| (name.clone(), field.unit.clone()));
-            Raw { fields: units.collect(), labels: o.labels.clone() }
-        });
+        let fits = |o: &&Observation| spent + size(o) <= RAW_BYTES;
+        let raw = observation.filter(fits);
+        let raw = raw.map(|o| Recorded::put(o, &format!("raw.{k}"), &mut self.arrays));
         let spans = row.iter().map(|(name, _)| name.clone()).collect();
         self.objects.push(Object { id: id.to_owned(), spans, lengths, raw });
         self.rows.push((id.to_owned(), row));
@@ -262,7 +274,8 @@ pub(super) fn check(
     for (k, object) in objects.iter().enumerate() {
         let row = recorded_row(&recorded.arrays, k, object, &specs).map_err(broken)?;
         if let Some(raw) = &object.raw {
-            let observation = observation(&recorded.arrays, k, object, raw).map_err(broken)?;
+            let observation = raw.get(&object.id, &format!("raw.{k}"), &recorded.arrays);
+            let observation = observation.map_err(broken)?;
             let whole = (k, object, &recorded.arrays);
             check_tokens(&row, &observation, modalities, whole).map_err(|e| {
                 refused(folder, &e, "observations are prepared otherwise than for the training")
@@ -306,22 +319,6 @@ fn recorded_row(
     object.spans.iter().map(span).collect()
 }
 
-/// The recorded observation of object `k`.
-fn observation(
-    arrays: &Arrays,
-    k: usize,
-    object: &Object,
-    raw: &Raw,
-) -> std::result::Result<Observation, String> {
-    let field = |(name, unit): (&String, &Option<String>)| {
-        let key = format!("raw.{k}.{name}");
-        let array = arrays.get(&key).ok_or_else(|| format!("it has no array {key}"))?.clone();
-        Ok((name.clone(), Field { array, unit: unit.clone() }))
-    };
-    let fields = raw.fields.iter().map(field).collect::<std::result::Result<_, String>>()?;
-    Ok(Observation { id: object.id.clone(), fields, labels: raw.labels.clone() })
-}
-
 /// Compares what `modalities` make of `observation`, object `k`, with the recorded `row`, and
 /// what lies behind that with its length and its sums.
 fn check_tokens(
@@ -359,38 +356,13 @@ fn check_tokens(
 }
 
 fn compare(found: &[f32], recorded: &[f32], what: &str) -> std::result::Result<(), String> {
-    if found.len() != recorded.len() {
-        return Err(format!("{what} are {} numbers, {} recorded", found.len(), recorded.len()));
-    }
-    let largest = recorded.iter().fold(0.0f64, |max, &x| max.max(f64::from(x).abs()));
-    let off = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
-    // A NaN must not pass for a small difference.
-    let worst = found
-        .iter()
-        .zip(recorded)
-        .map(off)
-        .fold(0.0, |max: f64, x| if x.is_nan() { f64::INFINITY } else { max.max(x) });
-    if worst > TOLERANCE * largest {
-        return Err(format!(
-            "{what} differ by up to {worst:.1e} ({:.1e} is allowed)",
-            TOLERANCE * largest
-        ));
-    }
-    Ok(())
+    close(found, recorded, TOLERANCE, what)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_no_number_differs_from_every_number() {
-        assert!(compare(&[1.0, 2.0], &[1.0, 2.000_1], "x").is_ok());
-        assert!(compare(&[1.0, 2.0], &[1.0, 2.001], "x").is_err());
-        assert!(compare(&[1.0, f32::NAN], &[1.0, 2.0], "x").is_err());
-        assert!(compare(&[1.0], &[1.0, 2.0], "x").is_err());
-        assert!(compare(&[0.0], &[0.0], "x").is_ok());
-    }
+    use crate::observation::{Field, Labels};
 
     fn model() -> ModelConfig {
         let spec =
@@ -416,7 +388,10 @@ mod tests {
 
     #[test]
     fn made_up_tokens_are_such_as_the_model_reads() {
-        let (model, inputs) = (model(), Inputs::made_up(&model()).expect("made"));
+        let model = model();
+        let made = |(name, spec): (&String, &TokenSpec)| (name.clone(), made_up(name, spec));
+        let mut inputs = Inputs::empty(&model);
+        inputs.push("x", None, model.modalities.iter().map(made).collect()).expect("pushed");
         let (_, row) = &inputs.rows[0];
         assert_eq!(row.len(), 2);
         for (name, tokens) in row {
@@ -424,6 +399,7 @@ mod tests {
         }
         let back = recorded_row(&inputs.arrays, 0, &inputs.objects[0], &model.modalities);
         assert_eq!(back.as_ref(), Ok(row));
+        assert_eq!(inputs.uncovered(), ["a", "b.c"]);
     }
 
     #[test]
@@ -445,7 +421,7 @@ mod tests {
             assert!(inputs.arrays.contains_key(&format!("{k}.a")));
         }
         let raw = inputs.objects[0].raw.clone().expect("recorded");
-        let back = super::observation(&inputs.arrays, 0, &inputs.objects[0], &raw);
-        assert_eq!(back, Ok(observation(RAW_BYTES / 2)));
+        assert_eq!(raw.get("o", "raw.0", &inputs.arrays), Ok(observation(RAW_BYTES / 2)));
+        assert_eq!(inputs.uncovered(), ["b.c"]);
     }
 }

@@ -55,6 +55,14 @@ pub trait Modality: Send + Sync {
         Ok(None)
     }
 
+    /// An observation such as this modality reads, made up: the same at every call, and such that
+    /// all of its preparation is called for (a margin to be cropped, a bad sample to be filled).
+    /// The self-check of a model that was imported without data records it with its tokens.
+    /// `None`: there is none, and such a self-check does not cover this modality's preparation.
+    fn example(&self) -> Option<Observation> {
+        None
+    }
+
     /// How a person would look at what `tokens` show. `None`: there is no picture of it.
     ///
     /// # Errors

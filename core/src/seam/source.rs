@@ -125,6 +125,15 @@ pub trait TokenSource: Send + Sync {
     /// converted.
     fn tokens(&self, index: usize, wanted: &dyn Fn(&str) -> bool) -> Result<Row>;
 
+    /// A few objects, by index, as the source gave them that was converted: what they become
+    /// today can be held against [`tokens`](Self::tokens). None where they were not kept.
+    ///
+    /// # Errors
+    /// When they are damaged.
+    fn originals(&self) -> Result<Vec<(usize, Observation)>> {
+        Ok(Vec::new())
+    }
+
     /// [`Modality::raw_features`](super::Modality::raw_features) of object `index` in
     /// `modality`.
     ///

@@ -14,9 +14,9 @@ use super::index::{
     write_index, write_listing,
 };
 use super::writer::{Builder, Spans};
-use super::{INDEX, listing_path, shard_path};
+use super::{INDEX, listing_path, originals, shard_path};
 use crate::checkpoint::checksums;
-use crate::data::{Loader, Objects, Rejected, too_many_rejected};
+use crate::data::{Loader, Objects, Rejected, Row, too_many_rejected};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 use crate::progress::{Progress, quantity};
@@ -70,12 +70,13 @@ pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Res
     let head = head(plan, &objects, settings)?;
     std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
     begin(out, &head)?;
+    let originals = originals::write(out, &objects, settings.precision)?;
     let budget = (plan.train.max_rejected * objects.source.len() as f64) as usize;
     let mut work = Work::resume(out, &head, budget);
     work.run(objects, settings.workers)?;
     let Work { converted, rejected, entries, .. } = work;
     write_rejected(out, &rejected)?;
-    write_index(out, &Index { head, shards: entries })?;
+    write_index(out, &Index { head, originals, shards: entries })?;
     Ok(converted)
 }
 
@@ -150,7 +151,7 @@ fn prepare(objects: &Objects, index: usize, precision: Precision) -> Result<Prep
             }
         }
         let spans = Spans { row, raw };
-        fits(&spans, precision).map_err(|message| Error::object(&observation.id, message))?;
+        fits(&spans.row, precision).map_err(|message| Error::object(&observation.id, message))?;
         Ok(spans)
     });
     let (spans, rejected) = match made {
@@ -172,11 +173,11 @@ fn finite(mut labels: Labels) -> Labels {
 }
 
 /// Checks that numbers stay finite when they are stored.
-fn fits(spans: &Spans, precision: Precision) -> Result<(), String> {
+pub(super) fn fits(row: &Row, precision: Precision) -> Result<(), String> {
     if precision == Precision::F32 {
         return Ok(());
     }
-    let mut all = spans.row.iter().flat_map(|(_, tokens)| tokens.values.iter());
+    let mut all = row.iter().flat_map(|(_, tokens)| tokens.values.iter());
     match all.find(|&&x| !f16::from_f32(x).is_finite()) {
         None => Ok(()),
         Some(x) => Err(format!("the value {x} is too large for --dtype f16")),

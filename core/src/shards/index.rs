@@ -75,6 +75,10 @@ impl Head {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Index {
     pub(super) head: Head,
+    /// Hash of the file of a few objects as they were before; none where they are too large, or
+    /// were converted before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) originals: Option<String>,
     pub(super) shards: Vec<Entry>,
 }
 

@@ -2,12 +2,16 @@
 //! memory and read without being decoded again. docs/FORMATS.md describes the files.
 //!
 //! - [`convert()`]: writes them; an interrupted conversion can go on.
+//! - `originals`: a few objects as they were before.
+//! - `outline`: what a folder holds, for a person.
 //! - `source`: the source `tokenised`, which reads them back.
 //! - `index`, `writer`, `reader`: the files themselves.
 
 mod convert;
 mod index;
 mod mapping;
+mod originals;
+mod outline;
 mod reader;
 mod source;
 #[cfg(test)]
@@ -18,6 +22,9 @@ use std::path::{Path, PathBuf};
 
 pub use convert::{Converted, Settings, convert};
 pub use index::Precision;
+pub(crate) use outline::{
+    Object, Outline, Part, ShardOutline, kept, outline, outline_of, shard_tokens,
+};
 pub use source::TokenisedConfig;
 
 /// The kind of the source that reads converted data.

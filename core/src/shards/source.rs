@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::index::{Head, Listed, PLACES, read_index, read_listing};
 use super::reader::{Shard, ShardFile};
-use super::{INDEX, listing_path, shard_path};
+use super::{INDEX, listing_path, originals, shard_path};
 use crate::checkpoint::arrays::token_arrays;
 use crate::data::Row;
 use crate::error::{Error, Result};
 use crate::observation::{Field, Labels, Observation};
 use crate::plain;
+use crate::recipe::Modalities;
 use crate::seam::{Groups, ModalityConfig, Source, SourceConfig, TokenSource};
 
 /// Keys of a modality that its tokens do not depend on.
@@ -46,6 +47,8 @@ crate::register_source!(
 struct Tokenised {
     folder: PathBuf,
     head: Head,
+    /// Hash of the file of originals.
+    originals: Option<String>,
     objects: Vec<Listed>,
     files: Vec<ShardFile>,
     /// Index of the first object of each shard.
@@ -59,6 +62,7 @@ impl Tokenised {
         let index = read_index(&folder)?;
         let mut source = Self {
             head: index.head,
+            originals: index.originals,
             objects: Vec::new(),
             files: Vec::new(),
             firsts: Vec::new(),
@@ -136,6 +140,33 @@ impl Tokenised {
     }
 }
 
+impl Tokenised {
+    /// Checks that the objects which were kept as they were become the tokens of the shards again.
+    fn check_originals(&self, modalities: &Modalities) -> Result<()> {
+        for (index, observation) in self.originals()? {
+            let row = self.tokens(index, &|name| modalities.contains_key(name))?;
+            for (name, modality) in modalities {
+                let then = row.iter().find(|(of, _)| of == name).map(|(_, tokens)| tokens);
+                let now = modality.tokenise(&observation).map_err(|e| e.to_string());
+                let same = now
+                    .and_then(|now| originals::same(now.as_ref(), then, name, self.head.precision));
+                same.map_err(|difference| {
+                    let (id, program) = (&observation.id, &self.head.program);
+                    Error::file(
+                        &self.folder,
+                        format!(
+                            "was converted with other preprocessing than this program's: of object \
+                             {id}, {difference}; convert the data again, or use the program that \
+                             did ({program})"
+                        ),
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The error that `reason` is the text of: why object `id` could not be converted.
 fn unusable(id: &str, reason: &str) -> Error {
     let own = reason.strip_prefix("object ").and_then(|rest| rest.strip_prefix(id));
@@ -185,6 +216,7 @@ impl Source for Tokenised {
 
 impl TokenSource for Tokenised {
     fn check(&self, modalities: &BTreeMap<String, Box<dyn ModalityConfig>>) -> Result<()> {
+        let mut built = Modalities::new();
         for (name, config) in modalities {
             let Some(made) = self.head.modalities.get(name) else {
                 // The modality `tokens` reads the arrays of any.
@@ -206,7 +238,9 @@ impl TokenSource for Tokenised {
             }
             let at = format!("modality.{name}");
             let mut differences = plain::differences(&at, &made, &wanted, PLACES);
-            let (spec, old) = (config.build()?.spec(), self.head.specs.get(name));
+            let modality = config.build()?;
+            let (spec, old) = (modality.spec(), self.head.specs.get(name));
+            built.insert(name.clone(), modality);
             if differences.is_empty()
                 && old.is_none_or(|old| {
                     (old.values, old.positions, old.max_tokens)
@@ -224,7 +258,12 @@ impl TokenSource for Tokenised {
                 )));
             }
         }
-        Ok(())
+        self.check_originals(&built)
+    }
+
+    fn originals(&self) -> Result<Vec<(usize, Observation)>> {
+        let xxh3 = self.originals.as_ref();
+        xxh3.map_or(Ok(Vec::new()), |xxh3| originals::read(&self.folder, xxh3))
     }
 
     fn tokens(&self, index: usize, wanted: &dyn Fn(&str) -> bool) -> Result<Row> {

@@ -3,8 +3,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::index::Precision;
+use super::originals::read_file;
 use super::reader::{Shard, ShardFile};
 use super::writer::{Builder, Spans};
+use crate::checkpoint::arrays::save_arrays;
+use crate::observation::{Array, Data};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
 const OBJECTS: usize = 4;
@@ -49,6 +52,31 @@ fn object((patches, codes, numbers, stride, affine): (usize, usize, Vec<f32>, u3
         spans.raw.insert("patches".into(), numbers[..4].to_vec());
     }
     spans
+}
+
+/// The file of originals comes back, and damaged it is an error or another object, never a panic.
+#[test]
+fn damaged_originals_do_no_harm() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("astropt-originals.safetensors");
+    let text = r#"[{"index":3,"id":"o","raw":{"fields":{"x":"adu"},"labels":{"z":0.5}}}]"#;
+    let metadata = [("astropt_format", "2"), ("objects", text)];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let array = Array::new(vec![3], Data::U8(vec![1, 2, 3])).expect("fits");
+    save_arrays(&path, &[("raw.0.x".to_owned(), array)].into(), &metadata).expect("saved");
+    let sound = std::fs::read(&path).expect("readable");
+    let read = read_file(&path).expect("reads");
+    assert_eq!((read.len(), read[0].0, read[0].1.id.as_str()), (1, 3, "o"));
+    for at in 0..sound.len() {
+        for with in [0, 0xff, b'9', b'"'] {
+            let mut bytes = sound.clone();
+            bytes[at] = with;
+            std::fs::write(&path, &bytes).expect("writable");
+            let _ = read_file(&path);
+        }
+        std::fs::write(&path, &sound[..at]).expect("writable");
+        assert!(read_file(&path).is_err(), "cut at {at}");
+    }
 }
 
 /// Writes `objects` as a shard, changes its bytes, and opens it with the hash it then has.

@@ -38,6 +38,7 @@ pub fn check_plugin(plugin: &ModalityPlugin) -> Check {
             .map_err(|e| format!("its example does not build: {e}"))?;
         check_spec(&modality.spec())?;
         check_choices(&*modality)?;
+        check_example(&*modality)?;
         check_absent(&*modality, &Observation { id: "nothing".into(), ..Observation::default() })?;
         let json = serde_json::to_value(&config).map_err(|e| e.to_string())?;
         check_made_up(&*modality, &names(&json))?;
@@ -80,6 +81,7 @@ pub fn check_modality(modality: &dyn Modality, sample: &Sample<'_>) -> Check {
     check_reconstruction(modality, sample, &tokens)?;
     check_preview(modality, &tokens)?;
     check_choices(modality)?;
+    check_example(modality)?;
     check_features(modality, observation)?;
     let nothing = Observation { id: observation.id.clone(), ..Observation::default() };
     check_absent(modality, &nothing)?;
@@ -123,6 +125,23 @@ fn bits(tokens: &Tokens) -> Vec<u32> {
         tokens.values.iter().chain(&tokens.positions).chain(tokens.affine.iter().flatten());
     let whole = tokens.codes.iter().chain(&tokens.indices).copied();
     [tokens.len as u32].into_iter().chain(whole).chain(floats.map(|x| x.to_bits())).collect()
+}
+
+/// An example, where the modality gives one, is the same each time and makes tokens.
+fn check_example(modality: &dyn Modality) -> Check {
+    let Some(example) = calm("example", || modality.example())? else { return Ok(()) };
+    let tokens = tokenise(modality, &example)?
+        .map_err(|e| format!("tokenise refuses the modality's own example: {e}"))?
+        .ok_or("tokenise finds nothing in the modality's own example")?;
+    tokens
+        .check(&modality.spec())
+        .map_err(|e| format!("the example's tokens are not as spec() says: {e}"))?;
+    let again = calm("example", || modality.example())?;
+    let again = again.map(|example| tokenise(modality, &example)).transpose()?;
+    let again = again.and_then(|tokens| tokens.ok().flatten());
+    ensure(again.is_some_and(|again| bits(&again) == bits(&tokens)), || {
+        "example() gives another object the next time".to_owned()
+    })
 }
 
 fn check_determinism(modality: &dyn Modality, observation: &Observation, tokens: &Tokens) -> Check {

@@ -28,6 +28,9 @@ use crate::fields;
 /// Largest vocabulary whose codes a probe gets counted.
 const MAX_COUNTED: usize = 4096;
 
+/// Codes of an example, where their number is free.
+const EXAMPLE_CODES: usize = 64;
+
 /// The tokeniser that [`CodesConfig`] builds.
 #[derive(Debug)]
 pub struct Codes {
@@ -197,6 +200,19 @@ impl Modality for Codes {
             }
         }
         Ok(Some(observation))
+    }
+
+    /// Codes all over the vocabulary.
+    fn example(&self) -> Option<Observation> {
+        let most = EXAMPLE_CODES.min(self.spec.max_tokens);
+        let count = if self.config.shape.is_some() { self.spec.max_tokens } else { most };
+        let count = self.config.labels.as_ref().map_or(count, Vec::len);
+        let code = |k: usize| (k.wrapping_mul(2_654_435_761) % self.config.vocabulary()) as u32;
+        let codes: Vec<u32> = (0..count).map(code).collect();
+        let tokens =
+            Tokens { len: count, indices: (0..count as u32).collect(), codes, ..Tokens::default() };
+        let observation = self.reconstruct(&tokens).ok()??;
+        Some(Observation { id: fields::example().id, ..observation })
     }
 
     /// The share of each code, `[vocabulary]`; none for vocabularies beyond 4,096.

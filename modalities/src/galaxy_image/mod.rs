@@ -30,7 +30,7 @@ use astropt_core::seam::{Modality, Preview};
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
 
-use crate::fields::check_unit;
+use crate::fields::{check_unit, example};
 use tokenise::Layout;
 
 /// The tokeniser that [`GalaxyImageConfig`] builds.
@@ -250,6 +250,37 @@ impl Modality for GalaxyImage {
         let field = Field { array: self.detokenise(tokens)?, unit };
         let fields = [(self.config.field.clone(), field)].into();
         Ok(Some(Observation { fields, ..Observation::default() }))
+    }
+
+    /// A round galaxy of exponential profile off the middle, brighter in later bands, with a margin
+    /// where the window is cut out, and a pixel to be filled where such are.
+    fn example(&self) -> Option<Observation> {
+        let config = &self.config;
+        let side = config.size + if config.crop == Crop::Centre { 3 } else { 0 };
+        let planes = config.planes.iter().flatten().max().map_or(config.bands, |last| last + 1);
+        let scale = side as f64 / 6.0;
+        let flux = |k: usize| {
+            let (pixel, plane) = (k / planes, k % planes);
+            let off = |place: usize, centre: f64| place as f64 - centre * side as f64;
+            let radius = off(pixel / side, 0.45).hypot(off(pixel % side, 0.55));
+            // Noise that is the same everywhere.
+            let noise = ((k as u64).wrapping_mul(2_654_435_761) >> 7) % 17;
+            (150.0 + 60.0 * (plane + 1) as f64 / planes as f64) * (-radius / scale).exp()
+                + noise as f64
+        };
+        let count = side * side * planes;
+        let data = if config.stretch == Stretch::None && config.bad == Bad::Refuse {
+            Data::U8((0..count).map(|k| flux(k) as u8).collect())
+        } else {
+            let mut pixels: Vec<f32> = (0..count).map(|k| flux(k) as f32 / 100.0).collect();
+            if config.bad == Bad::Median {
+                pixels[count / 2] = f32::NAN;
+            }
+            Data::F32(pixels)
+        };
+        let array = Array::new(vec![side, side, planes], data).ok()?;
+        let field = Field { array, unit: config.unit.clone() };
+        Some(Observation { fields: [(config.field.clone(), field)].into(), ..example() })
     }
 
     fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {

@@ -168,6 +168,17 @@ impl Modality for Scalar {
         Ok(Some(Observation { labels, ..Observation::default() }))
     }
 
+    /// Numbers within a deviation of each column's mean.
+    fn example(&self) -> Option<Observation> {
+        let number = |(k, column): (usize, &Column)| {
+            let y = (k % 3) as f64 / 2.0 - 0.5;
+            let x = column.transform.undo(column.affine().undo(y));
+            (column.name.clone(), Label::Number(x))
+        };
+        let labels = self.config.columns.iter().enumerate().map(number).collect();
+        Some(Observation { labels, ..crate::fields::example() })
+    }
+
     /// The token itself.
     fn raw_features(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
         self.numbers(observation)

@@ -48,6 +48,8 @@ use crate::plot::{self, Mark};
 
 /// Numbers that a probe gets of the spectrum itself.
 const FEATURES: usize = 256;
+/// Windows of an example at most.
+const EXAMPLE_WINDOWS: usize = 16;
 
 /// The tokeniser that [`SpectrumConfig`] builds.
 #[derive(Debug)]
@@ -256,6 +258,35 @@ impl Modality for Spectrum {
             observation.fields.insert(config.wavelength.clone(), field);
         }
         Ok(Some(observation))
+    }
+
+    /// A smooth continuum with an emission and an absorption line, a bad sample where such are
+    /// dealt with, and a tail that fills no window.
+    fn example(&self) -> Option<Observation> {
+        let config = &self.config;
+        let n = config.samples.min(EXAMPLE_WINDOWS.saturating_mul(config.window) + 1);
+        let bump = |x: f64, at: f64| (-((x - at) / 0.01).powi(2)).exp();
+        let flux = |i: usize| {
+            let x = i as f64 / n as f64;
+            let noise = ((i as u64).wrapping_mul(2_654_435_761) >> 7) % 17;
+            (2.0 + x + 3.0 * bump(x, 0.3) - 1.5 * bump(x, 0.7) + noise as f64 / 100.0) as f32
+        };
+        let mut flux: Vec<f32> = (0..n).map(flux).collect();
+        if config.bad != Bad::Refuse && n > 2 * config.window {
+            flux[n / 2] = f32::NAN;
+        }
+        let mut observation = fields::example();
+        let mut put = |name: &String, field| observation.fields.insert(name.clone(), field);
+        put(&config.flux, fields::floats(flux, config.flux_unit.as_deref()));
+        let wavelengths = fields::doubles(config.example(n), config.wavelength_unit.as_deref());
+        put(&config.wavelength, wavelengths);
+        if let Some(ivar) = &config.ivar {
+            put(ivar, fields::floats(vec![4.0; n], None));
+        }
+        if let Some(mask) = &config.mask {
+            put(mask, fields::whole(vec![0; n]));
+        }
+        Some(observation)
     }
 
     /// Flux over wavelength, or over the sample's number; windows left out are gaps.

@@ -77,6 +77,19 @@ impl Grid {
 }
 
 impl SpectrumConfig {
+    /// What the wavelength field of an example of `n` samples holds: the declared grid, or an even
+    /// one from 4000 on.
+    pub(super) fn example(&self, n: usize) -> Vec<f64> {
+        const START: f64 = 4000.0;
+        let at = |i: usize| self.grid.at(i).or_else(|| self.grid.after(START, i));
+        let even = |i: usize| START + 1.25 * i as f64;
+        let wavelength = |i: usize| match (at(i).unwrap_or_else(|| even(i)), self.wavelength_as) {
+            (x, WavelengthAs::Linear) => x,
+            (x, WavelengthAs::Log10) => x.log10(),
+        };
+        (0..n).map(wavelength).collect()
+    }
+
     /// The wavelengths of `len` samples: `field` as the file has it, or the declared grid.
     ///
     /// # Errors

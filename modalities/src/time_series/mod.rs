@@ -52,6 +52,9 @@ use crate::normalise::{Affine, overflow, robust};
 use crate::plot::{self, Mark};
 use read::Sample;
 
+/// Samples of an example, where nothing asks for more.
+const EXAMPLE_SAMPLES: usize = 40;
+
 /// The tokeniser that [`TimeSeriesConfig`] builds.
 #[derive(Debug)]
 pub struct TimeSeries {
@@ -177,6 +180,41 @@ impl Modality for TimeSeries {
             put(band, fields::whole(bands.collect()));
         }
         Ok(Some(observation))
+    }
+
+    /// A wave sampled unevenly, band after band, out of order, with a bad sample where such are
+    /// left out.
+    fn example(&self) -> Option<Observation> {
+        let config = &self.config;
+        let most = config.max_tokens.saturating_mul(config.window).saturating_add(3);
+        let least = config.min_samples.max(config.window).saturating_add(1);
+        let n = EXAMPLE_SAMPLES.min(most).max(least);
+        let unit = match &config.positions {
+            TimePosition::Affine(scale) => *scale,
+            TimePosition::Periodic(periods) => periods.iter().copied().fold(1.0, f64::max),
+        };
+        let start = config.zero.unwrap_or(58_000.0);
+        let phase = |i: usize| (i as f64 + (i % 3) as f64 / 7.0) / n as f64;
+        let mut times: Vec<f64> = (0..n).map(|i| start + unit * phase(i)).collect();
+        times.swap(0, 1);
+        let mut values: Vec<f32> = (0..n).map(|i| (18.0 + (9.0 * phase(i)).sin()) as f32).collect();
+        if config.bad == Bad::Drop {
+            values[n / 2] = f32::NAN;
+        }
+        let mut observation = fields::example();
+        let mut put = |name: &String, field| observation.fields.insert(name.clone(), field);
+        put(&config.time, fields::doubles(times, config.time_unit.as_deref()));
+        put(&config.value, fields::floats(values, config.unit.as_deref()));
+        if let Some(error) = &config.error {
+            put(error, fields::floats(vec![0.05; n], config.unit.as_deref()));
+        }
+        if let Some(band) = &config.band {
+            put(band, fields::whole(config.bands.iter().copied().cycle().take(n).collect()));
+        }
+        if let Some(quality) = &config.quality {
+            put(quality, fields::whole(vec![0; n]));
+        }
+        Some(observation)
     }
 
     /// Value over time, a colour for each band; magnitudes have bright above faint.

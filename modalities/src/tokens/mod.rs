@@ -4,13 +4,17 @@
 //! its positions from the array `FIELD_positions`: `[T]` indices (counted from 0 where there
 //! is no such array) or `[T, position_width]` numbers.
 
-use astropt_core::checkpoint::arrays::tokens_from;
-use astropt_core::observation::{Array, Data, Observation};
+use astropt_core::checkpoint::arrays::{token_arrays, tokens_from};
+use astropt_core::observation::{Array, Data, Field, Observation};
 use astropt_core::seam::{Described, Modality, ModalityConfig, Proposal};
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::fields::example;
+
+/// Tokens of an example at most.
+const EXAMPLE_TOKENS: usize = 16;
 /// Largest size of a token, a vocabulary, a table or a span.
 const MAX_SIZE: usize = 1 << 26;
 
@@ -136,6 +140,28 @@ impl Modality for ReadyTokens {
         tokens_from(&self.field, &self.spec, &values.array, positions)
             .map(Some)
             .map_err(|message| Error::object(&observation.id, message))
+    }
+
+    /// Few tokens of small numbers, the first of them placed last.
+    fn example(&self) -> Option<Observation> {
+        let len = EXAMPLE_TOKENS.min(self.spec.max_tokens);
+        let numbers = |width: usize| -> Vec<f32> {
+            (0..len * width).map(|k| ((k * 7919) % 1013) as f32 / 506.0 - 1.0).collect()
+        };
+        let mut tokens = Tokens { len, ..Tokens::default() };
+        match self.spec.values {
+            Values::Continuous { width } => tokens.values = numbers(width).into(),
+            Values::Codes { vocabulary } => {
+                tokens.codes = (0..len).map(|k| ((k * 7919) % vocabulary) as u32).collect();
+            }
+        }
+        match self.spec.positions {
+            Positions::Index { .. } => tokens.indices = (0..len as u32).rev().collect(),
+            Positions::Continuous { width } => tokens.positions = numbers(width),
+        }
+        let arrays = token_arrays(&self.field, &tokens, &self.spec).ok()?;
+        let field = |(name, array)| (name, Field { array, unit: None });
+        Some(Observation { fields: arrays.into_iter().map(field).collect(), ..example() })
     }
 
     fn detokenise(&self, tokens: &Tokens) -> Result<Array> {

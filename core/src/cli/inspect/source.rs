@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{Found, InspectArgs, Table};
+use super::{Found, InspectArgs, Table, significant};
 use crate::error::{Error, Result};
-use crate::observation::{Data, Field, Label, Observation};
+use crate::observation::{Data, Field, Label, Labels, Observation};
 use crate::recipe::{assigned, readable};
 use crate::seam::{FormatPlugin, Part, Section, Source, SourcePlugin, find_source, sources};
-use crate::shards::{KIND, is_converted};
 
 /// Objects that are read, and tried to be read.
 const OBJECTS: usize = 5;
 const TRIED: usize = 20;
 /// Labels that a row has room for.
 const LABELS: usize = 8;
+/// What is said of a field.
+pub(super) const FIELDS: [&str; 7] =
+    ["field", "shape", "type", "unit", "least", "most", "not finite"];
 
 /// Opens the path with the source the user names, or the first that reads an object of it.
 pub(super) fn look(args: &InspectArgs) -> Result<Found> {
@@ -28,10 +30,6 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
         })?;
         return open(plugin, key, &args.path, set, true);
     }
-    if is_converted(&args.path) {
-        let plugin = find_source(KIND)?;
-        return open(plugin, "path", &args.path, set, true);
-    }
     if !set.is_empty() {
         let message = "--set changes keys of one source: name it with --source KIND";
         return Err(Error::Misuse(message.into()));
@@ -41,6 +39,11 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     for plugin in sources() {
         let Some(key) = plugin.path_key else { continue };
         match open(plugin, key, &args.path, set.clone(), false) {
+            // A folder of other things, in which some file has such a name.
+            Ok(found) if contents.is_none() && args.path.is_dir() && found.mostly_unusable() => {
+                let few = "it can read few of the first objects".to_owned();
+                refusals.push(format!("{}: {few}", plugin.info.kind));
+            }
             Ok(mut found) => {
                 found.fact("read", "as the source does when it is told nothing; see --source");
                 found.tables.extend(contents.into_iter().flat_map(|(_, tables)| tables));
@@ -55,19 +58,74 @@ pub(super) fn look(args: &InspectArgs) -> Result<Found> {
     }
     if let Some((name, tables)) = contents {
         let mut found = Found { tables, ..Found::new(name) };
-        let how = "say what to read: --source KIND --set source.KEY=VALUE, as in the examples of \
-                   `astropt plugins`";
-        found.fact("to see objects", how);
+        if args.path.is_dir() {
+            let (count, largest) = of_format(&args.path)?;
+            found.what = "a folder of data files".to_owned();
+            found.fact("files", count);
+            found.fact("shown", format!("the largest, {name}: {largest}"));
+        }
+        found.fact("to see objects", "say what to read: --source KIND --set source.KEY=VALUE");
+        example(&mut found, name);
         return Ok(found);
+    }
+    if args.path.is_dir() {
+        return super::folders::other(&args.path, &refusals);
     }
     Err(Error::file(
         &args.path,
         format!(
             "no linked source can read it without being told how ({}); name one with --source \
              KIND and set its keys with --set source.KEY=VALUE",
-            refusals.join("; ")
+            told(&refusals)
         ),
     ))
+}
+
+/// How a recipe has the source that reads files of the format `name`.
+fn example(found: &mut Found, name: &str) {
+    let name = name.to_ascii_lowercase();
+    let Some(plugin) = sources().into_iter().find(|plugin| name.contains(plugin.info.kind)) else {
+        return;
+    };
+    let kind = format!("kind = {:?}", plugin.info.kind);
+    let lines = [kind.as_str()].into_iter().chain(plugin.info.example.lines());
+    let rows = lines.map(|line| vec![line.to_owned()]).collect();
+    found.table("an example of [source] in a recipe", &["source"], rows);
+}
+
+/// Files of a known format in the folder `path`, and the largest of them.
+fn of_format(path: &Path) -> Result<(usize, String)> {
+    let read = std::fs::read_dir(path).map_err(|e| Error::io("read", path, &e))?;
+    let paths = read.flatten().map(|entry| entry.path());
+    let known: Vec<_> = paths.filter(|p| p.is_file() && FormatPlugin::of(p).is_some()).collect();
+    let size = |path: &&std::path::PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
+    let largest = known.iter().max_by_key(size).and_then(|path| path.file_name());
+    Ok((known.len(), largest.unwrap_or_default().to_string_lossy().into_owned()))
+}
+
+/// Whether a refusal says that a path is not of a source's kind, or that the source has to be told
+/// more, and nothing of the path itself.
+pub(super) fn is_general(refusal: &str) -> bool {
+    let general = [
+        "is missing",
+        "on another machine",
+        ": neither ",
+        "holds no converted data",
+        ": no ",
+        "in this folder",
+    ];
+    general.iter().any(|words| refusal.contains(words))
+}
+
+/// The refusals that are about the file itself, in full; of the other sources the names.
+fn told(refusals: &[String]) -> String {
+    let (general, own): (Vec<_>, Vec<_>) = refusals.iter().partition(|r| is_general(r));
+    let kinds: Vec<&str> = general.iter().filter_map(|r| Some(r.split_once(": ")?.0)).collect();
+    let mut said: Vec<String> = own.into_iter().cloned().collect();
+    if !kinds.is_empty() {
+        said.push(format!("not what {} read as it is", kinds.join(", ")));
+    }
+    said.join("; ")
 }
 
 /// What the file at `path`, or the first one in the folder `path`, holds; `None` where no
@@ -86,7 +144,7 @@ fn contents(path: &Path) -> Option<Result<(&'static str, Vec<Table>)>> {
     let of = if path.is_dir() { format!(" of {}", file.display()) } else { String::new() };
     let table = |section: Section| Table {
         title: format!("{}{of}", section.title),
-        heading: vec!["name", "shape", "holds", "unit"],
+        heading: ["name", "shape", "holds", "unit"].map(str::to_owned).to_vec(),
         rows: section.parts.into_iter().map(part).collect(),
     };
     let sections = (format.sections)(&file);
@@ -123,6 +181,7 @@ fn open(
     let mut found = Found::new("data");
     found.fact("source", kind);
     found.fact("objects", source.len());
+    found.refused = (refusals.len(), objects.len() + refusals.len());
     if let Some(error) = refusals.first() {
         let tried = objects.len() + refusals.len();
         found.fact("unusable", format!("{} of the first {tried}: {error}", refusals.len()));
@@ -131,10 +190,9 @@ fn open(
         found.fact("groups", groups.starts.len());
     }
     let rows = fields(&objects);
-    let heading = ["field", "shape", "type", "unit", "least", "most", "not finite"];
-    found.table("fields of the first objects", &heading, rows);
+    found.table("fields of the first objects", &FIELDS, rows);
     let heading = ["id", "labels"];
-    let row = |o: &Observation| vec![o.id.clone(), labels(o)];
+    let row = |o: &Observation| vec![o.id.clone(), labels(&o.labels)];
     found.table("first objects", &heading, objects.iter().map(row).collect());
     let names: BTreeSet<&String> = objects.iter().flat_map(|o| o.labels.keys()).collect();
     let names: Vec<_> = names.into_iter().cloned().collect();
@@ -160,20 +218,21 @@ fn first_objects(source: &dyn Source) -> Result<(Vec<Observation>, Vec<Error>)> 
     Ok((objects, refusals))
 }
 
-fn labels(object: &Observation) -> String {
+/// The first labels of an object.
+pub(super) fn labels(labels: &Labels) -> String {
     let show = |(name, label): (&String, &Label)| match label {
-        Label::Number(number) => format!("{name}={number}"),
+        Label::Number(number) => format!("{name}={}", significant(*number)),
         Label::Text(text) => format!("{name}={text}"),
     };
-    let mut shown: Vec<_> = object.labels.iter().take(LABELS).map(show).collect();
-    if object.labels.len() > LABELS {
-        shown.push(format!("and {} more", object.labels.len() - LABELS));
+    let mut shown: Vec<_> = labels.iter().take(LABELS).map(show).collect();
+    if labels.len() > LABELS {
+        shown.push(format!("and {} more", labels.len() - LABELS));
     }
     shown.join(" ")
 }
 
 /// One row per field of any of the objects.
-fn fields(objects: &[Observation]) -> Vec<Vec<String>> {
+pub(super) fn fields(objects: &[Observation]) -> Vec<Vec<String>> {
     let mut all: BTreeMap<&String, Vec<&Field>> = BTreeMap::new();
     for (name, field) in objects.iter().flat_map(|o| &o.fields) {
         all.entry(name).or_default().push(field);
@@ -196,7 +255,7 @@ fn row(name: &str, fields: &[&Field]) -> Vec<String> {
             }
         });
     }
-    let number = |x: f64| if x.is_finite() { format!("{x}") } else { "-".to_owned() };
+    let number = |x: f64| if x.is_finite() { significant(x) } else { "-".to_owned() };
     vec![
         name.to_owned(),
         words(shapes),
