@@ -332,7 +332,7 @@ fn a_newer_format_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     succeeds(folder.path(), &small("run", "r", &[]));
     let run = folder.path().join("r");
-    [&run, &run.join("checkpoints/step-000006")].map(|of| unlist(of));
+    [&run, &run.join("checkpoints/step-000006")].into_iter().for_each(|of| unlist(of));
     for (file, command) in [
         ("probes.json", ["report", "r"]),
         ("checkpoints/step-000006/state.json", ["inspect", "r/checkpoints/step-000006"]),

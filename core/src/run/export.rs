@@ -10,7 +10,6 @@ use super::saved::{CHECKSUMS, SELF_CHECK, Saved, SavedModel, load};
 use crate::checkpoint::export::{PythonExport, export as write};
 use crate::checkpoint::python::{JsonMap, Layout, PythonSettings};
 use crate::checkpoint::save_tensors;
-use crate::engine::StepSettings;
 use crate::error::{Error, Result};
 use crate::recipe::{Plan, TrainConfig};
 use crate::train::learning_rate;
@@ -30,14 +29,7 @@ impl Saved {
             Some(settings) => settings.clone(),
             None => PythonSettings { config: training(train)?, ..PythonSettings::default() },
         };
-        let step = StepSettings {
-            lr: learning_rate(train, state.step),
-            betas: train.betas,
-            eps: train.eps,
-            weight_decay: train.weight_decay,
-            clip: train.clip,
-            norm_limit: None,
-        };
+        let step = train.step_settings(learning_rate(train, state.step));
         let of = PythonExport {
             model: &model.plan.model_config()?,
             objective: &model.plan.objective,
