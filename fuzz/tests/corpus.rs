@@ -109,14 +109,15 @@ impl Case {
     }
 }
 
-/// `text` without what is never the same: the names of folders for temporary files, and the
-/// port of a server.
+/// `text` without what is never the same: the names of folders for temporary files, the port of a
+/// server, and how much of an answer had come when it was found too big.
 fn settled(text: &str) -> String {
-    let port = |text: String, host: &str| {
-        let Some((before, rest)) = text.split_once(host) else { return text };
-        format!("{before}{host}PORT{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+    let number = |text: String, (after, name): (&str, &str)| {
+        let Some((before, rest)) = text.split_once(after) else { return text };
+        format!("{before}{after}{name}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
     };
-    let text = ["127.0.0.1:", "localhost:"].into_iter().fold(text.to_owned(), port);
+    let numbers = [("127.0.0.1:", "PORT"), ("localhost:", "PORT"), ("header is too big: ", "SIZE")];
+    let text = numbers.into_iter().fold(text.to_owned(), number);
     let temporary = std::env::temp_dir().join(".tmp").display().to_string();
     let mut parts = text.split(&temporary);
     let first = parts.next().unwrap_or_default().to_owned();

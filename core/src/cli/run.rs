@@ -235,7 +235,8 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
             manifest.plan.name
         )));
     }
-    let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
+    let last = folder.checkpoints()?.pop();
+    let taken = last.map(|saved| saved.state()).transpose()?.map_or(0, |state| state.step);
     let data = args.choice.data.as_deref();
     let plan = amend(&manifest.plan, &RESUMABLE, &args.choice.set, data)?;
     if lacks_data(&plan) {

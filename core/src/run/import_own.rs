@@ -125,9 +125,9 @@ fn state(file: &Path) -> Result<TrainState> {
             Error::file(file, message)
         })?,
         // A checkpoint's own file, with the state beside it, or one of an earlier version.
-        None => match file.parent().and_then(Saved::at) {
-            Some(saved) if saved.model_file() == *file => saved.state()?,
-            _ => TrainState::default(),
+        None => match Saved::of_model(file) {
+            Some(saved) => saved.state()?,
+            None => TrainState::default(),
         },
     };
     Ok(TrainState { ledger: None, between: false, ..state })

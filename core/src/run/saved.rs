@@ -139,6 +139,15 @@ impl Saved {
         saved.model_file().is_file().then_some(Self { step, ..saved })
     }
 
+    /// The checkpoint whose parameters are the file `path`; `None` for one that was copied away from
+    /// its checkpoint.
+    pub(crate) fn of_model(path: &Path) -> Option<Self> {
+        let folder = path.parent()?;
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let there = path.file_name()? == MODEL && folder.join(STATE).exists();
+        there.then(|| Self::at(folder)).flatten()
+    }
+
     /// The file of its parameters.
     pub(super) fn model_file(&self) -> PathBuf {
         self.path.join(MODEL)

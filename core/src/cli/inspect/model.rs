@@ -141,7 +141,7 @@ fn progress(found: &mut Found, folder: &RunFolder, plan: &Plan) -> Result<()> {
         _ => String::new(),
     };
     found.fact("trained", format!("{} of {} steps{tokens}", last.step, plan.train.steps));
-    if let Ok(best) = folder.checkpoint("best") {
+    if let Some(best) = folder.best()? {
         let loss = best.state()?.best_loss.map_or("none".to_owned(), significant);
         found.fact("best", format!("step {}, validation loss {loss}", best.step));
     }
@@ -153,12 +153,7 @@ fn progress(found: &mut Found, folder: &RunFolder, plan: &Plan) -> Result<()> {
 /// A checkpoint's folder, or the file of its model.
 pub(super) fn checkpoint(path: &Path) -> Result<Found> {
     let model = read_model(path)?;
-    let folder = if path.is_dir() { Some(path) } else { path.parent() };
-    let in_folder = path.is_dir() || path.ends_with("model.safetensors");
-    let saved = folder.filter(|_| in_folder).and_then(|folder| {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        Saved::at(folder)
-    });
+    let saved = if path.is_dir() { Saved::at(path) } else { Saved::of_model(path) };
     let mut found = Found::new("a checkpoint");
     found.fact("step", model.step);
     match &saved {
