@@ -39,7 +39,8 @@ fn a_family_is_trained_once_and_gone_on_with() {
         }
     }
     let report = std::fs::read_to_string(folder.path().join("f/report.html")).expect("a report");
-    for text in ["data:image/svg+xml", "D1 Correlation", "Does telescope matter", "by k-NN"] {
+    for text in ["data:image/svg+xml", "D1 Correlation", "Does telescope matter", "minus foretold"]
+    {
         assert!(report.contains(text), "{text} is not in the report");
     }
 
@@ -56,9 +57,85 @@ fn a_family_is_trained_once_and_gone_on_with() {
     assert_eq!((small, large), (model("demo-S"), model("demo-L")));
     let resumed: Value = serde_json::from_str(&resumed).expect("JSON");
     assert_eq!(resumed["members"][2]["trained"]["loss"], family["members"][2]["trained"]["loss"]);
-    let error = fails(folder.path(), &["run", "--resume", "--out", "f"], 2);
-    assert!(error.contains("family"), "{error}");
+    let error = fails(folder.path(), &["pretrain", "--resume", "--out", "f"], 2);
+    assert!(error.contains("astropt run --resume --out f"), "{error}");
+    what_a_family_was_begun_with_counts(folder.path(), &resumed);
+    a_family_is_named_by_its_folder(folder.path());
     scales_past_saturation_are_left_out(folder.path());
+}
+
+/// Of the family that is trained in `at`/f, which `family` tells of: nothing of it has to be said
+/// again to go on with it.
+fn what_a_family_was_begun_with_counts(at: &Path, family: &Value) {
+    let go_on = |more: &[&str]| {
+        let line = ["run", "--resume", "--out", "f", "--json", "--quiet"];
+        serde_json::from_str::<Value>(&succeeds(at, &[&line, more].concat())).expect("JSON")
+    };
+    let read = |name: &str| std::fs::read(at.join("f").join(name)).expect("there");
+    let told = ["demo-S/probes.json", "demo-L/embeddings.parquet", "family.json"];
+    let before = told.map(read);
+    assert_eq!(go_on(&[])["members"], family["members"]);
+    assert!(before == told.map(read), "what is done was done again");
+
+    // A model that has not begun yet is trained as the others were.
+    std::fs::remove_dir_all(at.join("f/demo-L")).expect("there");
+    let again = go_on(&[]);
+    assert_eq!(again["members"][2]["trained"]["loss"], family["members"][2]["trained"]["loss"]);
+    assert_eq!(again["members"][2]["recipe"], family["members"][2]["recipe"]);
+
+    let refused = ["run", "--resume", "--out", "f", "--set", "modality.images.patch=16"];
+    let error = fails(at, &refused, 2);
+    assert!(error.contains("a new family") && error.contains("train.steps"), "{error}");
+    let error = fails(at, &["run", "--resume", "--out", "f", "--set", "train.steps=2"], 2);
+    assert!(error.contains("6 steps already"), "{error}");
+    assert!(told.map(read)[0] == before[0]);
+
+    let longer = go_on(&["--set", "train.steps=8"]);
+    for (member, was) in [0, 1, 2].map(|k| (&longer["members"][k], &family["members"][k])) {
+        assert_eq!((&member["steps"], &member["parameters"]), (&8.into(), &was["parameters"]));
+        let ratio = |of: &Value| of["trained"]["tokens"].as_f64().expect("tokens");
+        assert!((ratio(member) / ratio(was) - 8.0 / 6.0).abs() < 1e-9, "{member}");
+    }
+}
+
+/// Of the family that is trained in `at`/f.
+fn a_family_is_named_by_its_folder(at: &Path) {
+    let path = at.join("f/report.html");
+    let before = std::fs::read_to_string(&path).expect("a report");
+    std::fs::remove_file(&path).expect("there");
+    succeeds(at, &["report", "f", "--quiet"]);
+    assert!(std::fs::read_to_string(&path).expect("a report") == before);
+    let seen = succeeds(at, &["inspect", "f"]);
+    assert!(seen.contains("a family of models") && seen.contains("demo-M"), "{seen}");
+
+    // Probed otherwise, its report has the words of what was done.
+    for scale in ["demo-S", "demo-M"] {
+        let run = format!("f/{scale}");
+        succeeds(at, &["probe", &run, "--quiet", "--set", "probe.protocol=halves"]);
+    }
+    succeeds(at, &["report", "f", "--quiet"]);
+    let report = std::fs::read_to_string(&path).expect("a report");
+    assert!(report.contains("demo-S: validation and test together, halved"), "two ways to probe");
+    assert!(!report.contains("Probes against scale"), "and no gains from one to the other");
+    succeeds(at, &["probe", "f/demo-L", "--quiet", "--set", "probe.protocol=halves"]);
+    succeeds(at, &["report", "f", "--quiet"]);
+    let report = std::fs::read_to_string(&path).expect("a report");
+    assert!(report.contains("Probes against scale") && !report.contains("demo-S: validation"));
+}
+
+#[test]
+fn scales_come_once_and_in_the_order_of_their_compute() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let named = |names| {
+        let mut arguments = scale(&[]);
+        arguments[3] = names;
+        fails(folder.path(), &arguments, 2)
+    };
+    let error = named("demo-L,demo-S,demo-M");
+    assert!(error.contains("--scales demo-S,demo-M,demo-L"), "{error}");
+    let error = named("demo-S,demo-S");
+    assert!(error.contains("demo-S twice"), "{error}");
+    assert!(!folder.path().join("f/demo-S").exists());
 }
 
 /// Of the family that is trained in `at`/f, with other losses: as if the second model had reached
@@ -74,6 +151,17 @@ fn scales_past_saturation_are_left_out(at: &Path) {
     let turn = family["compute"]["saturation"]["value"].as_f64().expect("it is saturated");
     assert!(family["members"][1]["trained"]["flops"].as_f64() > Some(0.1 * turn), "{turn:e}");
     assert!(!at.join("f/demo").exists());
+
+    // Where ten times as much never lowers it by what is asked for, no scale is worth it.
+    for (scale, loss) in [("demo-S", 0.3), ("demo-M", 0.29), ("demo-L", 0.28)] {
+        say_loss(&at.join("f").join(scale), loss);
+    }
+    arguments.extend(["--least-gain", "0.9"]);
+    let family: Value = serde_json::from_str(&succeeds(at, &arguments)).expect("JSON");
+    assert!(family["members"][3]["trained"].is_null(), "{family}");
+    assert_eq!(family["compute"]["saturation"]["value"], 0.0);
+    let report = std::fs::read_to_string(at.join("f/report.html")).expect("a report");
+    assert!(report.contains("Saturated at every size trained"));
 }
 
 /// Writes `loss` into what a run's files say of its last evaluation.

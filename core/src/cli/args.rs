@@ -55,7 +55,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  astropt probe runs/efigi --set probe.fit.method=ols\n  \
         astropt probe runs/efigi --set probe.checkpoints=true --set probe.layers=true")]
     Probe(ProbeArgs),
-    /// Write a run's report.html
+    /// Write the report.html of a run, or of a family of runs
     #[command(after_help = "Example: astropt report runs/efigi")]
     Report(ReportArgs),
     /// Prove from a run's ledger which objects trained it, and that it saw no others
@@ -170,9 +170,10 @@ pub(crate) struct FamilyArgs {
     /// --least-gain, as the smaller ones tell
     #[arg(long)]
     pub(crate) stop_at_saturation: bool,
-    /// Share of the loss that counts as a gain
-    #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
-    pub(crate) least_gain: f64,
+    /// Share of the loss that counts as a gain [default: 0.005, or what the family that is gone on
+    /// with was asked]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) least_gain: Option<f64>,
     /// Say what it would cost, train nothing, and need no data
     #[arg(long)]
     pub(crate) plan: bool,
@@ -277,7 +278,7 @@ pub(crate) struct GenerateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Folder of the run
+    /// Folder of the run, or of the family
     pub(crate) run: PathBuf,
 }
 

@@ -9,7 +9,7 @@ use super::args::{FamilyArgs, TrainArgs};
 use super::output::Output;
 use super::{Chosen, choose, data, family, stages};
 use crate::checkpoint::checksums;
-use crate::cost::{Meter, check_memory};
+use crate::cost::{Forecast, Meter, assumptions, check_memory};
 use crate::data::{Dataset, Rejected};
 use crate::engine::Session;
 use crate::error::{Error, Result};
@@ -57,25 +57,39 @@ pub(super) fn run(args: &FamilyArgs, output: Output) -> Result<()> {
     if !names.is_empty() {
         return family::run(args, &names, output);
     }
-    let (open, summary) = whole(&args.train, output)?;
+    let (open, summary) = whole(&args.train, output, None)?;
     let report = open.folder.file("report.html");
     output.result(&RunResult::new(&open, &summary), || {
         format!("{}\nreport: {}", describe(&summary), report.display())
     })
 }
 
+/// What a model of a family has from it.
+#[derive(Clone, Copy)]
+pub(super) struct OfFamily<'a> {
+    /// By which it is trained.
+    pub(super) plan: &'a Plan,
+    /// The family's folder.
+    pub(super) out: &'a Path,
+}
+
 /// All stages of one model.
-pub(super) fn whole(args: &TrainArgs, output: Output) -> Result<(OpenRun, Summary)> {
-    let mut open = start(args)?;
+pub(super) fn whole(
+    args: &TrainArgs,
+    output: Output,
+    of: Option<OfFamily>,
+) -> Result<(OpenRun, Summary)> {
+    let mut open = start(args, of)?;
     let summary = train(&mut open, begin(args))?;
-    stages::after_training(&mut open, output)?;
+    let again = of.map_or(open.folder.path(), |family| family.out).to_owned();
+    stages::after_training(&mut open, output, &again)?;
     Ok((open, summary))
 }
 
 /// Training alone.
 pub(super) fn pretrain(args: &TrainArgs, output: Output) -> Result<()> {
     super::listen_until(args)?;
-    let mut open = start(args)?;
+    let mut open = start(args, None)?;
     let summary = train(&mut open, begin(args))?;
     output.result(&RunResult::new(&open, &summary), || describe(&summary))
 }
@@ -110,9 +124,9 @@ fn describe(summary: &Summary) -> String {
 }
 
 /// Makes a new run, or opens the one to go on with; on every process, or on none.
-fn start(args: &TrainArgs) -> Result<OpenRun> {
+fn start(args: &TrainArgs, of: Option<OfFamily>) -> Result<OpenRun> {
     let ranks = parallel::world();
-    let mut open = agree(ranks, open(args, ranks))?;
+    let mut open = agree(ranks, open(args, of, ranks))?;
     if !args.resume {
         let (path, manifest) = (open.folder.path().to_owned(), &open.manifest);
         let made = first(ranks, || RunFolder::create(&path, manifest, args.overwrite))?;
@@ -122,8 +136,18 @@ fn start(args: &TrainArgs) -> Result<OpenRun> {
 }
 
 /// All that a run needs. Nothing is written of a new one: its folder is made later, by one process.
-fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
-    let (plan, out, begun) = if args.resume { resumed(args, ranks)? } else { fresh(args)? };
+fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<OpenRun> {
+    let (plan, out, begun) = match (args.resume, of) {
+        (true, _) => resumed(args, ranks)?,
+        (false, Some(family)) => {
+            let plan = amend(family.plan, &[], &[], None)?;
+            (plan, args.out.clone().unwrap_or_default(), None)
+        }
+        (false, None) => fresh(args)?,
+    };
+    if of.is_none() {
+        say_forecast(&plan)?;
+    }
     check_shares(&plan.train, ranks.size())?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
@@ -181,6 +205,13 @@ fn open(args: &TrainArgs, ranks: &dyn Ranks) -> Result<OpenRun> {
     Ok(OpenRun { folder, manifest, data, session, chosen })
 }
 
+/// Says what a training will cost, on the device that the recipe's `[cost]` names.
+fn say_forecast(plan: &Plan) -> Result<()> {
+    let forecast = Forecast::of(plan)?;
+    progress::say(&format!("forecast: {}; {}", forecast.in_words(), assumptions(&plan.cost)));
+    Ok(())
+}
+
 /// Objects that an earlier part of the run could not use stay out of it: it must see the same ones
 /// as if it had never stopped.
 fn leave_out(data: &Dataset, rejected: Rejected) {
@@ -220,8 +251,7 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
     };
     if out.join(FAMILY).exists() {
         return Err(Error::Misuse(format!(
-            "{} holds a family of models: name its recipe too, as in `astropt run galaxy-grz \
-             --resume --out {0}`",
+            "{} holds a family of models: `astropt run --resume --out {0}` goes on with it",
             out.display()
         )));
     }

@@ -46,13 +46,14 @@ pub(super) fn random_init(k: usize) -> String {
     }
 }
 
-/// Everything after training, with what is open already.
-pub(super) fn after_training(open: &mut OpenRun, output: Output) -> Result<()> {
+/// Everything after training, with what is open already. `again` is the folder that --resume
+/// goes on with: the run's, or its family's.
+pub(super) fn after_training(open: &mut OpenRun, output: Output, again: &Path) -> Result<()> {
     let stage = Stage::start("embed", &open.chosen);
     let out = open.folder.path().to_owned();
     let ranks = parallel::world();
     let step = agree(ranks, choose_checkpoint(open))?;
-    let how = format!("go on with --resume --out {}", out.display());
+    let how = format!("go on with --resume --out {}", again.display());
     write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out).map_err(
         |error| match error {
             Error::Interrupted(what) => settled(Error::Interrupted(format!("{what}; {how}"))),
@@ -249,6 +250,11 @@ fn write_embeddings(
 /// `astropt report`.
 pub(super) fn report(args: &ReportArgs, output: Output) -> Result<()> {
     super::listen()?;
+    if super::family::is_family(&args.run) {
+        return super::unless_stopped(output, " before the report was written", || {
+            super::family::report(&args.run, output)
+        });
+    }
     let (folder, manifest) = RunFolder::open_to_write(&args.run)?;
     unless_stopped(output, " before the report was written", || {
         super::report::write(&folder, &manifest)

@@ -1,13 +1,14 @@
 //! The cost of a training before it has begun.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{CostConfig, KILOWATT_HOUR, Memory};
 use crate::error::Result;
+use crate::progress::duration;
 use crate::recipe::Plan;
 
 /// What training one model will cost on the devices of `[cost]`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// Scale of the recipe, if it has scales.
     pub scale: Option<String>,
@@ -72,6 +73,17 @@ impl Forecast {
             energy_kwh: joules / KILOWATT_HOUR,
             co2_kg: cost.carbon(joules),
         })
+    }
+
+    /// Operations, time, energy and carbon, in words.
+    pub(crate) fn in_words(&self) -> String {
+        format!(
+            "{:.2e} FLOP (6ND), {}, {:.2e} kWh, {:.2e} kg CO2",
+            self.flops,
+            duration(3600.0 * self.hours),
+            self.energy_kwh,
+            self.co2_kg
+        )
     }
 }
 

@@ -12,6 +12,8 @@ use crate::probe::Interval;
 const RESAMPLES: usize = 1000;
 const SIZE_RESAMPLES: usize = 100;
 const CONFIDENCE: f64 = 0.95;
+/// Stands for a compute that is never reached, among those of resamples.
+const NEVER: f64 = f64::MAX;
 
 /// A trained model, as the laws see it.
 pub(super) struct Model<'a> {
@@ -29,13 +31,21 @@ pub struct ComputeFit {
     /// The exponent.
     pub b: Interval,
     /// The compute, in FLOP, from which ten times as much lowers the loss by less than
-    /// `least_gain`; `None` where the loss does not fall, or no floor is in sight.
+    /// `least_gain`: 0 where that holds of any, `None` where no floor is in sight. Its upper
+    /// end is `None` too where some of the resamples see no floor.
     pub saturation: Option<Interval>,
     /// Share of the loss that counts as a gain.
     pub least_gain: f64,
-    /// The laws of the resamples; not written out.
+    /// The laws of the resamples, each with its draw; not written out.
     #[serde(skip)]
-    pub resampled: Vec<ComputeLaw>,
+    resampled: Vec<Resample>,
+}
+
+/// The micro-batches that a resample drew, and the law of the losses on them.
+#[derive(Clone, Debug, PartialEq)]
+struct Resample {
+    drawn: Vec<usize>,
+    law: ComputeLaw,
 }
 
 impl ComputeFit {
@@ -59,32 +69,56 @@ impl ComputeFit {
         let batches = models[0].trained.batches.len();
         let mut random = ChaCha8Rng::seed_from_u64(0);
         let count = if batches > 1 && models.iter().all(alike) { RESAMPLES } else { 0 };
-        let resampled: Vec<ComputeLaw> = (0..count)
+        let resampled: Vec<Resample> = (0..count)
             .filter_map(|_| {
                 let drawn: Vec<usize> =
                     (0..batches).map(|_| random.random_range(0..batches)).collect();
-                ComputeLaw::fit(&points(&|trained| mean(trained, &drawn)))
+                let law = ComputeLaw::fit(&points(&|trained| mean(trained, &drawn)))?;
+                Some(Resample { drawn, law })
             })
             .collect();
         let interval = |value: f64, of: &dyn Fn(&ComputeLaw) -> f64| {
-            let replicates: Vec<f64> = resampled.iter().map(of).collect();
+            let replicates: Vec<f64> = resampled.iter().map(|one| of(&one.law)).collect();
             Interval::percentile(value, &replicates, CONFIDENCE)
         };
-        let at = |law: &ComputeLaw| law.saturation(least_gain).unwrap_or(f64::NAN);
+        let at = |law: &ComputeLaw| law.saturation(least_gain).unwrap_or(NEVER);
+        let saturation = law.saturation(least_gain).map(|value| {
+            let interval = interval(value, &at);
+            Interval { high: interval.high.filter(|high| *high < 1e-3 * NEVER), ..interval }
+        });
         Some(Self {
             floor: interval(law.floor, &|law| law.floor),
             b: interval(law.b, &|law| law.b),
-            saturation: law.saturation(least_gain).map(|value| interval(value, &at)),
+            saturation,
             law,
             least_gain,
             resampled,
         })
     }
 
-    /// The loss at `compute`, in FLOP, with its interval.
+    /// The loss at `compute`, in FLOP, with its interval: how it changes with the objects.
     pub fn at(&self, compute: f64) -> Interval {
-        let replicates: Vec<f64> = self.resampled.iter().map(|law| law.at(compute)).collect();
+        let replicates: Vec<f64> = self.resampled.iter().map(|one| one.law.at(compute)).collect();
         Interval::percentile(self.law.at(compute), &replicates, CONFIDENCE)
+    }
+
+    /// The loss foretold at `compute`, in FLOP, of a model that is evaluated on the objects
+    /// that `last`, the largest one fitted to, was evaluated on. Its interval is that of the
+    /// step from `last` to it: that some objects are harder than others moves both alike, and is
+    /// no part of it. Nor is how far the law itself, or another seed of a training, may be off.
+    pub(super) fn foretell(&self, last: &Trained, compute: f64) -> Interval {
+        let step = |one: &Resample| one.law.at(compute) - mean(last, &one.drawn) + last.loss;
+        let replicates: Vec<f64> = self.resampled.iter().map(step).collect();
+        Interval::percentile(self.law.at(compute), &replicates, CONFIDENCE)
+    }
+
+    /// By how much the loss of `trained` lies above the law, on the same objects: both are taken
+    /// from the same resamples.
+    pub(super) fn above(&self, trained: &Trained) -> Interval {
+        let same = |one: &&Resample| one.drawn.len() == trained.batches.len();
+        let above = |one: &Resample| mean(trained, &one.drawn) - one.law.at(trained.flops);
+        let replicates: Vec<f64> = self.resampled.iter().filter(same).map(above).collect();
+        Interval::percentile(trained.loss - self.law.at(trained.flops), &replicates, CONFIDENCE)
     }
 }
 
@@ -186,11 +220,24 @@ mod tests {
             .map(|trained| Model { parameters: trained.flops.sqrt(), trained })
             .collect();
         let fit = ComputeFit::of(&models[..3], 0.005).expect("three models");
-        let next = fit.at(1e19);
+        let next = fit.foretell(&trained[2], 1e19);
         let truth = trained[3].loss;
-        // Objects are equally hard for all models, so the floor alone moves with the draw.
+        // Objects are equally hard for all models: what is foretold does not move with the draw.
         let (low, high) = (next.low.expect("low"), next.high.expect("high"));
-        assert!(low < truth && truth < high && high - low < 0.03, "{next:?} {truth}");
+        assert!((next.value - truth).abs() < 1e-5 && high - low < 1e-5, "{next:?} {truth}");
+        let wide = fit.at(1e19);
+        assert!(wide.high.zip(wide.low).is_some_and(|(h, l)| h - l > 1e-3), "{wide:?}");
+        let above = fit.above(&trained[3]);
+        assert!(above.value.abs() < 1e-5, "{above:?}");
+        // A thousandth off is far within the scatter of objects, and told all the same.
+        let mut off = trained[3].clone();
+        off.loss += 1e-3;
+        off.batches
+            .iter_mut()
+            .enumerate()
+            .for_each(|(k, batch)| batch.0 += 8e-4 + 1e-4 * (k % 5) as f64);
+        let above = fit.above(&off);
+        assert!(above.above_zero() && (above.value - 1e-3).abs() < 1e-5, "{above:?}");
         assert!((fit.b.value - 0.3).abs() < 1e-3);
         let turn = fit.saturation.expect("it falls").value;
         assert!((1e17..1e20).contains(&turn), "{turn:e}");

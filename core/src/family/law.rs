@@ -73,15 +73,21 @@ impl ComputeLaw {
     }
 
     /// The compute, in FLOP, from which ten times as much lowers the loss by less than the
-    /// share `least` of it; `None` where the fitted loss does not fall, or has no floor.
+    /// share `least` of it. 0 where that holds of any compute: the loss does not fall, or so
+    /// slowly that not even without a floor it would be enough. `None` where it holds of none:
+    /// the fitted loss has no floor, and falls by a larger share each time.
     pub fn saturation(&self, least: f64) -> Option<f64> {
-        if self.a <= 0.0 {
-            return None;
-        }
         // a x^-b (1 - 10^-b) = least (floor + a x^-b), solved for x = C / unit.
         let gain = 1.0 - 10f64.powf(-self.b) - least;
-        let power = least * self.floor / (self.a * gain);
-        (gain > 0.0 && power > 0.0).then(|| self.unit * power.powf(-1.0 / self.b))
+        if self.a <= 0.0 || gain <= 0.0 {
+            return Some(0.0);
+        }
+        if self.floor <= 0.0 {
+            return None;
+        }
+        let turn = self.unit * (least * self.floor / (self.a * gain)).powf(-1.0 / self.b);
+        // Below a single operation there is nothing to compute with.
+        Some(if turn < 1.0 { 0.0 } else { turn })
     }
 }
 
@@ -281,11 +287,18 @@ mod tests {
     }
 
     #[test]
-    fn losses_that_rise_have_no_saturation() {
+    fn losses_that_rise_or_hardly_fall_are_saturated_everywhere() {
         let rising = [(1.0, 1.0), (10.0, 2.0), (100.0, 3.0)];
         let law = ComputeLaw::fit(&rising).expect("three points");
-        assert!(law.saturation(0.01).is_none() || law.a < 1e-9, "{law:?}");
+        assert_eq!(law.saturation(0.01), Some(0.0), "{law:?}");
         let two = ComputeLaw::fit(&rising[..2]).expect("two points");
         assert!(two.a == 0.0 && two.at(3.0) == 1.5, "{two:?}");
+        assert_eq!(two.saturation(0.01), Some(0.0));
+        // Ten times as much lowers it by 18%, whatever it is: never less, or always.
+        let slow = ComputeLaw { floor: 0.0, a: 1.0, b: 0.086, unit: 1e18 };
+        assert_eq!(slow.saturation(0.1), None);
+        assert_eq!(slow.saturation(0.5), Some(0.0));
+        let flat = ComputeLaw { floor: 0.3, a: 1e-14, b: 0.05, unit: 1e12 };
+        assert_eq!(flat.saturation(0.01), Some(0.0), "no power of ten far below one operation");
     }
 }

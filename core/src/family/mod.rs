@@ -8,24 +8,29 @@
 pub mod fit;
 pub mod law;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{checksums, format, write_bytes};
-use crate::cost::Energy;
+use crate::cost::{Energy, Forecast};
 use crate::error::{Error, Result};
 use crate::probe::{Interval, Trend};
 use fit::{ComputeFit, SizeFit};
 
 /// The file's name in a family's folder.
 pub const FAMILY: &str = "family.json";
+/// Losses of one law are this near to each other, however it was written down in between.
+const SAME_LOSS: f64 = 1e-9;
 
 /// `family.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Family {
     /// Name of the recipe.
     pub recipe: String,
+    /// What it was begun with; `None` in families of earlier versions.
+    #[serde(default)]
+    pub settings: Option<Settings>,
     /// One a scale, the smallest first; each has the folder of its name beside this file.
     pub members: Vec<Member>,
     /// Loss against compute.
@@ -45,6 +50,12 @@ pub struct Member {
     pub parameters: usize,
     /// Steps its plan has.
     pub steps: u64,
+    /// Its whole recipe, as TOML; once it has begun, that in its folder counts.
+    #[serde(default)]
+    pub recipe: String,
+    /// What its training was to cost.
+    #[serde(default)]
+    pub forecast: Option<Forecast>,
     /// What was said of its loss before it was trained.
     pub predicted: Option<Prediction>,
     /// What came of it; `None` until it is trained.
@@ -54,10 +65,29 @@ pub struct Member {
 /// A loss foretold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Of the models before it: the loss with its interval.
+    /// Of the models before it: the loss on the objects that they were evaluated on, with its
+    /// interval (see [`ComputeFit`]).
     pub loss: Interval,
-    /// Whether the loss measured later lies in the interval.
+    /// The compute it is said of, in FLOP; 0 in families of earlier versions.
+    #[serde(default)]
+    pub flops: f64,
+    /// The loss measured later minus the law, resampled together.
+    #[serde(default)]
+    pub above: Option<Interval>,
+    /// Whether the interval of `above` holds zero.
     pub right: Option<bool>,
+}
+
+/// What a family was begun with: models that are still to begin are trained so, whatever the
+/// command line that goes on with it leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The recipe as it was named: one of the program's, or a file.
+    pub recipe: String,
+    /// `--data`.
+    pub data: Option<PathBuf>,
+    /// `--set`, in order.
+    pub set: Vec<String>,
 }
 
 /// A trained model.
@@ -114,10 +144,59 @@ impl Family {
 
     /// Fits the laws to the models trained so far.
     pub fn fit(&mut self, least_gain: f64) {
-        let models: Vec<fit::Model> = self
-            .trained()
-            .map(|(member, trained)| fit::Model { parameters: member.parameters as f64, trained })
-            .collect();
+        let models = self.models();
         (self.compute, self.size) = (ComputeFit::of(&models, least_gain), SizeFit::of(&models));
+    }
+
+    fn models(&self) -> Vec<fit::Model<'_>> {
+        let model = |(member, trained): (&Member, _)| {
+            let parameters = member.parameters as f64;
+            fit::Model { parameters, trained }
+        };
+        self.trained().map(model).collect()
+    }
+
+    /// What the models trained so far, all smaller ones, say of the loss at `flops`, which is
+    /// counted as in [`Trained::flops`]; `None` with fewer than two of them.
+    pub fn foretell(&self, flops: f64, least_gain: f64) -> Option<Prediction> {
+        let (_, last) = self.trained().last()?;
+        let loss = ComputeFit::of(&self.models(), least_gain)?.foretell(last, flops);
+        Some(Prediction { loss, flops, above: None, right: None })
+    }
+
+    /// Says whether `prediction` was right of `trained`, by the models trained so far, from which
+    /// it was made. Where they would not make it again, as some went on since, it stays open.
+    pub fn judge(&self, prediction: &mut Prediction, trained: &Trained, least_gain: f64) {
+        (prediction.above, prediction.right) = (None, None);
+        let Some(fit) = ComputeFit::of(&self.models(), least_gain) else { return };
+        if (fit.law.at(prediction.flops) - prediction.loss.value).abs() > SAME_LOSS {
+            return;
+        }
+        let above = fit.above(trained);
+        prediction.right = above.low.is_some().then(|| !above.above_zero() && !above.below_zero());
+        prediction.above = Some(above);
+    }
+
+    /// Takes in what came of model `k`, and judges what was foretold of it, by the models before.
+    pub fn settle(&mut self, k: usize, trained: Trained, least_gain: f64) {
+        if let Some(mut said) = self.members[k].predicted.take() {
+            if said.flops <= 0.0
+                && let Some(again) = self.foretell(trained.flops, least_gain)
+            {
+                // Earlier versions took the scatter of objects for that of the prediction.
+                said = again;
+            }
+            self.judge(&mut said, &trained, least_gain);
+            self.members[k].predicted = Some(said);
+        }
+        self.members[k].trained = Some(trained);
+    }
+
+    /// Whether ten times the compute would lower the loss by less than is asked for already from
+    /// the smallest model on.
+    pub fn saturated_throughout(&self) -> bool {
+        let turn = self.compute.as_ref().and_then(|fit| fit.saturation);
+        let smallest = self.trained().next().map(|(_, trained)| trained.flops);
+        turn.zip(smallest).is_some_and(|(turn, smallest)| turn.value <= smallest)
     }
 }

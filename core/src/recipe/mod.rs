@@ -169,6 +169,26 @@ pub fn amend(plan: &Plan, allowed: &[&str], set: &[String], data: Option<&Path>)
     plan::build(&tree, plan.scale.clone())
 }
 
+/// The plan of `recipe`, the text of a resolved one, as [`Plan::recipe`] has it.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn reread(recipe: &str, scale: Option<String>) -> Result<Plan> {
+    plan::build(&Tree::parse("the family's recipe", recipe)?, scale)
+}
+
+/// The name that the recipe `recipe`, one of the program's or a file, gives itself.
+///
+/// # Errors
+/// When it cannot be read, or has none.
+pub(crate) fn name(recipe: &str) -> Result<String> {
+    let tree = load(recipe, None, &mut Vec::new())?;
+    match tree.table.get("name").and_then(toml::Value::as_str) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(tree.error(&["name"], "name: a string is expected, the recipe's name")),
+    }
+}
+
 /// How `plan` differs from the recipe it carries, which is what later stages go on from: empty
 /// for one that this program wrote.
 pub(crate) fn contradictions(plan: &Plan) -> Vec<String> {

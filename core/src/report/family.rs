@@ -8,7 +8,7 @@ use super::format::{count, duration, fixed, scientific, significant};
 use super::input::{Choice, Preview, ReportInput};
 use super::page::{self, Section};
 use super::probes;
-use crate::cost::KILOWATT_HOUR;
+use crate::cost::{CostConfig, KILOWATT_HOUR, assumptions};
 use crate::family::{Family, Member, Trained};
 use crate::probe::{Interval, ProbeTable, Trend};
 use crate::recipe::{Reference, ReferencePoint};
@@ -26,8 +26,8 @@ pub struct FamilyInput<'a> {
     pub reference: Option<&'a Reference>,
     /// Choices made where there is more than one tradition.
     pub choices: Vec<Choice>,
-    /// Grams of carbon dioxide per kilowatt-hour.
-    pub grid: f64,
+    /// What forecasts and measurements of energy assume.
+    pub cost: CostConfig,
     /// Probes of the largest model.
     pub largest: Option<ProbeTable>,
     /// Figures, in the order they are shown.
@@ -103,6 +103,15 @@ fn interval(of: &Interval, decimals: usize) -> String {
     }
 }
 
+/// A difference of losses, with its sign.
+fn signed(of: &Interval) -> String {
+    let text = |x: f64| if x > 0.0 { format!("+{}", fixed(x, 5)) } else { fixed(x, 5) };
+    match (of.low, of.high) {
+        (Some(low), Some(high)) => format!("{} [{}, {}]", text(of.value), text(low), text(high)),
+        _ => text(of.value),
+    }
+}
+
 fn models(input: &FamilyInput) -> Option<Markup> {
     let family = input.family?;
     let published = |scale: &str| input.reference.and_then(|reference| reference.loss.get(scale));
@@ -111,13 +120,16 @@ fn models(input: &FamilyInput) -> Option<Markup> {
         let of = |show: &dyn Fn(&Trained) -> String| {
             member.trained.as_ref().map_or("–".to_owned(), show)
         };
-        let foretold = member.predicted.as_ref().map_or("–".to_owned(), |said| {
-            let right = match said.right {
+        let said = member.predicted.as_ref();
+        let foretold = said.map_or("–".to_owned(), |said| interval(&said.loss, 5));
+        let above = said.and_then(|said| Some((said.above?, said.right)));
+        let above = above.map_or("–".to_owned(), |(above, right)| {
+            let right = match right {
                 Some(true) => " ✓",
                 Some(false) => " ✗",
                 None => "",
             };
-            interval(&said.loss, 5) + right
+            signed(&above) + right
         });
         let mut cells = vec![
             member.scale.clone(),
@@ -126,14 +138,22 @@ fn models(input: &FamilyInput) -> Option<Markup> {
             of(&|t| scientific(t.flops)),
             of(&|t| fixed(t.loss, 5)),
             foretold,
+            above,
         ];
         if compared {
             cells.push(published(&member.scale).map_or("–".into(), |loss| fixed(*loss, 4)));
         }
         cells
     };
-    let mut heading =
-        vec!["Scale", "Parameters", "Tokens", "FLOP (6ND)", "Loss", "Foretold by smaller ones"];
+    let mut heading = vec![
+        "Scale",
+        "Parameters",
+        "Tokens",
+        "FLOP (6ND)",
+        "Loss",
+        "Foretold by smaller ones",
+        "Measured minus foretold",
+    ];
     if compared {
         heading.push("Published loss");
     }
@@ -141,10 +161,13 @@ fn models(input: &FamilyInput) -> Option<Markup> {
     Some(html! {
         p {
             "Losses are of the last evaluation, on the same objects for all models. What smaller "
-            "models foretell was written down before the model was trained; ✓ where the loss came "
-            "to lie within the interval of 95%, ✗ where it did not. That interval is over "
-            "validation objects and not over seeds of a training; of two models the law is a power "
-            "law without a floor."
+            "models foretell was written down before the model was trained. Its interval of 95%, and "
+            "that of the difference, are over those objects, drawn alike for all models: that some "
+            "are harder than others moves all losses together, and is left out. ✓ where the interval "
+            "of the difference holds zero, ✗ where it does not. How far the law itself may be off is "
+            "in neither, nor the seed of a training. Of two models the law is a power law without a "
+            "floor, which cannot know how the curve bends: losses that level off come to lie above "
+            "what it foretells."
         }
         (table(&heading, &rows))
     })
@@ -162,6 +185,11 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
         }
         p {
             @match &compute.saturation {
+                _ if compute.law.a <= 0.0 => { "The loss does not fall with compute." }
+                Some(_) if family.saturated_throughout() => {
+                    "Saturated at every size trained: ten times the compute lowers the loss by less "
+                    "than " (significant(100.0 * compute.least_gain, 2)) "%."
+                }
                 Some(turn) => {
                     "Saturated from " (scientific(turn.value)) " FLOP on"
                     @if let (Some(low), Some(high)) = (turn.low, turn.high) {
@@ -170,8 +198,7 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
                     ": beyond it ten times the compute lowers the loss by less than "
                     (significant(100.0 * compute.least_gain, 2)) "%."
                 }
-                None if compute.law.a > 0.0 => { "No floor is in sight: a power law fits alone." }
-                None => { "The loss does not fall with compute." }
+                None => { "No floor is in sight: a power law fits alone." }
             }
         }
         @if let Some(size) = &family.size {
@@ -239,34 +266,44 @@ fn gallery(input: &FamilyInput) -> Option<Markup> {
     })
 }
 
+/// What each training was to cost by the forecast, beside what it did.
 fn cost(input: &FamilyInput) -> Option<Markup> {
     let trained: Vec<_> = input.family?.trained().collect();
-    let measured: Vec<_> =
-        trained.iter().filter_map(|(m, t)| Some((m, t, t.energy.as_ref()?))).collect();
-    let (_, _, first) = measured.first()?;
-    let row = |(member, trained, energy): &(&&Member, &&Trained, &crate::cost::Energy)| {
-        let kwh = energy.joules / KILOWATT_HOUR;
+    let sources: Vec<&str> =
+        trained.iter().filter_map(|(_, t)| Some(t.energy.as_ref()?.source.as_str())).collect();
+    let first = sources.first()?;
+    let kwh = |trained: &Trained| Some(trained.energy.as_ref()?.joules / KILOWATT_HOUR);
+    let or = |value: Option<f64>| value.map_or("–".to_owned(), |value| significant(value, 3));
+    let pair = |before: Option<String>, after: String| match before {
+        Some(before) => format!("{before} → {after}"),
+        None => format!("– → {after}"),
+    };
+    let row = |(member, trained): &(&Member, &Trained)| {
+        let said = member.forecast.as_ref();
+        let carbon = kwh(trained).map(|kwh| kwh * input.cost.grid / 1000.0);
         vec![
             member.scale.clone(),
-            duration(trained.seconds),
-            significant(kwh, 3),
-            significant(kwh * input.grid / 1000.0, 3),
+            pair(said.map(|said| scientific(said.flops)), scientific(trained.flops)),
+            pair(said.map(|said| duration(3600.0 * said.hours)), duration(trained.seconds)),
+            pair(said.map(|said| significant(said.energy_kwh, 3)), or(kwh(trained))),
+            pair(said.map(|said| significant(said.co2_kg, 3)), or(carbon)),
         ]
     };
-    let rows: Vec<_> = measured.iter().map(row).collect();
-    let joules: f64 = measured.iter().map(|(_, _, energy)| energy.joules).sum();
-    let carbon = joules / KILOWATT_HOUR * input.grid / 1000.0;
+    let rows: Vec<_> = trained.iter().map(row).collect();
+    let all: f64 = trained.iter().filter_map(|(_, trained)| kwh(trained)).sum();
+    let carbon = all * input.cost.grid / 1000.0;
     Some(html! {
         p {
-            "Energy of the trainings: " (first.source) ", times what the building takes. "
-            (significant(input.grid, 3)) " g of CO" sub { "2" } " per kWh; both are set in [cost]. "
-            "In all " (significant(carbon, 3)) " kg"
+            "Forecast → measured, of the trainings. Forecasts: " (assumptions(&input.cost)) ". "
+            "Measured: " (first) ", times what the building takes; "
+            (significant(input.cost.grid, 3)) " g of CO" sub { "2" } " per kWh. In all "
+            (significant(carbon, 3)) " kg"
             @if let Some(published) = input.reference.and_then(|reference| reference.co2_kg) {
                 ", beside " (significant(published, 3)) " kg published"
             }
             "."
         }
-        (table(&["Scale", "Time", "kWh", "kg CO₂"], &rows))
+        (table(&["Scale", "FLOP (6ND)", "Time", "kWh", "kg CO₂"], &rows))
     })
 }
 

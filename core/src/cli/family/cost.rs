@@ -1,0 +1,114 @@
+//! What a family will cost.
+
+use std::path::Path;
+
+use super::super::args::FamilyArgs;
+use super::super::output::{Output, columns};
+use super::members::finished;
+use super::plans::by_settings;
+use crate::cost::{Forecast, assumptions};
+use crate::error::Result;
+use crate::family::{Family, Settings};
+use crate::progress::{self, quantity};
+use crate::recipe::{self, Plan, resolve};
+
+/// `--plan`: what the family, or the one model, would cost.
+pub(in super::super) fn forecast(
+    args: &FamilyArgs,
+    names: &[String],
+    output: Output,
+) -> Result<()> {
+    let plans = match names {
+        [] => {
+            let recipe = args.train.recipe.as_deref().unwrap_or_default();
+            let choice = &args.train.choice;
+            let request =
+                recipe::Request { dataless: choice.data.is_none(), ..choice.request(recipe) };
+            vec![resolve(&request)?]
+        }
+        names => {
+            let choice = &args.train.choice;
+            let settings = Settings {
+                recipe: args.train.recipe.clone().unwrap_or_default(),
+                data: choice.data.clone(),
+                set: choice.set.clone(),
+            };
+            by_settings(&settings, names, choice.data.is_none())?
+        }
+    };
+    let all: Vec<Forecast> = plans.iter().map(Forecast::of).collect::<Result<_>>()?;
+    let cost = &plans[0].cost;
+    let result = serde_json::json!({ "models": all, "assumed": cost });
+    let reference = plans[0].reference.stated().filter(|_| all.len() > 1);
+    let published = reference.and_then(|of| {
+        Some(format!("published: {} kg CO2 for all models of {}", of.co2_kg?, of.source))
+    });
+    output.result(&result, || {
+        let lines = [table(&all), assumptions(cost)];
+        lines.into_iter().chain(published).collect::<Vec<_>>().join("\n")
+    })
+}
+
+fn table(all: &[Forecast]) -> String {
+    let heading = [
+        "scale",
+        "parameters",
+        "steps",
+        "tokens",
+        "6ND FLOP",
+        "memory a device",
+        "hours",
+        "kWh",
+        "kg CO2",
+    ];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    let number = |x: f64| match x {
+        x if x >= 100.0 => format!("{x:.0}"),
+        x if x >= 1.0 => format!("{x:.1}"),
+        x if x >= 0.01 => format!("{x:.2}"),
+        _ => "<0.01".to_owned(),
+    };
+    for f in all {
+        let memory = match f.memory_bytes {
+            bytes if bytes < 1e8 => format!("{:.0} MB", bytes / 1e6),
+            bytes => format!("{:.1} GB", bytes / 1e9),
+        };
+        let memory = memory + if f.fits { "" } else { " (too much)" };
+        rows.push(vec![
+            f.scale.clone().unwrap_or_else(|| "-".into()),
+            quantity(f.parameters as f64),
+            f.steps.to_string(),
+            quantity(f.tokens),
+            quantity(f.flops),
+            memory,
+            number(f.hours),
+            number(f.energy_kwh),
+            number(f.co2_kg),
+        ]);
+    }
+    if all.len() > 1 {
+        let sum = |of: fn(&Forecast) -> f64| all.iter().map(of).sum::<f64>();
+        let mut row =
+            vec!["all".to_owned(), String::new(), String::new(), quantity(sum(|f| f.tokens))];
+        row.push(quantity(sum(|f| f.flops)));
+        row.push(String::new());
+        row.extend([sum(|f| f.hours), sum(|f| f.energy_kwh), sum(|f| f.co2_kg)].map(number));
+        rows.push(row);
+    }
+    columns(&rows)
+}
+
+/// Says before models are trained what those that are not yet will cost.
+pub(super) fn say(family: &Family, plans: &[Plan], out: &Path, anew: bool) -> Result<()> {
+    let mut due = Vec::new();
+    for (member, plan) in family.members.iter().zip(plans) {
+        if anew || finished(&out.join(&member.scale), plan)?.is_none() {
+            due.push(Forecast::of(plan)?);
+        }
+    }
+    if let ([_, ..], Some(plan)) = (&due[..], plans.first()) {
+        let text = format!("forecast:\n{}\n{}", table(&due), assumptions(&plan.cost));
+        progress::say(&text);
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What the folders of a family's models say of them.
+
+use std::path::Path;
+
+use super::super::stages::REPORT;
+use crate::checkpoint::format;
+use crate::cost::{Energy, Forecast};
+use crate::error::{Error, Result};
+use crate::family::{Member, Trained};
+use crate::recipe::Plan;
+use crate::run::{Manifest, RunFolder};
+use crate::train::{METRICS, Metric, VALIDATION, ValidationLosses, read_lines};
+
+/// Whether a run has begun in `place`.
+pub(super) fn is_run(place: &Path) -> bool {
+    place.join("manifest.json").exists()
+}
+
+/// Writes into `member` what `plan` makes of it.
+pub(super) fn describe(member: &mut Member, plan: &Plan) -> Result<()> {
+    member.parameters = plan.model_config()?.parameter_count();
+    member.steps = plan.train.steps;
+    member.recipe.clone_from(&plan.recipe);
+    member.forecast = Some(Forecast::of(plan)?);
+    Ok(())
+}
+
+/// What came of the run in `path`, if it has gone through all the stages of `plan`.
+pub(super) fn finished(path: &Path, plan: &Plan) -> Result<Option<Trained>> {
+    if !is_run(path) || !path.join(REPORT).exists() {
+        return Ok(None);
+    }
+    let (folder, manifest) = RunFolder::open(path)?;
+    let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
+    let asked = &manifest.plan;
+    if taken < plan.train.steps || asked.embed != plan.embed || asked.probe != plan.probe {
+        return Ok(None);
+    }
+    trained(&folder, &manifest).map(Some)
+}
+/// What the files of a run say of its training.
+fn trained(folder: &RunFolder, manifest: &Manifest) -> Result<Trained> {
+    let mut out = Trained::default();
+    let steps_to_tokens = |step: u64, read: &[(u64, u64)]| {
+        read.iter().rev().find(|(at, _)| *at <= step).map_or(0, |(_, tokens)| *tokens)
+    };
+    let mut read = Vec::new();
+    for metric in read_lines::<Metric>(&folder.verified(METRICS)?)? {
+        match metric {
+            Metric::Train { step, tokens, .. } => {
+                read.push((step, tokens));
+                out.tokens = tokens;
+            }
+            Metric::Validation { step, loss, zero_loss, .. } => {
+                (out.loss, out.zero_loss) = (loss, zero_loss);
+                out.curve.push((steps_to_tokens(step, &read), loss));
+            }
+        }
+    }
+    if out.curve.is_empty() {
+        let message = "was never evaluated: it has no validation objects; set [split]";
+        return Err(Error::file(folder.path(), message));
+    }
+    out.flops = 6.0 * manifest.parameters as f64 * out.tokens as f64;
+    let pretrained = || manifest.stages.iter().filter(|stage| stage.stage == "pretrain");
+    out.seconds = pretrained().map(|stage| stage.seconds).sum();
+    let energies = pretrained().filter_map(|stage| stage.energy.clone());
+    out.energy = energies.reduce(|a, b| Energy { joules: a.joules + b.joules, ..a });
+    let path = folder.verified(VALIDATION)?;
+    if path.exists() {
+        let losses: ValidationLosses = format::read_json(&path, "losses of an evaluation")?;
+        out.batches = losses.batches;
+    }
+    Ok(out)
+}

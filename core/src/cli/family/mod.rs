@@ -1,0 +1,228 @@
+//! `astropt scale`, and `astropt run` of a recipe with a family: one model a scale, each a run
+//! of its own in the family's folder, then the laws.
+
+mod cost;
+mod members;
+mod plans;
+mod told;
+
+use std::path::{Path, PathBuf};
+
+use super::args::{FamilyArgs, TrainArgs};
+use super::output::Output;
+use super::stages::REPORT;
+use super::{choose, run};
+use crate::error::{Error, Result};
+use crate::family::{FAMILY, Family, Prediction};
+use crate::parallel::{self, agree, first};
+use crate::progress;
+use crate::recipe;
+use crate::run::RunLock;
+pub(super) use cost::forecast;
+use members::{finished, is_run};
+use plans::Planned;
+
+/// Share of the loss that counts as a gain, where nothing says another.
+const LEAST_GAIN: f64 = 0.005;
+
+/// `astropt scale`.
+pub(super) fn scale(args: &FamilyArgs, output: Output) -> Result<()> {
+    let names = names(args)?;
+    if args.plan {
+        return forecast(args, &names, output);
+    }
+    if names.is_empty() {
+        return Err(Error::Misuse(
+            "the recipe lists no `family` of scales; name them with --scales 1M,5M".into(),
+        ));
+    }
+    super::listen_until(&args.train)?;
+    run(args, &names, output)
+}
+
+/// The scales to train: those named, those of the family to go on with, or the recipe's family
+/// (or its demonstration's). None where it is one model, as with --scale.
+pub(super) fn names(args: &FamilyArgs) -> Result<Vec<String>> {
+    let least = args.least_gain.unwrap_or(LEAST_GAIN);
+    if !(least > 0.0 && least < 1.0) {
+        let message = format!("--least-gain {least}: a share between 0 and 1");
+        return Err(Error::Misuse(message));
+    }
+    if args.train.choice.scale.is_some() {
+        return Ok(Vec::new());
+    }
+    if args.train.resume && args.scales.is_empty() {
+        let out = folder(args)?;
+        let begun: Vec<String> = Family::read(&out)?.members.into_iter().map(|m| m.scale).collect();
+        // A run's folder holds one model, whatever family its recipe lists.
+        if !begun.is_empty() || is_run(&out) {
+            return Ok(begun);
+        }
+    }
+    match (&args.train.recipe, &args.scales[..]) {
+        (None, _) => Ok(Vec::new()),
+        (Some(recipe), []) => recipe::family(&args.train.choice.request(recipe)),
+        (Some(_), named) => {
+            let twice = |(k, name): &(usize, &String)| named[..*k].contains(name);
+            match named.iter().enumerate().find(twice) {
+                Some((_, name)) => {
+                    Err(Error::Misuse(format!("--scales names {name} twice; name each scale once")))
+                }
+                None => Ok(named.to_vec()),
+            }
+        }
+    }
+}
+
+/// The family's folder.
+fn folder(args: &FamilyArgs) -> Result<PathBuf> {
+    let train = &args.train;
+    match (&train.out, &train.recipe) {
+        (Some(out), _) => Ok(out.clone()),
+        (None, None) => {
+            let message = "--resume needs --out DIR, the run or the family to go on with";
+            Err(Error::Misuse(message.into()))
+        }
+        (None, Some(recipe)) => {
+            let demo = if train.choice.demo { "-demo" } else { "" };
+            let name = recipe::name(recipe)?;
+            Ok(Path::new("runs").join(format!("{name}{demo}")))
+        }
+    }
+}
+
+/// Trains what is not trained yet, smallest first, and tells what came of it.
+pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result<()> {
+    choose(&args.train.device)?;
+    let out = folder(args)?;
+    let ranks = parallel::world();
+    let _lock = first(ranks, || {
+        std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
+        RunLock::take(&out)
+    })?;
+    let Planned { mut family, plans, changed } = agree(ranks, Planned::of(args, names, &out))?;
+    let before = family.compute.take();
+    let least = args.least_gain.or(before.map(|fit| fit.least_gain)).unwrap_or(LEAST_GAIN);
+    let write = |family: &Family| if ranks.rank() == 0 { family.write(&out) } else { Ok(()) };
+    cost::say(&family, &plans, &out, args.train.overwrite)?;
+    let mut done = Vec::new();
+    for (k, plan) in plans.into_iter().enumerate() {
+        let place = out.join(&family.members[k].scale);
+        if args.train.overwrite || finished(&place, &plan)?.is_none() {
+            family.fit(least);
+            if args.stop_at_saturation && saturated(&family, k) {
+                progress::say(&format!(
+                    "leaving out {}: the smaller models say that the loss is saturated there",
+                    family.members[k].scale
+                ));
+                continue;
+            }
+            foretell(&mut family, k, least);
+            write(&family)?;
+            let one = member_args(args, &place, &changed);
+            let begun = run::whole(&one, output, Some(run::OfFamily { plan: &plan, out: &out }));
+            begun.map_err(|error| of_family(error, &place, &out))?;
+        }
+        let Some(trained) = finished(&place, &plan)? else {
+            return Err(Error::Failed(format!("{} did not finish", place.display())));
+        };
+        family.settle(k, trained, least);
+        done.push(plan);
+        write(&family)?;
+        progress::say(&told::describe_member(&family.members[k]));
+    }
+    first(ranks, || told::conclude(&mut family, &done, &out, least))?;
+    output.result(&family, || told::describe(&family, &out))
+}
+
+/// `astropt report` of the family in `out`: anew from the files of its models.
+pub(super) fn report(out: &Path, output: Output) -> Result<()> {
+    let _lock = RunLock::take(out)?;
+    let mut family = Family::read(out)?;
+    let before = family.compute.take();
+    let least = before.map_or(LEAST_GAIN, |fit| fit.least_gain);
+    let mut done = Vec::new();
+    family.members.iter_mut().for_each(|member| member.trained = None);
+    for k in 0..family.members.len() {
+        let place = out.join(&family.members[k].scale);
+        if !is_run(&place) {
+            continue;
+        }
+        let (_, manifest) = crate::run::RunFolder::open(&place)?;
+        let Some(trained) = finished(&place, &manifest.plan)? else { continue };
+        members::describe(&mut family.members[k], &manifest.plan)?;
+        family.settle(k, trained, least);
+        done.push(manifest.plan);
+    }
+    if done.is_empty() {
+        return Err(Error::file(out, "holds no model of the family that is trained"));
+    }
+    told::conclude(&mut family, &done, out, least)?;
+    let path = out.join(REPORT);
+    output.result(&serde_json::json!({ "report": path }), || path.display().to_string())
+}
+
+/// Whether `path` is a family's folder.
+pub(super) fn is_family(path: &Path) -> bool {
+    path.join(FAMILY).is_file()
+}
+
+/// The arguments of the one model in `place`, which goes on where it has begun.
+fn member_args(args: &FamilyArgs, place: &Path, changed: &[String]) -> TrainArgs {
+    let mut one = args.train.clone();
+    one.resume = !one.overwrite && is_run(place);
+    // Its own recipe is what counts, with what may change of it.
+    (one.recipe, one.choice.demo) = (None, false);
+    one.choice.set = changed.to_vec();
+    one.out = Some(place.to_owned());
+    one
+}
+
+/// An interruption of the model in `place`, as that of its family, which is to be gone on with.
+fn of_family(error: Error, place: &Path, out: &Path) -> Error {
+    let (one, all) = (format!("--out {}", place.display()), format!("--out {}", out.display()));
+    match error {
+        Error::Interrupted(what) => Error::Interrupted(what.replace(&one, &all)),
+        other => other,
+    }
+}
+
+/// The compute that model `k` will have been trained with, counted as it was of the models before
+/// it: their objects may have fewer tokens than a forecast has to take them for.
+fn expected(family: &Family, k: usize) -> Option<f64> {
+    let (last, trained) = family.trained().last()?;
+    let counted = trained.flops / last.forecast.as_ref()?.flops;
+    Some(counted * family.members[k].forecast.as_ref()?.flops)
+}
+
+fn saturated(family: &Family, k: usize) -> bool {
+    let turn = family.compute.as_ref().and_then(|fit| fit.saturation);
+    turn.zip(expected(family, k)).is_some_and(|(turn, compute)| compute >= turn.value)
+}
+
+/// Writes down what the smaller models say of model `k`, before it is trained.
+fn foretell(family: &mut Family, k: usize, least: f64) {
+    let said: Option<Prediction> =
+        expected(family, k).and_then(|flops| family.foretell(flops, least));
+    if let Some(said) = &said {
+        progress::say(&format!(
+            "{}: the smaller models foretell a loss of {}",
+            family.members[k].scale,
+            told::interval(&said.loss)
+        ));
+    }
+    family.members[k].predicted = said;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_names_the_family_to_go_on_with() {
+        let (out, place) = (Path::new("runs/f"), Path::new("runs/f/1M"));
+        let said = "stopped after step 3 of 9; go on with --resume --out runs/f/1M";
+        let error = of_family(Error::Interrupted(said.into()), place, out);
+        assert!(error.to_string().ends_with("go on with --resume --out runs/f"), "{error}");
+    }
+}

@@ -1,0 +1,197 @@
+//! The plans of a family's models: of a new one by the command line, of one that is gone on
+//! with by the recipes that stand in its folder.
+
+use std::path::Path;
+
+use super::super::args::FamilyArgs;
+use super::super::run::RESUMABLE;
+use super::members::{self, is_run};
+use crate::cost::Forecast;
+use crate::error::{Error, Result};
+use crate::family::{Family, Member, Settings};
+use crate::recipe::{self, Plan, amend, resolve};
+use crate::run::RunFolder;
+
+/// A family before any of its models is trained or looked at.
+pub(super) struct Planned {
+    /// None of its members is trained yet, as far as it says.
+    pub(super) family: Family,
+    /// One a member.
+    pub(super) plans: Vec<Plan>,
+    /// The `--set` that models which have begun take up.
+    pub(super) changed: Vec<String>,
+}
+
+impl Planned {
+    /// The family in `out` to go on with, or a new one of the scales `names`.
+    pub(super) fn of(args: &FamilyArgs, names: &[String], out: &Path) -> Result<Self> {
+        let old = Family::read(out)?;
+        // A family whose first model never started may start with other arguments.
+        let begun = old.members.iter().any(|member| is_run(&out.join(&member.scale)));
+        let train = &args.train;
+        if begun && !train.resume && !train.overwrite {
+            return Err(Error::Misuse(format!(
+                "{} holds a family already; go on with --resume, start anew with --overwrite, or \
+                 choose another folder with --out",
+                out.display()
+            )));
+        }
+        let planned = match begun && train.resume {
+            true => Self::resumed(args, names, out, &old)?,
+            false => Self::fresh(args, names)?,
+        };
+        in_order(&planned.family)?;
+        Ok(planned)
+    }
+
+    fn fresh(args: &FamilyArgs, names: &[String]) -> Result<Self> {
+        let choice = &args.train.choice;
+        let settings = Settings {
+            recipe: args.train.recipe.clone().unwrap_or_default(),
+            data: choice.data.clone(),
+            set: choice.set.clone(),
+        };
+        let plans = by_settings(&settings, names, false)?;
+        let family = family(&plans, settings, &Family::default())?;
+        Ok(Self { family, plans, changed: choice.set.clone() })
+    }
+
+    /// Models that have begun go on by the recipes in their folders, with what `--set` may
+    /// change of them; the others begin by the family's.
+    fn resumed(args: &FamilyArgs, names: &[String], out: &Path, old: &Family) -> Result<Self> {
+        let choice = &args.train.choice;
+        if let Some(recipe) = &args.train.recipe
+            && recipe::name(recipe)? != old.recipe
+        {
+            return Err(Error::Misuse(format!(
+                "{} is a family of the recipe {:?}, not of {recipe:?}",
+                out.display(),
+                old.recipe
+            )));
+        }
+        // Families of earlier versions do not say what they were begun with.
+        let mut settings = old.settings.clone().unwrap_or_else(|| Settings {
+            recipe: args.train.recipe.clone().unwrap_or_else(|| old.recipe.clone()),
+            data: None,
+            set: choice.set.clone(),
+        });
+        let changed = changed(&choice.set, &settings.set)?;
+        settings.set.retain(|set| !changed.contains(set));
+        settings.set.extend(changed.iter().cloned());
+        settings.data = choice.data.clone().or(settings.data);
+        let data = choice.data.as_deref();
+        let mut plans = Vec::new();
+        for name in with_begun(names, out, old) {
+            let (place, known) = (out.join(&name), old.members.iter().find(|m| m.scale == name));
+            plans.push(match known {
+                _ if is_run(&place) => begun(&place, &changed, data)?,
+                Some(member) if !member.recipe.is_empty() => {
+                    let plan = recipe::reread(&member.recipe, Some(name.clone()))?;
+                    amend(&plan, &RESUMABLE, &changed, data)?
+                }
+                _ => by_settings(&settings, &[name], false)?.remove(0),
+            });
+        }
+        let mut by_compute = Vec::new();
+        for plan in plans {
+            by_compute.push((Forecast::of(&plan)?.flops, plan));
+        }
+        by_compute.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let plans: Vec<Plan> = by_compute.into_iter().map(|(_, plan)| plan).collect();
+        let family = family(&plans, settings, old)?;
+        Ok(Self { family, plans, changed })
+    }
+}
+
+/// What of `asked` changes models that have begun. Of the rest, only what the family was begun
+/// with may be said again.
+fn changed(asked: &[String], begun_with: &[String]) -> Result<Vec<String>> {
+    let may = |set: &&String| RESUMABLE.iter().any(|key| set.trim().starts_with(key));
+    match asked.iter().find(|set| !may(set) && !begun_with.contains(set)) {
+        Some(set) => Err(Error::Misuse(format!(
+            "--set {set}: going on with a family may change only {}; anything else takes a new \
+             family (--overwrite, or another --out)",
+            RESUMABLE.join(", ")
+        ))),
+        None => Ok(asked.iter().filter(may).cloned().collect()),
+    }
+}
+
+/// The scales `names`, and those of `old` that have begun, in its order.
+fn with_begun(names: &[String], out: &Path, old: &Family) -> Vec<String> {
+    let kept = old.members.iter().map(|member| &member.scale);
+    let mut all: Vec<String> =
+        kept.filter(|scale| names.contains(scale) || is_run(&out.join(scale))).cloned().collect();
+    all.extend(names.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
+    all
+}
+
+/// The plan of the run in `place`, with `changed` laid over it.
+fn begun(place: &Path, changed: &[String], data: Option<&Path>) -> Result<Plan> {
+    let (folder, manifest) = RunFolder::open(place)?;
+    let plan = amend(&manifest.plan, &RESUMABLE, changed, data)?;
+    let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
+    if plan.train.steps < taken {
+        return Err(Error::Misuse(format!(
+            "{} has taken {taken} steps already, more than train.steps = {}",
+            place.display(),
+            plan.train.steps
+        )));
+    }
+    Ok(plan)
+}
+
+/// The plan of each scale by what a family is begun with; `dataless`, of data that need not be
+/// there.
+pub(super) fn by_settings(
+    settings: &Settings,
+    names: &[String],
+    dataless: bool,
+) -> Result<Vec<Plan>> {
+    let plan = |scale: &String| {
+        resolve(&recipe::Request {
+            recipe: settings.recipe.clone(),
+            scale: Some(scale.clone()),
+            data: settings.data.clone(),
+            set: settings.set.clone(),
+            dataless,
+        })
+    };
+    names.iter().map(plan).collect()
+}
+
+/// The members that `plans` make, with what `old` foretold of them.
+fn family(plans: &[Plan], settings: Settings, old: &Family) -> Result<Family> {
+    let member = |plan: &Plan| -> Result<Member> {
+        let scale = plan.scale.clone().unwrap_or_default();
+        let before = old.members.iter().find(|member| member.scale == scale);
+        let predicted = before.and_then(|member| member.predicted.clone());
+        let mut member = Member { scale, predicted, ..Member::default() };
+        members::describe(&mut member, plan)?;
+        Ok(member)
+    };
+    Ok(Family {
+        recipe: plans.first().map(|plan| plan.name.clone()).unwrap_or_default(),
+        members: plans.iter().map(member).collect::<Result<_>>()?,
+        settings: Some(settings),
+        compute: old.compute.clone(),
+        ..Family::default()
+    })
+}
+
+/// Refuses models that do not come by rising compute: laws are fitted to the smaller ones, and
+/// gains are over the first.
+fn in_order(family: &Family) -> Result<()> {
+    let flops = |member: &Member| member.forecast.as_ref().map_or(0.0, |of: &Forecast| of.flops);
+    if family.members.is_sorted_by_key(flops) {
+        return Ok(());
+    }
+    let mut sorted: Vec<&Member> = family.members.iter().collect();
+    sorted.sort_by(|a, b| flops(a).total_cmp(&flops(b)));
+    let names: Vec<&str> = sorted.into_iter().map(|member| member.scale.as_str()).collect();
+    Err(Error::Misuse(format!(
+        "the scales are not in the order of their compute, which laws and gains go by; write \
+         --scales {}",
+        names.join(",")
+    )))
+}
