@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::program::{astropt, fails, succeeds};
 
 /// A demo that takes seconds.
-pub(crate) const SMALL: [&str; 21] = [
+pub(crate) const SMALL: [&str; 23] = [
     "--scale",
     "demo",
     "--quiet",
@@ -21,6 +21,8 @@ pub(crate) const SMALL: [&str; 21] = [
     "train.steps=6",
     "--set",
     "train.decay_steps=6",
+    "--set",
+    "train.peak_lr=1e-3",
     "--set",
     "train.warmup_steps=2",
     "--set",
