@@ -144,7 +144,7 @@ fn scales_past_saturation_are_left_out(at: &Path) {
     for (scale, loss) in [("demo-S", 0.3), ("demo-M", 0.2502), ("demo-L", 0.25)] {
         say_loss(&at.join("f").join(scale), loss);
     }
-    let mut arguments = scale(&["--resume", "--stop-at-saturation"]);
+    let mut arguments = scale(&["--resume", "--stop-at-saturation", "--set", "train.steps=8"]);
     arguments[3] = "demo-S,demo-M,demo-L,demo";
     let family: Value = serde_json::from_str(&succeeds(at, &arguments)).expect("JSON");
     assert!(family["members"][3]["trained"].is_null(), "{family}");

@@ -152,33 +152,13 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let model = data.model().clone();
-    progress::say(&format!(
-        "{}: {} parameters, {} objects ({} to train on, {} with labels), {}{}",
-        out.display(),
-        quantity(model.parameter_count() as f64),
-        data.len(),
-        data.splits.train.len(),
-        data.labelled(),
-        if ranks.size() > 1 {
-            format!("{} processes, each on ", ranks.size())
-        } else {
-            String::new()
-        },
-        chosen.device
-    ));
+    say_what(&data, &out, &chosen.device, ranks.size());
     if let Some(room) = chosen.backend.room(chosen.index)
         && let Some(warning) = check_memory(&plan.train, &model, &room, &chosen.device)?
     {
         progress::warn(&warning);
     }
-    let evaluated = plan.train.eval_split;
-    if data.splits.get(evaluated).is_empty() {
-        progress::warn(&format!(
-            "no {} objects: the loss is not evaluated and no best model kept (train.eval_split, \
-             [split])",
-            evaluated.name()
-        ));
-    }
+    warn_unevaluated(&plan, &data);
     let session = chosen.open(&model, plan.train.precision)?;
     let (folder, manifest) = if let Some((folder, old)) = begun {
         if !old.data_digest.is_empty() && old.data_digest != data.digest() {
@@ -203,6 +183,33 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
         (RunFolder::at(&out), manifest)
     };
     Ok(OpenRun { folder, manifest, data, session, chosen })
+}
+
+/// Says what is trained on what.
+fn say_what(data: &Dataset, out: &Path, device: &str, processes: usize) {
+    let of_each = match processes {
+        1 => String::new(),
+        size => format!("{size} processes, each on "),
+    };
+    progress::say(&format!(
+        "{}: {} parameters, {} objects ({} to train on, {} with labels), {of_each}{device}",
+        out.display(),
+        quantity(data.model().parameter_count() as f64),
+        data.len(),
+        data.splits.train.len(),
+        data.labelled()
+    ));
+}
+
+fn warn_unevaluated(plan: &Plan, data: &Dataset) {
+    let evaluated = plan.train.eval_split;
+    if data.splits.get(evaluated).is_empty() {
+        progress::warn(&format!(
+            "no {} objects: the loss is not evaluated and no best model kept (train.eval_split, \
+             [split])",
+            evaluated.name()
+        ));
+    }
 }
 
 /// Says what a training will cost, on the device that the recipe's `[cost]` names.
