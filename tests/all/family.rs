@@ -224,6 +224,11 @@ fn a_recipe_is_read_as_coded_or_as_published() {
     // What extends a recipe with variants keeps its own word.
     let efigi = succeeds(folder.path(), &["recipes", "efigi", "--set", "as=published"]);
     assert!(efigi.contains("steps = 800"), "{efigi}");
+    // And says so.
+    let demo = ["recipes", "galaxy-grz", "--scale", "demo-S", "--set", "as=published"];
+    let output = astropt(folder.path(), &demo);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("probe.protocol, train.steps stay"), "{said}");
     let wrong = astropt(folder.path(), &["recipes", "galaxy-grz", "--set", "as=printed"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("coded, published"));

@@ -30,6 +30,7 @@ pub use schema::{
 
 use crate::error::{Error, Result};
 use crate::plain::differences;
+use crate::progress;
 use crate::seam::nearest;
 use tree::Tree;
 pub(crate) use tree::readable;
@@ -50,6 +51,8 @@ pub(crate) const DEMO: &str = "demo";
 const SCALES: &str = "scales";
 /// Key under which a recipe names the variant it is to be read as.
 const VARIANT: &str = "as";
+/// Under which the choices of the variant stand until the recipe is resolved.
+const CHOSEN: &str = "variant's";
 
 inventory::collect!(BuiltinRecipe);
 
@@ -133,6 +136,11 @@ pub(crate) fn resolve_over(
         return Err(Error::Misuse(message));
     }
     let scale = apply_scale(&mut tree, request.scale.as_deref())?;
+    if let Some(toml::Value::Table(chosen)) = tree.table.remove(CHOSEN)
+        && let Some(name) = variant
+    {
+        tell_unmoved(&chosen, &tree.table, name);
+    }
     for (key, value) in edit(&mut tree.table)? {
         tree.overlay(Tree::of(vec![key], value, place));
     }
@@ -314,10 +322,38 @@ fn apply_variant(tree: &mut Tree, asked: Option<&str>) -> Result<()> {
             format!("as = {name:?}: there is no such variant; there are {}", known.join(", "));
         return Err(tree.error(&[VARIANT], message));
     };
+    tree.table.insert(CHOSEN.to_owned(), overlay.table.clone().into());
     tree.overlay(overlay);
     tree.table.remove("variant");
     tree.table.insert(VARIANT.to_owned(), name.into());
     Ok(())
+}
+
+/// Tells of the choices of a variant that was asked for that the recipe or its scale makes otherwise.
+fn tell_unmoved(chosen: &toml::Table, table: &toml::Table, name: &str) {
+    let mut unmoved = Vec::new();
+    kept(chosen, table, "", &mut unmoved);
+    if !unmoved.is_empty() {
+        progress::warn(&format!(
+            "as={name}: {} {} what the recipe or its scale says; --set changes each alone",
+            unmoved.join(", "),
+            if unmoved.len() == 1 { "stays" } else { "stay" }
+        ));
+    }
+}
+
+/// The keys of `chosen` that have other values in `table`.
+fn kept(chosen: &toml::Table, table: &toml::Table, under: &str, out: &mut Vec<String>) {
+    for (key, value) in chosen {
+        let path = format!("{under}{key}");
+        match (value, table.get(key)) {
+            (toml::Value::Table(inner), Some(toml::Value::Table(found))) => {
+                kept(inner, found, &format!("{path}."), out);
+            }
+            (value, Some(found)) if value != found => out.push(path),
+            _ => {}
+        }
+    }
 }
 
 /// What the last `--set as=NAME` says.

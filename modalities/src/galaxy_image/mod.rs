@@ -181,15 +181,10 @@ impl Modality for GalaxyImage {
 
     fn choices(&self) -> Vec<(String, String)> {
         let config = &self.config;
-        let order = match (config.order, config.orientation.unwrap_or_default()) {
-            (Order::Raster, _) => "row by row from the top left",
-            (Order::Spiral, Orientation::Astropt) => {
-                "a spiral from the centre out as the paper's program has it; the paper's Figure 1 \
-                 shows it turned by 180 degrees"
-            }
-            (Order::Spiral, Orientation::Figure1) => {
-                "a spiral from the centre out as the paper's Figure 1 shows it; its program had it \
-                 turned by 180 degrees"
+        let order = match config.order {
+            Order::Raster => "row by row from the top left".to_owned(),
+            Order::Spiral => {
+                spiral::in_words(self.layout.side, config.orientation.unwrap_or_default())
             }
         };
         let axes = match config.axes {
@@ -200,8 +195,9 @@ impl Modality for GalaxyImage {
             Standardise::Patch => "each patch to mean 0 and standard deviation 1",
             Standardise::None => "none",
         };
+        let (axes, standardise) = (axes.to_owned(), standardise.to_owned());
         [("Patch order", order), ("Image axes", axes), ("Standardisation", standardise)]
-            .map(|(name, choice)| (name.to_owned(), choice.to_owned()))
+            .map(|(name, choice)| (name.to_owned(), choice))
             .into()
     }
 

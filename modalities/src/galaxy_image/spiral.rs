@@ -20,6 +20,27 @@ pub fn spiral(side: usize, orientation: Orientation) -> Vec<usize> {
     order
 }
 
+/// Where the spiral begins to and where it ends, and whose it is. On a grid of odd sides that of the
+/// figure begins to the right and up, as drawn there, and ends bottom-right; on one of even sides,
+/// as the paper's, it cannot do both, and what is kept is the end.
+pub(super) fn in_words(side: usize, orientation: Orientation) -> String {
+    let (begins, ends) = match (orientation, side % 2) {
+        (Orientation::Astropt, 0) => ("to the right and up", "top-left"),
+        (Orientation::Astropt, _) => ("to the left and down", "top-left"),
+        (Orientation::Figure1, 0) => ("to the left and down", "bottom-right"),
+        (Orientation::Figure1, _) => ("to the right and up", "bottom-right"),
+    };
+    let (of, other) = match orientation {
+        Orientation::Astropt => ("as the paper's program has it", "the paper's Figure 1 ends"),
+        Orientation::Figure1 => ("with the end of the paper's Figure 1", "its program's ends"),
+    };
+    let far = if orientation == Orientation::Astropt { "bottom-right" } else { "top-left" };
+    format!(
+        "a spiral from the centre out that begins {begins} and ends {ends}, {of}; {other} {far}, \
+         turned by 180 degrees"
+    )
+}
+
 /// Clockwise from the top-left corner to the centre, ring by ring.
 fn inward(side: usize) -> Vec<usize> {
     let mut order = Vec::with_capacity(side * side);
@@ -54,6 +75,21 @@ mod tests {
                     let steps = (a / side).abs_diff(b / side) + (a % side).abs_diff(b % side);
                     assert_eq!(steps, 1, "{side}: {a} then {b}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_those_of_the_order() {
+        for side in [5, 8, 32, 33] {
+            for orientation in [Orientation::Astropt, Orientation::Figure1] {
+                let (order, words) = (spiral(side, orientation), in_words(side, orientation));
+                let right = order[1] == order[0] + 1;
+                assert_eq!(words.contains("begins to the right and up"), right, "{side}");
+                assert_eq!(order[2] + side == order[1], right, "{side}");
+                let last = order[side * side - 1];
+                let ends = if last == 0 { "ends top-left, " } else { "ends bottom-right, " };
+                assert!(words.contains(ends) && [0, side * side - 1].contains(&last), "{words}");
             }
         }
     }
