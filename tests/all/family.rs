@@ -135,7 +135,9 @@ fn scales_come_once_and_in_the_order_of_their_compute() {
     assert!(error.contains("--scales demo-S,demo-M,demo-L"), "{error}");
     let error = named("demo-S,demo-S");
     assert!(error.contains("demo-S twice"), "{error}");
-    assert!(!folder.path().join("f/demo-S").exists());
+    let error = fails(folder.path(), &["run", "galaxy-grz"], 2);
+    assert!(error.contains("--data"), "{error}");
+    assert!(!folder.path().join("f").exists() && !folder.path().join("runs").exists());
 }
 
 /// Of the family that is trained in `at`/f, with other losses: as if the second model had reached

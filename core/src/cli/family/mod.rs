@@ -96,11 +96,14 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     choose(&args.train.device)?;
     let out = folder(args)?;
     let ranks = parallel::world();
+    // What is refused leaves no folder behind; one that is there is looked at once it is held.
+    let plan = || agree(ranks, Planned::of(args, names, &out));
+    let fresh = if out.exists() { None } else { Some(plan()?) };
     let _lock = first(ranks, || {
         std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
         RunLock::take(&out)
     })?;
-    let Planned { mut family, plans, changed } = agree(ranks, Planned::of(args, names, &out))?;
+    let Planned { mut family, plans, changed } = fresh.map_or_else(plan, Ok)?;
     let before = family.compute.take();
     let least = args.least_gain.or(before.map(|fit| fit.least_gain)).unwrap_or(LEAST_GAIN);
     let write = |family: &Family| if ranks.rank() == 0 { family.write(&out) } else { Ok(()) };
