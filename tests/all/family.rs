@@ -124,6 +124,21 @@ fn a_family_is_named_by_its_folder(at: &Path) {
 }
 
 #[test]
+fn a_family_says_what_it_will_cost_and_how_to_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let endless = ["--set", "train.steps=1000000", "--walltime", "2s"];
+    let output = astropt(folder.path(), &scale(&endless));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    let forecast = said.split_once("forecast:").expect("a forecast").1;
+    for text in ["demo-S", "demo-M", "demo-L", "processor core", "g CO2 per kWh"] {
+        assert!(forecast.contains(text), "{text}: {said}");
+    }
+    assert!(forecast.contains("--resume --out f"), "{said}");
+    assert!(!folder.path().join("f/demo-M").exists(), "the second model was begun");
+}
+
+#[test]
 fn scales_come_once_and_in_the_order_of_their_compute() {
     let folder = tempfile::tempdir().expect("a folder");
     let named = |names| {

@@ -11,7 +11,7 @@ use crate::data::{Dataset, Split};
 use crate::embed::{Embeddings, features};
 use crate::engine::{Layer, Session};
 use crate::error::{Error, Result};
-use crate::probe::{Emergence, FeatureSet, Told, probe_table};
+use crate::probe::{Emergence, FeatureSet, Told, add_tasks, probe_table};
 use crate::recipe::{CheckpointChoice, Plan, ProbeProtocol};
 use crate::run::{RunFolder, Saved, load_model};
 
@@ -90,8 +90,9 @@ fn told(
         ProbeProtocol::TrainTest => &[Split::Train, Split::Validation, Split::Test],
     };
     let workers = plan.train.workers;
-    let (table, all): (Embeddings, _) =
+    let (mut table, all): (Embeddings, _) =
         features(data, session, &plan.embed, layers, splits, workers)?;
+    add_tasks(&mut table, &plan.probe.tasks);
     let split = objects(&table, plan);
     let probe = |features| {
         let sets = [FeatureSet { name: "embedding", members: std::slice::from_ref(features) }];
@@ -104,11 +105,11 @@ fn told(
 /// R^2 of each label at each place.
 pub(super) fn describe(emergence: &Emergence) -> String {
     let table = |what: &str, told: &[Told]| {
-        let mut rows = vec![vec![format!("R² by {what}")]];
+        let mut rows = vec![vec![format!("{} by {what}", Emergence::measure(told))]];
         rows[0].extend(told.iter().map(|told| told.at.to_string()));
         for label in Emergence::labels(told) {
             let mut row = vec![label.to_owned()];
-            let score = |told: &Told| told.r2.get(label).map(|r2| format!("{:.3}", r2.value));
+            let score = |told: &Told| told.score(label).map(|score| format!("{:.3}", score.value));
             row.extend(told.iter().map(|told| score(told).unwrap_or_else(|| "-".into())));
             rows.push(row);
         }

@@ -16,7 +16,7 @@ use crate::figures::{
     property_maps, score_curves, spiral,
 };
 use crate::picture;
-use crate::probe::{Emergence, Features, Interval, Told};
+use crate::probe::{Emergence, Features, Interval, Told, add_tasks};
 use crate::recipe::Plan;
 use crate::report::Figure;
 use crate::run::RunFolder;
@@ -33,7 +33,7 @@ const MAPPED: usize = 2000;
 /// Fewest objects that are worth a map.
 const FEWEST_MAPPED: usize = 50;
 /// Most properties that maps are coloured by.
-const PROPERTIES: usize = 6;
+const PROPERTIES: usize = 12;
 /// Places at which a law's band is drawn.
 const BAND: usize = 40;
 
@@ -239,7 +239,7 @@ fn emergence(folder: &RunFolder) -> Result<Vec<Figure>> {
     let series = |told: &[Told]| -> Vec<ScoreSeries> {
         let of = |label: &str| {
             let point = |told: &Told| {
-                let score = *told.r2.get(label)?;
+                let score = *told.score(label)?;
                 Some(ScorePoint { at: told.at as f64, score })
             };
             ScoreSeries { name: label.to_owned(), points: told.iter().filter_map(point).collect() }
@@ -248,7 +248,7 @@ fn emergence(folder: &RunFolder) -> Result<Vec<Figure>> {
     };
     let draw = |x_name: &str, told: &[Told]| {
         score_curves(&ScoreCurves {
-            score_name: "R² of the probe".into(),
+            score_name: format!("{} of the probe", Emergence::measure(told)),
             x_name: x_name.into(),
             log: false,
             series: series(told),
@@ -291,6 +291,7 @@ fn maps(columns: &[(String, PathBuf)], plan: &Plan) -> Result<Option<Figure>> {
     for (title, path) in columns {
         checksums::check_whole(path)?;
         let mut table = Embeddings::read_parquet(path)?;
+        add_tasks(&mut table, &plan.probe.tasks);
         if rows.is_empty() {
             rows = sample(&table.ids);
         }

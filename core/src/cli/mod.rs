@@ -21,6 +21,7 @@ mod probes;
 mod report;
 mod run;
 mod stages;
+mod together;
 mod tokenise;
 mod verify;
 

@@ -12,7 +12,7 @@ use crate::embed::Embeddings;
 use crate::error::{Error, Result};
 use crate::probe::{
     Audit, Emergence, FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeSettings, ProbeTable,
-    Split, audit, probe_table,
+    Split, add_tasks, audit, probe_table,
 };
 use crate::recipe::{Plan, ProbeProtocol, amend};
 use crate::run::RunFolder;
@@ -44,6 +44,7 @@ fn probed(args: &ProbeArgs, output: Output) -> Result<()> {
     if emergence::asked(&plan) {
         let chosen = choose(&args.device)?;
         let data = data::open(&plan)?;
+        manifest.check_data(&data, folder.path())?;
         let mut session = chosen.backend.open(chosen.index, data.model())?;
         emerged = emergence::write(&folder, &plan, &data, session.as_mut())?;
     }
@@ -91,6 +92,7 @@ impl<'a> Embedded<'a> {
         }
         checksums::check_whole(&path)?;
         let mut table = Embeddings::read_parquet(path)?;
+        add_tasks(&mut table, &plan.probe.tasks);
         let width = table.width();
         let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];
         let untrained: Result<Vec<_>> =

@@ -7,6 +7,7 @@ use super::figures;
 use super::probes::PROBES;
 use super::stages::{EMBEDDINGS, REPORT};
 use crate::checkpoint::{checksums, write_bytes};
+use crate::cost::{Energy, Forecast, assumptions};
 use crate::data::{Objective, SpanOrder, Split};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
@@ -152,12 +153,13 @@ fn facts(manifest: &Manifest, metrics: &[Metric]) -> RunFacts {
         .iter()
         .map(|stage| (format!("{} took", stage.stage), crate::progress::duration(stage.seconds)));
     more.extend(stages);
+    more.extend(costs(plan, trained.iter().filter_map(|stage| stage.energy.clone())));
     RunFacts {
         program: manifest.program.clone(),
         command: manifest.command.clone(),
         backend: last.map_or(String::new(), |s| s.backend.clone()),
         device: last.map_or(String::new(), |s| s.device.clone()),
-        precision: "f32".into(),
+        precision: plan.train.precision.name().into(),
         host: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         started: manifest.created.clone(),
         seconds: trained.iter().map(|s| s.seconds).sum(),
@@ -171,6 +173,19 @@ fn facts(manifest: &Manifest, metrics: &[Metric]) -> RunFacts {
         more,
         ..RunFacts::default()
     }
+}
+
+/// What the training was to cost, and the energy that its parts took.
+fn costs(plan: &Plan, parts: impl Iterator<Item = Energy>) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    if let Ok(forecast) = Forecast::of(plan) {
+        let text = format!("{}; {}", forecast.in_words(), assumptions(&plan.cost));
+        out.push(("forecast".to_owned(), text));
+    }
+    if let Some(energy) = parts.reduce(Energy::and) {
+        out.push(("measured".to_owned(), energy.in_words(&plan.cost)));
+    }
+    out
 }
 
 /// Training, validation and timing lines merged by step.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::Output;
+use super::together::same_everywhere;
 use super::{Chosen, choose, data, family, stages};
 use crate::checkpoint::checksums;
 use crate::cost::{Forecast, Meter, assumptions, check_memory};
@@ -127,6 +128,7 @@ fn describe(summary: &Summary) -> String {
 fn start(args: &TrainArgs, of: Option<OfFamily>) -> Result<OpenRun> {
     let ranks = parallel::world();
     let mut open = agree(ranks, open(args, of, ranks))?;
+    same_everywhere(ranks, &open.manifest.plan, &open.data, open.folder.path())?;
     if !args.resume {
         let (path, manifest) = (open.folder.path().to_owned(), &open.manifest);
         let made = first(ranks, || RunFolder::create(&path, manifest, args.overwrite))?;
@@ -161,25 +163,16 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
     warn_unevaluated(&plan, &data);
     let session = chosen.open(&model, plan.train.precision)?;
     let (folder, manifest) = if let Some((folder, old)) = begun {
-        if !old.data_digest.is_empty() && old.data_digest != data.digest() {
-            return Err(Error::Failed(format!(
-                "{} was started on other objects: {} to train on then, {} now, or other ids or \
-                 splits; give the same data, or start a new run",
-                out.display(),
-                old.objects.get("train").copied().unwrap_or(0),
-                data.splits.train.len()
-            )));
-        }
-        leave_out(&data, folder.read_rejected()?);
-        let (objects, data_digest) = (Manifest::count(&data), data.digest());
-        let manifest = Manifest { plan, objects, data_digest, ..old };
+        old.check_data(&data, &out)?;
+        leave_out(&data, folder.read_rejected()?)?;
+        let manifest = Manifest { plan, ..old }.of(&data)?;
         // What --set changed stays changed, however this part of the run ends.
         if ranks.rank() == 0 {
             folder.write_manifest(&manifest)?;
         }
         (folder, manifest)
     } else {
-        let manifest = Manifest::new(plan, &data);
+        let manifest = Manifest::new(plan, &data)?;
         (RunFolder::at(&out), manifest)
     };
     Ok(OpenRun { folder, manifest, data, session, chosen })
@@ -221,8 +214,9 @@ fn say_forecast(plan: &Plan) -> Result<()> {
 
 /// Objects that an earlier part of the run could not use stay out of it: it must see the same ones
 /// as if it had never stopped.
-fn leave_out(data: &Dataset, rejected: Rejected) {
-    if !rejected.is_empty() {
+fn leave_out(data: &Dataset, rejected: Rejected) -> Result<()> {
+    if let Some((id, reason)) = rejected.first_key_value() {
+        data.allow_rejected(rejected.len(), &format!("object {id}: {reason}"))?;
         progress::say(&format!(
             "{} object(s) that rejected.csv lists stay left out of this run, mended or not, so that \
              it goes on as it began; a new run (--overwrite, or another --out) takes the mended in",
@@ -230,6 +224,7 @@ fn leave_out(data: &Dataset, rejected: Rejected) {
         ));
     }
     data.resume_rejected(rejected);
+    Ok(())
 }
 
 /// A plan, the folder of its run, and the run if it has begun, open to write on one process.

@@ -12,6 +12,7 @@ use super::figures::FIGURES;
 use super::output::Output;
 use super::probes::{self, PROBES};
 use super::run::{OpenRun, Stage};
+use super::together::same_everywhere;
 use super::{Chosen, choose, data, unless_stopped};
 use crate::checkpoint::checksums;
 use crate::data::Dataset;
@@ -142,6 +143,9 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     let plan = amend(&plan, &["embed."], &args.set, args.data.as_deref())?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
+    if args.data.is_none() {
+        manifest.check_data(&data, &args.run)?;
+    }
     let mut session = chosen.backend.open(chosen.index, data.model())?;
     let check = !args.check.no_self_check;
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
@@ -156,6 +160,7 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     let ranks = parallel::world();
     let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out } =
         agree(ranks, open_embedding(args, ranks))?;
+    same_everywhere(ranks, &plan, &data, &out)?;
     let stage = Stage::start("embed", &chosen);
     let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
     first(ranks, || {

@@ -90,7 +90,7 @@ impl Forecast {
 /// What stands beside forecasts: the assumptions, as one sentence.
 pub(crate) fn assumptions(cost: &CostConfig) -> String {
     format!(
-        "assumed, in [cost]: {} x {} at {:.0}% of {:.0} TFLOP/s and {:.0} W each, times {} for \
+        "assumed, in [cost]: {} x {} at {:.0}% of {} TFLOP/s and {:.0} W each, times {} for \
          the building; {} g CO2 per kWh. The hours count attention's own operations, which 6ND \
          leaves out",
         cost.devices,

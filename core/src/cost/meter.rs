@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::CostConfig;
+use super::{CostConfig, KILOWATT_HOUR};
 use crate::seam::Monitor;
 
 const COUNTERS: &str = "/sys/class/powercap";
@@ -34,6 +34,17 @@ pub struct Energy {
 }
 
 impl Energy {
+    /// Of both together, whose source is that of the first.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { joules: self.joules + other.joules, ..self }
+    }
+
+    /// Energy, carbon and where the number is from, in words.
+    pub(crate) fn in_words(&self, cost: &CostConfig) -> String {
+        let (kwh, carbon) = (self.joules / KILOWATT_HOUR, cost.carbon(self.joules));
+        format!("{kwh:.2e} kWh, {carbon:.2e} kg CO2; {}", self.source)
+    }
+
     /// Of `processes` on `machines` of one kind, when this is what one process measured: counters
     /// are of its machine, processor time is its own.
     fn of_all(self, processes: usize, machines: usize) -> Self {

@@ -75,6 +75,20 @@ impl Dataset {
         &self.objects.modalities
     }
 
+    /// The source, and the modalities it is read through.
+    pub(super) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Whether the files that were read are what they were; see
+    /// [`Source::unchanged`](crate::seam::Source::unchanged).
+    ///
+    /// # Errors
+    /// The file that was changed.
+    pub(crate) fn unchanged(&self) -> Result<()> {
+        self.objects.source.unchanged()
+    }
+
     /// Number of objects in all splits.
     pub fn len(&self) -> usize {
         self.objects.source.len()

@@ -13,6 +13,7 @@ mod sequence;
 mod split;
 mod stream;
 mod tile;
+mod witness;
 
 pub use assembly::Assembly;
 pub use batch::{Batch, Inputs, Part, Purpose, Row, Sight};
@@ -27,3 +28,4 @@ pub use sequence::{Objective, Sequence, Task};
 pub use split::{Split, Splits, group_key, split_key, unit_hash};
 pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};
 pub use tile::{TileConfig, pixel, position};
+pub use witness::Witnesses;

@@ -274,10 +274,11 @@ fn draw_forecast(svg: &mut Svg, axes: &Axes, mark: &LossMark) {
         r##"<path d="M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5z" fill="#ffffff" stroke="{COLOUR}" stroke-width="1.6"/>"##,
         y - 5.5
     ));
-    let upper = mark.loss.high.map_or(y, |high| axes.y.at(high)).min(y);
+    // Its name stands below that of the model, and both below the curve, which comes from above.
+    let lower = mark.loss.low.map_or(y, |low| axes.y.at(low)).max(y);
     let room = axes.x.to - 4.0 - text_width(&mark.name, NOTE) / 2.0;
     let look = Look::new(NOTE).colour(COLOUR).anchor(Anchor::Middle).rim();
-    svg.text([x.min(room), upper - 12.0], &mark.name, look);
+    svg.text([x.min(room), (lower + 33.0).min(axes.y.from - 8.0)], &mark.name, look);
 }
 
 /// The law's formula and numbers, in the corner below the curves.

@@ -26,14 +26,27 @@ pub struct Told {
     pub at: u64,
     /// R^2 on held-out objects, by label.
     pub r2: BTreeMap<String, Interval>,
+    /// Area under the ROC curve on held-out objects, by class: what classes are told by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub auc: BTreeMap<String, Interval>,
 }
 
 impl Told {
     /// What the first set of features of `table` tells `at` a place.
     pub fn of(at: u64, table: &ProbeTable) -> Self {
-        let own = table.rows.iter().filter(|row| table.sets.first() == Some(&row.features));
-        let r2 = own.filter_map(|row| Some((row.label.clone(), row.score()?.r2)));
-        Self { at, r2: r2.collect() }
+        let mut out = Self { at, ..Self::default() };
+        for row in table.rows.iter().filter(|row| table.sets.first() == Some(&row.features)) {
+            if let Some(score) = row.score() {
+                out.r2.insert(row.label.clone(), score.r2);
+                out.auc.extend(score.auc.map(|auc| (row.label.clone(), auc)));
+            }
+        }
+        out
+    }
+
+    /// How well `label` is told: the AUC of a class, the R^2 of a number.
+    pub fn score(&self, label: &str) -> Option<&Interval> {
+        self.auc.get(label).or_else(|| self.r2.get(label))
     }
 }
 
@@ -45,6 +58,17 @@ impl Emergence {
         labels.sort_unstable();
         labels.dedup();
         labels
+    }
+
+    /// What the scores of `told` are.
+    pub fn measure(told: &[Told]) -> &'static str {
+        let classes = |told: &Told| told.auc.len();
+        let numbers = |told: &Told| told.r2.len() - told.auc.len();
+        match (told.iter().any(|told| classes(told) > 0), told.iter().any(|t| numbers(t) > 0)) {
+            (true, true) => "R², of classes AUC,",
+            (true, false) => "AUC",
+            _ => "R²",
+        }
     }
 
     /// Writes it as JSON.

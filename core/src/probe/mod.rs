@@ -31,6 +31,7 @@ mod settings;
 mod stats;
 mod table;
 mod target;
+mod task;
 mod trend;
 
 pub use audit::{Audit, NuisanceDrop, audit};
@@ -43,4 +44,6 @@ pub use settings::{
 };
 pub use stats::{interquartile_range, median, pearson, quantile, r_squared, spearman};
 pub use table::{FeatureSet, Outcome, ProbeRow, ProbeTable, Skipped, Versus, probe_table};
+pub use task::Task;
+pub(crate) use task::add_tasks;
 pub use trend::{Trend, trend};

@@ -16,7 +16,7 @@ pub struct Trend {
     /// One gain a model, in the order given; the first is 1.
     pub gains: Vec<Interval>,
     /// Pearson's correlation of the gains with log10 FLOP: what the paper prints as rho (of
-    /// five models, where Spearman's moves in steps of 0.1).
+    /// five models, where Spearman's moves in steps of 0.1). `None` of two models.
     pub pearson: Option<Interval>,
     /// Spearman's correlation of the same: what the paper says it prints.
     pub spearman: Option<Interval>,
@@ -44,7 +44,8 @@ pub fn trend(label: &str, models: &[(f64, &ProbeScore)], confidence: f64) -> Opt
         Interval::percentile(value, &replicates, confidence)
     };
     let correlation = |how: fn(&[f64], &[f64]) -> Option<f64>| {
-        let value = how(&x, &gains)?;
+        // Two points lie on a line whatever they are.
+        let value = if x.len() > 2 { how(&x, &gains)? } else { return None };
         Some(interval(value, &|gains| how(&x, gains).unwrap_or(f64::NAN)))
     };
     Some(Trend {

@@ -1,8 +1,10 @@
 //! `[probe]` of a recipe.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::probe::{Method, ProbeSettings};
+use crate::probe::{Method, ProbeSettings, Task};
 
 /// `[probe]`: what the embedding is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,6 +12,9 @@ use crate::probe::{Method, ProbeSettings};
 pub struct ProbeConfig {
     /// Labels to predict; empty takes every numeric label.
     pub labels: Vec<String>,
+    /// Labels that are computed from the objects' own, by name: one of them, or the difference of
+    /// two, as `g_r = "mag_g - mag_r"`. One that an object has by that name already is left.
+    pub tasks: BTreeMap<String, Task>,
     /// Which objects fit the probe and which score it.
     pub protocol: ProbeProtocol,
     /// Parts that the scored objects are cut into by a hash of their ids (or of `split.group`):
@@ -35,6 +40,7 @@ impl Default for ProbeConfig {
     fn default() -> Self {
         Self {
             labels: Vec::new(),
+            tasks: BTreeMap::new(),
             protocol: ProbeProtocol::default(),
             folds: 0,
             checkpoints: false,

@@ -9,10 +9,11 @@ pub(super) fn section(input: &ReportInput) -> Option<Markup> {
     let emergence = input.emergence.as_ref()?;
     let parts = [("step", &emergence.checkpoints), ("block", &emergence.layers)];
     let parts = parts.map(|(what, told)| (what, told.as_slice()));
-    parts.iter().any(|(_, told)| !told.is_empty()).then(|| {
+    let all = [&emergence.checkpoints[..], &emergence.layers].concat();
+    (!all.is_empty()).then(|| {
         html! {
             p {
-                "R² of the same probe, on the same objects, after each checkpoint of the training or "
+                (Emergence::measure(&all)) " of the same probe, on the same objects, after each checkpoint of the training or "
                 "from each block of the model (the first of them 0), with its interval. The figures "
                 "below draw it."
             }
@@ -34,8 +35,8 @@ fn table(what: &str, told: &[Told]) -> Markup {
                         tr {
                             th scope="row" { (label) }
                             @for told in told {
-                                td.n { @match told.r2.get(label) {
-                                    Some(r2) => (super::probes::interval(r2, 3)),
+                                td.n { @match told.score(label) {
+                                    Some(score) => (super::probes::interval(score, 3)),
                                     None => "–",
                                 } }
                             }

@@ -100,7 +100,11 @@ fn emergence() -> Emergence {
     let told = |at: u64| {
         let value = 0.1 + 0.002 * at as f64;
         let r2 = Interval { value, low: Some(value - 0.05), high: Some(value + 0.05) };
-        Told { at, r2: [("redshift".to_owned(), r2), ("M_g".to_owned(), r2)].into() }
+        Told {
+            at,
+            r2: [("redshift".to_owned(), r2), ("M_g".to_owned(), r2)].into(),
+            ..Told::default()
+        }
     };
     Emergence { checkpoints: [0, 100, 400].map(told).into(), layers: [0, 1].map(told).into() }
 }

@@ -99,7 +99,7 @@ pub fn import(
     };
     let parameters = found.model.parameter_count();
     let mut manifest = match &data {
-        Some(data) => Manifest::new(plan, data),
+        Some(data) => Manifest::new(plan, data)?,
         None => Manifest::without_data(plan, parameters),
     };
     manifest.imported = Some(found.settings);

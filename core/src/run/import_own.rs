@@ -80,7 +80,7 @@ pub fn import_own(
     };
     let count = of.parameters;
     let mut manifest = match &data {
-        Some(data) => Manifest::new(plan, data),
+        Some(data) => Manifest::new(plan, data)?,
         None => Manifest::without_data(plan, count),
     };
     manifest.imported = imported;

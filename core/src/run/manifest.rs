@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::format;
 use crate::checkpoint::python::{JsonMap, PythonSettings};
 use crate::cost::Energy;
-use crate::data::{Dataset, Split};
+use crate::data::{Dataset, Split, Witnesses};
 use crate::error::{Error, Result};
 use crate::recipe::Plan;
 
@@ -28,6 +28,9 @@ pub struct Manifest {
     pub objects: BTreeMap<String, u64>,
     /// Digest of the objects' ids, order and splits; empty before there were any.
     pub data_digest: String,
+    /// What a few of the objects are made of; nothing in runs of earlier versions.
+    #[serde(default)]
+    pub witnesses: Witnesses,
     /// Number of parameters, position tables not counted.
     pub parameters: usize,
     /// What was done, in order.
@@ -63,17 +66,51 @@ pub struct StageRecord {
 
 impl Manifest {
     /// The manifest of a new run of `plan`.
-    pub fn new(plan: Plan, data: &Dataset) -> Self {
+    ///
+    /// # Errors
+    /// When files that hold objects cannot be had at all.
+    pub fn new(plan: Plan, data: &Dataset) -> Result<Self> {
         let parameters = data.model().parameter_count();
-        Self {
-            objects: Self::count(data),
-            data_digest: data.digest(),
-            ..Self::without_data(plan, parameters)
+        Self::without_data(plan, parameters).of(data)
+    }
+
+    /// The same, of `data`; once something is known of what they are made of, it stays.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of(self, data: &Dataset) -> Result<Self> {
+        let (objects, data_digest) = (Self::count(data), data.digest());
+        let witnesses = match self.witnesses.objects.is_empty() {
+            true => data.witnesses()?,
+            false => self.witnesses,
+        };
+        Ok(Self { objects, data_digest, witnesses, ..self })
+    }
+
+    /// Checks that `data` are those that the run in the folder `run` was started on.
+    ///
+    /// # Errors
+    /// When their ids or splits are others, or a few of them are made of something else.
+    pub fn check_data(&self, data: &Dataset, run: &Path) -> Result<()> {
+        let was_started = format!("{} was started on other", run.display());
+        if !self.data_digest.is_empty() && self.data_digest != data.digest() {
+            return Err(Error::Failed(format!(
+                "{was_started} objects: {} to train on then, {} now, or other ids or splits; give \
+                 the same data, or start a new run",
+                self.objects.get("train").copied().unwrap_or(0),
+                data.splits.train.len()
+            )));
+        }
+        match self.witnesses.contradict(&data.witnesses()?) {
+            None => Ok(()),
+            Some(why) => Err(Error::Failed(format!(
+                "{was_started} data: {why}; give the same data, or start a new run"
+            ))),
         }
     }
 
     /// Number of objects of `data` by split.
-    pub(crate) fn count(data: &Dataset) -> BTreeMap<String, u64> {
+    fn count(data: &Dataset) -> BTreeMap<String, u64> {
         let count = |split: Split| (split.name().to_owned(), data.splits.get(split).len() as u64);
         [Split::Train, Split::Validation, Split::Test].map(count).into()
     }
@@ -87,6 +124,7 @@ impl Manifest {
             objects: BTreeMap::new(),
             plan,
             data_digest: String::new(),
+            witnesses: Witnesses::default(),
             parameters,
             stages: Vec::new(),
             checksums: true,

@@ -101,6 +101,15 @@ pub trait Source: Send + Sync {
     /// the work: a file that cannot be fetched, or the user's wish to stop.
     fn read(&self, index: usize) -> Result<Observation>;
 
+    /// Whether what was read so far is still what it was found to be, where files are read while
+    /// they are mapped into memory. Asked before a checkpoint is written.
+    ///
+    /// # Errors
+    /// The file that was changed.
+    fn unchanged(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The same objects as tokens, where the data hold tokens already, as `astropt convert`
     /// writes them. Training then reads these and leaves the modalities out.
     fn tokenised(&self) -> Option<&dyn TokenSource> {
@@ -115,6 +124,11 @@ pub trait TokenSource: Send + Sync {
     /// # Errors
     /// When they are not: what differs, as the data have it and as the recipe has it.
     fn check(&self, modalities: &BTreeMap<String, Box<dyn ModalityConfig>>) -> Result<()>;
+
+    /// A digest of all that the data hold, where that is known without reading it.
+    fn digest(&self) -> Option<String> {
+        None
+    }
 
     /// The tokens of object `index`, by modality in alphabetical order: of those in `wanted`
     /// the ones that it has. Their buffers are as long as their modality's description asks;

@@ -1,12 +1,19 @@
-//! A file mapped into memory: the one place outside kernels where unsafe code stands.
+//! A file mapped into memory: one of the few places outside kernels where unsafe code stands.
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Once;
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 
 /// A whole file, read-only.
-pub(super) struct Mapping(memmap2::Mmap);
+pub(super) struct Mapping {
+    map: memmap2::Mmap,
+    file: File,
+    /// When it was written last, as of its opening.
+    written: Option<SystemTime>,
+}
 
 impl Mapping {
     /// Maps `path`.
@@ -17,17 +24,52 @@ impl Mapping {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let failed = |e: std::io::Error| Error::io("open", path, &e);
         let file = File::open(path).map_err(failed)?;
+        let written = file.metadata().and_then(|of| of.modified()).ok();
+        say_what_a_bus_error_is();
         // SAFETY: the bytes must not change while they are mapped. Shards are written once,
-        // under another name, renamed into place and never written again by this program;
-        // whoever changes one while it is read may crash the reader, as docs/FORMATS.md says.
-        // Any bytes are valid as the plain numbers they are read as.
+        // under another name, renamed into place and never written again by this program; that
+        // somebody else does is noticed when the next object is read, and what lies past the end
+        // of a file that was cut ends the program. Any bytes are valid as the plain numbers they
+        // are read as.
         let map = unsafe { memmap2::Mmap::map(&file) };
-        map.map(Self).map_err(failed)
+        Ok(Self { map: map.map_err(failed)?, file, written })
+    }
+
+    /// Whether the file is as long as it was, and was not written since.
+    pub(super) fn unchanged(&self) -> bool {
+        self.file.metadata().is_ok_and(|now| {
+            now.len() == self.map.len() as u64 && now.modified().ok() == self.written
+        })
     }
 }
 
 impl AsRef<[u8]> for Mapping {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.map
     }
 }
+
+/// Where a mapped file was cut short between a check and the reading, the system raises SIGBUS,
+/// which ends a program without a word; this program says what happened first.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn say_what_a_bus_error_is() {
+    const WORDS: &[u8] =
+        b"\nerror: a shard of the converted data was cut short, or its disk failed, \
+        while it was read; copy the data again, and go on from the last checkpoint with --resume\n";
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler calls write(2) and _exit(2) alone, which POSIX allows in one.
+        let registered = unsafe {
+            signal_hook::low_level::register(signal_hook::consts::SIGBUS, || {
+                let _ = nix::unistd::write(std::io::stderr(), WORDS);
+                signal_hook::low_level::exit(1);
+            })
+        };
+        // Without it there are no words; all else is the same.
+        drop(registered);
+    });
+}
+
+#[cfg(not(unix))]
+fn say_what_a_bus_error_is() {}

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, Metadata};
@@ -30,6 +30,8 @@ pub(super) struct ShardFile {
 
 /// A shard, mapped and found whole.
 pub(super) struct Shard {
+    path: PathBuf,
+    file: Arc<Mapping>,
     bytes: SharedBytes,
     columns: BTreeMap<String, Column>,
     precision: Precision,
@@ -95,7 +97,23 @@ impl Shard {
             }
             columns.insert(name.clone(), column);
         }
-        Ok(Self { bytes: Arc::new(map), columns, precision })
+        let file = Arc::new(map);
+        Ok(Self { path: path.to_owned(), bytes: file.clone(), file, columns, precision })
+    }
+
+    /// Whether the file is still the one that was found whole.
+    ///
+    /// # Errors
+    /// When it was written since.
+    pub(super) fn unchanged(&self) -> Result<()> {
+        match self.file.unchanged() {
+            true => Ok(()),
+            false => Err(Error::Failed(format!(
+                "{}: was written while it was read: it is not what was converted any more; copy it \
+                 again, or convert the data again",
+                self.path.display()
+            ))),
+        }
     }
 
     /// The tokens of object `k` of the shard, of the modalities in `wanted`.

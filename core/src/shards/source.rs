@@ -134,7 +134,10 @@ impl Tokenised {
         let path = shard_path(&self.folder, number);
         let open = || Shard::open(&path, file, &self.head.specs, self.head.precision);
         match slot.get_or_init(open) {
-            Ok(shard) => Ok((shard, index.saturating_sub(*first))),
+            Ok(shard) => {
+                shard.unchanged()?;
+                Ok((shard, index.saturating_sub(*first)))
+            }
             Err(error) => Err(error.clone()),
         }
     }
@@ -194,6 +197,11 @@ impl Source for Tokenised {
         self.head.groups.clone()
     }
 
+    fn unchanged(&self) -> Result<()> {
+        let opened = self.shards.iter().filter_map(|slot| slot.get()?.as_ref().ok());
+        opened.map(Shard::unchanged).collect()
+    }
+
     /// The tokens as arrays that the modality `tokens` understands.
     fn read(&self, index: usize) -> Result<Observation> {
         let row = self.tokens(index, &|_| true)?;
@@ -215,6 +223,11 @@ impl Source for Tokenised {
 }
 
 impl TokenSource for Tokenised {
+    fn digest(&self) -> Option<String> {
+        let hashes: Vec<&str> = self.files.iter().map(|file| file.xxh3.as_str()).collect();
+        Some(super::hash(hashes.concat().as_bytes()))
+    }
+
     fn check(&self, modalities: &BTreeMap<String, Box<dyn ModalityConfig>>) -> Result<()> {
         let mut built = Modalities::new();
         for (name, config) in modalities {

@@ -88,15 +88,9 @@ impl<'a> Audit<'a> {
     /// As [`read_ledger`], and when the data are others than the run's.
     pub fn new(run: &'a RunFolder, manifest: &'a Manifest, data: &'a Dataset) -> Result<Self> {
         let entries = read_ledger(run)?;
-        if manifest.data_digest != data.digest() {
-            return Err(Error::Failed(format!(
-                "these are not the data of {}: their ids, order or splits are others; give the same \
-                 with --data PATH",
-                run.path().display()
-            )));
-        }
+        manifest.check_data(data, run.path())?;
         let (path, rejected) = (run.file(LEDGER), run.read_rejected()?);
-        let faults: Vec<Fault> = read_lines(&run.file(FAULTS))?;
+        let faults: Vec<Fault> = read_lines(&run.verified(FAULTS)?)?;
         let passes = manifest.plan.train.faults.passes;
         let before = |step: u64| step.saturating_sub(passes.saturating_sub(1))..=step;
         let faulty = faults.iter().flat_map(|fault| before(fault.step)).collect();

@@ -322,6 +322,10 @@ impl<'a> Trainer<'a> {
         self.state.step += 1;
         self.state.tokens += tokens;
         let timing = self.timing(started.elapsed().as_secs_f64(), tokens, loader);
+        if drawn.iter().any(|drawn| drawn.attempt > 0) && self.team.writes() {
+            // Before the ledger says that another object stood in for one.
+            self.run.write_rejected(&self.data.rejected())?;
+        }
         if let Some(Lines { metrics, ledger }) = &mut self.lines {
             let step = self.state.step;
             let first = (step - 1) * train.batch as u64;

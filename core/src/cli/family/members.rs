@@ -65,7 +65,7 @@ fn trained(folder: &RunFolder, manifest: &Manifest) -> Result<Trained> {
     let pretrained = || manifest.stages.iter().filter(|stage| stage.stage == "pretrain");
     out.seconds = pretrained().map(|stage| stage.seconds).sum();
     let energies = pretrained().filter_map(|stage| stage.energy.clone());
-    out.energy = energies.reduce(|a, b| Energy { joules: a.joules + b.joules, ..a });
+    out.energy = energies.reduce(Energy::and);
     let path = folder.verified(VALIDATION)?;
     if path.exists() {
         let losses: ValidationLosses = format::read_json(&path, "losses of an evaluation")?;

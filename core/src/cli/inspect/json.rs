@@ -170,19 +170,19 @@ fn probes(path: &Path) -> Result<Found> {
 }
 
 fn emerged(emergence: &Emergence) -> Found {
-    let mut found = Found::new("when and where a model knows the labels: R² by step and block");
+    let mut found = Found::new("when and where a model knows the labels: scores by step and block");
     for (what, told) in [("step", &emergence.checkpoints), ("block", &emergence.layers)] {
         found.fact(&format!("{what}s"), told.len());
         let mut heading = vec!["label".to_owned()];
         heading.extend(told.iter().map(|told| format!("{what} {}", told.at)));
         let row = |label: &str| {
             let r2 = |told: &crate::probe::Told| {
-                told.r2.get(label).map_or("-".to_owned(), |r2| format!("{:.3}", r2.value))
+                told.score(label).map_or("-".to_owned(), |score| format!("{:.3}", score.value))
             };
             [label.to_owned()].into_iter().chain(told.iter().map(r2)).collect()
         };
         let rows = Emergence::labels(told).into_iter().map(row).collect();
-        found.titled(&format!("R² by {what}"), heading, rows);
+        found.titled(&format!("{} by {what}", Emergence::measure(told)), heading, rows);
     }
     found
 }

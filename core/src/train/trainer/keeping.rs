@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Piece, Trainer};
 use crate::error::{Error, Result};
+use crate::parallel::agree;
 use crate::run::{Contents, RunFolder, TrainState};
 use crate::stop;
 use crate::train::ledger::Ledger;
@@ -130,6 +131,15 @@ impl Trainer<'_> {
     /// Saves a checkpoint, or the best model, after the last step.
     pub(super) fn save(&mut self, best: bool) -> Result<()> {
         let started = Instant::now();
+        let unchanged = self.data.unchanged().map_err(|error| {
+            let last =
+                "what was learnt since the last checkpoint may be of other data: go on from it";
+            Error::Failed(format!(
+                "{error}. {last} with --resume --out {}",
+                self.run.path().display()
+            ))
+        });
+        agree(self.team.ranks(), unchanged)?;
         self.team.compare(self.session, self.state.step)?;
         self.state.metrics = self.lines.as_ref().map(|lines| lines.metrics.digest());
         let Self { team, session, inputs, manifest, state, run, lines, data, .. } = self;
