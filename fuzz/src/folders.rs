@@ -5,10 +5,11 @@ use std::path::Path;
 
 use astropt_core::Result;
 use astropt_core::embed::Embeddings;
-use astropt_core::probe::ProbeTable;
+use astropt_core::family::{FAMILY, Family};
+use astropt_core::probe::{Emergence, ProbeTable};
 use astropt_core::run::{RunFolder, Saved, load_model};
 use astropt_core::seam::find_backend;
-use astropt_core::train::{Metric, read_lines};
+use astropt_core::train::{FAULTS, Fault, Metric, read_ledger, read_lines};
 use astropt_cpu as _;
 
 use crate::seeds::repository;
@@ -24,6 +25,37 @@ pub fn manifest(bytes: &[u8]) -> Result<()> {
 /// A run's losses.
 pub fn metrics(bytes: &[u8]) -> Result<()> {
     with("metrics.jsonl", bytes, |run| read_lines::<Metric>(&run.join("metrics.jsonl")).map(drop))
+}
+
+/// Which objects each step of a run took.
+pub fn ledger(bytes: &[u8]) -> Result<()> {
+    with("ledger.jsonl", bytes, |run| read_ledger(&RunFolder::open(run)?.0).map(drop))
+}
+
+/// A run's faulty steps.
+pub fn faults(bytes: &[u8]) -> Result<()> {
+    with(FAULTS, bytes, |run| read_lines::<Fault>(&run.join(FAULTS)).map(drop))
+}
+
+/// The objects that a run could not use.
+pub fn rejected(bytes: &[u8]) -> Result<()> {
+    with("rejected.csv", bytes, |run| RunFolder::open(run)?.0.read_rejected().map(drop))
+}
+
+/// The record of a run's files.
+pub fn checksums(bytes: &[u8]) -> Result<()> {
+    with("checksums.json", bytes, |run| RunFolder::open(run)?.0.verified("metrics.jsonl").map(drop))
+}
+
+/// Probes through training.
+pub fn emergence(bytes: &[u8]) -> Result<()> {
+    let name = "emergence.json";
+    with(name, bytes, |run| Emergence::read_json(&run.join(name)).map(drop))
+}
+
+/// A family of models.
+pub fn family(bytes: &[u8]) -> Result<()> {
+    with(FAMILY, bytes, |run| Family::read(run).map(drop))
 }
 
 /// A run's probes.

@@ -21,22 +21,30 @@ use astropt_modalities as _;
 #[cfg(feature = "libfuzzer")]
 pub use attack::attack;
 pub use converted::{index, listing, shard};
-pub use folders::{embeddings, manifest, metrics, model, optimizer, probes, state};
+pub use folders::{
+    checksums, embeddings, emergence, family, faults, ledger, manifest, metrics, model, optimizer,
+    probes, rejected, state,
+};
 pub use hub::hub;
 
 /// A reader under test, and the first thing it found wrong.
 pub type Target = fn(&[u8]) -> Result<()>;
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 23] = [
+pub const TARGETS: [(&str, Target); 29] = [
+    ("checksums", checksums),
     ("csv", csv),
     ("embeddings", embeddings),
+    ("emergence", emergence),
+    ("family", family),
+    ("faults", faults),
     ("fits", fits),
     ("fits_table", fits_table),
     ("hdf5", hdf5),
     ("hub", hub),
     ("image", image),
     ("index", index),
+    ("ledger", ledger),
     ("listing", listing),
     ("manifest", manifest),
     ("metrics", metrics),
@@ -49,6 +57,7 @@ pub const TARGETS: [(&str, Target); 23] = [
     ("probes", probes),
     ("pt", pt),
     ("recipe", recipe),
+    ("rejected", rejected),
     ("safetensors", safetensors),
     ("shard", shard),
     ("state", state),

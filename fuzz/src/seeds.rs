@@ -24,16 +24,41 @@ impl Seed {
 const RUN: &str = "tests/fixtures/format-1";
 const STEP: &str = "tests/fixtures/format-1/checkpoints/step-000002";
 
+const CHECKSUMS: &str =
+    r#"{"astropt_format":2,"xxh3":{"ledger.jsonl":"06b05ab6733a618578af5f94892f3950"}}"#;
+const EMERGENCE: &str = r#"{"astropt_format":2,
+"checkpoints":[{"at":0,"r2":{"z":{"value":0.1,"low":0.05,"high":0.2}}}],
+"layers":[{"at":1,"r2":{"z":{"value":0.3,"low":null,"high":null}},
+"auc":{"c":{"value":0.6,"low":0.5,"high":0.7}}}]}"#;
+const FAMILY: &str = r#"{"astropt_format":2,"recipe":"galaxy-grz",
+"settings":{"recipe":"galaxy-grz","data":null,"set":["train.steps=6"]},
+"members":[{"scale":"1M","parameters":1067520,"steps":6,"recipe":"",
+"predicted":{"loss":{"value":0.3,"low":0.2,"high":0.4},"right":true},
+"trained":{"tokens":9,"flops":1e9,"loss":0.3,"zero_loss":0.4,"seconds":1.5,
+"energy":{"joules":2.0,"source":"a model"},"curve":[[9,0.3]],"batches":[[0.3,8]]}}],
+"compute":null,"size":null,"trends":[]}"#;
+const FAULTS: &str = r#"{"step":3,"what":"the loss is not finite","done":"skipped","ids":["a"]}
+{"step":7,"what":"the gradient explodes","done":"rolled-back","loss":0.5,"grad_norm":9e9,"ids":[]}
+"#;
+const LEDGER: &str = r#"{"step":1,"first":0,"objects":4,"chain":"00000000000000000000000000000000000000000000000000000000000000aa"}
+{"step":2,"first":4,"objects":4,"instead":{"5":1},"chain":"00000000000000000000000000000000000000000000000000000000000000bb"}
+"#;
+
 /// Sound files for the target `name`.
 pub fn of(name: &str) -> Vec<Seed> {
     match name {
+        "checksums" => vec![Seed::new("a.json", CHECKSUMS)],
         "csv" => vec![Seed::new("a.csv", "id,t,v\na,1.5,2\na,2.5,nan\nb,\"3\",4e3\n")],
         "embeddings" => vec![file(RUN, "embeddings.parquet")],
+        "emergence" => vec![Seed::new("a.json", EMERGENCE)],
+        "family" => vec![Seed::new("a.json", FAMILY)],
+        "faults" => vec![Seed::new("a.jsonl", FAULTS)],
         "fits" | "fits_table" => files("modalities/tests/fixtures/fits", "fits"),
         "hdf5" => files("modalities/tests/fixtures/hdf5", "h5"),
         "hub" => hub::seeds(),
         "image" => pictures(),
         "index" => vec![Seed::new(INDEX, &sound()[INDEX][..])],
+        "ledger" => vec![Seed::new("a.jsonl", LEDGER)],
         "listing" => vec![Seed::new(LISTING, &sound()[LISTING][..])],
         "manifest" => vec![file(RUN, "manifest.json")],
         "metrics" => vec![file(RUN, "metrics.jsonl")],
@@ -48,6 +73,7 @@ pub fn of(name: &str) -> Vec<Seed> {
         "probes" => vec![file(RUN, "probes.json")],
         "pt" => checkpoints(),
         "recipe" => [vec![Seed::new("fuzz.toml", RECIPE)], files("recipes", "toml")].concat(),
+        "rejected" => vec![Seed::new("a.csv", "id,reason\ng1,object g1: it is blank\n")],
         "safetensors" => files(STEP, "safetensors"),
         "shard" => vec![Seed::new(SHARD, &sound()[SHARD][..])],
         "state" => vec![file(STEP, "state.json")],

@@ -177,6 +177,12 @@ fn what_is_exported_as_safetensors_comes_back_in() {
     assert!(error.contains("brings its own recipe"), "{error}");
     let error = fails(at, &[&import[..], &["--set", "model.width=8"]].concat(), 2);
     assert!(error.contains("model.width=8"), "{error}");
+    let mut bytes = std::fs::read(at.join("y.safetensors")).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(at.join("y.safetensors"), bytes).expect("writable");
+    let error = fails(at, &import, 1);
+    assert!(error.contains("are not what was written"), "{error}");
 }
 
 #[test]

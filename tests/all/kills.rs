@@ -216,6 +216,14 @@ fn same(whole: &BTreeMap<String, Vec<u8>>, run: &Path, seed: u64) {
     assert!(report.trim_end().ends_with("</html>"), "seed {seed}: half a report");
 }
 
+/// What was killed proves what it was trained on, once it was trained.
+fn audits(folder: &Path, run: &str, seed: u64) {
+    let output = astropt(folder, &["audit", run, "-q"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let too_early = ["keeps no ledger", "holds no run"].iter().any(|words| said.contains(words));
+    assert!(output.status.success() || too_early, "seed {seed}: {said}");
+}
+
 /// `ASTROPT_KILL_SEED` repeats the draws of a failure, as far as a machine repeats its timing.
 fn seed() -> u64 {
     let stated = std::env::var("ASTROPT_KILL_SEED").ok().and_then(|text| text.parse().ok());
@@ -253,6 +261,7 @@ fn a_run_killed_at_any_instant_ends_in_the_same_bytes() {
                 break;
             }
             (killed, in_a_row) = (killed + 1, in_a_row + 1);
+            audits(folder.path(), &name, seed);
         }
         same(&whole, &run, seed);
         if in_a_row == IN_A_ROW {

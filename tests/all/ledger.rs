@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::bad_input::{on_pictures, pictures};
+use crate::one_writer::{endless, wait_for};
 use crate::program::{fails, succeeds, unlist};
 use crate::run::small;
 
@@ -185,5 +186,26 @@ fn stand_ins_are_in_the_ledger() {
     succeeds(folder.path(), &["audit", "r", "--data", "moved"]);
     std::fs::remove_file(folder.path().join("moved/g001.png")).expect("there");
     let error = fails(folder.path(), &["audit", "r", "--data", "moved"], 1);
-    assert!(error.contains("not the data of r"), "{error}");
+    assert!(error.contains("r was started on other objects"), "{error}");
+}
+
+/// What the ledger says of a step is in `rejected.csv` before it, whenever the process is killed.
+#[test]
+fn a_killed_run_proves_its_stand_ins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = pictures(folder.path(), 40);
+    for name in ["g003.png", "g007.png", "g011.png"] {
+        std::fs::write(data.join(name), "not a picture").expect("writable");
+    }
+    let rarely =
+        ["--set", "train.eval_every=1000000", "--set", "train.checkpoints={every=1000000}"];
+    let more = [&["--set", "train.max_rejected=0.2"][..], &rarely].concat();
+    let mut child = endless(folder.path(), &on_pictures("data", &more));
+    let ledger = folder.path().join("r/ledger.jsonl");
+    wait_for("a stand-in", || {
+        std::fs::read_to_string(&ledger).is_ok_and(|text| text.contains("instead"))
+    });
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    succeeds(folder.path(), &["audit", "r"]);
 }

@@ -34,6 +34,7 @@ mod recipes;
 mod rejected;
 mod resume;
 mod run;
+mod same_data;
 mod slurm;
 mod threads;
 mod tidy;

@@ -231,6 +231,46 @@ fn kill(signal: &str, id: &str) {
     assert!(kill.expect("kill runs").success(), "kill {signal} {id}");
 }
 
+/// Processes that were started to do different things, or on different data, do nothing.
+#[test]
+fn processes_that_disagree_are_refused() {
+    if !can() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    for name in ["here", "there"] {
+        std::fs::create_dir(folder.join(name)).expect("writable");
+        pictures(&folder.join(name), 20);
+    }
+    let two = |first: &[&str], second: &[&str]| {
+        let mut command = mpirun(folder, 1, first);
+        command.args([":", "-n", "1"]).arg(program()).args(second);
+        let output = command.output().expect("mpirun runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && !said.contains("panicked"), "{said}");
+        said
+    };
+    let set = ["--set", "train.micro_batch=2"];
+    let own = on_pictures("here/data", &set);
+    let said = two(&own, &[&own[..], &["--set", "modality.images.order=raster"]].concat());
+    assert!(said.contains("another recipe") && said.contains("raster"), "{said}");
+    let other = on_pictures("there/data", &set);
+    // The same names, and what lies under them exchanged.
+    let last = std::fs::read(folder.join("there/data/g019.png")).expect("readable");
+    for k in (0..19).rev() {
+        let [from, to] = [k, k + 1].map(|k| folder.join(format!("there/data/g{k:03}.png")));
+        std::fs::copy(from, to).expect("writable");
+    }
+    std::fs::write(folder.join("there/data/g000.png"), last).expect("writable");
+    let said = two(&own, &other);
+    assert!(said.contains("other data") && said.contains("something else"), "{said}");
+    std::fs::remove_file(folder.join("there/data/g007.png")).expect("there");
+    let said = two(&own, &other);
+    assert!(said.contains("other ids"), "{said}");
+    assert!(!folder.join("r").exists());
+}
+
 /// A signal to any one process stops all of them after the same step, with a checkpoint.
 #[test]
 fn a_signal_to_one_stops_all_in_good_order() {

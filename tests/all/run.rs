@@ -123,9 +123,15 @@ fn runs_are_reproducible() {
         succeeds(folder.path(), &small("pretrain", out, &["--set", workers]));
     }
     let [a, b] = ["a", "b"].map(|out| folder.path().join(out));
-    for name in ["metrics.jsonl", "checkpoints/step-000006/optimizer.safetensors"] {
+    for name in ["metrics.jsonl", "ledger.jsonl", "checkpoints/step-000006/optimizer.safetensors"] {
         assert_eq!(whole(&a, name), whole(&b, name), "{name}");
     }
+    // The metadata have the recipe, and with it the number of workers.
+    let parameters = |run: &Path| {
+        let path = run.join("checkpoints/step-000006/model.safetensors");
+        astropt_core::checkpoint::load_tensors(path).expect("readable").0
+    };
+    assert!(parameters(&a) == parameters(&b));
 }
 
 #[test]

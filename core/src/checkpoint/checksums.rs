@@ -134,6 +134,29 @@ pub(crate) fn check_listed(path: &Path) -> Result<()> {
     }
 }
 
+/// Compares all files of a run's `folder` with the record in it.
+///
+/// # Errors
+/// As [`check_listed`], of the first that is damaged or gone.
+pub(crate) fn all_as_listed(folder: &Path) -> Result<()> {
+    none_lost(folder, "")?;
+    let record = folder.join(FILE);
+    let names = if record.exists() { read(&record)? } else { BTreeMap::new() };
+    names.keys().try_for_each(|name| check_listed(&folder.join(name)))
+}
+
+/// Checks that no file is gone that the record of `folder` lists and whose name begins with
+/// `start`: what reads whatever files it finds would not miss it.
+///
+/// # Errors
+/// The first that is gone.
+pub(crate) fn none_lost(folder: &Path, start: &str) -> Result<()> {
+    let record = folder.join(FILE);
+    let names = if record.exists() { read(&record)? } else { BTreeMap::new() };
+    let lost = names.keys().find(|name| name.starts_with(start) && !folder.join(name).exists());
+    lost.map_or(Ok(()), |name| check_listed(&folder.join(name)))
+}
+
 /// Writes the files `names` of `folder` by `write`, and their record after them: until they are
 /// whole none of them is listed, so that a crash is not mistaken for damage. Those that `write`
 /// leaves out are not listed either.

@@ -18,6 +18,15 @@ const MAX_HEADER: u64 = 100_000_000;
 /// Key under which the format keeps free text.
 const METADATA: &str = "__metadata__";
 
+/// XXH3 of 128 bits of all numbers, in the order of their names.
+pub(crate) fn digest(tensors: &StateDict) -> u128 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for tensor in tensors.values() {
+        hash.update(bytemuck::cast_slice(&tensor.data));
+    }
+    hash.digest128()
+}
+
 /// Writes `tensors` as 32-bit floats, and `metadata`, to `path`, whole or not at all. The
 /// same content gives the same bytes.
 ///

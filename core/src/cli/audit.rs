@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::data;
 use super::output::Output;
-use crate::checkpoint::write_bytes;
+use crate::checkpoint::{checksums, write_bytes};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::progress::quantity;
@@ -38,6 +38,8 @@ struct Proved<'a> {
 pub(super) fn audit(args: &AuditArgs, output: Output) -> Result<()> {
     let (folder, manifest) = RunFolder::open(&args.run)?;
     read_ledger(&folder)?; // a run without one needs no data to say so
+    checksums::all_as_listed(folder.path())?;
+    folder.previews()?;
     let plan = amend(&manifest.plan, &[], &[], args.data.as_deref())?;
     let data = data::open(&plan)?;
     let audited = Audit::new(&folder, &manifest, &data)?.replay()?;
@@ -73,6 +75,12 @@ fn describe(Proved { run, audited: of }: &Proved<'_>) -> String {
             quantity(of.stood_in as f64)
         ));
     }
+    if let Some(step) = of.unproved {
+        lines.push(format!(
+            "not proved: the best model, after step {step}, of steps that --resume has yet to take \
+             again"
+        ));
+    }
     if of.steps_before > 0 {
         lines.push(format!(
             "not proved: steps 1 to {}, from before this run kept a ledger",
@@ -81,8 +89,12 @@ fn describe(Proved { run, audited: of }: &Proved<'_>) -> String {
     }
     if of.steps_after > 0 {
         lines.push(format!(
-            "the last {} steps are in no checkpoint yet; --resume takes them again",
-            of.steps_after
+            "the last {} steps are in no checkpoint{}",
+            of.steps_after,
+            match of.checkpoints {
+                0 => "; without one nothing goes on from them",
+                _ => " yet; --resume takes them again",
+            }
         ));
     }
     lines.join("\n")

@@ -8,12 +8,13 @@ use super::stages::{EMBEDDINGS, RAW, random_inits};
 use super::{choose, data, emergence};
 use crate::checkpoint::checksums;
 use crate::data::split_key;
-use crate::embed::Embeddings;
+use crate::embed::{Description, Embeddings};
 use crate::error::{Error, Result};
 use crate::probe::{
     Audit, Emergence, FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeSettings, ProbeTable,
     Split, add_tasks, audit, probe_table,
 };
+use crate::progress;
 use crate::recipe::{Plan, ProbeProtocol, amend};
 use crate::run::RunFolder;
 
@@ -77,6 +78,21 @@ pub(super) fn table(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
     Embedded::read(folder, plan)?.probe(&plan.probe.fit)
 }
 
+/// Says that the embeddings in the run's `folder` are of another step than the checkpoint that they
+/// would be of now.
+pub(super) fn warn_if_stale(folder: &Path, plan: &Plan, made: &Description) {
+    let choice = plan.embed.checkpoint.name();
+    let Ok(saved) = RunFolder::at(folder).checkpoint(choice) else { return };
+    let (of, now) = (made.get("checkpoint"), format!("step {}", saved.step));
+    if let Some(of) = of.filter(|of| **of != now) {
+        progress::warn(&format!(
+            "the embeddings in {} are of {of}, and the {choice} checkpoint is of {now}; `astropt \
+             embed` makes them again",
+            folder.display()
+        ));
+    }
+}
+
 /// The embeddings in a folder, beside those of untrained models and raw features.
 struct Embedded<'a> {
     plan: &'a Plan,
@@ -91,7 +107,9 @@ impl<'a> Embedded<'a> {
             return Err(Error::file(&path, "is not there; `astropt embed` writes it"));
         }
         checksums::check_whole(&path)?;
+        checksums::none_lost(folder, "embeddings")?;
         let mut table = Embeddings::read_parquet(path)?;
+        warn_if_stale(folder, plan, &table.description);
         add_tasks(&mut table, &plan.probe.tasks);
         let width = table.width();
         let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::emergence::EMERGENCE;
 use super::figures;
-use super::probes::PROBES;
+use super::probes::{PROBES, warn_if_stale};
 use super::stages::{EMBEDDINGS, REPORT};
 use crate::checkpoint::{checksums, write_bytes};
 use crate::cost::{Energy, Forecast, assumptions};
@@ -47,7 +47,9 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         probes: if probes.exists() { Some(ProbeTable::read_json(&probes)?) } else { None },
         emergence: Emergence::read_json(&folder.verified(EMERGENCE)?)?,
         embeddings: if embeddings.exists() {
-            Embeddings::read_parquet(&embeddings)?.description
+            let made = Embeddings::read_parquet(&embeddings)?.description;
+            warn_if_stale(folder.path(), plan, &made);
+            made
         } else {
             BTreeMap::new()
         },

@@ -1,7 +1,7 @@
 //! A source, its modalities and its splits, and the objects that turned out unusable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::assembly::Assembly;
@@ -15,7 +15,7 @@ use super::stream::{OrderWord, Packing, SpanOrder, StreamConfig};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Labels, Observation};
-use crate::recipe::{DeadInputs, Modalities, Plan};
+use crate::recipe::{DeadInputs, Modalities, Plan, data_place};
 use crate::tokens::Tokens;
 
 /// A span of at least so many numbers that are all the same is dead; fewer may be so by chance.
@@ -37,6 +37,8 @@ pub struct Dataset {
     dead: DeadInputs,
     rejected: Mutex<Rejected>,
     budget: usize,
+    /// Where the data lay when they were opened.
+    place: Option<PathBuf>,
 }
 
 /// Unusable objects by id, with the reason.
@@ -52,6 +54,7 @@ impl Dataset {
         let source = objects.source.as_ref();
         let splits = Splits::of(source, &plan.split)?;
         Ok(Self {
+            place: data_place(plan, root),
             budget: (plan.train.max_rejected * source.len() as f64) as usize,
             model: plan.model_config()?,
             stream: plan.stream.clone(),
@@ -182,6 +185,11 @@ impl Dataset {
             Ok(object) => Ok(Some(object)),
             // No object's fault: which ones a run sees must not depend on a network.
             Err(error) if error.ends_work() => Err(error),
+            Err(_) if self.place.as_ref().is_some_and(|place| !place.exists()) => {
+                let place = self.place.as_deref().unwrap_or(Path::new(""));
+                let what = "is gone: it was moved, deleted or unmounted while it was read";
+                Err(Error::Failed(format!("{} {what}", place.display())))
+            }
             Err(error) => {
                 self.reject(id, &error)?;
                 Ok(None)
@@ -240,10 +248,11 @@ impl Dataset {
 
     fn reject(&self, id: String, error: &Error) -> Result<()> {
         let mut rejected = self.lock();
-        rejected.insert(id, error.to_string());
-        if rejected.len() > self.budget {
-            return Err(too_many_rejected(rejected.len(), self.len(), error));
+        // The one too many is not listed: what ends the run must not stay left out of it.
+        if rejected.len() >= self.budget && !rejected.contains_key(&id) {
+            return Err(too_many_rejected(rejected.len() + 1, self.len(), error));
         }
+        rejected.insert(id, error.to_string());
         Ok(())
     }
 

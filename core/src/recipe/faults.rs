@@ -12,7 +12,7 @@ pub struct FaultPolicy {
     /// A gradient explodes when its norm is more than so many times the median of the last
     /// `window` steps taken; 0: never.
     pub norm_above: f64,
-    /// Steps that the median is of; before there are as many no gradient explodes.
+    /// Steps that the median is of, at most; before there are two no gradient explodes.
     pub window: usize,
     /// Faults after which the run stops all the same.
     pub limit: u64,
@@ -51,7 +51,7 @@ impl Default for FaultPolicy {
     fn default() -> Self {
         Self {
             on: OnFault::Stop,
-            norm_above: 0.0,
+            norm_above: 1000.0,
             window: 100,
             limit: 10,
             passes: 1,
@@ -60,6 +60,8 @@ impl Default for FaultPolicy {
     }
 }
 
+/// Fewest norms that a median is taken of.
+pub(crate) const FEWEST_NORMS: usize = 2;
 /// Most steps that a median may be of.
 const MAX_WINDOW: usize = 100_000;
 
@@ -74,8 +76,9 @@ impl FaultPolicy {
             let message = format!("is {above}; it must be above 1, or 0 for never");
             return Err(("norm_above", message));
         }
-        if !(1..=MAX_WINDOW).contains(&self.window) {
-            let message = format!("is {}; 1 to {MAX_WINDOW} are possible", self.window);
+        if !(FEWEST_NORMS..=MAX_WINDOW).contains(&self.window) {
+            let message =
+                format!("is {}; {FEWEST_NORMS} to {MAX_WINDOW} are possible", self.window);
             return Err(("window", message));
         }
         if self.passes == 0 {

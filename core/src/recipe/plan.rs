@@ -1,6 +1,7 @@
 //! The plan: a recipe resolved and checked.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,15 @@ impl Plan {
         model.check()?;
         Ok(model)
     }
+}
+
+/// The file or folder that the source of `plan` reads, where it has one and that is there;
+/// relative paths start at `root`.
+pub(crate) fn data_place(plan: &Plan, root: &Path) -> Option<PathBuf> {
+    let source = serde_json::to_value(&plan.source).ok()?;
+    let plugin = find_source(source.get("kind")?.as_str()?).ok()?;
+    let place = root.join(source.get(plugin.path_key?)?.as_str()?);
+    place.exists().then_some(place)
 }
 
 const SECTIONS: [&str; 14] = [

@@ -10,12 +10,15 @@ use super::saved::{CHECKSUMS, SELF_CHECK, Saved, SavedModel, load};
 use crate::checkpoint::export::{PythonExport, export as write};
 use crate::checkpoint::python::{JsonMap, Layout, PythonSettings};
 use crate::checkpoint::save_tensors;
+use crate::checkpoint::tensors::digest;
 use crate::error::{Error, Result};
 use crate::recipe::{Plan, TrainConfig};
 use crate::train::learning_rate;
 
 /// Under which a model's metadata in a file of its own says how far its training was.
 pub(super) const STATE: &str = "state";
+/// Under which it says what its parameters were when they were written.
+pub(super) const DIGEST: &str = "xxh3";
 
 impl Saved {
     /// Writes this checkpoint, whose model has been read, as the Python program's `layout`.
@@ -58,6 +61,8 @@ impl Saved {
         // Of files beside the model's, which this one leaves behind.
         metadata.remove(SELF_CHECK);
         metadata.remove(CHECKSUMS);
+        // There is no file beside it that could tell.
+        metadata.insert(DIGEST.to_owned(), format!("{:032x}", digest(&parameters)));
         save_tensors(out, &parameters, &metadata)
     }
 }

@@ -274,6 +274,7 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be read, or one is not what was written.
     pub fn previews(&self) -> Result<Vec<(u64, PathBuf)>> {
+        checksums::none_lost(&self.path.join(PREVIEWS), "")?;
         let mut out: Vec<_> = entries(&self.path.join(PREVIEWS))?
             .into_iter()
             .filter_map(|entry| {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::export::STATE;
+use super::export::{DIGEST, STATE};
 use super::folder::RunFolder;
 use super::import::{Imported, all_taken, answered, free, inputs, no_steps};
 use super::manifest::Manifest;
@@ -11,7 +11,7 @@ use super::saved::{Contents, Saved, SavedModel, TrainState, read_model};
 use crate::checkpoint::finite::{describe, not_finite};
 use crate::checkpoint::format;
 use crate::checkpoint::python::{Layout, check_parameters};
-use crate::checkpoint::tensors::describe_tensors;
+use crate::checkpoint::tensors::{describe_tensors, digest};
 use crate::data::Dataset;
 use crate::engine::{Session, StateDict};
 use crate::error::{Error, Result};
@@ -50,6 +50,7 @@ pub fn import_own(
     let file = &request.file;
     let state = state(file)?;
     let SavedModel { plan, parameters, step, imported, unsupported } = read_model(file)?;
+    as_written(file, &parameters)?;
     unusable(file, &parameters, str::to_owned)?;
     let plan = amend(&plan, request.may_set, &request.set, request.data.as_deref())?;
     let model = plan.model_config()?;
@@ -95,6 +96,21 @@ pub fn import_own(
     };
     folder.save(contents, false)?;
     Ok(of)
+}
+
+/// Compares the parameters with what the file says they were; one of an earlier version does not.
+fn as_written(file: &Path, parameters: &StateDict) -> Result<()> {
+    let (_, metadata) = describe_tensors(file)?;
+    match metadata.get(DIGEST) {
+        Some(stated) if *stated != format!("{:032x}", digest(parameters)) => Err(Error::file(
+            file,
+            format!(
+                "its parameters are not what was written; copy it again, or export the model again \
+                 (one that was changed on purpose is accepted without the {DIGEST:?} of its metadata)"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// How far the training was whose model is in `file`; of the objects that it was trained on this

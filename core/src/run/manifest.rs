@@ -11,6 +11,7 @@ use crate::checkpoint::python::{JsonMap, PythonSettings};
 use crate::cost::Energy;
 use crate::data::{Dataset, Split, Witnesses};
 use crate::error::{Error, Result};
+use crate::progress;
 use crate::recipe::Plan;
 
 /// `manifest.json` of a run.
@@ -96,7 +97,7 @@ impl Manifest {
         if !self.data_digest.is_empty() && self.data_digest != data.digest() {
             return Err(Error::Failed(format!(
                 "{was_started} objects: {} to train on then, {} now, or other ids or splits; give \
-                 the same data, or start a new run",
+                 the same data with --data PATH, or start a new run",
                 self.objects.get("train").copied().unwrap_or(0),
                 data.splits.train.len()
             )));
@@ -104,7 +105,7 @@ impl Manifest {
         match self.witnesses.contradict(&data.witnesses()?) {
             None => Ok(()),
             Some(why) => Err(Error::Failed(format!(
-                "{was_started} data: {why}; give the same data, or start a new run"
+                "{was_started} data: {why}; give the same data with --data PATH, or start a new run"
             ))),
         }
     }
@@ -178,7 +179,14 @@ impl Manifest {
                 ));
             }
         }
-        format::parse_json(path, &text, "a run's manifest")
+        let sealed =
+            serde_json::from_slice::<JsonMap>(&text).is_ok_and(|of| of.contains_key(CHECKSUM));
+        let manifest: Self = format::parse_json(path, &text, "a run's manifest")?;
+        if manifest.checksums && !sealed {
+            let path = path.display();
+            progress::warn(&format!("{path} has lost its {CHECKSUM:?}: it is taken as it is"));
+        }
+        Ok(manifest)
     }
 }
 

@@ -9,6 +9,14 @@ use crate::progress;
 use crate::recipe::CheckpointSchedule;
 
 impl RunFolder {
+    /// Deletes the checkpoint of the lowest validation loss, where there is one.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be deleted.
+    pub(crate) fn forget_best(&self) -> Result<()> {
+        self.best()?.map_or(Ok(()), |best| remove_folder(&best.path))
+    }
+
     /// Deletes the checkpoints that `schedule` does not keep, and those of earlier stops; where
     /// `all_needed` (probes through training read them), only the latter. The last one stays, and
     /// when that is damaged nothing is deleted.

@@ -135,8 +135,10 @@ impl Saved {
     /// The checkpoint that the folder `path` is; `None` when it is none.
     pub fn at(path: &Path) -> Option<Self> {
         let saved = Self { step: 0, path: path.to_owned() };
-        let step = saved.state().map_or(0, |state| state.step);
-        saved.model_file().is_file().then_some(Self { step, ..saved })
+        saved.model_file().is_file().then(|| {
+            let step = saved.state().map_or(0, |state| state.step);
+            Self { step, ..saved }
+        })
     }
 
     /// The checkpoint whose parameters are the file `path`; `None` for one that was copied away from

@@ -16,6 +16,7 @@ use super::index::{
 use super::writer::{Builder, Spans};
 use super::{INDEX, listing_path, originals, shard_path};
 use crate::checkpoint::checksums;
+use crate::checkpoint::files::sweep;
 use crate::data::{Loader, Objects, Rejected, Row, too_many_rejected};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
@@ -96,7 +97,7 @@ fn begin(out: &Path, head: &Head) -> Result<()> {
         Some(old) => {
             let differences = old.differences(head)?.join(", ");
             if differences.is_empty() {
-                return Ok(());
+                return sweep(out);
             }
             refuse(&format!("the beginning of another conversion: {differences}"))
         }

@@ -198,8 +198,8 @@ impl Source for Tokenised {
     }
 
     fn unchanged(&self) -> Result<()> {
-        let opened = self.shards.iter().filter_map(|slot| slot.get()?.as_ref().ok());
-        opened.map(Shard::unchanged).collect()
+        let mut opened = self.shards.iter().filter_map(|slot| slot.get()?.as_ref().ok());
+        opened.try_for_each(Shard::unchanged)
     }
 
     /// The tokens as arrays that the modality `tokens` understands.

@@ -13,7 +13,7 @@ use crate::data::{Dataset, Drawn, MAX_SUBSTITUTES, Rejected, Split};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::recipe::Plan;
-use crate::run::{Manifest, RunFolder, Saved};
+use crate::run::{Manifest, RunFolder, TrainState};
 
 /// What a replay has shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +44,9 @@ pub struct Audited {
     pub test_objects: u64,
     /// Checkpoints that are what was written, and whose state has the chain after their step.
     pub checkpoints: u64,
+    /// The step of a best model that is of steps which a resumed run has yet to take again, and
+    /// may take otherwise, as one of them was faulty.
+    pub unproved: Option<u64>,
     /// Steps after the last checkpoint, which a resumed run takes again.
     pub steps_after: u64,
     /// The chain's end, in hexadecimal.
@@ -122,7 +125,7 @@ impl<'a> Audit<'a> {
             progress.update(step + 1 - start, "steps");
         }
         self.held_out(&counts)?;
-        let (checkpoints, last) = self.checkpoints(&chains)?;
+        let (checkpoints, last, unproved) = self.checkpoints(&chains)?;
         progress.finish(&format!("audit: {} steps", entries.len()));
         let splits = &self.data.splits;
         let mut times: Vec<u32> = splits.train.iter().map(|&k| counts[k as usize]).collect();
@@ -142,6 +145,7 @@ impl<'a> Audit<'a> {
             validation_objects: splits.validation.len() as u64,
             test_objects: splits.test.len() as u64,
             checkpoints,
+            unproved,
             steps_after: (steps_before + entries.len() as u64).saturating_sub(last),
             chain: to_hex(&head),
             counts,
@@ -232,22 +236,32 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// Compares the chain in every checkpoint with that after its step: how many there are, and
-    /// the last one's step.
-    fn checkpoints(&self, chains: &[(u64, String)]) -> Result<(u64, u64)> {
+    /// Compares the chain in every checkpoint with that after its step: how many there are, the last
+    /// one's step, and the step of a best model of which nothing can be said yet.
+    fn checkpoints(&self, chains: &[(u64, String)]) -> Result<(u64, u64, Option<u64>)> {
         let mut all = self.run.checkpoints()?;
         let last = all.last().map_or(0, |saved| saved.step);
         all.extend(self.run.best()?);
-        let mut checked = 0;
-        for Saved { step, path } in all {
-            let saved = Saved { step, path: path.clone() };
+        let (mut checked, mut unproved) = (0, None);
+        for saved in all {
             saved.verify()?;
             let state = saved.state()?;
-            let Some(stated) = state.ledger else { continue };
+            let Some(stated) = &state.ledger else { continue };
             let found = chains.iter().find(|(at, _)| *at == state.step);
-            if found.is_none_or(|(_, chain)| *chain != stated) {
+            // What comes after the last checkpoint was undone when the run went back to that.
+            let ahead = saved.step > last;
+            let found = match found {
+                Some((_, chain)) => Some(chain.clone()),
+                None if ahead => self.ahead(chains.last(), &state),
+                None => None,
+            };
+            if found.as_ref() == Some(stated) {
+                checked += 1;
+            } else if ahead && chains.last().is_none_or(|(at, _)| state.step > *at) {
+                unproved = Some(state.step);
+            } else {
                 return Err(Error::file(
-                    path,
+                    saved.path,
                     format!(
                         "was saved after step {} of another chain of objects than {LEDGER} has; \
                          the audit fails",
@@ -255,8 +269,32 @@ impl<'a> Audit<'a> {
                     ),
                 ));
             }
-            checked += 1;
         }
-        Ok((checked, last))
+        Ok((checked, last, unproved))
+    }
+
+    /// The chain after the steps that led from the ledger's end to `state`: a best model is kept
+    /// when a run goes back to a checkpoint before it, and its steps are due again.
+    fn ahead(&self, end: Option<&(u64, String)>, state: &TrainState) -> Option<String> {
+        let (last, chained) = end?;
+        let mut head = from_hex(chained)?;
+        let batch = self.plan.train.batch as u64;
+        for step in last + 1..=state.step.min(self.plan.train.steps) {
+            let first = (step - 1).saturating_mul(batch);
+            let drawn = match state.passed.contains(&step) {
+                true => Vec::new(),
+                false => (first..first + batch).map(|k| self.due(k)).collect::<Option<_>>()?,
+            };
+            head = chain(&head, step, &drawn);
+        }
+        Some(to_hex(&head))
+    }
+
+    /// What is due at a position: the first object that can be used.
+    fn due(&self, position: u64) -> Option<Drawn> {
+        (0..MAX_SUBSTITUTES).find_map(|attempt| {
+            let id = self.data.id(self.data.draw(position, attempt));
+            (!self.rejected.contains_key(&id)).then(|| Drawn::new(position, attempt, &id))
+        })
     }
 }

@@ -15,7 +15,7 @@ use super::metrics::{METRICS, MeanLosses, Metric};
 use crate::data::{Batch, Part};
 use crate::engine::StepReport;
 use crate::error::Result;
-use crate::recipe::{FaultPolicy, OnFault};
+use crate::recipe::{FEWEST_NORMS, FaultPolicy, OnFault};
 use crate::run::TrainState;
 
 /// File of [`Fault`] lines; there is none where nothing was wrong.
@@ -148,8 +148,8 @@ impl Watch {
 
     /// The largest norm with which the next step is taken; `None` for any finite one.
     pub(crate) fn norm_limit(&self) -> Option<f64> {
-        let full = self.policy.norm_above > 0.0 && self.norms.len() >= self.policy.window;
-        full.then(|| self.policy.norm_above * median(&self.norms))
+        let known = self.policy.norm_above > 0.0 && self.norms.len() >= FEWEST_NORMS;
+        known.then(|| self.policy.norm_above * median(&self.norms))
     }
 
     /// A step was taken with a gradient of this norm.
@@ -327,8 +327,8 @@ mod tests {
         let policy = policy(OnFault::Skip);
         let mut watch =
             Watch::open(folder.path(), &policy, &TrainState::default(), true).expect("a new run");
-        for norm in [9.0, 1.0, 2.0, 3.0] {
-            assert_eq!(watch.norm_limit(), None, "too few steps to tell");
+        for (norm, limit) in [(9.0, None), (1.0, None), (2.0, Some(15.0)), (3.0, Some(6.0))] {
+            assert_eq!(watch.norm_limit(), limit, "before {norm}");
             watch.taken(norm);
         }
         assert_eq!(watch.norm_limit(), Some(7.5));

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::faults::Uniform;
 use super::ledger::{from_hex, to_hex};
+use crate::checkpoint::tensors::digest;
 use crate::data::{Dataset, Drawn, SharedRejections};
-use crate::engine::{Losses, Session, StateDict};
+use crate::engine::{Losses, Session};
 use crate::error::{Error, Result};
 use crate::parallel::{Ranks, agree, agree_with, first, settled};
 use crate::recipe::TrainConfig;
@@ -189,14 +190,6 @@ impl<'a> Team<'a> {
              of one kind compute the same: look at the memory of that one, or leave it out"
         ))))
     }
-}
-
-fn digest(parameters: &StateDict) -> u128 {
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    for tensor in parameters.values() {
-        hash.update(bytemuck::cast_slice(&tensor.data));
-    }
-    hash.digest128()
 }
 
 /// Losses as their bits, which JSON keeps whatever they are.

@@ -65,6 +65,7 @@ impl Trainer<'_> {
         let best = self.run.best()?;
         if best.is_some_and(|best| best.step > self.state.step) {
             (self.state.best_loss, self.state.best_step) = (None, None);
+            self.team.write(|| self.run.forget_best())?;
         }
         if let Some(lines) = &mut self.lines {
             lines.back_to(self.run.path(), &self.state)?;
