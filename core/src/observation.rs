@@ -43,12 +43,20 @@ impl Label {
         }
     }
 
-    /// Reads a table's cell: a finite number, a text, or nothing when the cell is empty,
-    /// `nan`, `null` or `none`. What is written as an integer is one, see
+    /// Whether a cell of this text has nothing in it: it is empty, or `na`, `n/a`, `nan`,
+    /// `null` or `none`, in letters of either case.
+    pub fn is_missing(cell: &str) -> bool {
+        const WORDS: [&str; 5] = ["na", "n/a", "nan", "null", "none"];
+        let cell = cell.trim();
+        cell.is_empty() || WORDS.iter().any(|word| cell.eq_ignore_ascii_case(word))
+    }
+
+    /// Reads a table's cell: a finite number, a text, or nothing when the cell is
+    /// [missing](Self::is_missing). What is written as an integer is one, see
     /// [`integer`](Self::integer).
     pub fn parse(cell: &str) -> Option<Self> {
         let cell = cell.trim();
-        if cell.is_empty() || ["nan", "null", "none"].contains(&cell.to_lowercase().as_str()) {
+        if Self::is_missing(cell) {
             return None;
         }
         let digits = cell.strip_prefix(['+', '-']).unwrap_or(cell);
@@ -193,7 +201,7 @@ mod tests {
         }
         let long = "1".repeat(60);
         assert_eq!(Label::parse(&long), Some(Label::Text(long)));
-        for unknown in ["", "NaN", "null", "inf", "-inf"] {
+        for unknown in ["", " ", "NaN", "null", "None", "NA", "n/a", "inf", "-inf"] {
             assert_eq!(Label::parse(unknown), None, "{unknown}");
         }
     }

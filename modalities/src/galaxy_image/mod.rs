@@ -84,11 +84,16 @@ impl GalaxyImage {
         };
         check_unit(observation, &self.config.field, self.config.unit.as_deref())?;
         let image = &field.array;
-        let [height, width, bands] = image.shape[..] else {
-            return refuse(format!(
-                "has shape {:?}; an image is [height, width, bands]",
-                image.shape
-            ));
+        let [height, width, bands] = match image.shape[..] {
+            [height, width, bands] => [height, width, bands],
+            [height, width] => [height, width, 1],
+            _ => {
+                return refuse(format!(
+                    "has shape {:?}; an image is [height, width, bands], or [height, width] of \
+                     one band",
+                    image.shape
+                ));
+            }
         };
         let count = height.checked_mul(width).and_then(|n| n.checked_mul(bands));
         if count != Some(image.data.len()) {

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use astropt_core::observation::{Label, Labels};
-use astropt_core::{Error, Result};
+use astropt_core::{Error, Result, progress};
 
 use super::listing::Names;
 use super::tabular::{Cell, Row, Table, list};
@@ -147,6 +147,8 @@ impl LabelTable {
     ) -> Result<Self> {
         let candidates = candidates(table, name_column)?;
         let key = choose(table, names, &candidates)?;
+        let used = (0..table.columns().len()).filter(|&column| column != key);
+        tell_unusable(table, used);
         let headings = table.columns().iter().map(|column| column.name.clone()).collect();
         let mut labels = Self::unknown(names.len(), headings);
         let columns = &mut labels.columns;
@@ -188,6 +190,7 @@ impl LabelTable {
     /// # Errors
     /// When the table cannot be read or has another number of rows.
     pub(crate) fn in_order(table: &Table, len: usize, columns: &[usize]) -> Result<Self> {
+        tell_unusable(table, columns.iter().copied());
         let name = |&column: &usize| Some(table.columns().get(column)?.name.clone());
         let mut labels = Self::unknown(len, columns.iter().filter_map(name).collect());
         let mut rows = 0;
@@ -233,6 +236,23 @@ impl LabelTable {
             .iter()
             .filter_map(|(name, column)| Some((name.clone(), column.get(index)?)))
             .collect()
+    }
+}
+
+/// Says which of `columns` no labels can be made of.
+fn tell_unusable(table: &Table, columns: impl Iterator<Item = usize>) {
+    let told: Vec<_> = columns
+        .filter_map(|column| {
+            let what = table.unusable(column)?;
+            Some(format!("{:?} ({what})", table.columns()[column].name))
+        })
+        .collect();
+    if !told.is_empty() {
+        progress::warn(&format!(
+            "{}: no labels are made of the columns {}; write them as numbers or texts",
+            table.path().display(),
+            list(&told)
+        ));
     }
 }
 

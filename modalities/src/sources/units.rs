@@ -8,14 +8,19 @@ pub(crate) fn settled(
     stated: Option<&str>,
     declared: Option<&str>,
 ) -> Result<Option<String>, String> {
-    let bare = |unit: &str| unit.split_whitespace().collect::<String>();
     match (stated, declared) {
-        (Some(stated), Some(declared)) if bare(stated) != bare(declared) => Err(format!(
+        (Some(stated), Some(declared)) if !same(stated, declared) => Err(format!(
             "the file states the unit {stated:?}, the recipe `unit = {declared:?}`, and nothing \
              is converted; leave `unit` out of the recipe, or write the file's"
         )),
         (stated, declared) => Ok(declared.or(stated).map(str::to_owned)),
     }
+}
+
+/// Whether two units are written alike, blanks aside.
+pub(crate) fn same(a: &str, b: &str) -> bool {
+    let bare = |unit: &str| unit.split_whitespace().collect::<String>();
+    bare(a) == bare(b)
 }
 
 #[cfg(test)]

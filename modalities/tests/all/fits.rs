@@ -151,7 +151,7 @@ fn a_file_packed_as_a_whole_is_read_in_groups() {
 
 #[test]
 fn keywords_and_tables_are_labels() {
-    let table = "path = 'images.fits'\nkeywords = ['EXPTIME', 'FILTER', 'TEFF', 'NONE']\n\
+    let table = "path = 'images.fits'\nkeywords = ['EXPTIME', 'FILTER', 'TEFF']\n\
                  fields.flux = { hdu = 'FLUX' }";
     let labels = source(table).labels(0);
     assert_eq!(labels["EXPTIME"], Label::Number(90.5));

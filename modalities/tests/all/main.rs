@@ -13,6 +13,7 @@ mod npz;
 mod parquet;
 mod real_sources;
 mod round_trip;
+mod silent;
 mod spectrum;
 mod table;
 mod time_series;

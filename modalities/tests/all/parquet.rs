@@ -141,7 +141,7 @@ fn a_large_row_group_is_read_in_parts() {
 }
 
 /// A file with these columns.
-fn write(path: &Path, columns: &[(&str, ArrayRef)]) {
+pub(crate) fn write(path: &Path, columns: &[(&str, ArrayRef)]) {
     let batch = RecordBatch::try_from_iter(columns.iter().cloned()).expect("columns");
     let file = fs::File::create(path).expect("a file");
     let mut writer =
@@ -151,7 +151,7 @@ fn write(path: &Path, columns: &[(&str, ArrayRef)]) {
 }
 
 /// A column of lists of lists.
-fn lists(rows: &[&[&[f32]]]) -> ArrayRef {
+pub(crate) fn lists(rows: &[&[&[f32]]]) -> ArrayRef {
     let mut builder = ListBuilder::new(ListBuilder::new(Float32Builder::new()));
     for row in rows {
         for list in *row {

@@ -39,7 +39,8 @@ pub struct FitsConfig {
     /// for objects that are HDUs, else a column of `label_hdu` of integers or texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Keywords that are labels: of the object's HDU, else of the file's primary header.
+    /// Keywords that are labels: of the object's HDU, else of the file's primary header; those
+    /// of HIERARCH cards as `"ESO DET X"`. Each must be in one of the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keywords: Vec<String>,
     /// A table in the same file whose columns are labels: one row per object, or one row where

@@ -153,7 +153,7 @@ impl Open {
         &mut self,
         field: &FieldConfig,
         place: Place,
-    ) -> Result<(Array, Option<String>), String> {
+    ) -> Result<(Array, Option<Stated>), String> {
         let hdu = self.of_field(field, place)?;
         let row = match place {
             Place::Row(row) if !field.shared => Some(row),
@@ -161,7 +161,8 @@ impl Open {
         };
         let Some(name) = &field.column else {
             let array = image::read(&mut self.reader, &hdu, row)?;
-            return Ok((array, hdu.header.text("BUNIT").map(str::to_owned)));
+            let unit = hdu.header.text("BUNIT").map(str::to_owned);
+            return Ok((array, unit.map(|unit| Stated { unit, place: hdu.title() })));
         };
         let table = Table::of(&hdu)?;
         let column = table.find(&hdu, name)?;
@@ -171,7 +172,48 @@ impl Open {
             None => (0..table.rows, table.rows == 1),
         };
         let array = table.read(&mut self.reader, &hdu, column, rows, one)?;
-        Ok((array, column.unit.clone()))
+        let place = || format!("{}, column {}", hdu.title(), column.name);
+        let stated = column.unit.clone().map(|unit| Stated { unit, place: place() });
+        Ok((array, stated))
+    }
+}
+
+/// A unit and where it is stated.
+#[derive(Clone, Debug)]
+struct Stated {
+    unit: String,
+    /// HDU and column.
+    place: String,
+}
+
+/// The one unit of arrays that are put together.
+#[derive(Default)]
+struct OneUnit(Option<(String, Stated)>);
+
+impl OneUnit {
+    /// Takes in the unit of the part that is called `part`; one that states none has the unit
+    /// of the others.
+    ///
+    /// # Errors
+    /// When it is another than before: nothing is converted.
+    fn add(&mut self, part: String, stated: Option<Stated>) -> Result<(), String> {
+        match (&self.0, stated) {
+            (_, None) => Ok(()),
+            (None, Some(stated)) => {
+                self.0 = Some((part, stated));
+                Ok(())
+            }
+            (Some((_, first)), Some(stated)) if units::same(&first.unit, &stated.unit) => Ok(()),
+            (Some((before, first)), Some(stated)) => Err(format!(
+                "{part} ({}) states the unit {:?}, {before} ({}) the unit {:?}, and nothing is \
+                 converted; write them in one unit, or read them as fields of their own",
+                stated.place, stated.unit, first.place, first.unit
+            )),
+        }
+    }
+
+    fn settled(self) -> Option<Stated> {
+        self.0.map(|(_, stated)| stated)
     }
 }
 
@@ -200,14 +242,14 @@ pub(super) fn read(
         };
         let array = transform(array, field.transform);
         // A transform changes the unit, so that the file's is no longer that of the numbers.
-        let stated = unit.as_deref().filter(|_| field.transform.is_none());
+        let stated = unit.as_ref().map(|s| s.unit.as_str()).filter(|_| field.transform.is_none());
         let unit = units::settled(stated, field.unit.as_deref()).map_err(|m| at((0, m)))?;
         fields.insert(name.clone(), Field { array, unit });
     }
     Ok(fields)
 }
 
-type Found = Result<(Array, Option<String>), (usize, String)>;
+type Found = Result<(Array, Option<Stated>), (usize, String)>;
 
 /// A field of all its bands.
 fn bands(config: &FitsConfig, field: &FieldConfig, files: &mut [Open], place: Place) -> Found {
@@ -229,7 +271,7 @@ fn bands(config: &FitsConfig, field: &FieldConfig, files: &mut [Open], place: Pl
         return single(files, 0, field);
     }
     let mut stack = Vec::with_capacity(config.bands.len());
-    let mut unit = None;
+    let mut unit = OneUnit::default();
     for (k, band) in config.bands.iter().enumerate() {
         let file = if config.files.is_some() { k } else { 0 };
         let (array, stated) = single(files, file, &field.with("{band}", band))?;
@@ -244,10 +286,15 @@ fn bands(config: &FitsConfig, field: &FieldConfig, files: &mut [Open], place: Pl
                 ),
             ));
         }
-        unit = unit.or(stated);
+        let name = |file: &Open| file.reader.path().display().to_string();
+        let part = match (&config.files, files.get(file).map(name)) {
+            (Some(_), Some(path)) => format!("band {band} of {path}"),
+            _ => format!("band {band}"),
+        };
+        unit.add(part, stated).map_err(|m| (file, m))?;
         stack.push(array);
     }
-    Ok((stacked(stack).map_err(|m| (0, m))?, unit))
+    Ok((stacked(stack).map_err(|m| (0, m))?, unit.settled()))
 }
 
 /// Arrays of one shape along a new last axis; one that has the length 1 already is used.
@@ -268,11 +315,11 @@ fn arms(
     field: &FieldConfig,
     open: &mut Open,
     place: Place,
-) -> Result<(Array, Option<String>), String> {
+) -> Result<(Array, Option<Stated>), String> {
     let (Some(arms), true) = (&config.arms, field.has("{arm}")) else {
         return open.array(field, place);
     };
-    let (mut parts, mut unit) = (Vec::new(), None);
+    let (mut parts, mut unit) = (Vec::new(), OneUnit::default());
     for arm in &arms.names {
         let (array, stated) = open.array(&field.with("{arm}", arm), place)?;
         if array.shape.len() != 1 {
@@ -281,11 +328,11 @@ fn arms(
                 array.shape
             ));
         }
-        unit = unit.or(stated);
+        unit.add(format!("arm {arm}"), stated)?;
         parts.push(array.data);
     }
     let data = chained(parts.into_iter())?;
-    Ok((Array { shape: vec![data.len()], data }, unit))
+    Ok((Array { shape: vec![data.len()], data }, unit.settled()))
 }
 
 /// Numbers of one type, one array after the other.

@@ -6,7 +6,7 @@
 use astropt_core::guard::guarded;
 use astropt_core::observation::Label;
 use fitsio_pure::header::{Card, parse_header_blocks};
-use fitsio_pure::value::Value;
+use fitsio_pure::value::{Value, parse_value};
 
 use super::reader::Reader;
 
@@ -20,6 +20,9 @@ const MAX_AXES: i64 = 8;
 const MAX_COLUMNS: i64 = 999;
 /// Largest array that is read for one object, in bytes.
 pub(super) const MAX_BYTES: u64 = 2 << 30;
+
+/// The keyword of cards whose own is longer.
+const HIERARCH: &str = "HIERARCH";
 
 /// The cards of a header.
 #[derive(Debug)]
@@ -61,14 +64,36 @@ impl Header {
         matches!(self.value(key), Some(Value::Logical(true)))
     }
 
-    /// The value of `key` as a label.
+    /// Whether there is a card `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|card| card.keyword_str() == key) || self.long_value(key).is_some()
+    }
+
+    /// The value of `key`, also of a long one such as `ESO DET X`, as a label.
     pub(super) fn label(&self, key: &str) -> Option<Label> {
-        match self.value(key)? {
-            Value::Logical(yes) => Some(Label::Number(f64::from(u8::from(*yes)))),
-            Value::String(_) => self.text(key).map(|text| Label::Text(text.to_owned())),
-            Value::Integer(n) => Some(Label::integer((*n).into())),
-            _ => self.number(key).filter(|x| x.is_finite()).map(Label::Number),
+        match self.value(key).cloned().or_else(|| self.long_value(key))? {
+            Value::Logical(yes) => Some(Label::Number(f64::from(u8::from(yes)))),
+            // Blanks count at the beginning of a text, not at its end (FITS standard 4.0,
+            // section 4.2.1.1).
+            Value::String(text) => {
+                Some(text.trim_end()).filter(|t| !t.is_empty()).map(|t| Label::Text(t.to_owned()))
+            }
+            Value::Integer(n) => Some(Label::integer(n.into())),
+            Value::Float(x) => Some(x).filter(|x| x.is_finite()).map(Label::Number),
+            _ => None,
         }
+    }
+
+    /// The value of a keyword of several words or more than 8 letters, which ESO's convention
+    /// writes as `HIERARCH ESO DET X = 1` (<https://fits.gsfc.nasa.gov/registry/hierarch_keyword.html>).
+    fn long_value(&self, key: &str) -> Option<Value> {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let wanted = words(key.strip_prefix(HIERARCH).unwrap_or(key));
+        let cards = self.0.iter().filter(|card| card.keyword_str() == HIERARCH);
+        // The library keeps the rest of such a card as a comment.
+        let mut found = cards.filter_map(|card| card.comment.as_deref()?.split_once('='));
+        let (_, value) = found.find(|(name, _)| words(name) == wanted)?;
+        parse_value(value.as_bytes()).map(|(value, _)| value)
     }
 
     /// The whole number `key`, which must lie in `0..=most`.

@@ -20,6 +20,8 @@ struct Inner<'a> {
     /// Columns of `label_hdu` that are labels: those of the first file.
     columns: Vec<String>,
     labels: Option<LabelTable>,
+    /// Which of the keywords some header has, once a header was read.
+    met: Option<Vec<bool>>,
     ids: Vec<Option<Box<str>>>,
 }
 
@@ -27,7 +29,7 @@ struct Inner<'a> {
 /// `label_hdu`.
 ///
 /// # Errors
-/// When no file has what is asked for or, where a file holds many objects, one has not. A file
+/// When no file has what is asked for, such as a keyword, or, where a file holds many objects, one has not. A file
 /// that is one object has no labels if it cannot be read: reading the object says why.
 pub(super) fn labels(
     config: &FitsConfig,
@@ -39,7 +41,7 @@ pub(super) fn labels(
     }
     let ids = if config.label_hdu.is_some() && config.id.is_some() { index.len() } else { 0 };
     let mut inner =
-        Inner { config, index, columns: Vec::new(), labels: None, ids: vec![None; ids] };
+        Inner { config, index, columns: Vec::new(), labels: None, met: None, ids: vec![None; ids] };
     let mut damaged = None;
     let mut parts = 0..;
     while let Some((path, objects)) = parts.next().and_then(|k| index.part(k)) {
@@ -55,9 +57,22 @@ pub(super) fn labels(
             damaged.get_or_insert(error);
         }
     }
-    let Inner { labels, ids, .. } = inner;
+    let Inner { labels, met, ids, .. } = inner;
     if let (None, Some(error)) = (&labels, damaged) {
         return Err(error);
+    }
+    let absent = |(key, met): (&String, bool)| (!met).then(|| format!("{key:?}"));
+    let keywords = config.keywords.iter().zip(met.into_iter().flatten());
+    let absent: Vec<_> = keywords.filter_map(absent).collect();
+    if !absent.is_empty() {
+        return Err(Error::file(
+            index.base(),
+            format!(
+                "no header of an object or file has a keyword {} (`keywords`); look for its name \
+                 in a header, of HIERARCH cards as in \"ESO DET X\"",
+                absent.join(", ")
+            ),
+        ));
     }
     if !ids.is_empty() {
         let named = |(k, id): (usize, Option<Box<str>>)| id.unwrap_or_else(|| index.id(k).into());
@@ -82,7 +97,9 @@ impl Inner<'_> {
         for object in objects {
             let place = self.index.place(object).map_or(Place::Whole, |(_, place)| place);
             let own = Some(open.of_field(&field, place)?);
-            for (k, key) in self.config.keywords.iter().enumerate() {
+            let met = self.met.get_or_insert_with(|| vec![false; self.config.keywords.len()]);
+            for ((k, key), met) in self.config.keywords.iter().enumerate().zip(met) {
+                *met |= [&own, &primary].into_iter().flatten().any(|hdu| hdu.header.has(key));
                 let label = |hdu: &Option<std::sync::Arc<super::header::Hdu>>| {
                     hdu.as_ref().and_then(|hdu| hdu.header.label(key))
                 };
@@ -152,7 +169,8 @@ impl Inner<'_> {
                 }
             }
             if let (Some(slot), Some(_), Some(cell)) = (ids.get_mut(object), id, cells.last()) {
-                let named = |name: &str| (!name.is_empty()).then(|| name.into());
+                let named =
+                    |name: &str| Some(name.trim()).filter(|name| !name.is_empty()).map(Box::from);
                 *slot = cell.with_name(named);
                 if let Cell::Number(number) = cell {
                     fraction = fraction.or(Some(*number).filter(|number| number.is_finite()));

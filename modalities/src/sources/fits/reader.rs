@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use astropt_core::{Error, Result};
@@ -17,6 +17,7 @@ const WINDOW: usize = 8 << 20;
 
 /// An open FITS file.
 pub(super) struct Reader {
+    path: PathBuf,
     content: Arc<Content>,
     len: u64,
     packed: bool,
@@ -44,7 +45,12 @@ impl Reader {
                 (Arc::new(Content::File(Mutex::new(file))), len)
             }
         };
-        Ok(Self { content, len, packed, window: Vec::new(), start: 0 })
+        Ok(Self { path: path.to_owned(), content, len, packed, window: Vec::new(), start: 0 })
+    }
+
+    /// The file, as it was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether the file is compressed as a whole.

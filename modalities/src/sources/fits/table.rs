@@ -303,13 +303,13 @@ impl Column {
         })
     }
 
-    /// The text of a cell, if the column has texts.
+    /// The text of a cell, if the column has texts; blanks at its end are none of it.
     fn text(&self, bytes: &[u8]) -> String {
         if self.kind != Type::Ascii {
             return String::new();
         }
         let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).trim().to_owned()
+        String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).trim_end().to_owned()
     }
 
     fn cell<'a>(&self, bytes: &[u8], text: &'a str) -> Cell<'a> {

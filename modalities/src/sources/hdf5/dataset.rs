@@ -82,6 +82,17 @@ fn chunk_rows(chunk: Option<Vec<u64>>, shape: &[usize], size: u64) -> Result<usi
 /// What a library says, with the way out where the file is at fault.
 fn said(error: impl std::fmt::Display) -> String {
     let text = error.to_string();
+    if text.contains("(VDS)") {
+        return "it is a virtual dataset, made of parts of other datasets, and these are not \
+                followed; read the files it is made of, or write a copy that holds its numbers, \
+                such as with h5repack"
+            .to_owned();
+    }
+    if text.contains("H5Pset_external") {
+        return "its numbers lie in other files, which are not followed; write a copy that holds \
+                them, such as with h5repack"
+            .to_owned();
+    }
     match text.strip_prefix("HDF5 format error: ") {
         Some(cause) => format!("it is damaged ({cause}): fetch the file again or remove it"),
         None => text,

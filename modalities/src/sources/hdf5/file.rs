@@ -1,12 +1,12 @@
 //! An HDF5 file and its datasets, opened with two libraries, see [`Dataset`].
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use astropt_core::guard::guarded;
 use hdf5_pure::ChunkCacheConfig;
 use hdf5_reader::storage::DynStorage;
-use hdf5_reader::{FileStorage, FilterRegistry, OpenOptions};
+use hdf5_reader::{ExternalLinkResolver, FileStorage, FilterRegistry, OpenOptions};
 
 use super::chunks::Chunks;
 use super::dataset::{Dataset, MAX_BYTES, Stored, fast, other, stored_element};
@@ -29,6 +29,32 @@ struct Other {
     file: hdf5_reader::Hdf5File,
     storage: DynStorage,
     registry: Arc<FilterRegistry>,
+    links: Arc<Links>,
+}
+
+/// The files that external links on the way to a dataset lead to. None is opened: what a recipe
+/// reads is what it names.
+#[derive(Default)]
+struct Links(Mutex<Vec<String>>);
+
+impl Links {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ExternalLinkResolver for Links {
+    fn resolve_external_link(
+        &self,
+        filename: &str,
+    ) -> hdf5_reader::error::Result<Option<hdf5_reader::Hdf5File>> {
+        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A damaged file may name any number of any length.
+        if links.len() < 3 {
+            links.push(filename.chars().take(200).collect());
+        }
+        Ok(None)
+    }
 }
 
 impl File {
@@ -50,7 +76,9 @@ impl File {
             hdf5_pure::File::open_streaming_with_options(path, properties).map_err(|e| fail(&e))
         });
         let other = guarded(|| {
+            let links = Arc::new(Links::default());
             let options = OpenOptions::default()
+                .with_external_link_resolver(links.clone())
                 .with_chunk_cache_bytes(0)
                 .with_max_chunk_bytes(MAX_BYTES as usize)
                 .with_max_read_bytes(MAX_BYTES as usize)
@@ -58,7 +86,7 @@ impl File {
             // Not mapped into memory: a file that becomes shorter would end the program.
             let storage: DynStorage = Arc::new(FileStorage::open(path).map_err(|e| fail(&e))?);
             hdf5_reader::Hdf5File::from_storage_with_options(storage.clone(), options)
-                .map(|file| Other { file, storage, registry: Arc::new(registry()) })
+                .map(|file| Other { file, storage, registry: Arc::new(registry()), links })
                 .map_err(|e| fail(&e))
         });
         let end = match (&fast, &other) {
@@ -88,10 +116,22 @@ impl File {
         };
         let dataset = match (fast, &self.other) {
             (Ok(dataset), _) => Ok(dataset),
-            (Err(first), Ok(known)) => guarded(|| other(&known.file, name)).map_err(|second| {
-                // Of two refusals of a dataset that is there the first is about the content.
-                if second.contains("not found") { second } else { first }
-            }),
+            (Err(first), Ok(known)) => {
+                drop(known.links.take());
+                guarded(|| other(&known.file, name)).map_err(|second| {
+                    let links = known.links.take();
+                    // Of two refusals of a dataset that is there the first is about the content.
+                    match second.contains("not found") {
+                        false => first,
+                        true if links.is_empty() => second,
+                        true => format!(
+                            "it is not in this file but linked to from it: external links, which \
+                             are not followed, lead to {}; name that file in `path`",
+                            links.join(", ")
+                        ),
+                    }
+                })
+            }
             (Err(error), Err(_)) => Err(error),
         };
         let mut dataset = dataset.map_err(fail)?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use astropt_core::{Error, Result};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use ureq::http::StatusCode;
 use ureq::http::header::CONTENT_RANGE;
@@ -35,8 +36,41 @@ struct Partial<'a> {
     path: PathBuf,
     remote: &'a RemoteFile,
     /// Of the bytes that are here.
-    digest: Sha256,
+    digest: Running,
     len: u64,
+}
+
+/// The hash of the bytes so far, of the kind that the hub lists of the file.
+#[derive(Clone)]
+enum Running {
+    Sha256(Sha256),
+    /// As git hashes a file: `blob`, its length and a zero byte stand before its bytes.
+    Git(Sha1),
+}
+
+impl Running {
+    fn new(remote: &RemoteFile) -> Self {
+        match remote.hash {
+            Hash::Sha256(_) => Self::Sha256(Sha256::new()),
+            Hash::Git(_) => Self::Git(Sha1::new().chain_update(format!("blob {}\0", remote.size))),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(digest) => digest.update(bytes),
+            Self::Git(digest) => digest.update(bytes),
+        }
+    }
+
+    /// The hash in hexadecimal digits.
+    fn name(&self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self.clone() {
+            Self::Sha256(digest) => hex(&digest.finalize()),
+            Self::Git(digest) => hex(&digest.finalize()),
+        }
+    }
 }
 
 impl Downloader {
@@ -168,7 +202,7 @@ impl<'a> Partial<'a> {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        let mut digest = Sha256::new();
+        let mut digest = Running::new(remote);
         let mut chunk = vec![0; CHUNK];
         let mut len = 0;
         loop {
@@ -191,7 +225,7 @@ impl<'a> Partial<'a> {
         let failed = |e: std::io::Error| Error::io("write", &self.path, &e);
         self.file.set_len(0).map_err(failed)?;
         self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        self.digest = Sha256::new();
+        self.digest = Running::new(self.remote);
         self.len = 0;
         Ok(())
     }
@@ -208,10 +242,7 @@ impl<'a> Partial<'a> {
         if self.len != self.remote.size {
             return Err(format!("it is not of the {} bytes that are listed", self.remote.size));
         }
-        let Hash::Sha256(expected) = &self.remote.hash else { return Ok(()) };
-        let digest = self.digest.clone().finalize();
-        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        match found == *expected {
+        match self.digest.name() == self.remote.hash.name() {
             true => Ok(()),
             false => Err("what arrives has another hash than the hub lists".to_owned()),
         }

@@ -14,6 +14,7 @@
 
 mod columns;
 mod footer;
+mod held;
 mod ids;
 pub(crate) mod layout;
 mod pages;
@@ -61,7 +62,8 @@ pub struct ParquetConfig {
     /// Column of the objects' ids, which must differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Memory for rows that are held (`"512MB"`): the more, the better training is shuffled.
+    /// Memory for rows that are held (`"512MB"`): the more, the better training is shuffled. A
+    /// file of very large pages or row groups may need more than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffer: Option<ByteSize>,
 }

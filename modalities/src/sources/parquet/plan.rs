@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use arrow_schema::Schema;
 use astropt_core::{Error, Result};
 
 use super::columns::{Columns, FieldColumn};
 use super::footer::Footer;
 use super::schema::{self, Found, Kind};
 use crate::sources::axes::Axes;
-use crate::sources::tabular::list;
+use crate::sources::tabular::{self, list};
 use crate::sources::units;
 
 /// Columns by name, as the first shard has them.
@@ -17,6 +18,8 @@ use crate::sources::units;
 pub(crate) struct Names {
     fields: BTreeMap<String, FieldColumn>,
     labels: Vec<String>,
+    /// Whether the recipe names the labels, so that every shard must have them.
+    stated: bool,
     id: Option<String>,
 }
 
@@ -24,7 +27,8 @@ pub(crate) struct Names {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(super) fields: Vec<FieldPlan>,
-    /// Name of the label and where it is; labels that this shard lacks are left out.
+    /// Name of the label and where it is; labels that the recipe does not name and this shard
+    /// lacks are left out.
     pub(super) labels: Vec<(String, Found)>,
     pub(super) id: Option<Found>,
 }
@@ -62,32 +66,19 @@ impl Names {
         }
         let scalar = |name: &String| found(name).is_some_and(|f| f.is_scalar());
         let labels = match &columns.labels {
-            Some(labels) => {
-                for name in labels {
-                    match found(name) {
-                        None => return Err(absent(path, "labels", name, top())),
-                        Some(_) if !scalar(name) => {
-                            let message = format!(
-                                "the column {name:?} (`labels`) holds no numbers, truth values or \
-                                 texts"
-                            );
-                            return Err(Error::file(path, message));
-                        }
-                        Some(_) => {}
-                    }
-                }
-                labels.clone()
-            }
+            Some(labels) => labels.clone(),
             None => top().filter(scalar).filter(|name| Some(name) != columns.id.as_ref()).collect(),
         };
-        let names = Self { fields, labels, id: columns.id.clone() };
+        let stated = columns.labels.is_some();
+        let names = Self { fields, labels, stated, id: columns.id.clone() };
         names.plan(footer, path).map(|_| names)
     }
 
     /// Where the columns are in one shard.
     ///
     /// # Errors
-    /// When a field or the id is not there or of no use.
+    /// When a field, the id or a label that the recipe names is not there or of no use, or
+    /// packed in a way that cannot be read.
     pub(crate) fn plan(&self, footer: &Footer, path: &Path) -> Result<Plan> {
         let schema = footer.schema();
         let top = || schema.fields().iter().map(|field| field.name().clone());
@@ -124,12 +115,33 @@ impl Names {
                 }
             },
         };
-        let label = |name: &String| {
-            let found = schema::find(schema, name).filter(Found::is_scalar)?;
-            Some((name.clone(), found))
-        };
-        let labels = self.labels.iter().filter_map(label).collect();
-        Ok(Plan { fields, labels, id })
+        let plan = Plan { fields, labels: self.find_labels(schema, path)?, id };
+        let leaves = plan.leaves();
+        let wanted = |leaf: usize| leaves.contains(&leaf);
+        tabular::check_codecs(path, footer.metadata.metadata(), wanted)?;
+        Ok(plan)
+    }
+
+    /// Where the labels are; those that the recipe does not name may be missing.
+    fn find_labels(&self, schema: &Schema, path: &Path) -> Result<Vec<(String, Found)>> {
+        let mut labels = Vec::with_capacity(self.labels.len());
+        for name in &self.labels {
+            match schema::find(schema, name) {
+                Some(found) if found.is_scalar() => labels.push((name.clone(), found)),
+                _ if !self.stated => {}
+                Some(_) => {
+                    let message = format!(
+                        "the column {name:?} (`labels`) holds no numbers, truth values or texts"
+                    );
+                    return Err(Error::file(path, message));
+                }
+                None => {
+                    let top = schema.fields().iter().map(|field| field.name().clone());
+                    return Err(absent(path, "labels", name, top));
+                }
+            }
+        }
+        Ok(labels)
     }
 
     /// Whether ids come from a column.
@@ -147,6 +159,12 @@ impl Plan {
     /// The leaf columns that fields are read from.
     pub(crate) fn field_leaves(&self) -> Vec<usize> {
         leaves(self.fields.iter().map(|field| &field.found))
+    }
+
+    /// All leaf columns that are read.
+    fn leaves(&self) -> Vec<usize> {
+        let labels = self.labels.iter().map(|(_, found)| found);
+        leaves(self.fields.iter().map(|field| &field.found).chain(labels).chain(&self.id))
     }
 
     /// The leaf columns that labels are read from.

@@ -10,6 +10,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 
 use super::footer::{Footer, calm};
+use super::held::{Weight, lean};
 use super::pages::{MAX_GROUP, decoded_size};
 use super::plan::{Names, Plan};
 
@@ -17,14 +18,20 @@ use super::plan::{Names, Plan};
 const BATCH: u64 = 8 << 20;
 /// Most rows that are decoded in one go.
 const BATCH_ROWS: u64 = 8192;
-/// Most that a part may take in memory, whatever its file states.
+/// Most that a part may take in memory, whatever its file states, unless the recipe's buffer
+/// is larger.
 const MAX_PART: usize = 1 << 30;
+
+/// How many times the recipe's buffer a row group may state, if that is more than `MAX_GROUP`.
+const GROUP_OF_BUFFER: u64 = 8;
 
 /// An open file.
 pub(super) struct Shard {
     path: PathBuf,
     footer: Footer,
     pub(super) plan: Arc<Plan>,
+    /// Bytes of rows that the recipe has held.
+    buffer: u64,
     /// Keeps the file in place as long as this is in use.
     _held: Held,
 }
@@ -50,11 +57,24 @@ pub(super) struct Rows {
     pub(super) size: usize,
 }
 
+/// Why rows are not read.
+enum Refusal {
+    Damaged(String),
+    /// The file may well be whole.
+    TooLarge(String),
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self::Damaged(message)
+    }
+}
+
 impl Shard {
-    pub(super) fn open(path: PathBuf, names: &Names, held: Held) -> Result<Self> {
+    pub(super) fn open(path: PathBuf, names: &Names, buffer: u64, held: Held) -> Result<Self> {
         let footer = Footer::open(&path)?;
         let plan = Arc::new(names.plan(&footer, &path)?);
-        Ok(Self { path, footer, plan, _held: held })
+        Ok(Self { path, footer, plan, buffer, _held: held })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -74,32 +94,44 @@ impl Shard {
         let file =
             || File::open(&self.path).map_err(|e| Error::io("read the table", &self.path, &e));
         let (mut looked_at, read) = (file()?, file()?);
-        calm(&self.path, || {
-            let stated = self.check(&mut looked_at, span, leaves)?;
-            self.decode(read, span, leaves, stated)
-        })
+        let rows = calm(&self.path, || {
+            let rows = self
+                .check(&mut looked_at, span, leaves)
+                .and_then(|stated| self.decode(read, span, leaves, stated));
+            match rows {
+                Err(Refusal::Damaged(message)) => Err(message),
+                Err(Refusal::TooLarge(message)) => Ok(Err(message)),
+                Ok(rows) => Ok(Ok(rows)),
+            }
+        })?;
+        rows.map_err(|message| Error::file(&self.path, message))
     }
 
     /// Refuses row groups that claim too much; hands back the bytes that the span claims.
-    fn check(&self, file: &mut File, span: Span, leaves: &[usize]) -> Result<u64, String> {
+    fn check(&self, file: &mut File, span: Span, leaves: &[usize]) -> Result<u64, Refusal> {
         let group = self.footer.metadata.metadata().row_groups().get(span.group);
         let group = group.ok_or_else(|| format!("it has no row group {} any more", span.group))?;
         let mut total = 0u64;
         for &leaf in leaves {
-            let chunk = group.columns().get(leaf).ok_or("a column is missing")?;
+            let chunk =
+                group.columns().get(leaf).ok_or_else(|| "a column is missing".to_owned())?;
             let name = chunk.column_path().string();
             if chunk.column_descr().type_length() > 64 {
-                return Err(format!("the column {name} has values of a fixed, large size"));
+                let message = format!("the column {name} has values of a fixed, large size");
+                return Err(message.into());
             }
             let size = decoded_size(file, chunk).map_err(|e| format!("column {name}: {e}"))?;
             total = total.saturating_add(size);
         }
-        if total > MAX_GROUP {
-            return Err(format!(
-                "row group {} holds {total} bytes in the columns that are read; write the file \
-                 again with smaller row groups",
-                span.group
-            ));
+        let most = MAX_GROUP.max(self.buffer.saturating_mul(GROUP_OF_BUFFER));
+        if total > most {
+            return Err(Refusal::TooLarge(format!(
+                "row group {} states {total} bytes in the columns that are read, more than {most}; \
+                 write the file again with smaller row groups (pyarrow: `row_group_size`), or let \
+                 `source.buffer` be {} or more",
+                span.group,
+                total.div_ceil(GROUP_OF_BUFFER)
+            )));
         }
         let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
         Ok(total / rows * span.rows as u64)
@@ -111,7 +143,7 @@ impl Shard {
         span: Span,
         leaves: &[usize],
         stated: u64,
-    ) -> Result<Rows, String> {
+    ) -> Result<Rows, Refusal> {
         let text = |e: parquet::errors::ParquetError| plain::parquet(e);
         let schema = self.footer.metadata.metadata().file_metadata().schema_descr();
         let rows = span.rows as u64;
@@ -126,16 +158,20 @@ impl Shard {
                 .build()
                 .map_err(text)?;
         let mut out = Rows { batches: Vec::new(), step, size: 0 };
-        let mut found = 0;
+        let (mut found, mut weight) = (0, Weight::default());
+        let most = usize::try_from(self.buffer).unwrap_or(usize::MAX).max(MAX_PART);
         for batch in reader {
-            let batch = batch.map_err(|e| e.to_string())?;
+            let batch = lean(batch.map_err(|e| e.to_string())?);
             found += batch.num_rows();
-            out.size = out.size.saturating_add(batch.get_array_memory_size());
-            if out.size > MAX_PART {
-                return Err(format!(
-                    "{found} rows of row group {} take more than {MAX_PART} bytes of memory",
+            weight.add(&batch);
+            out.size = weight.bytes;
+            if out.size > most {
+                return Err(Refusal::TooLarge(format!(
+                    "{found} rows of row group {} take more than {most} bytes of memory; set a \
+                     larger `source.buffer`, or write the file again with smaller pages and row \
+                     groups",
                     span.group
-                ));
+                )));
             }
             out.batches.push(batch);
         }
@@ -143,7 +179,8 @@ impl Shard {
             return Err(format!(
                 "row group {} has {found} rows where {} are stated",
                 span.group, span.rows
-            ));
+            )
+            .into());
         }
         Ok(out)
     }

@@ -68,6 +68,8 @@ pub(crate) struct Table {
     /// Index of the first object of each part.
     starts: Vec<u32>,
     len: u32,
+    /// Bytes of decoded rows that are held.
+    buffer: u64,
     /// How many parts are held.
     held: usize,
     open: Lru<Shard>,
@@ -126,6 +128,7 @@ impl Table {
             parts,
             starts,
             len,
+            buffer,
             held,
             open: Lru::new(OPEN),
             fields: Lru::new(buffer),
@@ -166,7 +169,7 @@ impl Table {
     fn shard(&self, shard: u32) -> Result<Arc<Shard>> {
         self.open.get(shard, || {
             let (path, held) = self.store.file(shard as usize)?;
-            let opened = Shard::open(path, &self.names, held)?;
+            let opened = Shard::open(path, &self.names, self.buffer, held)?;
             self.check_rows(shard, &opened)?;
             Ok((opened, 1))
         })

@@ -17,6 +17,8 @@ pub(super) struct Spec {
     pub(super) column: usize,
     pub(super) unit: Option<String>,
     number: NumberType,
+    /// Whether the recipe states the type.
+    stated: bool,
     codes: Option<HashMap<String, i64>>,
     /// Codes are the places in the sorted list of what the column has, still to be found.
     pub(super) sorted: bool,
@@ -82,6 +84,7 @@ impl Spec {
             column,
             unit,
             number,
+            stated: config.number.is_some(),
             codes,
             sorted: config.codes == Some(Codes::Sorted),
             missing: config.missing,
@@ -127,7 +130,14 @@ impl Spec {
             Cell::Number(number) => Ok(number),
             Cell::Integer(number) => Ok(number as f64),
             Cell::Written(text) | Cell::Text(text) => {
-                text.trim().parse().map_err(|_| format!("{cell} is no number"))
+                let number = text.trim().parse().map_err(|_| format!("{cell} is no number"))?;
+                match loses_digits(text.trim(), number) && !self.stated {
+                    false => Ok(number),
+                    true => Err(format!(
+                        "{cell} is an integer of more digits than a double holds; keep it whole \
+                         with type = \"i64\", or say type = \"f64\" if it may be rounded"
+                    )),
+                }
             }
             Cell::Unknown => Ok(f64::NAN),
         }
@@ -157,6 +167,14 @@ impl Spec {
         };
         whole.ok_or_else(|| format!("{cell} is no integer of 64 bits"))
     }
+}
+
+/// Whether `text` is an integer and `number`, read of it, another.
+fn loses_digits(text: &str, number: f64) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    number.abs() >= (1u64 << 53) as f64
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && text.parse::<i128>().ok() != Some(number as i128)
 }
 
 fn keep<T: Default>(numbers: &mut Vec<T>, number: Result<T, String>) -> Result<(), String> {

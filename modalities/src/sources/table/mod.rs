@@ -156,6 +156,17 @@ impl TableConfig {
                 .collect::<Result<_>>()?,
             None => (0..table.columns().len()).filter(|&column| column != object).collect(),
         };
+        let unusable = |&column: &usize| table.unusable(column).map(|what| (column, what));
+        if let (Some(_), Some((column, what))) =
+            (&self.label_columns, columns.iter().find_map(unusable))
+        {
+            let name = &table.columns()[column].name;
+            let message = format!(
+                "column {name:?} (`label_columns`) holds {what}, of which no label is made; \
+                 convert it to numbers or texts"
+            );
+            return Err(Error::file(table.path(), message));
+        }
         LabelTable::in_order(table, len, &columns)
     }
 

@@ -45,11 +45,7 @@ impl Cell<'_> {
     /// Whether there is nothing in it. A NaN is a number.
     pub(crate) fn is_missing(self) -> bool {
         match self {
-            Self::Written(text) | Self::Text(text) => {
-                let text = text.trim();
-                let words = ["na", "n/a", "nan", "null", "none"];
-                text.is_empty() || words.iter().any(|word| text.eq_ignore_ascii_case(word))
-            }
+            Self::Written(text) | Self::Text(text) => Label::is_missing(text),
             Self::Unknown => true,
             Self::Integer(_) | Self::Number(_) => false,
         }
@@ -76,7 +72,8 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Cell `i` of an Arrow column.
+/// Cell `i` of an Arrow column; unknown in one of neither numbers, truth values nor texts, which
+/// is not to be taken for labels.
 pub(crate) fn cell(column: &dyn Array, i: usize) -> Cell<'_> {
     if column.is_null(i) {
         return Cell::Unknown;
@@ -99,6 +96,9 @@ pub(crate) fn cell(column: &dyn Array, i: usize) -> Cell<'_> {
         DataType::UInt16 => integer!(arrow::UInt16Type),
         DataType::UInt32 => integer!(arrow::UInt32Type),
         DataType::UInt64 => integer!(arrow::UInt64Type),
+        DataType::Float16 => {
+            Cell::Number(column.as_primitive::<arrow::Float16Type>().value(i).into())
+        }
         DataType::Float32 => {
             Cell::Number(column.as_primitive::<arrow::Float32Type>().value(i).into())
         }

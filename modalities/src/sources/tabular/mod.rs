@@ -16,7 +16,7 @@ use astropt_core::{Error, Result};
 
 pub(crate) use cell::{Cell, cell};
 use parquet::ParquetFile;
-pub(crate) use parquet::unit;
+pub(crate) use parquet::{check_codecs, unit};
 
 use super::fits;
 
@@ -135,6 +135,15 @@ impl Table {
 
     pub(crate) fn columns(&self) -> &[Column] {
         &self.columns
+    }
+
+    /// What column `column` holds where that is neither numbers nor texts, so that nothing can be
+    /// made of it.
+    pub(crate) fn unusable(&self, column: usize) -> Option<&str> {
+        match (&self.format, &self.columns.get(column)?.content) {
+            (Format::Parquet(_), Content::Other(what)) => Some(what),
+            _ => None,
+        }
     }
 
     /// Index of the column `name`; `key` is where the recipe names it.

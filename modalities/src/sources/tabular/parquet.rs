@@ -11,6 +11,8 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::basic::Compression;
+use parquet::file::metadata::ParquetMetaData;
 
 use super::cell::cell;
 use super::{At, Block, Column, Content, Row, Visit};
@@ -91,6 +93,11 @@ impl ParquetFile {
         wanted.sort_unstable();
         wanted.dedup();
         let order: HashMap<_, _> = wanted.iter().enumerate().map(|(k, &c)| (c, k)).collect();
+        let root = |leaf| {
+            let metadata = self.metadata.metadata().file_metadata();
+            wanted.binary_search(&metadata.schema_descr().get_column_root_idx(leaf)).is_ok()
+        };
+        check_codecs(path, self.metadata.metadata(), root)?;
         let file = open(path)?;
         let selection =
             RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(block.rows)]);
@@ -131,6 +138,34 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|e| Error::io("read the table", path, &e))
 }
 
+/// Refuses leaf columns that are `wanted` and packed in a way that cannot be undone here.
+///
+/// # Errors
+/// When there is one; names it.
+pub(crate) fn check_codecs(
+    path: &Path,
+    metadata: &ParquetMetaData,
+    wanted: impl Fn(usize) -> bool,
+) -> Result<()> {
+    for group in metadata.row_groups() {
+        for (_, column) in group.columns().iter().enumerate().filter(|(leaf, _)| wanted(*leaf)) {
+            let codec = match column.compression() {
+                Compression::LZ4 | Compression::LZ4_RAW => "LZ4",
+                Compression::BROTLI(_) => "Brotli",
+                Compression::LZO => "LZO",
+                _ => continue,
+            };
+            let message = format!(
+                "the column {} is compressed with {codec}, which is not built in; write the file \
+                 again with zstd, snappy, gzip or no compression",
+                column.column_path().string()
+            );
+            return Err(Error::file(path, message));
+        }
+    }
+    Ok(())
+}
+
 /// The unit that the metadata of a column states.
 pub(crate) fn unit(field: &Field) -> Option<String> {
     let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(key))?;
@@ -142,7 +177,7 @@ fn content(data_type: &DataType) -> Content {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Content::Text,
         DataType::Boolean => Content::Integer,
         integer if integer.is_integer() => Content::Integer,
-        DataType::Float32 => Content::Single,
+        DataType::Float16 | DataType::Float32 => Content::Single,
         DataType::Float64 => Content::Double,
         DataType::Dictionary(_, values) => content(values),
         other => Content::Other(other.to_string()),

@@ -15,7 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Environment, HubConfig, Table};
-use server::{COMMIT, Fault, REPO, Server, sha256};
+use server::{COMMIT, Fault, REPO, Server, git, sha256};
 
 const FIRST: &str = "data/train-00000-of-00002.parquet";
 const SECOND: &str = "data/train-00001-of-00002.parquet";
@@ -191,6 +191,32 @@ fn a_listing_that_lies_about_sizes_and_hashes_is_found_out() {
         let error = read.expect_err("a lie").to_string();
         assert!(error.contains(words), "{error}");
         assert!(!is_here(&cache, FIRST), "{error}");
+    }
+}
+
+#[test]
+fn a_small_file_is_checked_by_the_hash_of_git() {
+    let whole = fixture(FIRST);
+    let oid = git(&whole);
+    assert_eq!(git(b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a", "as git has it");
+    let list = |server: &Server, oid: &str| {
+        let entry = json!({ "type": "file", "path": FIRST, "size": whole.len(), "oid": oid });
+        server.list(FIRST, entry);
+    };
+    let (server, cache) = hub();
+    list(&server, &oid);
+    server.fail(&Server::place(FIRST), &[Fault::Cut(1000), Fault::Flip(777)]);
+    check_rows(&open(&server, &cache).expect("opens"));
+    assert!(is_here(&cache, FIRST) && folder(&cache).join("blobs").join(&oid).exists());
+    for (fault, oid) in [(Some(Fault::Flip(777)), oid), (None, "0".repeat(40))] {
+        let (server, cache) = hub();
+        list(&server, &oid);
+        if let Some(fault) = fault {
+            server.always_fail(&Server::place(FIRST), fault);
+        }
+        let error = open(&server, &cache).expect("opens").read(0).expect_err("damaged");
+        assert!(error.to_string().contains("another hash"), "{error}");
+        assert!(!is_here(&cache, FIRST));
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 pub(super) const REPO: &str = "owner/stars";
@@ -63,6 +64,12 @@ pub(super) struct Server {
 
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name that git gives a file of these bytes.
+pub(super) fn git(bytes: &[u8]) -> String {
+    let digest = Sha1::new().chain_update(format!("blob {}\0", bytes.len())).chain_update(bytes);
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Server {

@@ -1,0 +1,294 @@
+//! Mistakes in files and recipes that would go by in silence: each is an error that says what
+//! is wrong, or is read as it was meant.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BooleanArray, Float16Array, Float32Array, Float64Array, Int64Array, StringArray,
+    UInt8Array,
+};
+use astropt_core::observation::{Data, Label, Labels, Observation};
+use half::f16;
+use tempfile::TempDir;
+
+use crate::fixtures::{fixture, galaxy_image, open};
+use crate::parquet::{lists, write};
+
+/// Reads object 0 of a source, or says why it cannot be opened or read.
+fn first(kind: &str, table: &str, root: &Path) -> Result<Observation, String> {
+    open(kind, table, root).and_then(|source| source.read(0)).map_err(|error| error.to_string())
+}
+
+fn refusal(kind: &str, table: &str, root: &Path, words: &[&str]) {
+    let error = first(kind, table, root).expect_err(table);
+    for word in words {
+        assert!(error.contains(word), "no {word:?} in: {error}");
+    }
+}
+
+/// An HDU of four numbers of one byte, with these cards besides.
+fn hdu(shape: &[&str], cards: &[&str]) -> Vec<u8> {
+    let all = [shape, cards, &["END"]].concat();
+    let mut bytes: Vec<u8> =
+        all.iter().flat_map(|card| format!("{card:<80}").into_bytes()).collect();
+    bytes.resize(bytes.len().next_multiple_of(2880), b' ');
+    bytes.extend([1, 2, 3, 4]);
+    bytes.resize(bytes.len().next_multiple_of(2880), 0);
+    bytes
+}
+
+const IMAGE: &[&str] = &["SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 2", "NAXIS2  = 2"];
+
+const ARM: &[&str] = &[
+    "XTENSION= 'IMAGE   '",
+    "BITPIX  = 8",
+    "NAXIS   = 1",
+    "NAXIS1  = 4",
+    "PCOUNT  = 0",
+    "GCOUNT  = 1",
+];
+
+#[test]
+fn bands_in_different_units_are_not_stacked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = |g: &[&str], r: &[&str]| {
+        fs::write(folder.path().join("a-g.fits"), hdu(IMAGE, g)).expect("written");
+        fs::write(folder.path().join("a-r.fits"), hdu(IMAGE, r)).expect("written");
+    };
+    let table = "path = ''\nfiles = '{id}-{band}.fits'\nbands = ['g', 'r']";
+    files(&["BUNIT   = 'nanomaggy'"], &["BUNIT   = 'Jy'"]);
+    let words = ["a-g.fits", "a-r.fits", "HDU 0", "\"nanomaggy\"", "\"Jy\"", "band g", "band r"];
+    refusal("fits", table, folder.path(), &words);
+    refusal("fits", &format!("{table}\nfields.image.unit = 'Jy'"), folder.path(), &words);
+    for other in [&[][..], &["BUNIT   = 'nano maggy'"]] {
+        files(&["BUNIT   = 'nanomaggy'"], other);
+        let object = first("fits", table, folder.path()).expect("readable");
+        assert_eq!(object.fields["image"].unit.as_deref(), Some("nanomaggy"));
+        assert_eq!(object.fields["image"].array.shape, [2, 2, 2]);
+    }
+}
+
+#[test]
+fn arms_in_different_units_are_not_chained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let arms = |unit: &str| {
+        let arm = |name: &str, unit: &str| {
+            hdu(ARM, &[&format!("EXTNAME = '{name}'"), &format!("BUNIT   = '{unit}'")])
+        };
+        let bytes = [hdu(IMAGE, &[]), arm("B_WAVE", "Angstrom"), arm("R_WAVE", unit)].concat();
+        fs::write(folder.path().join("x.fits"), bytes).expect("written");
+    };
+    let table =
+        "path = 'x.fits'\narms = { names = ['B', 'R'] }\nfields.wave = { hdu = '{arm}_WAVE' }";
+    arms("nm");
+    let words = ["x.fits", "arm B", "arm R", "B_WAVE", "R_WAVE", "\"nm\"", "\"Angstrom\"", "wave"];
+    refusal("fits", table, folder.path(), &words);
+    arms("Angstrom");
+    let object = first("fits", table, folder.path()).expect("readable");
+    assert_eq!(object.fields["wave"].array.data, Data::U8(vec![1, 2, 3, 4, 1, 2, 3, 4]));
+}
+
+#[test]
+fn keywords_are_found_or_missed_aloud() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cards = [
+        "OBJECT  = '  M 31  '",
+        "HIERARCH ESO DET GAIN = 1.5 / [e-/ADU] = gain",
+        "HIERARCH ESO DET  CHIP NAME= ' CCD 7 ' / the chip",
+        "HIERARCH LongKeyword = 12",
+    ];
+    for (name, cards) in [("a.fits", &cards[..]), ("b.fits", &[])] {
+        fs::write(folder.path().join(name), hdu(IMAGE, cards)).expect("written");
+    }
+    let keywords = ["OBJECT", "ESO DET GAIN", "HIERARCH ESO DET CHIP NAME", "LongKeyword"];
+    let source = open("fits", &format!("path = ''\nkeywords = {keywords:?}"), folder.path());
+    let source = source.expect("opens");
+    let text = |text: &str| Label::Text(text.to_owned());
+    let values = [text("  M 31"), Label::Number(1.5), text(" CCD 7"), Label::Number(12.0)];
+    let expected: Labels = keywords.map(str::to_owned).into_iter().zip(values).collect();
+    assert_eq!(source.labels(0), expected);
+    assert!(source.labels(1).is_empty(), "one of the files is enough");
+    let table = "path = ''\nkeywords = ['OBJECT', 'OBJCET', 'ESO DET']";
+    refusal("fits", table, folder.path(), &["\"OBJCET\", \"ESO DET\"", "`keywords`"]);
+}
+
+#[test]
+fn every_type_of_label_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let columns: [(&str, ArrayRef); 7] = [
+        ("half", Arc::new(Float16Array::from(vec![f16::from_f32(0.5)]))),
+        ("single", Arc::new(Float32Array::from(vec![0.25]))),
+        ("double", Arc::new(Float64Array::from(vec![0.125]))),
+        ("whole", Arc::new(Int64Array::from(vec![-3]))),
+        ("byte", Arc::new(UInt8Array::from(vec![200]))),
+        ("yes", Arc::new(BooleanArray::from(vec![true]))),
+        ("id", Arc::new(StringArray::from(vec!["a"]))),
+    ];
+    let flux: (&str, ArrayRef) = ("flux", lists(&[&[&[1.0, 2.0]]]));
+    write(&folder.path().join("x.parquet"), &[&columns[..], &[flux]].concat());
+    write(&folder.path().join("labels.parquet"), &columns);
+    let object = first("parquet", "path = 'x.parquet'", folder.path()).expect("readable");
+    let number = |labels: &Labels, name: &str| labels[name].number();
+    for (name, value) in [
+        ("half", 0.5),
+        ("single", 0.25),
+        ("double", 0.125),
+        ("whole", -3.0),
+        ("byte", 200.0),
+        ("yes", 1.0),
+    ] {
+        assert_eq!(number(&object.labels, name), Some(value), "{name}");
+        let table = format!(
+            "path = 'labels.parquet'\nobject = 'id'\nlayout = 'wide'\nfields = {{}}\n\
+             label_columns = ['{name}']"
+        );
+        let object = first("table", &table, folder.path()).expect("readable");
+        assert_eq!(number(&object.labels, name), Some(value), "{name} of a table");
+    }
+    let table = "path = 'labels.parquet'\nobject = 'id'\nlayout = 'wide'\n\
+                 fields.half = { column = 'half' }";
+    let half = &first("table", table, folder.path()).expect("readable").fields["half"];
+    assert_eq!(half.array.data, Data::F32(vec![0.5]));
+}
+
+/// A folder of two shards, of which the second has no `z`.
+fn shards() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flux = || -> (&str, ArrayRef) { ("flux", lists(&[&[&[1.0, 2.0], &[3.0, 4.0]]])) };
+    let z: ArrayRef = Arc::new(Float32Array::from(vec![0.5]));
+    write(&folder.path().join("a.parquet"), &[flux(), ("z", z)]);
+    write(&folder.path().join("b.parquet"), &[flux()]);
+    folder
+}
+
+#[test]
+fn a_label_that_is_asked_for_is_in_every_shard() {
+    let folder = shards();
+    refusal(
+        "parquet",
+        "path = ''\nlabels = ['z']",
+        folder.path(),
+        &["b.parquet", "\"z\"", "`labels`"],
+    );
+    let source = open("parquet", "path = ''", folder.path()).expect("opens");
+    assert_eq!((source.labels(0).len(), source.labels(1).len()), (1, 0), "nobody asked for it");
+    write(
+        &folder.path().join("b.parquet"),
+        &[("flux", lists(&[&[&[1.0, 2.0]]])), ("z", lists(&[&[&[0.5]]]))],
+    );
+    refusal("parquet", "path = ''\nlabels = ['z']", folder.path(), &["b.parquet", "no numbers"]);
+}
+
+#[test]
+fn lists_of_lists_are_an_image_of_one_band() {
+    let folder = shards();
+    let table = "path = 'a.parquet'\nfields = { image = 'flux' }";
+    let object = first("parquet", table, folder.path()).expect("readable");
+    assert_eq!(object.fields["image"].array.shape, [2, 2]);
+    let modality =
+        galaxy_image("size = 2\npatch = 1\nbands = 1\norder = 'raster'\nstandardise = 'none'");
+    let tokens = modality.tokenise(&object).expect("an image").expect("tokens");
+    assert_eq!(
+        modality.detokenise(&tokens).expect("an image").data,
+        Data::F32(vec![1.0, 2.0, 3.0, 4.0])
+    );
+}
+
+#[test]
+fn a_page_with_a_wrong_checksum_is_not_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bytes = fs::read(fixture("parquet/odd/checked.parquet")).expect("there");
+    let path = folder.path().join("x.parquet");
+    fs::write(&path, &bytes).expect("written");
+    let object = first("parquet", "path = 'x.parquet'", folder.path()).expect("readable");
+    assert_eq!(object.fields["flux"].array.data, Data::F64(vec![0.0, 1.0]));
+    // The last bit of one number, which no structure depends on.
+    let five = 5f64.to_le_bytes();
+    let at = bytes.windows(8).position(|window| window == five).expect("a plain number");
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).expect("written");
+    refusal("parquet", "path = 'x.parquet'", folder.path(), &["x.parquet", "checksum"]);
+}
+
+#[test]
+fn a_codec_that_is_not_built_in_is_named() {
+    for (file, codec) in [("lz4", "LZ4"), ("brotli", "Brotli")] {
+        let root = fixture("parquet/odd");
+        for (kind, rest) in
+            [("parquet", ""), ("table", "object = 'z'\nfields = {}\nlayout = 'wide'")]
+        {
+            let table = format!("path = '{file}.parquet'\n{rest}");
+            let error = first(kind, &table, &root).expect_err("not built in");
+            assert!(error.contains(codec) && error.contains("not built in"), "{error}");
+            assert!(
+                error.contains(&format!("{file}.parquet")) && !error.contains("damaged"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn long_integers_of_a_csv_table_are_kept_or_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let csv = "id,x\na,9007199254740993\nb,9007199254740992\nc,NA\n";
+    fs::write(folder.path().join("t.csv"), csv).expect("written");
+    let source = |kind: &str| {
+        let table = format!(
+            "path = 't.csv'\nobject = 'id'\nlayout = 'wide'\nlabel_columns = []\n\
+             fields.x = {{ column = 'x'{kind} }}"
+        );
+        open("table", &table, folder.path()).expect("opens")
+    };
+    let data = |kind: &str, index| {
+        let object = source(kind).read(index).map_err(|error| error.to_string())?;
+        Ok::<_, String>(object.fields["x"].array.data.clone())
+    };
+    let error = data("", 0).expect_err("not exact");
+    assert!(error.contains("line 2") && error.contains("type = \"i64\""), "{error}");
+    assert_eq!(data("", 1), Ok(Data::F64(vec![9_007_199_254_740_992.0])));
+    assert_eq!(data(", type = 'f64'", 0), Ok(Data::F64(vec![9_007_199_254_740_992.0])));
+    assert_eq!(data(", type = 'i64', missing = -1", 0), Ok(Data::I64(vec![9_007_199_254_740_993])));
+    assert!(matches!(data("", 2), Ok(Data::F64(x)) if x[0].is_nan()));
+}
+
+#[test]
+fn missing_cells_are_the_same_words_for_labels_and_fields() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let words = ["", " ", "NA", "n/a", "N/A", "NaN", "null", "NULL", "None"];
+    let rows: String =
+        words.iter().enumerate().map(|(k, word)| format!("{k},{word},{word}\n")).collect();
+    fs::write(folder.path().join("t.csv"), format!("id,x,y\n{rows}z,1,1\n")).expect("written");
+    let table = "path = 't.csv'\nobject = 'id'\nlayout = 'wide'\nlabel_columns = ['y']\n\
+                 fields.x = { column = 'x' }";
+    let source = open("table", table, folder.path()).expect("opens");
+    for (k, word) in words.iter().enumerate() {
+        let object = source.read(k).expect(word);
+        assert!(object.labels.is_empty(), "{word:?}: {:?}", object.labels);
+        assert!(
+            matches!(&object.fields["x"].array.data, Data::F64(x) if x[0].is_nan()),
+            "{word:?}"
+        );
+    }
+    assert_eq!(source.labels(words.len())["y"], Label::Number(1.0));
+}
+
+#[test]
+fn numbers_in_other_files_are_said_to_be_there() {
+    let root = fixture("hdf5");
+    let table =
+        |dataset: &str| format!("path = 'linked.h5'\nfields.x = {{ dataset = '{dataset}' }}");
+    assert!(first("hdf5", &table("inside"), &root).is_ok());
+    for (dataset, words) in [
+        ("outside", &["external links", "elsewhere.h5"][..]),
+        ("virtual", &["virtual dataset"]),
+        ("raw", &["lie in other files"]),
+    ] {
+        let error = first("hdf5", &table(dataset), &root).expect_err(dataset);
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert!(error.contains("linked.h5") && error.contains(dataset), "{error}");
+        assert!(!error.contains("damaged"), "{error}");
+    }
+}
