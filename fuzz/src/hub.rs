@@ -172,7 +172,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
     let entry = |oid: &str, more: &str| {
         format!(r#"{{"type":"file","path":"{SHARD}","size":{len},"oid":"{oid}"{more}}}"#)
     };
-    let small = entry(COMMIT, "");
+    let small = entry(GIT, "");
     let tree = said("tree", "200 OK", "", format!("[{readme},{small}]").as_bytes());
     let plain = [&revision[..], &tree, &part, &whole].concat();
 
@@ -189,5 +189,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
     vec![Seed::new("plain", plain), Seed::new("led", led)]
 }
 
+/// The name that git gives the file.
+const GIT: &str = "b24a0e611115ed8f52f6078fa59a3be69c78e772";
 /// SHA-256 of the file.
 const HASH: &str = "cccf825bfc37ef7eae126b5b6d5da37172a81fc3bd14cd877d3c268be9769d75";

@@ -50,6 +50,15 @@ struct Window<'a> {
     left: usize,
 }
 
+/// Height, width and bands of an image; one of two axes has one band.
+fn axes(shape: &[usize]) -> Option<[usize; 3]> {
+    match *shape {
+        [height, width, bands] => Some([height, width, bands]),
+        [height, width] => Some([height, width, 1]),
+        _ => None,
+    }
+}
+
 impl GalaxyImage {
     /// The tokeniser of a configuration that [`GalaxyImageConfig`] has checked.
     fn new(config: GalaxyImageConfig) -> Self {
@@ -84,16 +93,11 @@ impl GalaxyImage {
         };
         check_unit(observation, &self.config.field, self.config.unit.as_deref())?;
         let image = &field.array;
-        let [height, width, bands] = match image.shape[..] {
-            [height, width, bands] => [height, width, bands],
-            [height, width] => [height, width, 1],
-            _ => {
-                return refuse(format!(
-                    "has shape {:?}; an image is [height, width, bands], or [height, width] of \
-                     one band",
-                    image.shape
-                ));
-            }
+        let Some([height, width, bands]) = axes(&image.shape) else {
+            return refuse(format!(
+                "has shape {:?}; an image is [height, width, bands], or [height, width] of one band",
+                image.shape
+            ));
         };
         let count = height.checked_mul(width).and_then(|n| n.checked_mul(bands));
         if count != Some(image.data.len()) {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{
     ArrayRef, BooleanArray, Float16Array, Float32Array, Float64Array, Int64Array, StringArray,
     UInt8Array,
@@ -194,6 +195,34 @@ fn lists_of_lists_are_an_image_of_one_band() {
         modality.detokenise(&tokens).expect("an image").data,
         Data::F32(vec![1.0, 2.0, 3.0, 4.0])
     );
+}
+
+#[test]
+fn texts_in_lists_become_codes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bands = ListBuilder::new(StringBuilder::new());
+    for row in [&[Some("g"), Some("r"), Some("g")][..], &[Some("z")], &[None]] {
+        bands.append_value(row.iter().copied());
+    }
+    let time = lists(&[&[&[1.0]], &[&[1.0]], &[&[1.0]]]);
+    let columns: [(&str, ArrayRef); 2] = [("band", Arc::new(bands.finish())), ("time", time)];
+    write(&folder.path().join("x.parquet"), &columns);
+    let table = |field: &str| format!("path = 'x.parquet'\nfields = {{ x = {field} }}");
+    let codes = table("{ column = 'band', codes = ['g', 'r'] }");
+    let source = open("parquet", &codes, folder.path()).expect("opens");
+    let object = source.read(0).expect("readable");
+    assert_eq!(object.fields["x"].array.data, Data::I64(vec![0, 1, 0]));
+    for (row, words) in [(1, "\"z\" is not among its `codes`"), (2, "is missing")] {
+        let error = source.read(row).expect_err("refused").to_string();
+        assert!(error.contains(words) && error.contains("\"band\""), "{error}");
+    }
+    for (field, words) in [
+        ("'band'", "texts become a field by their `codes`"),
+        ("{ column = 'time', codes = ['g'] }", "`codes` are of texts"),
+        ("{ column = 'band', codes = ['g', 'g'] }", "\"g\" twice"),
+    ] {
+        refusal("parquet", &table(field), folder.path(), &[words]);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use astropt_core::guard::guarded;
 use astropt_core::observation::Data;
-use hdf5_pure::{AttrValue, ChunkIndex, Datatype, DatatypeByteOrder};
+use hdf5_pure::{AttrValue, ChunkIndex, Datatype, DatatypeByteOrder, Layout};
 use hdf5_reader::{Datatype as OtherType, SliceInfoElem, VarLenKind};
 
 use super::chunks::Chunks;
@@ -18,6 +18,13 @@ use crate::sources::tabular::Cell;
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 /// Most axes of a dataset (the format allows 32).
 const MAX_AXES: usize = 8;
+/// What is said of a virtual dataset.
+const VIRTUAL: &str = "it is a virtual dataset, made of parts of other datasets, and these are \
+    not followed; read the files it is made of, or write a copy that holds its numbers";
+/// What is said of a dataset with external storage.
+const ELSEWHERE: &str = "its numbers lie in other files, which are not followed; write a copy \
+    that holds them, such as with h5repack";
+
 /// A dataset: rows along its first axis.
 pub(super) struct Dataset {
     /// Lengths of its axes, the slowest first.
@@ -79,19 +86,16 @@ fn chunk_rows(chunk: Option<Vec<u64>>, shape: &[usize], size: u64) -> Result<usi
     Ok(usize::try_from(first).unwrap_or(usize::MAX).clamp(1, rows(shape).max(1)))
 }
 
+/// Whether no library need be asked again after this refusal: it is not about the file's state.
+pub(super) fn is_final(message: &str) -> bool {
+    [VIRTUAL, ELSEWHERE].contains(&message)
+}
+
 /// What a library says, with the way out where the file is at fault.
 fn said(error: impl std::fmt::Display) -> String {
     let text = error.to_string();
-    if text.contains("(VDS)") {
-        return "it is a virtual dataset, made of parts of other datasets, and these are not \
-                followed; read the files it is made of, or write a copy that holds its numbers, \
-                such as with h5repack"
-            .to_owned();
-    }
     if text.contains("H5Pset_external") {
-        return "its numbers lie in other files, which are not followed; write a copy that holds \
-                them, such as with h5repack"
-            .to_owned();
+        return ELSEWHERE.to_owned();
     }
     match text.strip_prefix("HDF5 format error: ") {
         Some(cause) => format!("it is damaged ({cause}): fetch the file again or remove it"),
@@ -105,6 +109,9 @@ pub(super) fn fast(file: &hdf5_pure::File, name: &str) -> Result<Dataset, String
     let dataset = file.dataset(name).map_err(fail)?;
     if dataset.chunk_index().map_err(fail)? == Some(ChunkIndex::BTreeV2) {
         return Err("its chunks are indexed by a version 2 B-tree".to_owned());
+    }
+    if dataset.layout().map_err(fail)? == Layout::Virtual {
+        return Err(VIRTUAL.to_owned());
     }
     let shape = lengths(&dataset.shape().map_err(fail)?)?;
     let size = dataset.element_size().map_err(fail)?;
@@ -259,7 +266,7 @@ impl Dataset {
                 (Some(numbers), _) => numbers,
                 (None, Stored::Fast(dataset)) => {
                     let bytes = dataset.read_raw_rows(first as u64, count as u64);
-                    element.numbers(bytes.map_err(|e| e.to_string())?)
+                    element.numbers(bytes.map_err(said)?)
                 }
                 (None, Stored::Other(dataset)) => self.read_other(dataset, element, first, count),
             }
@@ -281,11 +288,7 @@ impl Dataset {
         let selection = self.selection(first, count);
         macro_rules! read {
             ($type:ty) => {
-                dataset
-                    .read_slice::<$type>(&selection)
-                    .map_err(|e| e.to_string())?
-                    .into_raw_vec_and_offset()
-                    .0
+                dataset.read_slice::<$type>(&selection).map_err(said)?.into_raw_vec_and_offset().0
             };
         }
         macro_rules! wide {
@@ -349,11 +352,11 @@ impl Dataset {
         let wide = guarded(|| match &self.stored {
             Stored::Fast(dataset) => {
                 let bytes = dataset.read_raw_rows(first as u64, count as u64);
-                Ok(element.wide(&bytes.map_err(|e| e.to_string())?))
+                Ok(element.wide(&bytes.map_err(said)?))
             }
             Stored::Other(dataset) => {
                 let wide = dataset.read_slice::<u64>(&self.selection(first, count));
-                Ok(wide.map_err(|e| e.to_string())?.into_raw_vec_and_offset().0)
+                Ok(wide.map_err(said)?.into_raw_vec_and_offset().0)
             }
         })?;
         match wide.len() == count {
@@ -369,10 +372,10 @@ impl Dataset {
     pub(super) fn texts(&self, first: usize, count: usize) -> Result<Vec<String>, String> {
         let texts = guarded(|| match &self.stored {
             Stored::Fast(dataset) => {
-                dataset.read_string_rows(first as u64, count as u64).map_err(|e| e.to_string())
+                dataset.read_string_rows(first as u64, count as u64).map_err(said)
             }
             Stored::Other(dataset) => {
-                let all = dataset.read_strings().map_err(|e| e.to_string())?;
+                let all = dataset.read_strings().map_err(said)?;
                 Ok(all.into_iter().skip(first).take(count).collect())
             }
         })?;

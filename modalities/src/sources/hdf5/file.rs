@@ -9,7 +9,7 @@ use hdf5_reader::storage::DynStorage;
 use hdf5_reader::{ExternalLinkResolver, FileStorage, FilterRegistry, OpenOptions};
 
 use super::chunks::Chunks;
-use super::dataset::{Dataset, MAX_BYTES, Stored, fast, other, stored_element};
+use super::dataset::{Dataset, MAX_BYTES, Stored, fast, is_final, other, stored_element};
 use super::lzf;
 
 /// Deflate, the most that HDF5's filters shrink numbers, packs 1,032 bytes into one.
@@ -116,6 +116,7 @@ impl File {
         };
         let dataset = match (fast, &self.other) {
             (Ok(dataset), _) => Ok(dataset),
+            (Err(first), _) if is_final(&first) => Err(first),
             (Err(first), Ok(known)) => {
                 drop(known.links.take());
                 guarded(|| other(&known.file, name)).map_err(|second| {

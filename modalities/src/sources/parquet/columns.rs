@@ -22,11 +22,15 @@ pub struct FieldColumn {
     /// Universe has them. By default the levels of lists are the axes as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub axes: Option<Axes>,
+    /// Makes integers of texts, or of lists of them such as the bands of a light curve: the
+    /// first of these is 0, the next 1. Texts that are not named are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codes: Option<Vec<String>>,
 }
 
 impl From<String> for FieldColumn {
     fn from(column: String) -> Self {
-        Self { column, unit: None, axes: None }
+        Self { column, unit: None, axes: None, codes: None }
     }
 }
 
@@ -55,6 +59,13 @@ impl Columns {
                  leave the key out"
                     .into(),
             ));
+        }
+        for (name, field) in self.fields.iter().flatten() {
+            let codes = field.codes.as_deref().unwrap_or_default();
+            if let Some(twice) = (1..codes.len()).find(|&i| codes[..i].contains(&codes[i])) {
+                let text = &codes[twice];
+                return Err(Error::Misuse(format!("`fields.{name}.codes` has {text:?} twice")));
+            }
         }
         for (i, name) in self.labels.iter().flatten().enumerate() {
             if self.labels.as_ref().is_some_and(|all| all[..i].contains(name)) {

@@ -3,7 +3,8 @@
 //! An object is a row. Its fields are columns: pictures (bytes of JPEG, PNG or TIFF files, or
 //! structs of `bytes` and `path` as the `datasets` library writes them), numbers, and lists of
 //! numbers in lists, of which each level becomes an axis; a part of a struct is named with a
-//! dot, `spectrum.flux`. Lists on one level must be of one length. Its labels are the other
+//! dot, `spectrum.flux`, and texts such as the bands of a light curve become integers by their
+//! `codes`. Lists on one level must be of one length. Its labels are the other
 //! numbers and texts; what is null or NaN is not known, and an integer beyond 2^53, which a
 //! double cannot hold, is kept as a text.
 //!

@@ -9,6 +9,7 @@ use astropt_core::{Error, Result};
 use super::columns::{Columns, FieldColumn};
 use super::footer::Footer;
 use super::schema::{self, Found, Kind};
+use super::value::Codes;
 use crate::sources::axes::Axes;
 use crate::sources::tabular::{self, list};
 use crate::sources::units;
@@ -44,6 +45,8 @@ pub(super) struct FieldPlan {
     pub(super) unit: Option<String>,
     /// How an image's lists are nested; none: nothing is moved.
     pub(super) axes: Option<Axes>,
+    /// The integers that stand for its texts.
+    pub(super) codes: Option<Codes>,
 }
 
 impl Names {
@@ -83,16 +86,14 @@ impl Names {
         let schema = footer.schema();
         let top = || schema.fields().iter().map(|field| field.name().clone());
         let mut fields = Vec::with_capacity(self.fields.len());
-        for (name, FieldColumn { column, unit, axes }) in &self.fields {
+        for (name, FieldColumn { column, unit, axes, codes }) in &self.fields {
             let key = format!("fields.{name}");
             let found = schema::find(schema, column);
             let found = found.ok_or_else(|| absent(path, &key, column, top()))?;
             let kind = found.kind();
-            if !matches!(kind, Kind::Picture | Kind::Numbers) {
+            if let Some(why) = refused(&found, codes.is_some()) {
                 let message = format!(
-                    "the column {column:?} (`{key}`) is of the type {}: a field is made of \
-                     pictures, numbers or lists of numbers; of a struct, name a part as in \
-                     \"{column}.flux\"",
+                    "the column {column:?} (`{key}`) is of the type {}: {why}",
                     found.data_type
                 );
                 return Err(Error::file(path, message));
@@ -102,7 +103,8 @@ impl Names {
             let unit = units::settled(stated.as_deref(), unit.as_deref())
                 .map_err(|message| Error::file(path, format!("`{key}`: {message}")))?;
             let (name, column) = (name.clone(), column.clone());
-            fields.push(FieldPlan { name, column, found, kind, unit, axes: *axes });
+            let codes = codes.as_ref().map(|texts| texts.iter().cloned().zip(0..).collect());
+            fields.push(FieldPlan { name, column, found, kind, unit, axes: *axes, codes });
         }
         let id = match &self.id {
             None => None,
@@ -170,6 +172,19 @@ impl Plan {
     /// The leaf columns that labels are read from.
     pub(super) fn label_leaves(&self) -> Vec<usize> {
         leaves(self.labels.iter().map(|(_, found)| found))
+    }
+}
+
+/// Why no field is made of a column, if none is.
+fn refused(found: &Found, codes: bool) -> Option<&'static str> {
+    match (found.kind(), found.has_texts(), codes) {
+        (Kind::Picture | Kind::Numbers, _, false) | (_, true, true) => None,
+        (_, false, true) => Some("`codes` are of texts; leave them out"),
+        (_, true, false) => Some("texts become a field by their `codes`, a list of them"),
+        (_, false, false) => Some(
+            "a field is made of pictures, numbers or lists of numbers; of a struct, name a part \
+             as in \"spectrum.flux\"",
+        ),
     }
 }
 

@@ -112,6 +112,11 @@ impl Found {
         }
     }
 
+    /// Whether it is a text, or texts in lists.
+    pub(super) fn has_texts(&self) -> bool {
+        matches!(innermost(&self.data_type), DataType::Utf8View | DataType::Utf8)
+    }
+
     /// Whether it is one number, truth value or text a row.
     pub(super) fn is_scalar(&self) -> bool {
         let plain = !self.in_list && innermost(&self.data_type) == &self.data_type;

@@ -249,12 +249,12 @@ pub(super) fn descend<'a>(
 
 /// The field that `plan` describes, of row `row`.
 fn field(rows: &Rows, row: usize, plan: &FieldPlan) -> Result<Option<Field>, String> {
-    let FieldPlan { column, found, kind, unit, axes, .. } = plan;
+    let FieldPlan { column, found, kind, unit, axes, codes, .. } = plan;
     let (top, path) = found.path.split_first().ok_or("no column")?;
     let (cells, row) = rows.column(top, row).ok_or("the row is not there")?;
     let array = match kind {
         Kind::Picture => value::bytes(cells, path, row).and_then(|b| b.map(decode).transpose()),
-        _ => value::numbers(cells, path, row, *axes),
+        _ => value::numbers(cells, path, row, *axes, codes.as_ref()),
     };
     let array = array.map_err(|message| format!("column {column:?}: {message}"))?;
     Ok(array.map(|array| Field { array, unit: unit.clone() }))

@@ -1,5 +1,6 @@
 //! One cell of an Arrow column -> an array.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use arrow_array::cast::AsArray;
@@ -9,9 +10,13 @@ use arrow_schema::DataType;
 use astropt_core::observation::{Array, Data};
 
 use crate::sources::axes::Axes;
+use crate::sources::tabular::{self, Cell};
 
 /// Most axes an array may have.
 const MAX_AXES: usize = 8;
+
+/// The integers that stand for texts.
+pub(super) type Codes = HashMap<String, i64>;
 
 /// The bytes in cell `row` of the column that `path` leads to from `column`: `None` where
 /// nothing is there.
@@ -37,7 +42,7 @@ pub(super) fn bytes<'a>(
 /// The numbers in cell `row` of the column that `path` leads to from `column`, with one axis
 /// for every level of lists; a single number has the shape `[1]`. `None` where nothing is
 /// there. Floating-point numbers that are missing are NaN. With `axes`, an image is brought
-/// to `[height, width, bands]`.
+/// to `[height, width, bands]`; with `codes`, texts become integers.
 ///
 /// # Errors
 /// When lists on one level differ in length, an integer is missing, or it is no image.
@@ -46,6 +51,7 @@ pub(super) fn numbers(
     path: &[String],
     row: usize,
     axes: Option<Axes>,
+    codes: Option<&Codes>,
 ) -> Result<Option<Array>, String> {
     let (mut column, mut cells) = (column, row..row + 1);
     let (mut path, mut shape) = (path.iter(), Vec::new());
@@ -87,7 +93,10 @@ pub(super) fn numbers(
     if shape.is_empty() {
         shape.push(1);
     }
-    let data = data(column, cells)?;
+    let data = match codes {
+        Some(codes) => Data::I64(coded(column, cells, codes)?),
+        None => data(column, cells)?,
+    };
     let array = Array::new(shape, data).map_err(|e| e.to_string())?;
     match axes {
         Some(axes) => axes.arrange(array).map(Some),
@@ -172,6 +181,18 @@ fn data(column: &ArrayRef, cells: Range<usize>) -> Result<Data, String> {
         }
         _ => whole(|x| i64::try_from(x).ok()),
     }
+}
+
+/// The codes of the texts `cells`.
+fn coded(column: &ArrayRef, cells: Range<usize>, codes: &Codes) -> Result<Vec<i64>, String> {
+    let code = |cell| match tabular::cell(column, cell) {
+        text @ Cell::Text(name) => codes
+            .get(name.trim())
+            .copied()
+            .ok_or_else(|| format!("{text} is not among its `codes`")),
+        _ => Err("a text in it is missing, which has no code; fill it".to_owned()),
+    };
+    cells.map(code).collect()
 }
 
 fn refuse_missing(column: &ArrayRef) -> Result<(), String> {
