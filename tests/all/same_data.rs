@@ -72,7 +72,7 @@ fn a_shard_that_changes_while_it_is_read_ends_the_run() {
         },
     ];
     for damage in damaged {
-        let more = ["--data", "c", "--overwrite", "--set", "train.eval_every=1000000"];
+        let more = ["--data", "c", "--set", "train.eval_every=1000000"];
         let child = endless(at, &small("pretrain", "r", &more));
         // An epoch is five steps, in which every shard is opened.
         let ledger = at.join("r/ledger.jsonl");
@@ -85,6 +85,7 @@ fn a_shard_that_changes_while_it_is_read_ends_the_run() {
         assert!(said.contains("--resume") && !said.contains("panicked"), "{said}");
         std::fs::write(&shard, &whole).expect("mended");
         succeeds(at, &["audit", "r"]);
+        std::fs::remove_dir_all(at.join("r")).expect("there");
     }
 }
 

@@ -163,7 +163,10 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
     warn_unevaluated(&plan, &data);
     let session = chosen.open(&model, plan.train.precision)?;
     let (folder, manifest) = if let Some((folder, old)) = begun {
-        old.check_data(&data, &out)?;
+        match args.check.no_self_check {
+            true => old.check_ids(&data, &out)?,
+            false => old.check_data(&data, &out)?,
+        }
         leave_out(&data, folder.read_rejected()?)?;
         let manifest = Manifest { plan, ..old }.of(&data)?;
         // What --set changed stays changed, however this part of the run ends.

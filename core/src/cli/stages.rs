@@ -143,12 +143,14 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     let plan = amend(&plan, &["embed."], &args.set, args.data.as_deref())?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
-    if args.data.is_none() {
-        manifest.check_data(&data, &args.run)?;
-    }
     let mut session = chosen.backend.open(chosen.index, data.model())?;
     let check = !args.check.no_self_check;
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
+    match (&args.data, check) {
+        (Some(_), _) => {}
+        (None, true) => manifest.check_data(&data, &args.run)?,
+        (None, false) => manifest.check_ids(&data, &args.run)?,
+    }
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
     Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out })

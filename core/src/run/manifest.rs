@@ -93,21 +93,33 @@ impl Manifest {
     /// # Errors
     /// When their ids or splits are others, or a few of them are made of something else.
     pub fn check_data(&self, data: &Dataset, run: &Path) -> Result<()> {
-        let was_started = format!("{} was started on other", run.display());
-        if !self.data_digest.is_empty() && self.data_digest != data.digest() {
-            return Err(Error::Failed(format!(
-                "{was_started} objects: {} to train on then, {} now, or other ids or splits; give \
-                 the same data with --data PATH, or start a new run",
-                self.objects.get("train").copied().unwrap_or(0),
-                data.splits.train.len()
-            )));
-        }
+        self.check_ids(data, run)?;
         match self.witnesses.contradict(&data.witnesses()?) {
             None => Ok(()),
             Some(why) => Err(Error::Failed(format!(
-                "{was_started} data: {why}; give the same data with --data PATH, or start a new run"
+                "{} was started on other data: {why}, or is prepared otherwise by now; give the \
+                 same data with --data PATH, or start a new run (where --no-self-check is an \
+                 option, it takes them as they are)",
+                run.display()
             ))),
         }
+    }
+
+    /// As [`check_data`](Self::check_data), without a look at what the objects are made of.
+    ///
+    /// # Errors
+    /// When their ids or splits are others.
+    pub fn check_ids(&self, data: &Dataset, run: &Path) -> Result<()> {
+        if self.data_digest.is_empty() || self.data_digest == data.digest() {
+            return Ok(());
+        }
+        Err(Error::Failed(format!(
+            "{} was started on other objects: {} to train on then, {} now, or other ids or splits; \
+             give the same data with --data PATH, or start a new run",
+            run.display(),
+            self.objects.get("train").copied().unwrap_or(0),
+            data.splits.train.len()
+        )))
     }
 
     /// Number of objects of `data` by split.
