@@ -62,6 +62,10 @@ pub fn structure(message: &str) -> String {
     if let Some(field) = message.strip_prefix("missing field ") {
         return format!("{} is missing", field.replace('`', "\""));
     }
+    if let Some(rest) = message.strip_prefix("invalid length ") {
+        let (found, wanted) = rest.split_once(", expected ").unwrap_or((rest, "another"));
+        return format!("{} is wanted here, not a list of {found}", kind(wanted));
+    }
     let found = ["invalid type: ", "invalid value: "].iter().find_map(|p| message.strip_prefix(p));
     let Some((found, wanted)) = found.and_then(|rest| rest.split_once(", expected ")) else {
         return message.to_owned();
@@ -81,6 +85,9 @@ fn kind(wanted: &str) -> &str {
         "a sequence" => "a list",
         "any valid TOML value" => "a number below 2^63",
         "variant identifier" => "a name",
+        _ if wanted.starts_with("a tuple of size ") || wanted.starts_with("an array of length ") => {
+            "a list of as many as the format has"
+        }
         _ if wanted.starts_with("struct ") || wanted.starts_with("internally tagged") => "a table",
         other => other,
     }
