@@ -85,7 +85,9 @@ fn kind(wanted: &str) -> &str {
         "a sequence" => "a list",
         "any valid TOML value" => "a number below 2^63",
         "variant identifier" => "a name",
-        _ if wanted.starts_with("a tuple of size ") || wanted.starts_with("an array of length ") => {
+        _ if wanted.starts_with("a tuple of size ")
+            || wanted.starts_with("an array of length ") =>
+        {
             "a list of as many as the format has"
         }
         _ if wanted.starts_with("struct ") || wanted.starts_with("internally tagged") => "a table",

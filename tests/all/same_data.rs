@@ -21,7 +21,8 @@ fn rows_that_were_exchanged_are_noticed() {
     succeeds(folder.path(), &on_pictures("data", &[]));
     exchange(&data, 30);
     let longer = ["pretrain", "--resume", "--out", "r", "--set", "train.steps=4"];
-    let words = [&longer[..], &["audit", "r"], &["embed", "r"]];
+    let make = ["generate", "r", "--objects", "1"];
+    let words = [&longer[..], &["audit", "r"], &["embed", "r"], &make];
     for words in words {
         let error = fails(folder.path(), words, 1);
         assert!(error.contains("holds something else under its id"), "{words:?}: {error}");
@@ -129,7 +130,7 @@ fn a_folder_of_data_that_is_gone_ends_the_run_and_no_object() {
     std::fs::rename(&data, &away).expect("moved");
     let (code, said) = ended(child);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("moved, deleted or unmounted while it was read"), "{said}");
+    assert!(said.contains("moved, emptied or unmounted while it was read"), "{said}");
     std::fs::rename(&away, &data).expect("moved back");
     let rejected = std::fs::read_to_string(folder.path().join("r/rejected.csv")).expect("there");
     assert_eq!(rejected.lines().count(), 1, "{rejected}");

@@ -40,7 +40,7 @@ struct Generated {
 /// `astropt generate`.
 pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     super::listen()?;
-    let (folder, _) = match args.out {
+    let (folder, manifest) = match args.out {
         Some(_) => RunFolder::open(&args.run)?,
         None => RunFolder::open_to_write(&args.run)?,
     };
@@ -72,6 +72,9 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let mut session = chosen.backend.open(chosen.index, data.model())?;
     let check = !args.check.no_self_check;
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
+    if args.data.is_none() && check {
+        manifest.check_data(&data, &args.run)?;
+    }
     let start = Instant::now();
     let spans = generate_spans(session.as_mut(), &wanted, &modality, prompt, BATCH, sampling)?;
     let seconds = start.elapsed().as_secs_f64();

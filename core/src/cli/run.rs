@@ -24,8 +24,9 @@ use crate::train::{
 };
 
 /// What a resumed run may change; everything else would make it another run.
-pub(super) const RESUMABLE: [&str; 12] = [
+pub(super) const RESUMABLE: [&str; 13] = [
     "train.steps",
+    "train.micro_batch",
     "train.workers",
     "train.recompute",
     "train.eval_every",

@@ -1,7 +1,7 @@
 //! A source, its modalities and its splits, and the objects that turned out unusable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::assembly::Assembly;
@@ -9,6 +9,7 @@ use super::batch::{Batch, Purpose, Row};
 use super::draw::Drawn;
 use super::objects::Objects;
 use super::order::Order;
+use super::place::Place;
 use super::sequence::{Objective, Sequence, Task};
 use super::split::{Split, Splits};
 use super::stream::{OrderWord, Packing, SpanOrder, StreamConfig};
@@ -38,7 +39,7 @@ pub struct Dataset {
     rejected: Mutex<Rejected>,
     budget: usize,
     /// Where the data lay when they were opened.
-    place: Option<PathBuf>,
+    place: Option<Place>,
 }
 
 /// Unusable objects by id, with the reason.
@@ -54,7 +55,7 @@ impl Dataset {
         let source = objects.source.as_ref();
         let splits = Splits::of(source, &plan.split)?;
         Ok(Self {
-            place: data_place(plan, root),
+            place: data_place(plan, root).map(Place::of),
             budget: (plan.train.max_rejected * source.len() as f64) as usize,
             model: plan.model_config()?,
             stream: plan.stream.clone(),
@@ -185,10 +186,9 @@ impl Dataset {
             Ok(object) => Ok(Some(object)),
             // No object's fault: which ones a run sees must not depend on a network.
             Err(error) if error.ends_work() => Err(error),
-            Err(_) if self.place.as_ref().is_some_and(|place| !place.exists()) => {
-                let place = self.place.as_deref().unwrap_or(Path::new(""));
-                let what = "is gone: it was moved, deleted or unmounted while it was read";
-                Err(Error::Failed(format!("{} {what}", place.display())))
+            Err(error) if self.place.as_ref().is_some_and(|place| place.is_gone(&error)) => {
+                let what = "the folder was moved, emptied or unmounted while it was read";
+                Err(Error::Failed(format!("{error}; {what}")))
             }
             Err(error) => {
                 self.reject(id, &error)?;

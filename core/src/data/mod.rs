@@ -8,6 +8,7 @@ mod loader;
 mod objects;
 mod order;
 mod pieces;
+mod place;
 mod rejections;
 mod sequence;
 mod split;

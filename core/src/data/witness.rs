@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::Row;
 use super::dataset::Dataset;
+use super::split::Split;
 use crate::error::Result;
+use crate::tokens::Tokens;
 
-/// Objects that are looked at: the first that training draws, which it reads anyway.
-const OBJECTS: u64 = 16;
+/// Training objects that are looked at: the first that training draws, which it reads anyway.
+const TRAINED: u64 = 16;
+/// Objects of each other split that are looked at, where all data are at hand.
+const HELD_OUT: usize = 8;
 /// Numbers of a buffer that are written down.
 const NUMBERS: usize = 16;
-/// How far apart the same number may be: decoders of images differ by a grey level from one
-/// processor to another, which a patch's standardisation enlarges.
-const APART: f32 = 0.05;
+/// How far apart the same number may be, as a share of the object's own spread: decoders of images
+/// differ by a grey level from one processor to another, which a patch's standardisation enlarges.
+const APART: f64 = 0.05;
 
 /// Some numbers of some objects, and what converted data say of themselves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,8 +27,18 @@ pub struct Witnesses {
     /// Digest of converted data; `None` of others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted: Option<String>,
-    /// By id: of each modality the number of tokens, then numbers from all over them.
-    pub objects: BTreeMap<String, Vec<f32>>,
+    /// By id and modality.
+    pub objects: BTreeMap<String, BTreeMap<String, Witness>>,
+}
+
+/// What is known of an object in a modality.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// How many tokens it has.
+    pub tokens: usize,
+    /// Numbers from all over them; of codes, the codes.
+    pub numbers: Vec<f32>,
 }
 
 impl Witnesses {
@@ -36,30 +49,38 @@ impl Witnesses {
         {
             return Some("they were converted another time, or from others".into());
         }
-        let other = self.objects.iter().find(|(id, then)| {
-            now.objects.get(*id).is_some_and(|now| !alike(then, now)) // gone: training will tell
-        });
-        other.map(|(id, _)| format!("object {id} holds something else under its id"))
+        self.objects.iter().find_map(|(id, then)| {
+            let now = now.objects.get(id)?; // gone: training will tell
+            let other =
+                then.iter().find(|(name, then)| now.get(*name).is_some_and(|n| !then.like(n)));
+            let what = match other {
+                Some((name, _)) => name,
+                None => then.keys().find(|name| !now.contains_key(*name))?,
+            };
+            Some(format!("object {id} holds something else under its id ({what})"))
+        })
     }
 }
 
-/// Whether most of the numbers are the same.
-fn alike(then: &[f32], now: &[f32]) -> bool {
-    let near = |(a, b): &(&f32, &f32)| (*a - *b).abs() <= APART * (1.0 + a.abs());
-    then.len() == now.len() && 2 * then.iter().zip(now).filter(near).count() >= then.len()
-}
-
-/// Numbers from all over the tokens of an object.
-fn numbers(row: &Row) -> Vec<f32> {
-    let mut out = Vec::new();
-    for (_, tokens) in row {
-        out.push(tokens.len as f32);
-        let values = tokens.values.len();
-        out.extend(places(values).filter_map(|k| tokens.values.get(k).copied()));
-        out.extend(places(tokens.codes.len()).map(|k| tokens.codes[k] as f32));
-        out.extend(places(tokens.positions.len()).map(|k| tokens.positions[k]));
+impl Witness {
+    fn of(tokens: &Tokens) -> Self {
+        let (values, codes) = (&tokens.values, &tokens.codes);
+        let mut numbers: Vec<f32> =
+            places(values.len()).filter_map(|k| values.get(k).copied()).collect();
+        numbers.extend(places(codes.len()).map(|k| codes[k] as f32));
+        Self { tokens: tokens.len, numbers }
     }
-    out
+
+    /// Whether most of the numbers are the same.
+    fn like(&self, now: &Self) -> bool {
+        let squares: f64 = self.numbers.iter().map(|&x| f64::from(x).powi(2)).sum();
+        let spread = (squares / self.numbers.len().max(1) as f64).sqrt();
+        let near =
+            |(a, b): &(&f32, &f32)| (f64::from(**a) - f64::from(**b)).abs() <= APART * spread;
+        let same = self.numbers.iter().zip(&now.numbers).filter(near).count();
+        (self.tokens, self.numbers.len()) == (now.tokens, now.numbers.len())
+            && 2 * same >= self.numbers.len()
+    }
 }
 
 /// At most [`NUMBERS`] places of `len`, evenly.
@@ -69,22 +90,33 @@ fn places(len: usize) -> impl Iterator<Item = usize> {
 }
 
 impl Dataset {
-    /// Looks at a few training objects. Those that cannot be used are left out.
+    /// Looks at a few objects. Those that cannot be used are left out.
     ///
     /// # Errors
     /// When files that hold objects cannot be had at all.
     pub fn witnesses(&self) -> Result<Witnesses> {
+        let source = &self.objects().source;
         let mut out = Witnesses {
-            converted: self.objects().source.tokenised().and_then(|made| made.digest()),
+            converted: source.tokenised().and_then(|made| made.digest()),
             ..Witnesses::default()
         };
-        for position in 0..OBJECTS.min(self.splits.train.len() as u64) {
-            let index = self.draw(position, 0);
+        let count = TRAINED.min(self.splits.train.len() as u64);
+        let mut looked_at: Vec<u32> = (0..count).map(|position| self.draw(position, 0)).collect();
+        // Where files must be fetched first, only those that training begins with.
+        if source.groups().is_none_or(|groups| groups.shards.len() < 2) {
+            for split in [Split::Validation, Split::Test] {
+                looked_at.extend(self.splits.get(split).iter().take(HELD_OUT));
+            }
+        }
+        for index in looked_at {
             match self.objects().read(index as usize) {
-                Ok((observation, row)) => out.objects.insert(observation.id, numbers(&row)),
+                Ok((observation, row)) => {
+                    let row = row.iter().map(|(name, tokens)| (name.clone(), Witness::of(tokens)));
+                    out.objects.insert(observation.id, row.collect());
+                }
                 Err(error) if error.ends_work() => return Err(error),
-                Err(_) => None,
-            };
+                Err(_) => {}
+            }
         }
         Ok(out)
     }
@@ -94,22 +126,45 @@ impl Dataset {
 mod tests {
     use super::*;
 
-    fn witnesses(id: &str, numbers: &[f32]) -> Witnesses {
-        Witnesses { converted: None, objects: [(id.to_owned(), numbers.to_vec())].into() }
+    fn witness(tokens: usize, numbers: &[f32]) -> Witness {
+        Witness { tokens, numbers: numbers.to_vec() }
+    }
+
+    fn witnesses(id: &str, of: &[(&str, Witness)]) -> Witnesses {
+        let of = of.iter().map(|(name, witness)| ((*name).to_owned(), witness.clone()));
+        Witnesses { converted: None, objects: [(id.to_owned(), of.collect())].into() }
     }
 
     #[test]
     fn rows_that_were_exchanged_contradict_and_other_decoders_do_not() {
-        let then = witnesses("a", &[4.0, 0.5, -1.0, 0.2]);
+        let one = |numbers: &[f32]| witnesses("a", &[("images", witness(4, numbers))]);
+        let then = one(&[0.5, -1.0, 0.2]);
         assert_eq!(then.contradict(&then), None);
-        assert_eq!(then.contradict(&witnesses("a", &[4.0, 0.52, -1.0, 0.6])), None);
-        let other = then.contradict(&witnesses("a", &[4.0, -0.9, 1.0, 2.0]));
-        assert!(other.is_some_and(|why| why.contains("object a ")));
-        assert!(then.contradict(&witnesses("a", &[4.0, 0.5])).is_some(), "another length");
-        assert_eq!(then.contradict(&witnesses("b", &[9.0])), None, "not there to compare");
+        assert_eq!(then.contradict(&one(&[0.52, -1.0, 0.6])), None);
+        let other = then.contradict(&one(&[-0.9, 1.0, 2.0]));
+        assert!(other.is_some_and(|why| why.contains("object a ") && why.contains("images")));
+        assert!(then.contradict(&one(&[0.5])).is_some(), "another length");
+        let longer = witnesses("a", &[("images", witness(5, &[0.5, -1.0, 0.2]))]);
+        assert!(then.contradict(&longer).is_some(), "another number of tokens");
+        assert_eq!(then.contradict(&witnesses("b", &[])), None, "not there to compare");
+        assert!(then.contradict(&witnesses("a", &[])).is_some(), "without its image");
+        // However faint.
+        let [then, now] = [[3e-3, 1e-3, -2e-3], [1e-3, -2e-3, 3e-3]].map(|numbers| one(&numbers));
+        assert!(then.contradict(&now).is_some());
         let converted = |digest: &str| Witnesses { converted: Some(digest.into()), ..then.clone() };
         assert!(converted("x").contradict(&converted("y")).is_some());
         assert_eq!(then.contradict(&converted("y")), None, "as the objects are");
+    }
+
+    /// No modality that stayed speaks for one that did not.
+    #[test]
+    fn every_modality_speaks_for_itself() {
+        let both = |flux: &[f32]| {
+            let image = witness(9, &[0.5; 16]);
+            witnesses("a", &[("images", image), ("spectra", witness(2, flux))])
+        };
+        let why = both(&[1.0, 2.0]).contradict(&both(&[2.0, 1.0]));
+        assert!(why.is_some_and(|why| why.contains("spectra")));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Default for FaultPolicy {
     fn default() -> Self {
         Self {
             on: OnFault::Stop,
-            norm_above: 1000.0,
+            norm_above: 100.0,
             window: 100,
             limit: 10,
             passes: 1,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{
-    ArrayRef, BooleanArray, Float16Array, Float32Array, Float64Array, Int64Array, StringArray,
-    UInt8Array,
+    ArrayRef, BooleanArray, Float16Array, Float32Array, Float64Array, Int64Array, NullArray,
+    StringArray, UInt8Array,
 };
 use astropt_core::observation::{Data, Label, Labels, Observation};
 use half::f16;
@@ -115,6 +115,40 @@ fn keywords_are_found_or_missed_aloud() {
     refusal("fits", table, folder.path(), &["\"OBJCET\", \"ESO DET\"", "`keywords`"]);
 }
 
+/// A table that lacks what is asked of it, though each file is one object and the others have it.
+#[test]
+fn labels_of_files_are_found_or_missed_aloud() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = |column: &str, form: &str| {
+        let kind = ["XTENSION= 'BINTABLE'", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 4"];
+        let counts = ["NAXIS2  = 1", "PCOUNT  = 0", "GCOUNT  = 1", "TFIELDS = 1"];
+        let (name, form) = (format!("TTYPE1  = '{column}'"), format!("TFORM1  = '{form}'"));
+        [hdu(IMAGE, &[]), hdu(&[&kind[..], &counts].concat(), &[&name, &form])].concat()
+    };
+    let put = |name: &str, bytes: &[u8]| {
+        fs::write(folder.path().join(name), bytes).expect("written");
+    };
+    put("a.fits", &table("Z", "J"));
+    put("b.fits", &table("Z", "J"));
+    let asked = "path = ''\nlabel_hdu = 1\nlabel_columns = ['Z']";
+    let source = open("fits", asked, folder.path()).expect("opens");
+    assert_eq!(source.labels(1)["Z"].number(), Some(f64::from(0x0102_0304)));
+    let other = "path = ''\nlabel_hdu = 1\nlabel_columns = ['REDSHIFT']";
+    refusal("fits", other, folder.path(), &["a.fits", "no column \"REDSHIFT\"", "it has Z"]);
+    put("b.fits", &table("Y", "J"));
+    refusal("fits", asked, folder.path(), &["b.fits", "no column \"Z\""]);
+    let id = "path = ''\nlabel_hdu = 1\nid = 'Z'";
+    refusal("fits", id, folder.path(), &["b.fits", "no column \"Z\""]);
+    put("b.fits", &table("Z", "4B"));
+    refusal("fits", asked, folder.path(), &["b.fits", "no single number"]);
+    put("b.fits", &hdu(IMAGE, &[]));
+    refusal("fits", asked, folder.path(), &["b.fits", "no HDU 1"]);
+    // A damaged file is an object that cannot be read, and no other's labels are lost for it.
+    put("b.fits", &table("Z", "J")[..2900]);
+    let source = open("fits", asked, folder.path()).expect("opens");
+    assert!(source.labels(0).contains_key("Z") && source.labels(1).is_empty());
+}
+
 #[test]
 fn every_type_of_label_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -180,6 +214,26 @@ fn a_label_that_is_asked_for_is_in_every_shard() {
         &[("flux", lists(&[&[&[1.0, 2.0]]])), ("z", lists(&[&[&[0.5]]]))],
     );
     refusal("parquet", "path = ''\nlabels = ['z']", folder.path(), &["b.parquet", "no numbers"]);
+}
+
+/// As pyarrow writes a column of which nothing is known in a shard.
+#[test]
+fn a_label_that_is_null_in_a_shard_is_known_in_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flux = || -> (&str, ArrayRef) { ("flux", lists(&[&[&[1.0, 2.0]]])) };
+    let known: ArrayRef = Arc::new(Float32Array::from(vec![0.5]));
+    let unknown: ArrayRef = Arc::new(NullArray::new(1));
+    for [first, second] in [["a", "b"], ["b", "a"]] {
+        let at = |name: &str| folder.path().join(format!("{name}.parquet"));
+        write(&at(first), &[flux(), ("z", known.clone())]);
+        write(&at(second), &[flux(), ("z", unknown.clone())]);
+        for table in ["path = ''", "path = ''\nlabels = ['z']"] {
+            let source = open("parquet", table, folder.path()).expect("opens");
+            let z = |k: usize| source.labels(k).get("z").and_then(Label::number);
+            let found = [z(0), z(1)];
+            assert!(found.contains(&Some(0.5)) && found.contains(&None), "{table}: {found:?}");
+        }
+    }
 }
 
 #[test]

@@ -25,12 +25,26 @@ struct Inner<'a> {
     ids: Vec<Option<Box<str>>>,
 }
 
+/// Why a file's labels could not be read.
+enum Trouble {
+    /// It lacks what the recipe names.
+    Asked(String),
+    /// It is damaged.
+    Damaged(String),
+}
+
+impl From<String> for Trouble {
+    fn from(message: String) -> Self {
+        Self::Damaged(message)
+    }
+}
+
 /// Reads the labels of every object, and sets the ids of `index` where they stand in
 /// `label_hdu`.
 ///
 /// # Errors
-/// When no file has what is asked for, such as a keyword, or, where a file holds many objects, one has not. A file
-/// that is one object has no labels if it cannot be read: reading the object says why.
+/// When a file lacks the table or a column that is asked for, or no file has a keyword. A damaged
+/// file that is one object has no labels: reading the object says why.
 pub(super) fn labels(
     config: &FitsConfig,
     index: &mut Index,
@@ -45,12 +59,16 @@ pub(super) fn labels(
     let mut damaged = None;
     let mut parts = 0..;
     while let Some((path, objects)) = parts.next().and_then(|k| index.part(k)) {
-        let read = || {
-            let keep = config.objects != Objects::File;
-            let mut open = Reader::open(&path, unpacked, keep).map(Open::new)?;
-            inner.part(&mut open, objects).map_err(|message| Error::file(&path, message))
+        let keep = config.objects != Objects::File;
+        let read = match Reader::open(&path, unpacked, keep).map(Open::new) {
+            Ok(mut open) => match inner.part(&mut open, objects) {
+                Err(Trouble::Asked(message)) => return Err(Error::file(&path, message)),
+                Err(Trouble::Damaged(message)) => Err(Error::file(&path, message)),
+                Ok(()) => Ok(()),
+            },
+            Err(error) => Err(error),
         };
-        if let Err(error) = (read)() {
+        if let Err(error) = read {
             if config.objects != Objects::File {
                 return Err(error);
             }
@@ -84,7 +102,7 @@ pub(super) fn labels(
 
 impl Inner<'_> {
     /// Reads what one file states about these objects of it.
-    fn part(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), String> {
+    fn part(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), Trouble> {
         match &self.config.label_hdu {
             None => self.prepare(None),
             Some(_) => self.rows(open, objects.clone())?,
@@ -92,7 +110,7 @@ impl Inner<'_> {
         if self.config.keywords.is_empty() {
             return Ok(());
         }
-        let field = self.config.counted().map_err(|error| error.to_string())?;
+        let field = self.config.counted().map_err(|error| Trouble::Asked(error.to_string()))?;
         let primary = open.first(|hdu| hdu.number == 0)?;
         for object in objects {
             let place = self.index.place(object).map_or(Place::Whole, |(_, place)| place);
@@ -130,31 +148,43 @@ impl Inner<'_> {
     }
 
     /// Labels and ids from `label_hdu`.
-    fn rows(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), String> {
+    fn rows(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), Trouble> {
         let Some(name) = &self.config.label_hdu else { return Ok(()) };
-        let hdu = open.named(name)?;
+        // All headers are sound first, or the file is damaged.
+        open.first(|_| false)?;
+        let hdu = open.named(name).map_err(Trouble::Asked)?;
         let table = Table::of(&hdu)?;
         if table.rows != objects.len() {
-            return Err(format!(
+            return Err(Trouble::Asked(format!(
                 "{}: `label_hdu` has {} rows for {} objects; name a table with one row per \
                  object, or a table of `labels` beside the files",
                 hdu.title(),
                 table.rows,
                 objects.len()
-            ));
+            )));
         }
         let text = |name: &String| super::Name::Text(name.clone());
-        let id = self.config.id.as_ref().map(|id| table.find(&hdu, &text(id))).transpose()?;
+        let id = self.config.id.as_ref().map(|id| table.find(&hdu, &text(id))).transpose();
+        let id = id.map_err(Trouble::Asked)?;
         self.prepare(Some(&table));
         let mut columns: Vec<&Column> = Vec::new();
         let mut places = Vec::new();
         for (k, name) in self.columns.iter().enumerate() {
             match table.find(&hdu, &text(name)) {
+                Ok(column) if self.config.label_columns.is_some() && !column.is_label() => {
+                    return Err(Trouble::Asked(format!(
+                        "{}: the column {name:?} (`label_columns`) holds no single number, truth \
+                         value or text a row",
+                        hdu.title()
+                    )));
+                }
                 Ok(column) => {
                     columns.push(column);
                     places.push(self.config.keywords.len() + k);
                 }
-                Err(error) if self.config.label_columns.is_some() => return Err(error),
+                Err(error) if self.config.label_columns.is_some() => {
+                    return Err(Trouble::Asked(error));
+                }
                 Err(_) => {} // a column that only the first file has
             }
         }
@@ -178,11 +208,11 @@ impl Inner<'_> {
             }
         })?;
         match (fraction, &self.config.id) {
-            (Some(number), Some(id)) => Err(format!(
+            (Some(number), Some(id)) => Err(Trouble::Asked(format!(
                 "{}: `id` is the column {id:?} of floating-point numbers such as {number}, which \
                  do not keep an id's digits; name a column of integers or texts",
                 hdu.title()
-            )),
+            ))),
             _ => Ok(()),
         }
     }

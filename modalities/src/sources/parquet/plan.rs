@@ -67,7 +67,8 @@ impl Names {
                            an object consists of";
             return Err(Error::file(path, format!("{message}: {}", listed(top()))));
         }
-        let scalar = |name: &String| found(name).is_some_and(|f| f.is_scalar());
+        // What is null in this shard may be known in another.
+        let scalar = |name: &String| found(name).is_some_and(|f| f.is_scalar() || f.is_null());
         let labels = match &columns.labels {
             Some(labels) => labels.clone(),
             None => top().filter(scalar).filter(|name| Some(name) != columns.id.as_ref()).collect(),
@@ -130,6 +131,7 @@ impl Names {
         for name in &self.labels {
             match schema::find(schema, name) {
                 Some(found) if found.is_scalar() => labels.push((name.clone(), found)),
+                Some(found) if found.is_null() => {} // known of no object of this shard
                 _ if !self.stated => {}
                 Some(_) => {
                     let message = format!(

@@ -117,6 +117,11 @@ impl Found {
         matches!(innermost(&self.data_type), DataType::Utf8View | DataType::Utf8)
     }
 
+    /// Whether nothing is known in any row, as pyarrow writes a column of nothing but `None`.
+    pub(super) fn is_null(&self) -> bool {
+        self.data_type == DataType::Null
+    }
+
     /// Whether it is one number, truth value or text a row.
     pub(super) fn is_scalar(&self) -> bool {
         let plain = !self.in_list && innermost(&self.data_type) == &self.data_type;
