@@ -80,8 +80,14 @@ impl Trainer<'_> {
 
     /// A step that cannot be read ends the run, but not what was learnt before.
     pub(super) fn without_data(&mut self, error: Error) -> Error {
-        if matches!(error, Error::Interrupted(_)) || self.save_between().is_err() {
+        if matches!(error, Error::Interrupted(_)) {
             return error;
+        }
+        if self.save_between().is_err() {
+            return self.team.of_all(Error::Failed(format!(
+                "{error}. Once that is mended, go on from the last checkpoint with --resume --out {}",
+                self.run.path().display()
+            )));
         }
         self.team.of_all(Error::Failed(format!(
             "{error}. What was learnt until step {} is saved; once that is mended, go on with \

@@ -6,6 +6,7 @@ use astropt_core::{Error, Result};
 
 use super::config::{FitsConfig, Objects};
 use super::fields::{Open, Place};
+use super::header::Hdu;
 use super::index::Index;
 use super::reader::Reader;
 use super::table::{Column, Table};
@@ -118,7 +119,7 @@ impl Inner<'_> {
             let met = self.met.get_or_insert_with(|| vec![false; self.config.keywords.len()]);
             for ((k, key), met) in self.config.keywords.iter().enumerate().zip(met) {
                 *met |= [&own, &primary].into_iter().flatten().any(|hdu| hdu.header.has(key));
-                let label = |hdu: &Option<std::sync::Arc<super::header::Hdu>>| {
+                let label = |hdu: &Option<std::sync::Arc<Hdu>>| {
                     hdu.as_ref().and_then(|hdu| hdu.header.label(key))
                 };
                 let label = label(&own).or_else(|| label(&primary));
@@ -147,6 +148,36 @@ impl Inner<'_> {
         self.labels = Some(LabelTable::unknown(self.index.len(), names));
     }
 
+    /// The columns of `table` that are labels, and their places among the labels.
+    fn columns<'t>(
+        &self,
+        table: &'t Table,
+        hdu: &Hdu,
+    ) -> Result<(Vec<&'t Column>, Vec<usize>), Trouble> {
+        let mut columns: Vec<&Column> = Vec::new();
+        let mut places = Vec::new();
+        for (k, name) in self.columns.iter().enumerate() {
+            match table.find(hdu, &super::Name::Text(name.clone())) {
+                Ok(column) if self.config.label_columns.is_some() && !column.is_label() => {
+                    return Err(Trouble::Asked(format!(
+                        "{}: the column {name:?} (`label_columns`) holds no single number, truth \
+                         value or text a row",
+                        hdu.title()
+                    )));
+                }
+                Ok(column) => {
+                    columns.push(column);
+                    places.push(self.config.keywords.len() + k);
+                }
+                Err(error) if self.config.label_columns.is_some() => {
+                    return Err(Trouble::Asked(error));
+                }
+                Err(_) => {} // a column that only the first file has
+            }
+        }
+        Ok((columns, places))
+    }
+
     /// Labels and ids from `label_hdu`.
     fn rows(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), Trouble> {
         let Some(name) = &self.config.label_hdu else { return Ok(()) };
@@ -167,27 +198,7 @@ impl Inner<'_> {
         let id = self.config.id.as_ref().map(|id| table.find(&hdu, &text(id))).transpose();
         let id = id.map_err(Trouble::Asked)?;
         self.prepare(Some(&table));
-        let mut columns: Vec<&Column> = Vec::new();
-        let mut places = Vec::new();
-        for (k, name) in self.columns.iter().enumerate() {
-            match table.find(&hdu, &text(name)) {
-                Ok(column) if self.config.label_columns.is_some() && !column.is_label() => {
-                    return Err(Trouble::Asked(format!(
-                        "{}: the column {name:?} (`label_columns`) holds no single number, truth \
-                         value or text a row",
-                        hdu.title()
-                    )));
-                }
-                Ok(column) => {
-                    columns.push(column);
-                    places.push(self.config.keywords.len() + k);
-                }
-                Err(error) if self.config.label_columns.is_some() => {
-                    return Err(Trouble::Asked(error));
-                }
-                Err(_) => {} // a column that only the first file has
-            }
-        }
+        let (mut columns, places) = self.columns(&table, &hdu)?;
         columns.extend(id);
         let (labels, ids) = (&mut self.labels, &mut self.ids);
         let mut fraction = None;
