@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::builder::{Float32Builder, ListBuilder};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use astropt_core::observation::{Data, Label, Observation};
 use astropt_core::seam::Source;
 use astropt_core::testkit;
@@ -142,7 +142,8 @@ fn a_large_row_group_is_read_in_parts() {
 
 /// A file with these columns.
 pub(crate) fn write(path: &Path, columns: &[(&str, ArrayRef)]) {
-    let batch = RecordBatch::try_from_iter(columns.iter().cloned()).expect("columns");
+    let columns = columns.iter().map(|(name, of)| (*name, of.clone(), of.logical_null_count() > 0));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).expect("columns");
     let file = fs::File::create(path).expect("a file");
     let mut writer =
         parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");

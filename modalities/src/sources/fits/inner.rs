@@ -6,7 +6,7 @@ use astropt_core::{Error, Result};
 
 use super::config::{FitsConfig, Objects};
 use super::fields::{Open, Place};
-use super::header::Hdu;
+use super::header::{BLOCK, Hdu};
 use super::index::Index;
 use super::reader::Reader;
 use super::table::{Column, Table};
@@ -181,8 +181,13 @@ impl Inner<'_> {
     /// Labels and ids from `label_hdu`.
     fn rows(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), Trouble> {
         let Some(name) = &self.config.label_hdu else { return Ok(()) };
-        // All headers are sound first, or the file is damaged.
+        // All headers are sound and none was cut off, or the file is damaged.
         open.first(|_| false)?;
+        if open.reader.len() % BLOCK != 0 {
+            return Err(Trouble::Damaged(format!(
+                "it ends within a block of {BLOCK} bytes; it is cut short: fetch it again"
+            )));
+        }
         let hdu = open.named(name).map_err(Trouble::Asked)?;
         let table = Table::of(&hdu)?;
         if table.rows != objects.len() {
