@@ -183,7 +183,7 @@ impl Inner<'_> {
         let Some(name) = &self.config.label_hdu else { return Ok(()) };
         // All headers are sound and none was cut off, or the file is damaged.
         open.first(|_| false)?;
-        if open.reader.len() % BLOCK != 0 {
+        if !open.reader.len().is_multiple_of(BLOCK) {
             return Err(Trouble::Damaged(format!(
                 "it ends within a block of {BLOCK} bytes; it is cut short: fetch it again"
             )));
