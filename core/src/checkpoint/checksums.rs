@@ -139,7 +139,6 @@ pub(crate) fn check_listed(path: &Path) -> Result<()> {
 /// # Errors
 /// As [`check_listed`], of the first that is damaged or gone.
 pub(crate) fn all_as_listed(folder: &Path) -> Result<()> {
-    none_lost(folder, "")?;
     let record = folder.join(FILE);
     let names = if record.exists() { read(&record)? } else { BTreeMap::new() };
     names.keys().try_for_each(|name| check_listed(&folder.join(name)))
