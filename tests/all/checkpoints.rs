@@ -243,6 +243,21 @@ fn a_checkpoint_that_lost_its_checksums_is_refused() {
     assert!(said.contains("warning: ") && said.contains("taken as it is"), "{said}");
 }
 
+/// It brings neither the ledger nor the losses of the run it was trained in, and nobody misses them.
+#[test]
+fn an_exported_model_trains_on_elsewhere_without_a_warning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    succeeds(folder.path(), &small("pretrain", "r", &[]));
+    succeeds(folder.path(), &["export", "r", "--to", "safetensors", "--out", "m.safetensors"]);
+    succeeds(folder.path(), &["import", "m.safetensors", "--out", "n"]);
+    let resume = ["pretrain", "--resume", "--out", "n", "-q", "--set", "train.steps=7"];
+    let output = astropt(folder.path(), &resume);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("warning"), "{said}");
+    let losses = std::fs::read_to_string(folder.path().join("n/metrics.jsonl")).expect("there");
+    assert!(losses.lines().count() > 0 && !losses.contains("\"step\":6,"), "{losses}");
+}
+
 #[test]
 fn scrambled_preprocessing_and_changed_parameters_are_caught() {
     let folder = tempfile::tempdir().expect("a folder");

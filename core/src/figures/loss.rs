@@ -132,13 +132,14 @@ fn axes(
     xs: impl Iterator<Item = f64>,
     ys: impl Iterator<Item = f64>,
     margins: [f64; 2],
+    y_margin: f64,
 ) -> Axes {
     let usual = |from, to| Scale { low: 1.0, high: 10.0, from, to, log: true };
     let x = Scale::around(xs, 0.0, true, area.left, area.right);
     let mut x = x.unwrap_or(usual(area.left, area.right));
     let ratio = x.high / x.low;
     (x.low, x.high) = (x.low / ratio.powf(margins[0]), x.high * ratio.powf(margins[1]));
-    let y = Scale::around(ys, 0.07, true, area.bottom, area.top);
+    let y = Scale::around(ys, y_margin, true, area.bottom, area.top);
     Axes { x, y: y.unwrap_or(usual(area.bottom, area.top)) }
 }
 
@@ -147,11 +148,13 @@ fn against_compute(svg: &mut Svg, input: &LossCurves, area: Area) {
         let per_token = curve.flops_per_token;
         curve.shown().map(move |(tokens, _)| tokens * per_token).collect::<Vec<_>>()
     };
-    let marks = || input.saturation.iter().chain(&input.forecast);
+    let marks = || near(input).into_iter().chain(&input.forecast);
     let xs = input.curves.iter().flat_map(flops).chain(marks().map(|mark| mark.flops));
     let band = input.law.iter().flat_map(|law| law.band.iter().flat_map(|b| [b.1, b.2]));
     let ends = marks().flat_map(|m| [Some(m.loss.value), m.loss.low, m.loss.high]).flatten();
-    let axes = axes(area, xs, losses(input).chain(band).chain(ends), [0.03, 0.13]);
+    // Two names stand below a loss that was foretold.
+    let y_margin = if input.forecast.is_some() { 0.2 } else { 0.07 };
+    let axes = axes(area, xs, losses(input).chain(band).chain(ends), [0.03, 0.13], y_margin);
     let at_points = |curve: &LossCurve| {
         let place = |(tokens, loss)| axes.at(tokens * curve.flops_per_token, loss);
         curve.shown().map(place).collect::<Vec<_>>()
@@ -162,30 +165,27 @@ fn against_compute(svg: &mut Svg, input: &LossCurves, area: Area) {
         }
         draw_curves(svg, input, at_points);
     });
-    // A name stands below its curve's end: curves come from above.
     for (index, curve) in input.curves.iter().enumerate() {
         if let Some(&[x, y]) = at_points(curve).last() {
             end_dot(svg, [x, y], &of_model(index, input.curves.len()));
-            let room = text_width(&curve.name, NOTE) / 2.0;
-            let x = x.min(area.right - room - 4.0);
-            svg.text([x, y + 18.0], &curve.name, Look::new(NOTE).anchor(Anchor::Middle).rim());
+            let foot = input.forecast.iter().map(|mark| below(&axes, mark, x)).fold(y, f64::max);
+            name_below(svg, &axes, [x, foot + 18.0], &curve.name, INK);
         }
     }
-    if let Some(mark) = &input.saturation {
+    if let Some(mark) = near(input) {
         draw_saturation(svg, &axes, mark);
     }
     if let Some(mark) = &input.forecast {
-        draw_forecast(svg, &axes, mark);
+        let ends = input.curves.iter().filter_map(|curve| at_points(curve).pop());
+        draw_forecast(svg, &axes, mark, ends);
     }
-    if let Some(law) = &input.law {
-        note_law(svg, area, law);
-    }
+    note(svg, area, input);
     axes.draw(svg, ["Training compute [FLOP]", &capital(&input.loss_name)], [6, 5]);
 }
 
 fn against_tokens(svg: &mut Svg, input: &LossCurves, area: Area) {
     let xs = input.curves.iter().flat_map(|curve| curve.shown().map(|point| point.0));
-    let axes = axes(area, xs, losses(input), [0.02, 0.02]);
+    let axes = axes(area, xs, losses(input), [0.02, 0.02], 0.07);
     let at_points = |curve: &LossCurve| {
         curve.shown().map(|(tokens, loss)| axes.at(tokens, loss)).collect::<Vec<_>>()
     };
@@ -253,7 +253,19 @@ fn end_dot(svg: &mut Svg, [x, y]: [f64; 2], colour: &str) {
     ));
 }
 
-/// A ring at the loss, and a line down to its compute.
+/// The saturation, where it is not so far off that it would press the curves together.
+fn near(input: &LossCurves) -> Option<&LossMark> {
+    const FAR: f64 = 100.0;
+    let computes = input.curves.iter().filter_map(|curve| {
+        let (tokens, _) = curve.shown().last()?;
+        Some(tokens * curve.flops_per_token)
+    });
+    let most = computes.fold(0.0, f64::max);
+    input.saturation.as_ref().filter(|mark| mark.flops <= FAR * most)
+}
+
+/// A ring at the loss, a line down to its compute, and words along it, or above the ring where
+/// there is no room below.
 fn draw_saturation(svg: &mut Svg, axes: &Axes, mark: &LossMark) {
     let [x, y] = axes.at(mark.flops, mark.loss.value);
     svg.line([x, y + 7.0], [x, axes.y.from], &stroke(MUTED, 1.0, "1.5 3"));
@@ -262,11 +274,33 @@ fn draw_saturation(svg: &mut Svg, axes: &Axes, mark: &LossMark) {
         stroke(INK, 1.2, "")
     ));
     let look = Look::new(NOTE).colour(MUTED).turned().rim();
-    svg.text([x - 5.0, axes.y.from - 10.0], &mark.name, look);
+    let fits = axes.y.from - y > text_width(&mark.name, NOTE) + 24.0;
+    let place = if fits { [x - 5.0, axes.y.from - 10.0] } else { [x + 4.0, y - 14.0] };
+    svg.text(place, &mark.name, look);
 }
 
-/// A diamond with its error bar.
-fn draw_forecast(svg: &mut Svg, axes: &Axes, mark: &LossMark) {
+/// The foot of a mark's error bar, where a text about `x` would cover it; else 0.
+fn below(axes: &Axes, mark: &LossMark, x: f64) -> f64 {
+    const HALF: f64 = 40.0;
+    let lowest = mark.loss.low.unwrap_or(mark.loss.value);
+    if (axes.x.at(mark.flops) - x).abs() < HALF { axes.y.at(lowest) } else { 0.0 }
+}
+
+/// A name centred at `place`, as far as the panel goes.
+fn name_below(svg: &mut Svg, axes: &Axes, [x, y]: [f64; 2], name: &str, colour: &'static str) {
+    let room = axes.x.to - 4.0 - text_width(name, NOTE) / 2.0;
+    let look = Look::new(NOTE).colour(colour).anchor(Anchor::Middle).rim();
+    svg.text([x.min(room), y.min(axes.y.from - 8.0)], name, look);
+}
+
+/// A diamond with its error bar. Its name stands below that of the model whose curve has one of
+/// the `ends`, and both below the curve, which comes from above.
+fn draw_forecast(
+    svg: &mut Svg,
+    axes: &Axes,
+    mark: &LossMark,
+    ends: impl Iterator<Item = [f64; 2]>,
+) {
     const COLOUR: &str = "#c2410c";
     point(svg, axes, mark.flops, &mark.loss, COLOUR);
     let [x, y] = axes.at(mark.flops, mark.loss.value);
@@ -274,16 +308,18 @@ fn draw_forecast(svg: &mut Svg, axes: &Axes, mark: &LossMark) {
         r##"<path d="M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5z" fill="#ffffff" stroke="{COLOUR}" stroke-width="1.6"/>"##,
         y - 5.5
     ));
-    // Its name stands below that of the model, and both below the curve, which comes from above.
-    let lower = mark.loss.low.map_or(y, |low| axes.y.at(low)).max(y);
-    let room = axes.x.to - 4.0 - text_width(&mark.name, NOTE) / 2.0;
-    let look = Look::new(NOTE).colour(COLOUR).anchor(Anchor::Middle).rim();
-    svg.text([x.min(room), (lower + 33.0).min(axes.y.from - 8.0)], &mark.name, look);
+    let foot = below(axes, mark, x).max(y);
+    let foot = ends.filter(|end| (end[0] - x).abs() < 1.0).map(|end| end[1]).fold(foot, f64::max);
+    name_below(svg, axes, [x, foot + 33.0], &mark.name, COLOUR);
 }
 
-/// The law's formula and numbers, in the corner below the curves.
-fn note_law(svg: &mut Svg, area: Area, law: &FittedLaw) {
-    let lines = law_text(law);
+/// The law's formula and numbers, and a saturation too far off to be drawn, in the corner below
+/// the curves.
+fn note(svg: &mut Svg, area: Area, input: &LossCurves) {
+    let mut lines = input.law.as_ref().map(law_text).unwrap_or_default();
+    if let Some(mark) = input.saturation.as_ref().filter(|_| near(input).is_none()) {
+        lines.push(format!("{}: {} FLOP", mark.name, significant(mark.flops, 2)));
+    }
     let first = area.bottom - 12.0 - 15.0 * lines.len() as f64 + 15.0;
     for (k, line) in lines.iter().enumerate() {
         svg.text([area.left + 12.0, first + 15.0 * k as f64], line, Look::new(NOTE).rim());

@@ -225,3 +225,64 @@ proptest! {
         }
     }
 }
+
+/// Places (left, top, right, bottom) of all words.
+fn words(group: &resvg::usvg::Group) -> Vec<(String, [f32; 4])> {
+    let of = |node: &Node| match node {
+        Node::Group(inner) => words(inner),
+        Node::Text(text) => {
+            let ends = text.abs_bounding_box();
+            let words = text.chunks().iter().map(|chunk| chunk.text()).collect();
+            vec![(words, [ends.left(), ends.top(), ends.right(), ends.bottom()])]
+        }
+        _ => vec![],
+    };
+    group.children().iter().flat_map(of).collect()
+}
+
+/// Names stand clear of one another and of the diamond, wherever a model was foretold and however
+/// far off the saturation is; one that is far off leaves the axis to the models.
+#[test]
+fn no_two_words_of_the_losses_overlap() {
+    let curve = |name: &str, flops: f64, end: f64| LossCurve {
+        name: name.to_owned(),
+        flops_per_token: flops / 1e6,
+        points: vec![(5e5, end + 0.01), (1e6, end)],
+    };
+    for (foretold, saturation) in
+        [0.324, 0.3258, 0.3277, 0.332].into_iter().flat_map(|f| [(f, 2e13), (f, 5e17)])
+    {
+        let mark = |name: &str, flops, loss| LossMark { name: name.to_owned(), flops, loss };
+        let svg = loss_curves(&LossCurves {
+            loss_name: "validation loss".to_owned(),
+            curves: vec![
+                curve("demo-S", 6.6e11, 0.33514),
+                curve("demo-M", 2.1e12, 0.33081),
+                curve("demo-L", 7.7e12, 0.32765),
+            ],
+            law: Some(FittedLaw { floor: 0.32, a: 800.0, b: interval(0.4, 0.1), band: vec![] }),
+            saturation: Some(mark("saturated from here on", saturation, interval(0.325, 0.0))),
+            forecast: Some(mark("demo-L, foretold", 7.7e12, interval(foretold, 0.0005))),
+        });
+        let tree = tree(&svg);
+        let mut places = words(tree.root());
+        // A text with a rim is drawn twice.
+        places.dedup();
+        let said = |start: &str| places.iter().any(|(text, _)| text.starts_with(start));
+        assert!(said("saturated from here on"), "{saturation}");
+        assert_eq!(saturation > 1e15, said("saturated from here on: "), "{saturation}");
+        let path =
+            svg.split("<path d=\"M").find(|path| path.contains("l5.5 5.5")).expect("a diamond");
+        let mut place =
+            path.split([' ', 'l']).map(|number| number.parse::<f32>().expect("a place"));
+        let mut next = || place.next().expect("a place");
+        let (x, y) = (next(), next());
+        places.push(("the diamond".to_owned(), [x - 4.0, y + 1.5, x + 4.0, y + 9.5]));
+        for (k, (one, a)) in places.iter().enumerate() {
+            for (other, b) in &places[..k] {
+                let apart = a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
+                assert!(apart, "{one:?} {a:?} and {other:?} {b:?} at {foretold}");
+            }
+        }
+    }
+}

@@ -86,7 +86,9 @@ fn table(heading: &[&str], rows: &[Vec<String>]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { @for cell in heading { th { (cell) } } } }
-            tbody { @for row in rows { tr { @for cell in row { td { (cell) } } } } }
+            tbody { @for row in rows { tr {
+                @for (k, cell) in row.iter().enumerate() { td.lead[k == 0] { (cell) } }
+            } } }
         } }
     }
 }

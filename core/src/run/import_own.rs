@@ -114,7 +114,7 @@ fn as_written(file: &Path, parameters: &StateDict) -> Result<()> {
 }
 
 /// How far the training was whose model is in `file`; of the objects that it was trained on this
-/// run has no ledger.
+/// run has no ledger, and of its losses no lines.
 ///
 /// # Errors
 /// When the file is none that this program exported.
@@ -146,7 +146,7 @@ fn state(file: &Path) -> Result<TrainState> {
             None => TrainState::default(),
         },
     };
-    Ok(TrainState { ledger: None, between: false, ..state })
+    Ok(TrainState { ledger: None, metrics: None, between: false, ..state })
 }
 
 /// Refuses parameters that are NaN or infinite; `named` gives them their names in the file.
