@@ -25,6 +25,7 @@ mod ledger;
 mod licences;
 mod memory;
 mod new_modality;
+mod one_run;
 mod one_writer;
 mod parallel;
 mod parquet;

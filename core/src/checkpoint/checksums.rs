@@ -178,13 +178,21 @@ pub(crate) fn rewritten<T>(
 /// # Errors
 /// When the record cannot be read or written.
 pub(crate) fn forget(folder: &Path, names: &[&str]) -> Result<()> {
+    forget_all(folder, |name| names.contains(&name))
+}
+
+/// Takes the files that `which` says off the record in `folder`.
+///
+/// # Errors
+/// When the record cannot be read or written.
+pub(crate) fn forget_all(folder: &Path, which: impl Fn(&str) -> bool) -> Result<()> {
     let record = folder.join(FILE);
     if !record.exists() {
         return Ok(());
     }
     let mut xxh3 = read(&record)?;
     let before = xxh3.len();
-    xxh3.retain(|name, _| !names.contains(&name.as_str()));
+    xxh3.retain(|name, _| !which(name));
     if xxh3.len() == before { Ok(()) } else { put(folder, Checksums { xxh3 }) }
 }
 

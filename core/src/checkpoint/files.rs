@@ -163,6 +163,13 @@ fn swap(_one: &Path, _other: &Path) -> bool {
     false
 }
 
+/// A name beside `path` for what is to become it once other files are whole too; where that does not
+/// come, [`sweep`] deletes it.
+pub(crate) fn until_whole(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    path.with_file_name(format!("{PARTIAL}{name}"))
+}
+
 /// Deletes what a killed process left half written or half deleted in `folder`, and puts back what
 /// it had set aside. Nobody else may be writing there.
 ///

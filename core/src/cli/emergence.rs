@@ -13,7 +13,7 @@ use crate::engine::{Layer, Session};
 use crate::error::{Error, Result};
 use crate::probe::{Emergence, FeatureSet, Told, add_tasks, probe_table};
 use crate::recipe::{CheckpointChoice, Plan, ProbeProtocol};
-use crate::run::{RunFolder, Saved, load_model};
+use crate::run::{RunFolder, Saved};
 
 /// The file of the probes.
 pub(super) const EMERGENCE: &str = "emergence.json";
@@ -37,7 +37,7 @@ pub(super) fn write(
     let own = plan.embed.layer(plan.model.layers)?;
     let mut out = Emergence::default();
     for saved in checkpoints(folder, plan, &embedded)? {
-        let (_, parameters, step) = load_model(&saved.path)?;
+        let (_, parameters, step) = folder.load_model(&saved, plan)?;
         session.set_parameters(&parameters)?;
         let mut layers = Vec::new();
         if plan.probe.checkpoints {

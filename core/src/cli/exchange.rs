@@ -8,12 +8,11 @@ use clap::Args;
 use super::args::{CheckArgs, DeviceArgs, RecipeArgs};
 use super::inspect::first_bytes;
 use super::output::Output;
-use super::run::RESUMABLE;
 use super::{Chosen, choose};
 use crate::checkpoint::python::Layout;
 use crate::error::{Error, Result};
 use crate::progress::quantity;
-use crate::recipe::Request;
+use crate::recipe::{RESUMABLE, Request};
 use crate::run::{
     ImportRequest, Imported, OwnRequest, RunFolder, Saved, import as import_run, import_own,
     read_model,
@@ -214,6 +213,11 @@ pub(super) fn export(args: &ExportArgs, output: Output) -> Result<()> {
 fn checkpoint(folder: &Path, name: &str) -> Result<Saved> {
     match Saved::at(folder) {
         Some(saved) => Ok(saved),
-        None => RunFolder::open(folder)?.0.checkpoint(name),
+        None => {
+            let (run, manifest) = RunFolder::open(folder)?;
+            let saved = run.checkpoint(name)?;
+            saved.is_of(&run, &manifest.plan)?;
+            Ok(saved)
+        }
     }
 }

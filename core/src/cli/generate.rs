@@ -13,7 +13,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::generate::{Files, Format, Sampling, Wanted, Writer, generate as generate_spans};
 use crate::recipe::amend;
-use crate::run::{RunFolder, load_model};
+use crate::run::RunFolder;
 use crate::tokens::Tokens;
 
 /// Objects read together at most.
@@ -45,7 +45,7 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
         None => RunFolder::open_to_write(&args.run)?,
     };
     let saved = folder.checkpoint(&args.checkpoint)?;
-    let (plan, parameters, _) = load_model(&saved.path)?;
+    let (plan, parameters, _) = folder.load_model(&saved, &manifest.plan)?;
     let plan = amend(&plan, &[], &[], args.data.as_deref())?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;

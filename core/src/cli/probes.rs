@@ -8,7 +8,7 @@ use super::stages::{EMBEDDINGS, RAW, random_inits};
 use super::{choose, data, emergence};
 use crate::checkpoint::checksums;
 use crate::data::split_key;
-use crate::embed::{Description, Embeddings};
+use crate::embed::{Description, Embeddings, describe as describe_embedding};
 use crate::error::{Error, Result};
 use crate::probe::{
     Audit, Emergence, FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeSettings, ProbeTable,
@@ -78,9 +78,38 @@ pub(super) fn table(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
     Embedded::read(folder, plan)?.probe(&plan.probe.fit)
 }
 
+/// Checks that the embeddings in the run's `folder` were made as its recipe says, and warns where
+/// they are of an older step. Embeddings elsewhere were made as their maker wished.
+///
+/// # Errors
+/// With what they have otherwise: an `embed` was interrupted, or settings changed after it.
+pub(super) fn as_recipe_says(folder: &Path, plan: &Plan, made: &Description) -> Result<()> {
+    if !RunFolder::is_run(folder) {
+        return Ok(());
+    }
+    let wanted = describe_embedding(&plan.embed);
+    let other = wanted.iter().find_map(|(key, wanted)| {
+        let found = made.get(key).filter(|found| *found != wanted)?;
+        Some(format!("were made with {key} = {found}, and the run's recipe says {wanted}"))
+    });
+    let (inits, count) = (random_inits(folder).len(), plan.embed.random_inits);
+    let fewer =
+        || format!("have {inits} untrained models beside them, and the recipe says {count}");
+    match other.or_else(|| (inits != count).then(fewer)) {
+        Some(what) => Err(Error::file(
+            folder.join(EMBEDDINGS),
+            format!("its embeddings {what}; `astropt embed` makes them again"),
+        )),
+        None => {
+            warn_if_stale(folder, plan, made);
+            Ok(())
+        }
+    }
+}
+
 /// Says that the embeddings in the run's `folder` are of another step than the checkpoint that they
 /// would be of now.
-pub(super) fn warn_if_stale(folder: &Path, plan: &Plan, made: &Description) {
+fn warn_if_stale(folder: &Path, plan: &Plan, made: &Description) {
     let choice = plan.embed.checkpoint.name();
     let Ok(saved) = RunFolder::at(folder).checkpoint(choice) else { return };
     let (of, now) = (made.get("checkpoint"), format!("step {}", saved.step));
@@ -109,7 +138,7 @@ impl<'a> Embedded<'a> {
         checksums::check_whole(&path)?;
         checksums::none_lost(folder, "embeddings")?;
         let mut table = Embeddings::read_parquet(path)?;
-        warn_if_stale(folder, plan, &table.description);
+        as_recipe_says(folder, plan, &table.description)?;
         add_tasks(&mut table, &plan.probe.tasks);
         let width = table.width();
         let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];

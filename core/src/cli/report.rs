@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::emergence::EMERGENCE;
 use super::figures;
-use super::probes::{PROBES, warn_if_stale};
+use super::probes::{PROBES, as_recipe_says};
 use super::stages::{EMBEDDINGS, REPORT};
 use crate::checkpoint::{checksums, write_bytes};
 use crate::cost::{Energy, Forecast, assumptions};
@@ -48,7 +48,7 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         emergence: Emergence::read_json(&folder.verified(EMERGENCE)?)?,
         embeddings: if embeddings.exists() {
             let made = Embeddings::read_parquet(&embeddings)?.description;
-            warn_if_stale(folder.path(), plan, &made);
+            as_recipe_says(folder.path(), plan, &made)?;
             made
         } else {
             BTreeMap::new()

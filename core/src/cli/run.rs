@@ -17,28 +17,11 @@ use crate::error::{Error, Result};
 use crate::family::FAMILY;
 use crate::parallel::{self, Ranks, agree, first};
 use crate::progress::{self, duration, quantity};
-use crate::recipe::{Plan, amend, lacks_data, resolve};
+use crate::recipe::{Plan, RESUMABLE, amend, lacks_data, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{
     FAULTS, LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares,
 };
-
-/// What a resumed run may change; everything else would make it another run.
-pub(super) const RESUMABLE: [&str; 13] = [
-    "train.steps",
-    "train.micro_batch",
-    "train.workers",
-    "train.recompute",
-    "train.eval_every",
-    "train.eval_batches",
-    "train.previews",
-    "train.checkpoints",
-    "train.max_rejected",
-    "train.faults",
-    "train.memory_check",
-    "embed.",
-    "probe.",
-];
 
 /// A run that is open: its folder, manifest, data and model on the device.
 pub(super) struct OpenRun {

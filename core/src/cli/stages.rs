@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::args::{EmbedArgs, ReportArgs};
 use super::emergence::{self, EMERGENCE};
-use super::figures::FIGURES;
 use super::output::Output;
 use super::probes::{self, PROBES};
 use super::run::{OpenRun, Stage};
 use super::together::same_everywhere;
 use super::{Chosen, choose, data, unless_stopped};
 use crate::checkpoint::checksums;
+use crate::checkpoint::files::until_whole;
 use crate::data::Dataset;
 use crate::embed::{Description, Target, Written, embed as embed_all, raw_features};
 use crate::engine::Session;
@@ -22,7 +22,10 @@ use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::parallel::{self, Ranks, agree, first, settled};
 use crate::recipe::{CheckpointChoice, Plan, amend};
-use crate::run::{Manifest, RunFolder, StageRecord, load_model};
+use crate::run::{
+    Manifest, RunFolder, StageRecord, clear_embeddings, clear_figures, is_embedding,
+    nothing_foreign,
+};
 
 pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
 const EMBEDDINGS_NPY: &str = "embeddings.npy";
@@ -95,7 +98,7 @@ fn choose_checkpoint(open: &mut OpenRun) -> Result<u64> {
         return Ok(last);
     }
     let saved = open.folder.checkpoint(choice.name())?;
-    let (_, parameters, step) = load_model(&saved.path)?;
+    let (_, parameters, step) = open.folder.load_model(&saved, &open.manifest.plan)?;
     open.session.set_parameters(&parameters)?;
     crate::progress::say(&format!(
         "embedding with the {} parameters, after step {step}",
@@ -131,16 +134,13 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
             "--data needs --out DIR: the run's own embeddings are of its own objects".into(),
         ));
     }
-    let name = match &args.checkpoint {
-        Some(name) => name.clone(),
-        None => {
-            let plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
-            plan.embed.checkpoint.name().to_owned()
-        }
-    };
-    let saved = folder.checkpoint(&name)?;
-    let (plan, parameters, step) = load_model(&saved.path)?;
-    let plan = amend(&plan, &["embed."], &args.set, args.data.as_deref())?;
+    if let Some(out) = &args.out {
+        may_hold_embeddings(out)?;
+    }
+    let plan = amend(&manifest.plan, &["embed."], &args.set, args.data.as_deref())?;
+    let name = args.checkpoint.as_deref().unwrap_or(plan.embed.checkpoint.name());
+    let saved = folder.checkpoint(name)?;
+    let (_, parameters, step) = folder.load_model(&saved, &plan)?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let mut session = chosen.backend.open(chosen.index, data.model())?;
@@ -156,6 +156,19 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out })
 }
 
+/// Checks that `--out` is no run, whose embeddings are its own model's, and holds nothing that would
+/// be written over.
+fn may_hold_embeddings(out: &Path) -> Result<()> {
+    if RunFolder::is_run(out) || super::family::is_family(out) {
+        return Err(Error::Misuse(format!(
+            "--out {}: the folder is of a run or a family, whose embeddings are of its own models; \
+             choose another",
+            out.display()
+        )));
+    }
+    nothing_foreign(out)
+}
+
 /// `astropt embed`.
 pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     super::listen()?;
@@ -164,7 +177,15 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
         agree(ranks, open_embedding(args, ranks))?;
     same_everywhere(ranks, &plan, &data, &out)?;
     let stage = Stage::start("embed", &chosen);
-    let written = write_embeddings(&plan, &data, session.as_mut(), step, &out)?;
+    let written = write_embeddings(&plan, &data, session.as_mut(), step, &out).map_err(
+        |error| match error {
+            Error::Interrupted(what) => settled(Error::Interrupted(format!(
+                "{what}; {} has no whole embeddings now, the same command makes them anew",
+                out.display()
+            ))),
+            error => error,
+        },
+    )?;
     first(ranks, || {
         if args.out.is_none() {
             // What the training left out stays listed, mended or not: its ledger and --resume go
@@ -195,23 +216,23 @@ fn record(
     folder.write_manifest(manifest)
 }
 
-/// Deletes what was made of older embeddings, which is stale the moment others are written.
+/// Deletes the embeddings in `out` and what was made of them: until the new ones are whole, nothing
+/// may pass for them.
 fn clear_stale(out: &Path) -> Result<()> {
-    for stale in [PROBES, EMERGENCE, REPORT, FIGURES] {
+    // Elsewhere than in a run only probes are made of them.
+    let made: &[&str] =
+        if RunFolder::is_run(out) { &[PROBES, EMERGENCE, REPORT] } else { &[PROBES] };
+    for stale in made {
         let path = out.join(stale);
-        if path.exists() {
+        if path.is_file() {
             crate::progress::say(&format!("deleting {stale}: of the embeddings before these"));
-            let gone = match path.is_dir() {
-                true => std::fs::remove_dir_all(&path),
-                false => std::fs::remove_file(&path),
-            };
-            gone.map_err(|e| Error::io("delete", &path, &e))?;
+            std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
         }
     }
-    for path in random_inits(out) {
-        std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
+    if RunFolder::is_run(out) {
+        clear_figures(out)?;
     }
-    Ok(())
+    clear_embeddings(out)
 }
 
 /// Writes the embeddings, those of the untrained model, and the raw features: every process its
@@ -228,7 +249,10 @@ fn write_embeddings(
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.extend([EMBEDDINGS, EMBEDDINGS_NPY, EMBEDDINGS_IDS, RAW]);
     first(ranks, || {
-        checksums::forget(out, &[&names[..], &[PROBES, EMERGENCE, REPORT]].concat())?;
+        let stale = |name: &str| is_embedding(name) || [PROBES, EMERGENCE, REPORT].contains(&name);
+        checksums::forget_all(out, stale)?;
+        // The folder is known to be ours by its record.
+        checksums::list(out, &[])?;
         clear_stale(out)
     })?;
     let workers = (plan.train.workers, ranks);
@@ -237,7 +261,10 @@ fn write_embeddings(
         npy: npy.map(|npy| out.join(npy)),
         description: Description::from([(key.to_owned(), value)]),
     };
+    // The table that all else goes by appears last.
+    let (whole, parts) = (out.join(EMBEDDINGS), until_whole(&out.join(EMBEDDINGS)));
     let trained = target(EMBEDDINGS, Some(EMBEDDINGS_NPY), "checkpoint", format!("step {step}"));
+    let trained = Target { parquet: parts.clone(), ..trained };
     let written = embed_all("embed", data, session, &plan.embed, workers, &trained)?;
 
     for k in 0..plan.embed.random_inits {
@@ -250,7 +277,10 @@ fn write_embeddings(
 
     let raw = target(RAW, None, "features", "raw".into());
     raw_features(data, &plan.embed, workers, &raw)?;
-    first(ranks, || checksums::list(out, &names))?;
+    first(ranks, || {
+        std::fs::rename(&parts, &whole).map_err(|e| Error::io("write", &whole, &e))?;
+        checksums::list(out, &names)
+    })?;
     Ok(written)
 }
 

@@ -401,7 +401,8 @@ fn pool(
     }
 }
 
-fn describe(config: &EmbedConfig) -> Description {
+/// How embeddings by `config` are made, as they carry it with them.
+pub(crate) fn describe(config: &EmbedConfig) -> Description {
     let pooling = match config.pooling {
         Pooling::Mean => "mean",
         Pooling::Last => "last",

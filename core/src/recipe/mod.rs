@@ -14,6 +14,7 @@ mod faults;
 mod plan;
 mod probe;
 mod reference;
+mod resumable;
 mod schema;
 mod tree;
 
@@ -26,6 +27,7 @@ pub(crate) use plan::data_place;
 pub use plan::{Modalities, Plan};
 pub use probe::{ProbeConfig, ProbeProtocol};
 pub use reference::{Reference, ReferencePoint, ReferenceTask};
+pub(crate) use resumable::{RESUMABLE, other_training};
 pub use schema::{
     CheckpointChoice, Choice, EmbedConfig, ModelSection, Pooling, SplitConfig, TrainConfig,
 };

@@ -5,45 +5,20 @@ use std::sync::Arc;
 
 use super::lock::RunLock;
 use super::manifest::Manifest;
-use super::saved::{Contents, Saved, consistent, name_of, step_of};
+use super::ours::{self, MANIFEST};
+use super::saved::{BEST, Contents, Saved, consistent, name_of, step_of};
 use crate::checkpoint::files::sweep;
 use crate::checkpoint::{checksums, write_bytes, write_folder_atomic};
 use crate::data::Rejected;
 use crate::error::{Error, Result};
+use crate::family::FAMILY;
 use crate::parallel::Ranks;
 use crate::progress;
 
-const MANIFEST: &str = "manifest.json";
 const RECIPE: &str = "recipe.toml";
 const CHECKPOINTS: &str = "checkpoints";
 const PREVIEWS: &str = "previews";
-const BEST: &str = "best";
 const REJECTED: &str = "rejected.csv";
-
-/// What this program writes into a run's folder: all that `--overwrite` may delete.
-const OURS: [&str; 21] = [
-    MANIFEST,
-    RECIPE,
-    CHECKPOINTS,
-    PREVIEWS,
-    "metrics.jsonl",
-    "timings.jsonl",
-    "faults.jsonl",
-    "ledger.jsonl",
-    "checksums.json",
-    "validation.json",
-    REJECTED,
-    "probes.json",
-    "report.html",
-    "embeddings",
-    "figures",
-    "emergence.json",
-    "events.out.tfevents",
-    ".tmp",
-    ".partial.",
-    ".replaced.",
-    ".pruned.",
-];
 
 /// Folders in a run's that files are written into, beside its own.
 const WRITTEN_INTO: [&str; 3] = [CHECKPOINTS, PREVIEWS, "generated"];
@@ -60,8 +35,8 @@ impl RunFolder {
     /// Starts a run of `manifest`'s plan in the folder `path`.
     ///
     /// # Errors
-    /// When the folder holds a run already (unless `overwrite`), is being written by another
-    /// process or cannot be written.
+    /// When the folder holds a run already (unless `overwrite`), a family, or other files that the
+    /// run would write over, is being written by another process or cannot be written.
     pub fn create(path: &Path, manifest: &Manifest, overwrite: bool) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(|e| Error::io("make the folder", path, &e))?;
         let run = Self::locked(path)?;
@@ -73,20 +48,27 @@ impl RunFolder {
                     path.display()
                 )));
             }
-            run.clear()?;
+            ours::clear(path)?;
+        } else if path.join(FAMILY).exists() {
+            return Err(Error::Misuse(format!(
+                "{} holds a family of models; choose another folder with --out",
+                path.display()
+            )));
+        } else {
+            ours::nothing_foreign(path)?;
         }
+        // The first of all, so that the folder is known to be ours and the record missed when gone.
+        checksums::list(path, &[])?;
         for folder in [run.path.join(CHECKPOINTS), run.path.join(PREVIEWS)] {
             std::fs::create_dir_all(&folder)
                 .map_err(|e| Error::io("make the folder", &folder, &e))?;
         }
-        // There from the start, so that it is missed when it is gone.
-        checksums::list(path, &[])?;
         run.write_manifest(manifest)?;
         Ok(run)
     }
 
     /// Whether the folder `path` holds a run.
-    pub(super) fn is_run(path: &Path) -> bool {
+    pub(crate) fn is_run(path: &Path) -> bool {
         path.join(MANIFEST).exists()
     }
 
@@ -314,28 +296,6 @@ impl RunFolder {
         let broken = |e: csv::Error| Error::file(&path, format!("is not a table of ids: {e}"));
         let mut table = csv::Reader::from_path(&path).map_err(broken)?;
         table.deserialize().collect::<std::result::Result<_, _>>().map_err(broken)
-    }
-
-    /// Deletes what this program wrote, and nothing else; the manifest last, so that what a killed
-    /// process leaves is not mistaken for an empty folder.
-    fn clear(&self) -> Result<()> {
-        let entries =
-            std::fs::read_dir(&self.path).map_err(|e| Error::io("read", &self.path, &e))?;
-        let ours = |entry: &std::fs::DirEntry| {
-            let name = entry.file_name();
-            name.to_str().is_some_and(|n| OURS.iter().any(|own| n.starts_with(own)))
-        };
-        let mut paths: Vec<_> = entries.flatten().filter(ours).map(|entry| entry.path()).collect();
-        paths.sort_by_key(|path| path.ends_with(MANIFEST));
-        for path in paths {
-            let gone = if path.is_dir() {
-                std::fs::remove_dir_all(&path)
-            } else {
-                std::fs::remove_file(&path)
-            };
-            gone.map_err(|e| Error::io("delete", &path, &e))?;
-        }
-        Ok(())
     }
 }
 

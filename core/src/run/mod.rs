@@ -8,12 +8,14 @@
 //! embeddings.parquet  embeddings.npy  probes.json  report.html
 //! ```
 
+mod belongs;
 mod export;
 mod folder;
 mod import;
 mod import_own;
 mod lock;
 mod manifest;
+mod ours;
 mod prune;
 mod saved;
 mod selfcheck;
@@ -26,6 +28,7 @@ pub use import_own::{OwnRequest, import_own};
 pub use lock::RunLock;
 pub(crate) use manifest::now;
 pub use manifest::{Manifest, StageRecord};
+pub(crate) use ours::{clear_embeddings, clear_figures, is_embedding, nothing_foreign};
 pub(crate) use saved::Contents;
 pub use saved::{Saved, SavedModel, TrainState, load_model, read_model};
 pub(crate) use selfcheck::Inputs;

@@ -121,6 +121,9 @@ fn stamp() -> BTreeMap<String, String> {
     BTreeMap::from([(format::KEY.to_owned(), format::FORMAT.to_string())])
 }
 
+/// Name of the folder of the checkpoint of the lowest validation loss.
+pub(super) const BEST: &str = "best";
+
 /// Name of the folder of the checkpoint after `step` steps.
 pub(super) fn name_of(step: u64) -> String {
     format!("step-{step:06}")
@@ -148,6 +151,11 @@ impl Saved {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let there = path.file_name()? == MODEL && folder.join(STATE).exists();
         there.then(|| Self::at(folder)).flatten()
+    }
+
+    /// Whether it is kept for its validation loss, whatever its step.
+    pub(super) fn is_best(&self) -> bool {
+        self.path.ends_with(BEST)
     }
 
     /// The file of its parameters.
@@ -352,17 +360,7 @@ pub struct SavedModel {
 pub fn read_model(path: &Path) -> Result<SavedModel> {
     let file = if path.is_dir() { path.join(MODEL) } else { path.to_owned() };
     let (parameters, mut metadata) = load(&file)?;
-    let plan = metadata.get("plan").ok_or_else(|| Error::file(&file, "carries no plan"))?;
-    let plan: Plan = serde_json::from_str(plan).map_err(|e| {
-        Error::file(
-            &file,
-            format!(
-                "its plan cannot be read: {}; is every plugin it uses linked?",
-                plain::json_value(&e)
-            ),
-        )
-    })?;
-    consistent(&file, &plan)?;
+    let plan = plan_of(&file, &metadata)?;
     let imported = metadata.get(IMPORTED).map(|text| serde_json::from_str(text));
     let imported = imported.transpose().map_err(|e| {
         Error::file(
@@ -373,6 +371,25 @@ pub fn read_model(path: &Path) -> Result<SavedModel> {
     let step = metadata.get("step").and_then(|s| s.parse().ok()).unwrap_or(0);
     let unsupported = metadata.remove(UNSUPPORTED);
     Ok(SavedModel { plan, parameters, step, imported, unsupported })
+}
+
+/// The plan in the `metadata` of a model's `file`.
+///
+/// # Errors
+/// When it has none, or one that cannot be read or contradicts itself.
+pub(super) fn plan_of(file: &Path, metadata: &BTreeMap<String, String>) -> Result<Plan> {
+    let plan = metadata.get("plan").ok_or_else(|| Error::file(file, "carries no plan"))?;
+    let plan: Plan = serde_json::from_str(plan).map_err(|e| {
+        Error::file(
+            file,
+            format!(
+                "its plan cannot be read: {}; is every plugin it uses linked?",
+                plain::json_value(&e)
+            ),
+        )
+    })?;
+    consistent(file, &plan)?;
+    Ok(plan)
 }
 
 /// Checks that the plan in `file` is that of the recipe it carries.

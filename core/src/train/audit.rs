@@ -245,6 +245,7 @@ impl<'a> Audit<'a> {
         let (mut checked, mut unproved) = (0, None);
         for saved in all {
             saved.verify()?;
+            saved.is_of(self.run, self.plan)?;
             let state = saved.state()?;
             let Some(stated) = &state.ledger else { continue };
             let found = chains.iter().find(|(at, _)| *at == state.step);

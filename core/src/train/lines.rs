@@ -99,6 +99,18 @@ fn to_line(record: &impl Serialize) -> Result<String> {
         .map_err(|e| Error::Failed(format!("cannot write a line of a run: {e}")))
 }
 
+/// What [`LineFile::digest`] is of a file with these lines.
+///
+/// # Errors
+/// When one cannot be written.
+pub(super) fn digest_lines(records: &[impl Serialize]) -> Result<String> {
+    let mut digest = Xxh3::new();
+    for record in records {
+        digest.update(to_line(record)?.as_bytes());
+    }
+    Ok(format!("{:032x}", digest.digest128()))
+}
+
 /// Reads a file of JSON lines; a last line cut short by an interruption is left out.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::LineFile;
+use super::lines::{LineFile, digest_lines, read_lines};
 use super::tensorboard::EventFile;
 use crate::engine::Losses;
 use crate::error::{Error, Result};
@@ -169,6 +169,17 @@ impl MetricsWriter {
     }
 }
 
+/// Digest of the lines in the metrics file `path` until `step`, as
+/// [`digest`](MetricsWriter::digest) was after it; `None` where there are none.
+///
+/// # Errors
+/// When the file cannot be read, or holds something else.
+pub(crate) fn digest_until(path: &Path, step: u64) -> Result<Option<String>> {
+    let mut metrics = read_lines::<Metric>(path)?;
+    metrics.retain(|metric| metric.step() <= step);
+    (!metrics.is_empty()).then(|| digest_lines(&metrics)).transpose()
+}
+
 /// Metrics that are not those which led to the checkpoint after `step`: none are told of, others
 /// refused.
 fn lead(metrics: &LineFile, step: u64) -> Result<()> {
@@ -219,7 +230,6 @@ impl MeanLosses {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::read_lines;
     use super::*;
 
     fn after(step: u64) -> TrainState {

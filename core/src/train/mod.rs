@@ -18,6 +18,7 @@ pub use evaluate::{VALIDATION, ValidationLosses};
 pub use faults::{Done, FAULTS, Fault};
 pub use ledger::LEDGER;
 pub use lines::read_lines;
+pub(crate) use metrics::digest_until;
 pub use metrics::{METRICS, Metric, TIMINGS, Timing};
 pub use schedule::learning_rate;
 pub use team::check_shares;

@@ -115,6 +115,7 @@ impl<'a> Trainer<'a> {
         let state = match last {
             Some(saved) => {
                 let state = saved.restore(session).map_err(|e| saved.or_before(e, before))?;
+                saved.is_of(run, &manifest.plan)?;
                 if start == Start::Resume {
                     saved.self_check(data.modalities(), session)?;
                 }

@@ -25,12 +25,27 @@ pub(super) fn describe(member: &mut Member, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Opens the run of a family's member in `path`, to read.
+///
+/// # Errors
+/// When there is none, or it is of another scale than its folder is named after.
+pub(super) fn open(path: &Path) -> Result<(RunFolder, Manifest)> {
+    let (folder, manifest) = RunFolder::open(path)?;
+    match &manifest.plan.scale {
+        Some(scale) if !path.ends_with(scale) => Err(Error::file(
+            path,
+            format!("holds the model {scale}; give the folders of the family back their names"),
+        )),
+        _ => Ok((folder, manifest)),
+    }
+}
+
 /// What came of the run in `path`, if it has gone through all the stages of `plan`.
 pub(super) fn finished(path: &Path, plan: &Plan) -> Result<Option<Trained>> {
     if !is_run(path) || !path.join(REPORT).exists() {
         return Ok(None);
     }
-    let (folder, manifest) = RunFolder::open(path)?;
+    let (folder, manifest) = open(path)?;
     let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
     let asked = &manifest.plan;
     if taken < plan.train.steps || asked.embed != plan.embed || asked.probe != plan.probe {

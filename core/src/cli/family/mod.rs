@@ -12,12 +12,13 @@ use super::args::{FamilyArgs, TrainArgs};
 use super::output::Output;
 use super::stages::REPORT;
 use super::{choose, run};
+use crate::checkpoint::checksums;
 use crate::error::{Error, Result};
 use crate::family::{FAMILY, Family, Prediction};
 use crate::parallel::{self, agree, first};
 use crate::progress;
 use crate::recipe;
-use crate::run::RunLock;
+use crate::run::{RunLock, nothing_foreign};
 pub(super) use cost::forecast;
 use members::{finished, is_run};
 use plans::Planned;
@@ -101,7 +102,16 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     let fresh = if out.exists() { None } else { Some(plan()?) };
     let _lock = first(ranks, || {
         std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
-        RunLock::take(&out)
+        let lock = RunLock::take(&out)?;
+        if is_run(&out) {
+            return Err(Error::Misuse(format!(
+                "{} holds a run of one model; choose another folder with --out",
+                out.display()
+            )));
+        }
+        nothing_foreign(&out)?;
+        checksums::list(&out, &[])?;
+        Ok(lock)
     })?;
     let Planned { mut family, plans, changed } = fresh.map_or_else(plan, Ok)?;
     let before = family.compute.take();
@@ -151,7 +161,7 @@ pub(super) fn report(out: &Path, output: Output) -> Result<()> {
         if !is_run(&place) {
             continue;
         }
-        let (_, manifest) = crate::run::RunFolder::open(&place)?;
+        let (_, manifest) = members::open(&place)?;
         let Some(trained) = finished(&place, &manifest.plan)? else { continue };
         members::describe(&mut family.members[k], &manifest.plan)?;
         family.settle(k, trained, least);

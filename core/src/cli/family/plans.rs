@@ -4,13 +4,11 @@
 use std::path::Path;
 
 use super::super::args::FamilyArgs;
-use super::super::run::RESUMABLE;
 use super::members::{self, is_run};
 use crate::cost::Forecast;
 use crate::error::{Error, Result};
 use crate::family::{Family, Member, Settings};
-use crate::recipe::{self, Plan, amend, resolve};
-use crate::run::RunFolder;
+use crate::recipe::{self, Plan, RESUMABLE, amend, resolve};
 
 /// A family before any of its models is trained or looked at.
 pub(super) struct Planned {
@@ -128,7 +126,7 @@ fn with_begun(names: &[String], out: &Path, old: &Family) -> Vec<String> {
 
 /// The plan of the run in `place`, with `changed` laid over it.
 fn begun(place: &Path, changed: &[String], data: Option<&Path>) -> Result<Plan> {
-    let (folder, manifest) = RunFolder::open(place)?;
+    let (folder, manifest) = members::open(place)?;
     let plan = amend(&manifest.plan, &RESUMABLE, changed, data)?;
     let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
     if plan.train.steps < taken {

@@ -1,0 +1,74 @@
+//! What of a run may change while it is trained, and what makes it another run.
+
+use serde_json::Value;
+
+use super::Plan;
+use crate::plain::differences;
+
+/// What a resumed run may change; everything else would make it another run.
+pub(crate) const RESUMABLE: [&str; 13] = [
+    "train.steps",
+    "train.micro_batch",
+    "train.workers",
+    "train.recompute",
+    "train.eval_every",
+    "train.eval_batches",
+    "train.previews",
+    "train.checkpoints",
+    "train.max_rejected",
+    "train.faults",
+    "train.memory_check",
+    "embed.",
+    "probe.",
+];
+
+/// Of a plan what says nothing of how its model is trained: where the data lie, words, and the
+/// recipe's text, which the plan is built from.
+const BESIDE: [&str; 5] = ["source", "cost", "reference", "summary", "recipe"];
+
+/// What makes the trainings by two plans different ones, each of `places` the name of where its
+/// plan is; empty where one may have become the other by going on with it.
+pub(crate) fn other_training(one: &Plan, two: &Plan, places: [&str; 2]) -> Vec<String> {
+    let json = |plan: &Plan| serde_json::to_value(plan).ok().map(fixed);
+    match (json(one), json(two)) {
+        (Some(one), Some(two)) => differences("", &one, &two, places),
+        _ => Vec::new(),
+    }
+}
+
+/// What of a plan may not change.
+fn fixed(mut plan: Value) -> Value {
+    for key in RESUMABLE.iter().chain(&BESIDE) {
+        let mut path = key.trim_end_matches('.').split('.').rev();
+        let last = path.next().unwrap_or_default();
+        let table = path.rev().try_fold(&mut plan, |table, key| table.get_mut(key));
+        if let Some(Value::Object(table)) = table {
+            table.remove(last);
+        }
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_run_may_change_leaves_it_the_same() {
+        let plan = |steps: u64, rate: f64, layer: &str, path: &str| {
+            json!({
+                "source": { "path": path },
+                "train": { "steps": steps, "peak_lr": rate, "faults": { "on": layer } },
+                "embed": { "layer": layer },
+            })
+        };
+        let places = ["here", "there"];
+        let differ = |one, two| differences("", &fixed(one), &fixed(two), places);
+        let begun = plan(6, 1e-3, "last", "a");
+        assert!(differ(begun.clone(), plan(9, 1e-3, "middle", "b")).is_empty());
+        let said = differ(begun, plan(6, 3e-3, "last", "a")).join(", ");
+        assert_eq!(said, "train.peak_lr is 0.001 here and 0.003 there");
+    }
+}

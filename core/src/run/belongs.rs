@@ -1,0 +1,56 @@
+//! What ties a checkpoint to the run in whose folder it lies: the plan it was trained by, and the
+//! losses that led to it.
+
+use super::folder::RunFolder;
+use super::saved::{Saved, plan_of};
+use crate::checkpoint::tensors::describe_tensors;
+use crate::engine::StateDict;
+use crate::error::{Error, Result};
+use crate::recipe::{Plan, other_training};
+use crate::train::{METRICS, digest_until};
+
+impl Saved {
+    /// Checks that this is a checkpoint of the training by the manifest's plan `by`, whose losses
+    /// are in the folder `run`. Losses that are gone say nothing, and a best model may be of steps
+    /// that a resumed run has yet to take again.
+    ///
+    /// # Errors
+    /// With what it has otherwise.
+    pub(crate) fn is_of(&self, run: &RunFolder, by: &Plan) -> Result<()> {
+        let wrong = |what: String| {
+            let message = format!(
+                "is of another training than {} describes: {what}; bring back the run's own \
+                 checkpoint and manifest, or import this one as a run of its own",
+                run.path().display()
+            );
+            Err(Error::file(&self.path, message))
+        };
+        let file = self.model_file();
+        let (_, metadata) = describe_tensors(&file)?;
+        let plan = plan_of(&file, &metadata)?;
+        let places = ["in the checkpoint", "in manifest.json"];
+        if let Some(different) = other_training(&plan, by, places).into_iter().next() {
+            return wrong(different);
+        }
+        let state = self.state()?;
+        let Some(stated) = state.metrics.filter(|_| !self.is_best()) else { return Ok(()) };
+        match digest_until(&run.file(METRICS), state.step)? {
+            Some(found) if found != stated => wrong(format!(
+                "the lines of {METRICS} until step {} are not those that led to it",
+                state.step
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RunFolder {
+    /// The model of the checkpoint `saved` of this run by `by`, as [`load_model`](super::load_model).
+    ///
+    /// # Errors
+    /// As there, and when the checkpoint is [another run's](Saved::is_of).
+    pub(crate) fn load_model(&self, saved: &Saved, by: &Plan) -> Result<(Plan, StateDict, u64)> {
+        saved.is_of(self, by)?;
+        super::load_model(&saved.path)
+    }
+}
