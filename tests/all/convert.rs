@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use astropt_core::checkpoint::arrays::{load_arrays, save_arrays};
-use astropt_core::checkpoint::{load_tensors, save_tensors};
 use astropt_core::observation::Data;
 use serde_json::Value;
 
 use crate::bad_input::{on_pictures, pictures};
-use crate::program::{fails, succeeds, unlist};
+use crate::checkpoints::scramble;
+use crate::program::{fails, succeeds};
 use crate::run::small;
 
 fn whole(path: &Path) -> Vec<u8> {
@@ -204,15 +204,7 @@ fn self_checks_reach_what_was_converted() {
         succeeds(at, &["embed", &run, "-q"]);
     }
     // The order of patches is scrambled in the checkpoint: tokens alone would not show it.
-    let model = at.join("run-c/checkpoints/step-000006/model.safetensors");
-    let (tensors, mut metadata) = load_tensors(&model).expect("loads");
-    let plan = metadata.get_mut("plan").expect("there");
-    *plan =
-        plan.replace("\"order\":\"spiral\",\"orientation\":\"astropt\"", "\"order\":\"raster\"");
-    *plan = plan.replace("order = \\\"spiral\\\"", "order = \\\"raster\\\"");
-    *plan = plan.replace("orientation = \\\"astropt\\\"\\n", "");
-    save_tensors(&model, &tensors, &metadata).expect("saves");
-    unlist(model.parent().expect("a folder"));
+    scramble(&at.join("run-c"), "step-000006");
     let export = ["export", "run-c", "--to", "astropt-1", "--out", "x.pt"];
     let error = fails(at, &export, 1);
     assert!(error.contains("fails its self-check: the images tokens"), "{error}");

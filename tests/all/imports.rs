@@ -9,7 +9,8 @@ use astropt_core::data::Objective;
 use astropt_core::engine::{OptimiserState, StateDict, StepSettings};
 
 use crate::bad_input::pictures;
-use crate::program::{astropt, fails, succeeds, unlist, workspace};
+use crate::checkpoints::scramble;
+use crate::program::{astropt, fails, succeeds, workspace};
 use crate::run::small;
 
 /// A recorded checkpoint of the Python program that is in the repository.
@@ -210,14 +211,7 @@ fn the_self_check_of_an_imported_model_reaches_its_preparation() {
     let embed = ["embed", "r", "--data", "data", "--out", "e", "-q"];
     succeeds(at, &embed);
     // Another order of patches: the tokens are as many, and of the same width.
-    let path = at.join("r/checkpoints/step-000012/model.safetensors");
-    let (tensors, mut metadata) = load_tensors(&path).expect("loads");
-    let plan = metadata.get_mut("plan").expect("there");
-    assert!(plan.contains("\"order\":\"spiral\""), "{plan}");
-    *plan = plan.replace("\"order\":\"spiral\"", "\"order\":\"raster\"");
-    *plan = plan.replace("order = \\\"spiral\\\"", "order = \\\"raster\\\"");
-    astropt_core::checkpoint::save_tensors(&path, &tensors, &metadata).expect("saves");
-    unlist(path.parent().expect("a folder"));
+    scramble(&at.join("r"), "step-000012");
     let error = fails(at, &embed, 1);
     assert!(error.contains("fails its self-check: the images tokens"), "{error}");
     succeeds(at, &[&embed[..], &["--no-self-check"]].concat());

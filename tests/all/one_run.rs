@@ -63,7 +63,7 @@ fn a_checkpoint_or_a_manifest_of_another_run_is_refused() {
     unlist(&at.join("told"));
     for command in [&["audit", "told"][..], &["embed", "told"]] {
         let error = fails(at, command, 1);
-        assert!(error.contains("metrics.jsonl until step"), "{error}");
+        assert!(error.contains("metrics.jsonl: is not what it was"), "{error}");
     }
     // A run that went on with what it may change is still one.
     succeeds(at, &resume("a"));

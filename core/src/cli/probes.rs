@@ -95,7 +95,8 @@ pub(super) fn as_recipe_says(folder: &Path, plan: &Plan, made: &Description) -> 
     let (inits, count) = (random_inits(folder).len(), plan.embed.random_inits);
     let fewer =
         || format!("have {inits} untrained models beside them, and the recipe says {count}");
-    match other.or_else(|| (inits != count).then(fewer)) {
+    // Where there are none, they were not wanted or are missed as lost.
+    match other.or_else(|| (inits > 0 && inits != count).then(fewer)) {
         Some(what) => Err(Error::file(
             folder.join(EMBEDDINGS),
             format!("its embeddings {what}; `astropt embed` makes them again"),

@@ -7,7 +7,7 @@ use crate::checkpoint::tensors::describe_tensors;
 use crate::engine::StateDict;
 use crate::error::{Error, Result};
 use crate::recipe::{Plan, other_training};
-use crate::train::{METRICS, digest_until};
+use crate::train::{METRICS, digest_until, not_as_led};
 
 impl Saved {
     /// Checks that this is a checkpoint of the training by the manifest's plan `by`, whose losses
@@ -35,10 +35,7 @@ impl Saved {
         let state = self.state()?;
         let Some(stated) = state.metrics.filter(|_| !self.is_best()) else { return Ok(()) };
         match digest_until(&run.file(METRICS), state.step)? {
-            Some(found) if found != stated => wrong(format!(
-                "the lines of {METRICS} until step {} are not those that led to it",
-                state.step
-            )),
+            Some(found) if found != stated => Err(not_as_led(&run.file(METRICS), state.step)),
             _ => Ok(()),
         }
     }

@@ -180,18 +180,24 @@ pub(crate) fn digest_until(path: &Path, step: u64) -> Result<Option<String>> {
     (!metrics.is_empty()).then(|| digest_lines(&metrics)).transpose()
 }
 
+/// The error of metrics in the file `path` that did not lead to the checkpoint after `step`.
+pub(crate) fn not_as_led(path: &Path, step: u64) -> Error {
+    Error::file(
+        path,
+        format!(
+            "is not what it was at the checkpoint after step {step}: lines are missing or were \
+             changed, or the checkpoint is another run's; copy both again, or delete the file to go \
+             on without the losses of these steps"
+        ),
+    )
+}
+
 /// Metrics that are not those which led to the checkpoint after `step`: none are told of, others
 /// refused.
 fn lead(metrics: &LineFile, step: u64) -> Result<()> {
     let path = metrics.path();
     if std::fs::metadata(path).is_ok_and(|data| data.len() > 0) {
-        return Err(Error::file(
-            path,
-            format!(
-                "is not what it was at the checkpoint after step {step}: lines are missing or were \
-                 changed; copy it again, or delete it to go on without the losses of these steps"
-            ),
-        ));
+        return Err(not_as_led(path, step));
     }
     progress::warn(&format!(
         "{} is gone: the losses of the {step} steps before are lost, the training goes on",
