@@ -20,7 +20,8 @@ use super::shard::{Held, Rows, Shard, Span};
 use super::{layout, value};
 use crate::sources::decode::decode;
 use crate::sources::lru::Lru;
-use crate::sources::tabular::cell;
+use crate::sources::tabular::{self, cell};
+use crate::sources::units::{ONE_UNIT, OneUnit};
 
 /// Largest stated size of a part, in bytes; larger row groups are read in several parts.
 const PART: u64 = 32 << 20;
@@ -55,6 +56,10 @@ pub(crate) struct ShardRows {
     /// Path within the dataset.
     pub(crate) name: String,
     pub(crate) groups: Vec<Group>,
+    /// The unit of every field, as the shard or the recipe states it.
+    pub(crate) units: Vec<Option<String>>,
+    /// Columns that would be labels by default and are none here, and why.
+    pub(crate) unlabelled: Vec<(String, String)>,
 }
 
 /// The source.
@@ -97,6 +102,8 @@ impl Table {
         columns: &Columns,
         shards: &[ShardRows],
     ) -> Result<Self> {
+        check_units(&names, shards)?;
+        tell_unlabelled(shards);
         let buffer = columns.buffer.map_or(BUFFER, |buffer| buffer.0);
         let part = PART.min(buffer / 8).max(1);
         let (mut parts, mut starts, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
@@ -362,5 +369,38 @@ pub(crate) fn survey(
     let plan = names.plan(footer, path)?;
     let mut leaves = plan.field_leaves();
     leaves.extend(plan.label_leaves());
-    Ok(ShardRows { name: name.to_owned(), groups: footer.groups(&leaves) })
+    Ok(ShardRows {
+        name: name.to_owned(),
+        groups: footer.groups(&leaves),
+        units: plan.fields.into_iter().map(|field| field.unit).collect(),
+        unlabelled: names.unlabelled(footer),
+    })
+}
+
+/// Checks that all shards state the same unit for each field.
+///
+/// # Errors
+/// When two differ; names both.
+fn check_units(names: &Names, shards: &[ShardRows]) -> Result<()> {
+    for (k, field) in names.fields().enumerate() {
+        let mut unit = OneUnit::default();
+        for shard in shards {
+            let stated = shard.units.get(k).and_then(Option::as_deref);
+            unit.add(&shard.name, stated).map_err(|message| {
+                Error::Failed(format!("field {field:?}: {message}; {ONE_UNIT}"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Says which columns are not among the labels, though no recipe left them out.
+fn tell_unlabelled(shards: &[ShardRows]) {
+    let mut told: BTreeMap<&str, String> = BTreeMap::new();
+    for shard in shards {
+        for (column, why) in &shard.unlabelled {
+            told.entry(column).or_insert_with(|| format!("{column:?} ({why} in {})", shard.name));
+        }
+    }
+    tabular::tell_left_out(&told.into_values().collect::<Vec<_>>());
 }
