@@ -121,7 +121,7 @@ mod tests {
         let refused = std::thread::scope(|scope| {
             let read = |k: usize| {
                 let units = &units;
-                let unit = if k % 2 == 0 { "mJy" } else { "MJy" };
+                let unit = if k.is_multiple_of(2) { "mJy" } else { "MJy" };
                 scope.spawn(move || {
                     let names = (0..40).map(|n| format!("field {n}")).collect::<Vec<_>>();
                     let fields: Vec<_> = names.iter().map(|n| (n.as_str(), Some(unit))).collect();

@@ -288,6 +288,7 @@ impl Inner<'_> {
         self.prepare(Some(&table), &open.reader.path().display().to_string());
         let (mut columns, places) = self.columns(&table, &hdu)?;
         columns.extend(id);
+        table.check_scales(&hdu, &columns).map_err(Trouble::Asked)?;
         let (labels, ids) = (&mut self.labels, &mut self.ids);
         let mut fraction = None;
         table.cells(&mut open.reader, &hdu, &columns, 0..table.rows, &mut |row, cells| {

@@ -226,6 +226,17 @@ impl Table {
         Ok((reader.at(hdu.data + start, bytes as usize)?.to_vec(), bitpix))
     }
 
+    /// Checks that it is known what the stored numbers of these columns stand for.
+    ///
+    /// # Errors
+    /// When a keyword of one's scale is no number.
+    pub(super) fn check_scales(&self, hdu: &Hdu, columns: &[&Column]) -> Result<(), String> {
+        let wrong = columns.iter().find_map(|c| Some((c, c.scale.as_ref().err()?)));
+        wrong.map_or(Ok(()), |(column, message)| {
+            Err(format!("{}, column {}: {message}", hdu.title(), column.name))
+        })
+    }
+
     /// Calls `each` with the cells of these columns, row by row. Cells of several numbers are
     /// [`Cell::Unknown`].
     ///
@@ -239,11 +250,7 @@ impl Table {
         rows: Range<usize>,
         each: &mut dyn FnMut(usize, &[Cell<'_>]),
     ) -> Result<(), String> {
-        if let Some((column, message)) =
-            columns.iter().find_map(|c| Some((c, c.scale.as_ref().err()?)))
-        {
-            return Err(format!("{}, column {}: {message}", hdu.title(), column.name));
-        }
+        self.check_scales(hdu, columns)?;
         let rows = rows.start..rows.end.min(self.rows);
         self.blocks(reader, hdu, rows, &mut |number, row| {
             let bytes = |c: &Column| row.get(c.offset..c.offset + c.width).unwrap_or_default();

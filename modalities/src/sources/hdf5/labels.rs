@@ -104,7 +104,11 @@ impl<'a> Reading<'a> {
             match file.dataset(&path) {
                 Ok(dataset) if !dataset.is_column(rows) => {}
                 Ok(dataset) if dataset.numbers => labels.push(named(&path)),
-                Ok(dataset) => self.left_out.push(format!("{path:?} ({})", dataset.holds())),
+                Ok(dataset) => {
+                    let texts = dataset.element.map(|element| element.holds());
+                    let why = texts.unwrap_or_else(|| "of a type that is not read".to_owned());
+                    self.left_out.push(format!("{path:?} ({why})"));
+                }
                 Err(why) => self.left_out.push(why),
             }
         }

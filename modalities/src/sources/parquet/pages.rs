@@ -269,6 +269,55 @@ mod tests {
         }
     }
 
+    /// A page of one value, these bytes when decoded, in these bytes of the file.
+    fn page(uncompressed: u64, compressed: u64) -> Vec<u8> {
+        let size = |n: u64| {
+            let (mut n, mut bytes) = (n << 1, vec![0x15]);
+            while n > 0x7f {
+                bytes.push((n & 0x7f) as u8 | 0x80);
+                n >>= 7;
+            }
+            bytes.push(n as u8);
+            bytes
+        };
+        let rest = [0x2c, 0x15, 0x02, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00];
+        [&[0x15, 0x00], &size(uncompressed)[..], &size(compressed), &rest].concat()
+    }
+
+    /// What the pages of a column claim, whose one page stands at the beginning of a file.
+    fn claimed(uncompressed: u64, compressed: u64, stated: u64) -> Result<Sizes, String> {
+        use parquet::schema::{parser::parse_message_type, types::SchemaDescriptor};
+        let mut file = tempfile::tempfile().expect("a file");
+        let header = page(uncompressed, compressed);
+        std::io::Write::write_all(&mut file, &header).expect("written");
+        let length = header.len() as u64 + compressed;
+        file.set_len(length).expect("a file with a hole");
+        let schema = parse_message_type("message m { required binary x; }").expect("a schema");
+        let column = SchemaDescriptor::new(std::sync::Arc::new(schema)).column(0);
+        let chunk = ColumnChunkMetaData::builder(column)
+            .set_compression(Compression::SNAPPY)
+            .set_data_page_offset(0)
+            .set_total_compressed_size(length as i64)
+            .set_total_uncompressed_size(stated as i64)
+            .build();
+        decoded_size(&mut file, &chunk.expect("a column"))
+    }
+
+    #[test]
+    fn a_large_page_is_believed_where_the_file_holds_it() {
+        let gib = 1u64 << 30;
+        let most = i32::MAX as u64 - 99;
+        for (size, packed) in [(gib / 2, 999), (gib + gib / 2, gib), (most, most / 15)] {
+            let sizes = claimed(size, packed, size + 99).expect("believed");
+            assert_eq!((sizes.largest, sizes.total), (size + PER_VALUE, size + PER_VALUE));
+        }
+        for (size, packed, stated) in [(most, 999, most), (most, most / 17, most), (most, gib, gib)]
+        {
+            let error = claimed(size, packed, stated).expect_err("a page that lies");
+            assert!(error.contains("row_group_size"), "{error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_confuse_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -23,7 +23,7 @@ const BATCH_ROWS: u64 = 8192;
 const MAX_PART: usize = 1 << 30;
 
 /// Pages beyond so many bytes are decoded one at a time, by whichever worker.
-const LARGE: u64 = 256 << 20;
+pub(super) const LARGE: u64 = 256 << 20;
 static ONE_LARGE: Mutex<()> = Mutex::new(());
 
 /// How many times the recipe's buffer a row group may state, if that is more than `MAX_GROUP`.

@@ -16,7 +16,7 @@ use super::footer::{Footer, Group};
 use super::ids::Ids;
 use super::plan::{FieldPlan, Names, Plan};
 use super::schema::Kind;
-use super::shard::{Held, Rows, Shard, Span};
+use super::shard::{Held, LARGE, Rows, Shard, Span};
 use super::{layout, value};
 use crate::sources::decode::decode;
 use crate::sources::lru::Lru;
@@ -105,13 +105,14 @@ impl Table {
         check_units(&names, shards)?;
         tell_unlabelled(shards);
         let buffer = columns.buffer.map_or(BUFFER, |buffer| buffer.0);
-        let part = PART.min(buffer / 8).max(1);
         let (mut parts, mut starts, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut len, mut largest) = (0u32, 1u64);
         for (k, shard) in shards.iter().enumerate() {
             firsts.push((layout::stem(&shard.name).to_owned(), len));
-            for (group, Group { rows, bytes }) in shard.groups.iter().copied().enumerate() {
-                let count = bytes.div_ceil(part).clamp(1, rows.max(1).into());
+            for (group, of_group) in shard.groups.iter().copied().enumerate() {
+                let Group { rows, bytes } = of_group;
+                let count =
+                    bytes.div_ceil(part_bytes(of_group, buffer)).clamp(1, rows.max(1).into());
                 let step = u64::from(rows).div_ceil(count).max(1);
                 for first in (0..u64::from(rows)).step_by(step as usize) {
                     let rows = step.min(u64::from(rows) - first) as usize;
@@ -235,6 +236,13 @@ impl Table {
         });
         Ok(labels.collect())
     }
+}
+
+/// Size of a part of a row group, in bytes: a page that serves many of them is decoded anew for
+/// each, so that of large pages they are as large as the buffer allows.
+fn part_bytes(group: Group, buffer: u64) -> u64 {
+    let small = PART.min(buffer / 8);
+    if group.page() > LARGE { small.max(buffer / 4) } else { small }.max(1)
 }
 
 fn too_many() -> Error {
@@ -403,4 +411,25 @@ fn tell_unlabelled(shards: &[ShardRows]) {
         }
     }
     tabular::tell_left_out(&told.into_values().collect::<Vec<_>>());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_large_pages_are_as_large_as_the_buffer_allows() {
+        let rows = |rows: u32, each: u64| Group { rows, bytes: each * u64::from(rows) };
+        for (group, buffer, part) in [
+            (rows(100, 1_200_000), BUFFER, PART),
+            (rows(5000, 100_000), BUFFER, PART),
+            (rows(5000, 1_200_000), BUFFER, BUFFER / 4),
+            (rows(5000, 1_200_000), 8 * BUFFER, 2 * BUFFER),
+            (rows(5000, 1_200_000), 1_000_000, 250_000),
+            (rows(100, 1_200_000), 8, 1),
+            (rows(0, 0), 0, 1),
+        ] {
+            assert_eq!(part_bytes(group, buffer), part, "{group:?} {buffer}");
+        }
+    }
 }
