@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_case_of_a_prefix_counts() {
-        for (a, b) in [("mag", "MAG"), ("Angstrom", "angstrom"), ("ANGSTROM", "Angstrom"), ("d", "D")]
+        for (a, b) in
+            [("mag", "MAG"), ("Angstrom", "angstrom"), ("ANGSTROM", "Angstrom"), ("d", "D")]
         {
             assert!(alike(a, b) && alike(b, a), "{a} {b}");
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, Date32Array, Decimal128Array, RecordBatch, Time32SecondArray,
+    ArrayRef, Date32Array, Decimal128Array, RecordBatch, Time32MillisecondArray,
     TimestampMillisecondArray,
 };
 use arrow_schema::{Field, Schema};
@@ -99,7 +99,7 @@ fn decimals_and_dates_of_parquet_are_labels() {
         ("night", Arc::new(Date32Array::from(vec![Some(10_957), None]))),
         // Noon of 2000-01-01, which is MJD 51544.5.
         ("start", Arc::new(TimestampMillisecondArray::from(vec![Some(946_728_000_000), None]))),
-        ("clock", Arc::new(Time32SecondArray::from(vec![1, 2]))),
+        ("clock", Arc::new(Time32MillisecondArray::from(vec![1, 2]))),
     ];
     write(&folder.path().join("x.parquet"), &columns);
     let source = open("parquet", "path = ''", folder.path()).expect("opens");
