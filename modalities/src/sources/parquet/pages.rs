@@ -74,7 +74,7 @@ pub(super) fn decoded_size(file: &mut File, chunk: &ColumnChunkMetaData) -> Resu
             return Err(format!(
                 "a page claims {} values in {} bytes, more than {MAX_PAGE} bytes when decoded, and \
                  takes {} in the file; write the file again with smaller pages (pyarrow: \
-                 `row_group_size`)",
+                 `write_batch_size=16`)",
                 header.values, header.uncompressed, header.compressed
             ));
         }
@@ -314,7 +314,7 @@ mod tests {
         for (size, packed, stated) in [(most, 999, most), (most, most / 17, most), (most, gib, gib)]
         {
             let error = claimed(size, packed, stated).expect_err("a page that lies");
-            assert!(error.contains("row_group_size"), "{error}");
+            assert!(error.contains("write_batch_size"), "{error}");
         }
     }
 

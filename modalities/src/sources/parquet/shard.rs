@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{ArrayRef, RecordBatch};
-use astropt_core::{Error, Result, plain};
+use astropt_core::{Error, Result, plain, progress};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 
@@ -100,6 +101,7 @@ impl Shard {
         let (mut looked_at, read) = (file()?, file()?);
         let rows = calm(&self.path, || {
             let rows = self.check(&mut looked_at, span, leaves).and_then(|sizes| {
+                self.tell_large(sizes.largest);
                 let _one = (sizes.largest > LARGE)
                     .then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
                 self.decode(read, span, leaves, sizes.total)
@@ -111,6 +113,21 @@ impl Shard {
             }
         })?;
         rows.map_err(|message| Error::file(&self.path, message))
+    }
+
+    /// Says once that pages are so large that reading is slow.
+    fn tell_large(&self, largest: u64) {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if largest > LARGE && !TOLD.swap(true, Ordering::Relaxed) {
+            progress::warn(&format!(
+                "{}: a page of it holds {:.1} GB, is decoded anew for every part of its rows, and \
+                 takes up to twice that in memory; write the file again with small pages (pyarrow: \
+                 `write_batch_size=16` in `write_table`), or let `source.buffer` be {}GB",
+                self.path.display(),
+                largest as f64 / 1e9,
+                (4 * largest).div_ceil(1_000_000_000)
+            ));
+        }
     }
 
     /// Refuses row groups that claim too much; hands back the bytes that the span claims, and the
