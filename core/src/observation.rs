@@ -51,21 +51,33 @@ impl Label {
         cell.is_empty() || WORDS.iter().any(|word| cell.eq_ignore_ascii_case(word))
     }
 
+    /// The integer that a cell of this text writes, as it writes it: `-7` of `-7` and of `-7.0`,
+    /// as tables write integers beside missing ones. None of `7e3`.
+    pub fn whole(cell: &str) -> Option<&str> {
+        let cell = cell.trim();
+        let whole = match cell.split_once('.') {
+            Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
+            Some(_) => return None,
+            None => cell,
+        };
+        let digits = whole.strip_prefix(['+', '-']).unwrap_or(whole);
+        (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(whole)
+    }
+
     /// Reads a table's cell: a finite number, a text, or nothing when the cell is
     /// [missing](Self::is_missing). What is written as an integer is one, see
-    /// [`integer`](Self::integer).
+    /// [`integer`](Self::integer), also with a point and zeros behind it.
     pub fn parse(cell: &str) -> Option<Self> {
         let cell = cell.trim();
         if Self::is_missing(cell) {
             return None;
         }
-        let digits = cell.strip_prefix(['+', '-']).unwrap_or(cell);
-        if digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            let number = cell.parse().ok().map(Self::integer);
+        if let Some(whole) = Self::whole(cell) {
+            let number = whole.parse().ok().map(Self::integer);
             // A text stays as it is written, zeros in front and all.
             return number
                 .filter(|label| label.number().is_some())
-                .or_else(|| Some(Self::Text(cell.to_owned())));
+                .or_else(|| Some(Self::Text(whole.to_owned())));
         }
         match cell.parse::<f64>() {
             Ok(number) => number.is_finite().then_some(Self::Number(number)),
@@ -89,6 +101,13 @@ pub struct Field {
     pub array: Array,
     /// Unit as the file states it, such as `nanomaggy` or `Angstrom`.
     pub unit: Option<String>,
+}
+
+/// Whether two units are written alike, blanks aside. The case of letters counts: `mJy` is not
+/// `MJy`.
+pub fn same_unit(a: &str, b: &str) -> bool {
+    let bare = |unit: &str| unit.split_whitespace().collect::<String>();
+    a == b || bare(a) == bare(b)
 }
 
 /// A dense row-major array on the host.
@@ -198,6 +217,16 @@ mod tests {
         assert_eq!(Label::parse("1e18"), Some(Label::Number(1e18)));
         for id in ["9007199254740992", "-9007199254740993", "01237648720693755918"] {
             assert_eq!(Label::parse(id), Some(Label::Text(id.into())));
+        }
+        assert_eq!(
+            Label::parse("9007199254740993.0"),
+            Some(Label::Text("9007199254740993".into()))
+        );
+        assert_eq!(Label::parse("-12.00"), Some(Label::Number(-12.0)));
+        for (number, value) in [(".0", 0.0), ("-3.", -3.0), ("9007199254740993.5", 2f64.powi(53))] {
+            assert!(
+                matches!(Label::parse(number), Some(Label::Number(n)) if (n - value).abs() < 3.0)
+            );
         }
         let long = "1".repeat(60);
         assert_eq!(Label::parse(&long), Some(Label::Text(long)));

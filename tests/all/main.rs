@@ -39,4 +39,5 @@ mod same_data;
 mod slurm;
 mod threads;
 mod tidy;
+mod units;
 mod verify;

@@ -14,6 +14,7 @@ mod sequence;
 mod split;
 mod stream;
 mod tile;
+mod units;
 mod witness;
 
 pub use assembly::Assembly;

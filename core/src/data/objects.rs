@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::batch::Row;
+use super::units::Units;
 use crate::error::{Error, Result};
 use crate::observation::Observation;
 use crate::recipe::{Modalities, Plan, lacks_data};
@@ -19,6 +20,8 @@ pub struct Objects {
     pub modalities: Modalities,
     /// What the tokens look like.
     pub specs: BTreeMap<String, TokenSpec>,
+    /// The units of all that was read.
+    units: Units,
 }
 
 impl Objects {
@@ -42,15 +45,15 @@ impl Objects {
         }
         let modalities = plan.build_modalities()?;
         let specs = modalities.iter().map(|(name, m)| (name.clone(), m.spec())).collect();
-        Ok(Self { source, modalities, specs })
+        Ok(Self { source, modalities, specs, units: Units::default() })
     }
 
     /// Object `index`: itself, without its arrays where the source has tokens already, and
     /// its tokens by modality in alphabetical order, at least of one.
     ///
     /// # Errors
-    /// When the object cannot be used, or its file cannot be had
-    /// ([`ends_work`](Error::ends_work)).
+    /// When the object cannot be used, its file cannot be had, or a field of it is in another unit
+    /// than in an object before (the latter two [end the work](Error::ends_work)).
     pub fn read(&self, index: usize) -> Result<(Observation, Row)> {
         let (observation, row) = match self.source.tokenised() {
             Some(made) => {
@@ -65,6 +68,8 @@ impl Objects {
                     error => error,
                 };
                 let row = self.tokenise(&observation).map_err(blame)?;
+                // What a modality has refused is not used, whatever its unit.
+                self.units.check(&observation)?;
                 (observation, row)
             }
         };

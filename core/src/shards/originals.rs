@@ -46,9 +46,6 @@ pub(super) fn write(
     precision: Precision,
 ) -> Result<Option<String>> {
     let path = folder.join(FILE);
-    if path.exists() && read_file(&path).is_ok() {
-        return checksums::digest(&path).map(Some);
-    }
     let mut found: Vec<(usize, Observation, Row)> = Vec::new();
     for index in 0..objects.source.len().min(LOOKED_AT) {
         match objects.read(index) {
@@ -58,6 +55,10 @@ pub(super) fn write(
             Err(error) if error.ends_work() => return Err(error),
             _ => {}
         }
+    }
+    // Read they are in any case: an interrupted conversion goes on in the units that it began in.
+    if path.exists() && read_file(&path).is_ok() {
+        return checksums::digest(&path).map(Some);
     }
     let (mut arrays, mut kept, mut spent) = (Arrays::new(), Vec::new(), 0);
     for (index, observation, _) in telling(found, |(.., row)| row) {

@@ -9,10 +9,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use astropt_core::observation::{Label, Labels};
-use astropt_core::{Error, Result, progress};
+use astropt_core::{Error, Result};
 
 use super::listing::Names;
-use super::tabular::{Cell, Row, Table, list};
+use super::tabular::{Cell, Row, Table, list, tell_left_out};
 
 /// Which table of labels a recipe asks for.
 pub(crate) struct LabelFile<'a> {
@@ -241,19 +241,11 @@ impl LabelTable {
 
 /// Says which of `columns` no labels can be made of.
 fn tell_unusable(table: &Table, columns: impl Iterator<Item = usize>) {
-    let told: Vec<_> = columns
-        .filter_map(|column| {
-            let what = table.unusable(column)?;
-            Some(format!("{:?} ({what})", table.columns()[column].name))
-        })
-        .collect();
-    if !told.is_empty() {
-        progress::warn(&format!(
-            "{}: no labels are made of the columns {}; write them as numbers or texts",
-            table.path().display(),
-            list(&told)
-        ));
-    }
+    let told = columns.filter_map(|column| {
+        let (what, name) = (table.unusable(column)?, &table.columns()[column].name);
+        Some(format!("{name:?} ({what} in {})", table.path().display()))
+    });
+    tell_left_out(&told.collect::<Vec<_>>());
 }
 
 fn find(names: &Names<'_>, cells: &[Cell<'_>], column: usize) -> Option<usize> {

@@ -17,3 +17,4 @@ mod silent;
 mod spectrum;
 mod table;
 mod time_series;
+mod units;

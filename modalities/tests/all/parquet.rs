@@ -109,7 +109,8 @@ fn without_a_word_images_and_all_scalars_are_read() {
     let object = source.read(2).expect("readable");
     assert_eq!(object.fields.keys().collect::<Vec<_>>(), ["image"]);
     let names: Vec<_> = object.labels.keys().map(String::as_str).collect();
-    assert_eq!(names, ["class", "dr8_id", "redshift", "spiral", "votes"]);
+    assert_eq!(names, ["class", "dr8_id", "redshift", "seen", "spiral", "votes"]);
+    assert_eq!(object.labels["seen"], Label::Number(40_587.0), "1970-01-01 as MJD");
     let exact = Label::Text((1u64 << 62).to_string());
     assert_eq!(object.labels["dr8_id"], exact, "beyond what a double holds");
     let groups = source.groups().expect("groups");

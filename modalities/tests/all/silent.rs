@@ -18,11 +18,11 @@ use crate::fixtures::{fixture, galaxy_image, open};
 use crate::parquet::{lists, write};
 
 /// Reads object 0 of a source, or says why it cannot be opened or read.
-fn first(kind: &str, table: &str, root: &Path) -> Result<Observation, String> {
+pub(crate) fn first(kind: &str, table: &str, root: &Path) -> Result<Observation, String> {
     open(kind, table, root).and_then(|source| source.read(0)).map_err(|error| error.to_string())
 }
 
-fn refusal(kind: &str, table: &str, root: &Path, words: &[&str]) {
+pub(crate) fn refusal(kind: &str, table: &str, root: &Path, words: &[&str]) {
     let error = first(kind, table, root).expect_err(table);
     for word in words {
         assert!(error.contains(word), "no {word:?} in: {error}");
@@ -30,7 +30,7 @@ fn refusal(kind: &str, table: &str, root: &Path, words: &[&str]) {
 }
 
 /// An HDU of four numbers of one byte, with these cards besides.
-fn hdu(shape: &[&str], cards: &[&str]) -> Vec<u8> {
+pub(crate) fn hdu(shape: &[&str], cards: &[&str]) -> Vec<u8> {
     let all = [shape, cards, &["END"]].concat();
     let mut bytes: Vec<u8> =
         all.iter().flat_map(|card| format!("{card:<80}").into_bytes()).collect();
@@ -40,7 +40,8 @@ fn hdu(shape: &[&str], cards: &[&str]) -> Vec<u8> {
     bytes
 }
 
-const IMAGE: &[&str] = &["SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 2", "NAXIS2  = 2"];
+pub(crate) const IMAGE: &[&str] =
+    &["SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 2", "NAXIS2  = 2"];
 
 const ARM: &[&str] = &[
     "XTENSION= 'IMAGE   '",
@@ -316,7 +317,7 @@ fn a_codec_that_is_not_built_in_is_named() {
 #[test]
 fn long_integers_of_a_csv_table_are_kept_or_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let csv = "id,x\na,9007199254740993\nb,9007199254740992\nc,NA\n";
+    let csv = "id,x\na,9007199254740993\nb,9007199254740992\nc,NA\nd,9007199254740993.0\n";
     fs::write(folder.path().join("t.csv"), csv).expect("written");
     let source = |kind: &str| {
         let table = format!(
@@ -335,6 +336,14 @@ fn long_integers_of_a_csv_table_are_kept_or_refused() {
     assert_eq!(data(", type = 'f64'", 0), Ok(Data::F64(vec![9_007_199_254_740_992.0])));
     assert_eq!(data(", type = 'i64', missing = -1", 0), Ok(Data::I64(vec![9_007_199_254_740_993])));
     assert!(matches!(data("", 2), Ok(Data::F64(x)) if x[0].is_nan()));
+    // With a point and zeros behind it, it is no less an integer.
+    let error = data("", 3).expect_err("not exact");
+    assert!(error.contains("line 5") && error.contains("type = \"i64\""), "{error}");
+    assert_eq!(data(", type = 'i64', missing = -1", 3), Ok(Data::I64(vec![9_007_199_254_740_993])));
+    let labels = "path = 't.csv'\nobject = 'id'\nlayout = 'wide'\nfields = {}";
+    let labels = open("table", labels, folder.path()).expect("opens");
+    let text = Label::Text("9007199254740993".to_owned());
+    assert_eq!([0, 3].map(|k| labels.labels(k)["x"].clone()), [text.clone(), text]);
 }
 
 #[test]

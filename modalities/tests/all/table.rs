@@ -287,11 +287,11 @@ fn endless_rows_end_early() {
 fn text_and_odd_columns_of_parquet_are_refused_in_words() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("t.parquet");
-    let dates = arrow_array::Date32Array::from(vec![1]);
+    let times = arrow_array::Time32SecondArray::from(vec![1]);
     let batch = RecordBatch::try_from_iter([
         ("id", Arc::new(Int64Array::from(vec![Some(1)])) as ArrayRef),
         ("text", Arc::new(StringArray::from(vec!["x"])) as _),
-        ("date", Arc::new(dates) as _),
+        ("hour", Arc::new(times) as _),
         ("x", Arc::new(Float64Array::from(vec![1.5])) as _),
         ("n", Arc::new(Int64Array::from(vec![None])) as _),
     ])
@@ -302,7 +302,7 @@ fn text_and_odd_columns_of_parquet_are_refused_in_words() {
     writer.close().expect("written");
     for (object, rest, words) in [
         ("id", "fields.t = 'text'", "codes = \"sorted\""),
-        ("id", "fields.t = 'date'", "convert it to numbers"),
+        ("id", "fields.t = 'hour'", "convert it to numbers"),
         ("id", "fields.x = { column = 'x', codes = ['1'] }", "no `codes`"),
         ("id", "fields.x = { column = 'x', missing = 3 }", "missing cell is NaN"),
         ("id", "fields.x = { column = 'x', type = 'i64' }", "1.5 is no integer"),

@@ -241,7 +241,7 @@ pub(super) fn fields(objects: &[Observation]) -> Vec<Vec<String>> {
 }
 
 fn row(name: &str, fields: &[&Field]) -> Vec<String> {
-    let words = |all: BTreeSet<String>| all.into_iter().collect::<Vec<_>>().join(" ");
+    let listed = |all: BTreeSet<String>, by| all.into_iter().collect::<Vec<_>>().join(by);
     let shapes = fields.iter().map(|f| format!("{:?}", f.array.shape)).collect();
     let kinds = fields.iter().map(|f| kind(&f.array.data).to_owned()).collect();
     let units = fields.iter().filter_map(|f| f.unit.clone()).collect();
@@ -258,9 +258,9 @@ fn row(name: &str, fields: &[&Field]) -> Vec<String> {
     let number = |x: f64| if x.is_finite() { significant(x) } else { "-".to_owned() };
     vec![
         name.to_owned(),
-        words(shapes),
-        words(kinds),
-        words(units),
+        listed(shapes, " "),
+        listed(kinds, " "),
+        listed(units, ", "), // in which there may be blanks
         number(least),
         number(most),
         bad.to_string(),

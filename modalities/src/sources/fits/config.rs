@@ -40,11 +40,12 @@ pub struct FitsConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Keywords that are labels: of the object's HDU, else of the file's primary header; those
-    /// of HIERARCH cards as `"ESO DET X"`. Each must be in one of the files.
+    /// of HIERARCH cards as `"ESO DET X"`. Each must be in one of the files, and with one file per
+    /// band be the same in all of an object that have it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keywords: Vec<String>,
-    /// A table in the same file whose columns are labels: one row per object, or one row where
-    /// a file is an object.
+    /// A table in the same file (of one per band, the first's) whose columns are labels: one row
+    /// per object, or one row where a file is an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_hdu: Option<Name>,
     /// Which columns of `label_hdu` are labels; by default all that hold one number or a text
@@ -189,13 +190,24 @@ fn misuse<T>(message: String) -> Result<T> {
 
 impl FitsConfig {
     /// The first field that is not shared by all objects, of its first arm and band.
+    ///
+    /// # Errors
+    /// When there is none.
     pub(super) fn counted(&self) -> Result<FieldConfig> {
+        self.counted_in(0)
+    }
+
+    /// The same, of the band with this number.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn counted_in(&self, band: usize) -> Result<FieldConfig> {
         let field = self.fields.values().find(|field| !field.shared).ok_or_else(|| {
             Error::Misuse("all `fields` are `shared`; one must differ between rows".to_owned())
         })?;
         let arm = self.arms.as_ref().and_then(|arms| arms.names.first());
         let field = arm.map_or(field.clone(), |arm| field.with("{arm}", arm));
-        Ok(self.bands.first().map_or(field.clone(), |band| field.with("{band}", band)))
+        Ok(self.bands.get(band).map_or(field.clone(), |band| field.with("{band}", band)))
     }
 
     /// Checks what contradicts itself.

@@ -1,6 +1,7 @@
 //! The arrays of one object, put together of HDUs, columns, bands and arms.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use astropt_core::observation::{Array, Data, Field};
@@ -11,7 +12,7 @@ use super::image;
 use super::reader::Reader;
 use super::table::Table;
 use crate::sources::axes::{Axes, transposed};
-use crate::sources::units;
+use crate::sources::units::{self, OneUnit};
 
 /// Where in a file an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,35 +187,31 @@ struct Stated {
     place: String,
 }
 
-/// The one unit of arrays that are put together.
-#[derive(Default)]
-struct OneUnit(Option<(String, Stated)>);
+/// A part of a field and where its unit is stated.
+struct Part {
+    name: String,
+    place: String,
+}
 
-impl OneUnit {
-    /// Takes in the unit of the part that is called `part`; one that states none has the unit
-    /// of the others.
-    ///
-    /// # Errors
-    /// When it is another than before: nothing is converted.
-    fn add(&mut self, part: String, stated: Option<Stated>) -> Result<(), String> {
-        match (&self.0, stated) {
-            (_, None) => Ok(()),
-            (None, Some(stated)) => {
-                self.0 = Some((part, stated));
-                Ok(())
-            }
-            (Some((_, first)), Some(stated)) if units::same(&first.unit, &stated.unit) => Ok(()),
-            (Some((before, first)), Some(stated)) => Err(format!(
-                "{part} ({}) states the unit {:?}, {before} ({}) the unit {:?}, and nothing is \
-                 converted; write them in one unit, or read them as fields of their own",
-                stated.place, stated.unit, first.place, first.unit
-            )),
-        }
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.place)
     }
+}
 
-    fn settled(self) -> Option<Stated> {
-        self.0.map(|(_, stated)| stated)
-    }
+/// Takes the unit of the part called `name` into that of the field.
+///
+/// # Errors
+/// When it is another than before.
+fn add(unit: &mut OneUnit<Part>, name: String, stated: Option<Stated>) -> Result<(), String> {
+    let Some(Stated { unit: stated, place }) = stated else { return Ok(()) };
+    unit.add(Part { name, place }, Some(&stated)).map_err(|message| {
+        format!("{message}; write them in one unit, or read them as fields of their own")
+    })
+}
+
+fn settled(unit: OneUnit<Part>) -> Option<Stated> {
+    unit.settled().map(|(part, unit)| Stated { unit, place: part.place })
 }
 
 /// The fields of the object at `place` of `files`: one file, or one per band.
@@ -291,10 +288,10 @@ fn bands(config: &FitsConfig, field: &FieldConfig, files: &mut [Open], place: Pl
             (Some(_), Some(path)) => format!("band {band} of {path}"),
             _ => format!("band {band}"),
         };
-        unit.add(part, stated).map_err(|m| (file, m))?;
+        add(&mut unit, part, stated).map_err(|m| (file, m))?;
         stack.push(array);
     }
-    Ok((stacked(stack).map_err(|m| (0, m))?, unit.settled()))
+    Ok((stacked(stack).map_err(|m| (0, m))?, settled(unit)))
 }
 
 /// Arrays of one shape along a new last axis; one that has the length 1 already is used.
@@ -328,11 +325,11 @@ fn arms(
                 array.shape
             ));
         }
-        unit.add(format!("arm {arm}"), stated)?;
+        add(&mut unit, format!("arm {arm}"), stated)?;
         parts.push(array.data);
     }
     let data = chained(parts.into_iter())?;
-    Ok((Array { shape: vec![data.len()], data }, unit.settled()))
+    Ok((Array { shape: vec![data.len()], data }, settled(unit)))
 }
 
 /// Numbers of one type, one array after the other.

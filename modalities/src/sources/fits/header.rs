@@ -23,6 +23,8 @@ pub(super) const MAX_BYTES: u64 = 2 << 30;
 
 /// The keyword of cards whose own is longer.
 const HIERARCH: &str = "HIERARCH";
+/// The keyword of cards with the rest of a long text.
+const CONTINUE: &str = "CONTINUE";
 
 /// The cards of a header.
 #[derive(Debug)]
@@ -43,12 +45,35 @@ impl Header {
         }
     }
 
-    /// The number `key`.
-    pub(super) fn number(&self, key: &str) -> Option<f64> {
-        match self.value(key)? {
-            Value::Integer(n) => Some(*n as f64),
-            Value::Float(x) => Some(*x),
-            _ => None,
+    /// The number `key`, which the header need not state.
+    ///
+    /// # Errors
+    /// When its card holds something else: passed over, it would change every number.
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>, String> {
+        let Some(card) = self.0.iter().find(|card| card.keyword_str() == key) else {
+            return Ok(None);
+        };
+        let found = match &card.value {
+            Some(Value::Integer(n)) => return Ok(Some(*n as f64)),
+            Some(Value::Float(x)) if x.is_finite() => return Ok(Some(*x)),
+            Some(Value::Undefined) => return Ok(None),
+            Some(Value::String(text)) => format!("the text {text:?}"),
+            _ => "no number".to_owned(),
+        };
+        Err(format!(
+            "{key} is {found}, where a number is wanted; write it as one, without quotation marks, \
+             or take the card out"
+        ))
+    }
+
+    /// The integer `key`, as [`number`](Self::number).
+    ///
+    /// # Errors
+    /// When its card holds something else.
+    pub(super) fn whole(&self, key: &str) -> Result<Option<i64>, String> {
+        match (self.integer(key), self.number(key)?) {
+            (None, Some(x)) => Err(format!("{key} is {x}, where an integer is wanted")),
+            (found, _) => Ok(found),
         }
     }
 
@@ -89,11 +114,27 @@ impl Header {
     fn long_value(&self, key: &str) -> Option<Value> {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let wanted = words(key.strip_prefix(HIERARCH).unwrap_or(key));
-        let cards = self.0.iter().filter(|card| card.keyword_str() == HIERARCH);
         // The library keeps the rest of such a card as a comment.
-        let mut found = cards.filter_map(|card| card.comment.as_deref()?.split_once('='));
-        let (_, value) = found.find(|(name, _)| words(name) == wanted)?;
-        parse_value(value.as_bytes()).map(|(value, _)| value)
+        let value = |card: &Card| {
+            let (name, value) = card.comment.as_deref()?.split_once('=')?;
+            let found = card.keyword_str() == HIERARCH && words(name) == wanted;
+            found.then(|| parse_value(value.as_bytes()).map(|(value, _)| value))
+        };
+        let (at, value) = self.0.iter().enumerate().find_map(|(k, c)| Some((k, value(c)?)))?;
+        let Some(Value::String(mut text)) = value else { return value };
+        // A text that ends in `&` goes on in the cards behind (section 4.2.1.2), which the library
+        // joins to other keywords.
+        for card in self.0.iter().skip(at + 1).take_while(|card| card.keyword_str() == CONTINUE) {
+            let more = match (&card.value, &card.comment) {
+                (Some(value), _) => Some(value.clone()),
+                (None, rest) => parse_value(rest.as_deref()?.as_bytes()).map(|(value, _)| value),
+            };
+            match (text.strip_suffix('&'), more) {
+                (Some(begun), Some(Value::String(more))) => text = format!("{begun}{more}"),
+                _ => break,
+            }
+        }
+        Some(Value::String(text))
     }
 
     /// The whole number `key`, which must lie in `0..=most`.

@@ -54,13 +54,13 @@ fn numbers(axes: &[usize], bitpix: i64) -> Result<usize, String> {
     Ok((bytes / width) as usize)
 }
 
-fn scale(hdu: &Hdu, bitpix: i64) -> Scale {
-    Scale {
-        scale: hdu.header.number("BSCALE").unwrap_or(1.0),
-        zero: hdu.header.number("BZERO").unwrap_or(0.0),
-        blank: hdu.header.integer("BLANK").filter(|_| bitpix > 0),
+fn scale(hdu: &Hdu, bitpix: i64) -> Result<Scale, String> {
+    Ok(Scale {
+        scale: hdu.header.number("BSCALE")?.unwrap_or(1.0),
+        zero: hdu.header.number("BZERO")?.unwrap_or(0.0),
+        blank: if bitpix > 0 { hdu.header.whole("BLANK")? } else { None },
         double: false,
-    }
+    })
 }
 
 fn plain(
@@ -86,7 +86,7 @@ fn plain(
     let bytes = count * (bitpix.unsigned_abs() as usize / 8);
     // The header's check of the whole has shown that these fit.
     let offset = hdu.data + first * bytes as u64;
-    let scale = scale(hdu, bitpix);
+    let scale = scale(hdu, bitpix)?;
     // Step by step, so that a large image is in memory once and not thrice.
     let mut data: Option<Data> = None;
     for start in (0..bytes).step_by(STEP) {
@@ -142,7 +142,7 @@ fn tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> Result<
     if held != count {
         return Err(format!("its tiles hold {held} numbers, its header promises {count}"));
     }
-    Ok(Array { shape: axes.to_vec(), data: scale(hdu, bitpix).apply(raw)? })
+    Ok(Array { shape: axes.to_vec(), data: scale(hdu, bitpix)?.apply(raw)? })
 }
 
 /// Checks what the decompressor takes on trust: that there is a tile for every part of the

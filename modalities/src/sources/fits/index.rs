@@ -144,17 +144,20 @@ impl Index {
         packed.then_some(starts)
     }
 
-    /// The objects that lie in one file, part by part: a file, or of one per band the first.
-    /// `None` when there is no part `k`.
-    pub(super) fn part(&self, k: usize) -> Option<(PathBuf, Range<usize>)> {
+    /// The objects that lie in one file, part by part, and that file; or an object's files, one
+    /// per band. `None` when there is no part `k`.
+    pub(super) fn part(&self, k: usize) -> Option<(Vec<PathBuf>, Range<usize>)> {
         let range = |starts: &[u32], end: usize| {
             let start = *starts.get(k)? as usize;
-            Some((self.listing.path(k), start..starts.get(k + 1).map_or(end, |&end| end as usize)))
+            Some((
+                vec![self.listing.path(k)],
+                start..starts.get(k + 1).map_or(end, |&end| end as usize),
+            ))
         };
         match &self.objects {
             Found::Files | Found::Bands { .. } => {
                 let (paths, _) = self.place(k).ok()?;
-                Some((paths.into_iter().next()?, k..k + 1))
+                Some((paths, k..k + 1))
             }
             Found::Hdus { hdus, starts } => range(starts, hdus.len()),
             Found::Rows { starts } => {

@@ -1,7 +1,10 @@
 //! Labels and ids that the files themselves state: keywords, and rows of a table.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
+use astropt_core::observation::Label;
 use astropt_core::{Error, Result};
 
 use super::config::{FitsConfig, Objects};
@@ -12,7 +15,7 @@ use super::reader::Reader;
 use super::table::{Column, Table};
 use super::unpack::Unpacked;
 use crate::sources::labels::LabelTable;
-use crate::sources::tabular::Cell;
+use crate::sources::tabular::{Cell, tell_left_out};
 
 /// Labels and ids on their way out of the files.
 struct Inner<'a> {
@@ -20,6 +23,8 @@ struct Inner<'a> {
     index: &'a Index,
     /// Columns of `label_hdu` that are labels: those of the first file.
     columns: Vec<String>,
+    /// Columns that look like labels and are none, or not of all objects, with the reason.
+    left_out: BTreeMap<String, String>,
     labels: Option<LabelTable>,
     /// Which of the keywords some header has, once a header was read.
     met: Option<Vec<bool>>,
@@ -55,20 +60,33 @@ pub(super) fn labels(
         return Ok(None);
     }
     let ids = if config.label_hdu.is_some() && config.id.is_some() { index.len() } else { 0 };
-    let mut inner =
-        Inner { config, index, columns: Vec::new(), labels: None, met: None, ids: vec![None; ids] };
-    let mut damaged = None;
+    let mut inner = Inner {
+        config,
+        index,
+        columns: Vec::new(),
+        left_out: BTreeMap::new(),
+        labels: None,
+        met: None,
+        ids: vec![None; ids],
+    };
+    // A table is in the first of an object's files, keywords in any.
+    let looked_at = if config.keywords.is_empty() { 1 } else { usize::MAX };
+    let (mut damaged, mut first) = (None, None);
     let mut parts = 0..;
-    while let Some((path, objects)) = parts.next().and_then(|k| index.part(k)) {
+    while let Some((paths, objects)) = parts.next().and_then(|k| index.part(k)) {
         let keep = config.objects != Objects::File;
-        let read = match Reader::open(&path, unpacked, keep).map(Open::new) {
-            Ok(mut open) => match inner.part(&mut open, objects) {
-                Err(Trouble::Asked(message)) => return Err(Error::file(&path, message)),
-                Err(Trouble::Damaged(message)) => Err(Error::file(&path, message)),
+        let open = |path: &PathBuf| Reader::open(path, unpacked, keep).map(Open::new);
+        let read = match paths.iter().take(looked_at).map(open).collect::<Result<Vec<_>>>() {
+            Ok(mut files) => match inner.part(&mut files, objects) {
+                Err((file, trouble)) => match trouble {
+                    Trouble::Asked(message) => return Err(Error::file(&paths[file], message)),
+                    Trouble::Damaged(message) => Err(Error::file(&paths[file], message)),
+                },
                 Ok(()) => Ok(()),
             },
             Err(error) => Err(error),
         };
+        first = first.or(paths.into_iter().next());
         if let Err(error) = read {
             if config.objects != Objects::File {
                 return Err(error);
@@ -76,7 +94,7 @@ pub(super) fn labels(
             damaged.get_or_insert(error);
         }
     }
-    let Inner { labels, met, ids, .. } = inner;
+    let Inner { labels, left_out, met, ids, .. } = inner;
     if let (None, Some(error)) = (&labels, damaged) {
         return Err(error);
     }
@@ -85,14 +103,16 @@ pub(super) fn labels(
     let absent: Vec<_> = keywords.filter_map(absent).collect();
     if !absent.is_empty() {
         return Err(Error::file(
-            index.base(),
+            first.unwrap_or_default(),
             format!(
-                "no header of an object or file has a keyword {} (`keywords`); look for its name \
-                 in a header, of HIERARCH cards as in \"ESO DET X\"",
+                "neither it nor another file has a keyword {} (`keywords`) in the header of an \
+                 object or its own; look for its name in a header, of HIERARCH cards as in \
+                 \"ESO DET X\"",
                 absent.join(", ")
             ),
         ));
     }
+    tell_left_out(&left_out.into_values().collect::<Vec<_>>());
     if !ids.is_empty() {
         let named = |(k, id): (usize, Option<Box<str>>)| id.unwrap_or_else(|| index.id(k).into());
         let ids = ids.into_iter().enumerate().map(named).collect();
@@ -101,38 +121,72 @@ pub(super) fn labels(
     Ok(labels)
 }
 
+/// What is said of a keyword that the bands of an object have with different values.
+fn differ(key: &str, (here, there): (&Label, &Label), path: &Path) -> String {
+    let show = |label: &Label| match label {
+        Label::Number(number) => number.to_string(),
+        Label::Text(text) => format!("{text:?}"),
+    };
+    format!(
+        "the keyword {key:?} is {}, in {} it is {}, and a label has one value: leave it out of \
+         `keywords`, or write it into a table of `labels`",
+        show(here),
+        path.display(),
+        show(there)
+    )
+}
+
 impl Inner<'_> {
-    /// Reads what one file states about these objects of it.
-    fn part(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), Trouble> {
-        match &self.config.label_hdu {
-            None => self.prepare(None),
-            Some(_) => self.rows(open, objects.clone())?,
+    /// Reads what a file, or one per band, states about these objects; an error comes with the
+    /// number of the file.
+    fn part(&mut self, files: &mut [Open], objects: Range<usize>) -> Result<(), (usize, Trouble)> {
+        match (&self.config.label_hdu, files.first_mut()) {
+            (Some(_), Some(open)) => self.rows(open, objects.clone()).map_err(|t| (0, t))?,
+            _ => self.prepare(None, ""),
         }
         if self.config.keywords.is_empty() {
             return Ok(());
         }
-        let field = self.config.counted().map_err(|error| Trouble::Asked(error.to_string()))?;
-        let primary = open.first(|hdu| hdu.number == 0)?;
-        for object in objects {
-            let place = self.index.place(object).map_or(Place::Whole, |(_, place)| place);
-            let own = Some(open.of_field(&field, place)?);
-            let met = self.met.get_or_insert_with(|| vec![false; self.config.keywords.len()]);
-            for ((k, key), met) in self.config.keywords.iter().enumerate().zip(met) {
-                *met |= [&own, &primary].into_iter().flatten().any(|hdu| hdu.header.has(key));
-                let label = |hdu: &Option<std::sync::Arc<Hdu>>| {
-                    hdu.as_ref().and_then(|hdu| hdu.header.label(key))
-                };
-                let label = label(&own).or_else(|| label(&primary));
-                if let Some(labels) = &mut self.labels {
-                    labels.set(object, k, label);
+        objects.into_iter().try_for_each(|object| self.keywords(files, object))
+    }
+
+    /// Reads the keywords of one object.
+    fn keywords(&mut self, files: &mut [Open], object: usize) -> Result<(), (usize, Trouble)> {
+        let place = self.index.place(object).map_or(Place::Whole, |(_, place)| place);
+        let mut found: Vec<Option<(Label, PathBuf)>> = vec![None; self.config.keywords.len()];
+        for (file, open) in files.iter_mut().enumerate() {
+            let asked = |error: Error| (file, Trouble::Asked(error.to_string()));
+            let damaged = |message: String| (file, Trouble::Damaged(message));
+            let field = self.config.counted_in(file).map_err(asked)?;
+            let own = open.of_field(&field, place).map_err(damaged)?;
+            let primary = open.first(|hdu| hdu.number == 0).map_err(damaged)?;
+            let met = self.met.get_or_insert_with(|| vec![false; found.len()]);
+            let hdus = [Some(own), primary];
+            for ((key, met), found) in self.config.keywords.iter().zip(met).zip(&mut found) {
+                let headers = || hdus.iter().flatten().map(|hdu| &hdu.header);
+                *met |= headers().any(|header| header.has(key));
+                let Some(label) = headers().find_map(|header| header.label(key)) else { continue };
+                match found {
+                    None => *found = Some((label, open.reader.path().to_owned())),
+                    Some((before, _)) if *before == label => {}
+                    Some((before, path)) => {
+                        let message = differ(key, (&label, before), path);
+                        return Err((file, Trouble::Asked(message)));
+                    }
                 }
+            }
+        }
+        for (k, label) in found.into_iter().enumerate() {
+            if let Some(labels) = &mut self.labels {
+                labels.set(object, k, label.map(|(label, _)| label));
             }
         }
         Ok(())
     }
 
     /// Decides on the names of the labels when the first file is met.
-    fn prepare(&mut self, table: Option<&Table>) {
+    fn prepare(&mut self, table: Option<&Table>, file: &str) {
+        self.leave_out(table, file);
         if self.labels.is_some() {
             return;
         }
@@ -146,6 +200,35 @@ impl Inner<'_> {
         };
         let names = self.config.keywords.iter().chain(&self.columns).cloned().collect();
         self.labels = Some(LabelTable::unknown(self.index.len(), names));
+    }
+
+    /// Notes what is no label of the columns of `table` that look like labels, in a recipe that does
+    /// not name them.
+    fn leave_out(&mut self, table: Option<&Table>, file: &str) {
+        let (None, Some(table)) = (&self.config.label_columns, table) else { return };
+        let id = self.config.id.as_deref();
+        let known = |name: &str| self.labels.is_none() || self.columns.iter().any(|c| c == name);
+        let why = |column: &Column| match column.is_label() {
+            _ if id.is_some_and(|id| id.eq_ignore_ascii_case(&column.name)) => None,
+            true => (!known(&column.name)).then(|| "not in the first file, but".to_owned()),
+            false => (column.repeat == 1).then(|| column.holds()),
+        };
+        let labels = table.columns.iter().filter(|column| column.is_label()).map(|c| &c.name);
+        if self.labels.is_some() && labels.eq(&self.columns) {
+            return; // as in the file before
+        }
+        for column in &table.columns {
+            if let Some(why) = why(column) {
+                let told = format!("{:?} ({why} in {file})", column.name);
+                self.left_out.entry(column.name.clone()).or_insert(told);
+            }
+        }
+        for name in
+            self.columns.iter().filter(|name| table.columns.iter().all(|c| c.name != **name))
+        {
+            let told = format!("{name:?} (missing in {file})");
+            self.left_out.entry(name.clone()).or_insert(told);
+        }
     }
 
     /// The columns of `table` that are labels, and their places among the labels.
@@ -202,9 +285,10 @@ impl Inner<'_> {
         let text = |name: &String| super::Name::Text(name.clone());
         let id = self.config.id.as_ref().map(|id| table.find(&hdu, &text(id))).transpose();
         let id = id.map_err(Trouble::Asked)?;
-        self.prepare(Some(&table));
+        self.prepare(Some(&table), &open.reader.path().display().to_string());
         let (mut columns, places) = self.columns(&table, &hdu)?;
         columns.extend(id);
+        table.check_scales(&hdu, &columns).map_err(Trouble::Asked)?;
         let (labels, ids) = (&mut self.labels, &mut self.ids);
         let mut fraction = None;
         table.cells(&mut open.reader, &hdu, &columns, 0..table.rows, &mut |row, cells| {

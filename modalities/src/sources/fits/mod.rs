@@ -172,13 +172,19 @@ impl Source for Fits {
     }
 }
 
-/// The columns of the first binary table of a FITS file, as a table of labels.
+/// The columns of the first binary table of a FITS file, as a table of labels, and of those that
+/// are none what they hold.
 ///
 /// # Errors
 /// When it cannot be read or has none.
-pub(super) fn label_columns(path: &Path) -> Result<Vec<String>> {
+pub(super) fn label_columns(path: &Path) -> Result<Vec<(String, Option<String>)>> {
     let (_, _, table) = label_table(path)?;
-    Ok(table.columns.iter().map(|column| column.name.clone()).collect())
+    let column = |column: &table::Column| {
+        let several = if column.repeat > 1 { "several values a row, " } else { "" };
+        let unusable = (!column.is_label()).then(|| format!("{several}{}", column.holds()));
+        (column.name.clone(), unusable)
+    };
+    Ok(table.columns.iter().map(column).collect())
 }
 
 /// Calls `row` with the cells of every row of that table.

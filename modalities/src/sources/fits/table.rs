@@ -10,7 +10,7 @@ use fitsio_pure::image::ImageData;
 
 use super::config::Name;
 use super::contents;
-use super::header::{Hdu, Kind, MAX_BYTES};
+use super::header::{Hdu, Header, Kind, MAX_BYTES};
 use super::numbers::{Scale, decode};
 use super::reader::Reader;
 use crate::sources::tabular::Cell;
@@ -48,7 +48,8 @@ pub(super) struct Column {
     width: usize,
     /// TDIMn, the slowest axis first; empty where there is none.
     pub(super) axes: Vec<usize>,
-    scale: Scale,
+    /// Or why its numbers cannot be known.
+    scale: Result<Scale, String>,
 }
 
 impl Table {
@@ -225,6 +226,17 @@ impl Table {
         Ok((reader.at(hdu.data + start, bytes as usize)?.to_vec(), bitpix))
     }
 
+    /// Checks that it is known what the stored numbers of these columns stand for.
+    ///
+    /// # Errors
+    /// When a keyword of one's scale is no number.
+    pub(super) fn check_scales(&self, hdu: &Hdu, columns: &[&Column]) -> Result<(), String> {
+        let wrong = columns.iter().find_map(|c| Some((c, c.scale.as_ref().err()?)));
+        wrong.map_or(Ok(()), |(column, message)| {
+            Err(format!("{}, column {}: {message}", hdu.title(), column.name))
+        })
+    }
+
     /// Calls `each` with the cells of these columns, row by row. Cells of several numbers are
     /// [`Cell::Unknown`].
     ///
@@ -238,6 +250,7 @@ impl Table {
         rows: Range<usize>,
         each: &mut dyn FnMut(usize, &[Cell<'_>]),
     ) -> Result<(), String> {
+        self.check_scales(hdu, columns)?;
         let rows = rows.start..rows.end.min(self.rows);
         self.blocks(reader, hdu, rows, &mut |number, row| {
             let bytes = |c: &Column| row.get(c.offset..c.offset + c.width).unwrap_or_default();
@@ -283,17 +296,12 @@ impl Column {
             unit: header.text(&format!("TUNIT{k}")).map(str::to_owned),
             width,
             axes,
-            scale: Scale {
-                scale: header.number(&format!("TSCAL{k}")).unwrap_or(1.0),
-                zero: header.number(&format!("TZERO{k}")).unwrap_or(0.0),
-                blank: header.integer(&format!("TNULL{k}")).filter(|_| integer),
-                double: true,
-            },
+            scale: scale(header, k, integer),
         })
     }
 
     fn apply(&self, bytes: &[u8], bitpix: i64) -> Result<Data, String> {
-        let data = self.scale.apply(decode(bytes, bitpix))?;
+        let data = self.scale.clone()?.apply(decode(bytes, bitpix))?;
         Ok(match (self.kind, data) {
             // `T` and `F`, or 0 where it is not known.
             (Type::Logical, Data::U8(v)) => {
@@ -324,6 +332,7 @@ impl Column {
             (_, Ok(bitpix)) if self.repeat == 1 => bitpix,
             _ => return Cell::Unknown,
         };
+        let Ok(scale) = &self.scale else { return Cell::Unknown };
         let stored = decode(bytes, bitpix);
         let integer = match &stored {
             ImageData::U8(v) => v.first().map(|&x| x.into()),
@@ -332,10 +341,10 @@ impl Column {
             ImageData::I64(v) => v.first().copied(),
             ImageData::F32(_) | ImageData::F64(_) => None,
         };
-        if let Some(number) = integer.and_then(|raw| self.scale.integer(raw)) {
+        if let Some(number) = integer.and_then(|raw| scale.integer(raw)) {
             return Cell::Integer(number);
         }
-        match self.scale.apply(stored).map(|numbers| numbers.to_f64().first().copied()) {
+        match scale.apply(stored).map(|numbers| numbers.to_f64().first().copied()) {
             Ok(Some(number)) => Cell::Number(number),
             _ => Cell::Unknown,
         }
@@ -362,6 +371,16 @@ impl Column {
         // Texts of no length are no labels: a header can promise any number of them.
         single || (self.kind == Type::Ascii && self.width > 0)
     }
+}
+
+/// How the numbers of column `k`, integers or others, are stored.
+fn scale(header: &Header, k: usize, integer: bool) -> Result<Scale, String> {
+    Ok(Scale {
+        scale: header.number(&format!("TSCAL{k}"))?.unwrap_or(1.0),
+        zero: header.number(&format!("TZERO{k}"))?.unwrap_or(0.0),
+        blank: if integer { header.whole(&format!("TNULL{k}"))? } else { None },
+        double: true,
+    })
 }
 
 /// Type of the numbers of a column, as BITPIX has it.

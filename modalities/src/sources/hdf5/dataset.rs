@@ -7,7 +7,7 @@
 
 use astropt_core::guard::guarded;
 use astropt_core::observation::Data;
-use hdf5_pure::{AttrValue, ChunkIndex, Datatype, DatatypeByteOrder, Layout};
+use hdf5_pure::{ChunkIndex, Datatype, DatatypeByteOrder, Layout};
 use hdf5_reader::{Datatype as OtherType, SliceInfoElem, VarLenKind};
 
 use super::chunks::Chunks;
@@ -118,15 +118,7 @@ pub(super) fn fast(file: &hdf5_pure::File, name: &str) -> Result<Dataset, String
     let element = fast_element(&dataset.datatype().map_err(fail)?);
     let units = dataset.attrs().ok().and_then(|attributes| {
         let value = attributes.get("units").or_else(|| attributes.get("unit"))?;
-        match value {
-            AttrValue::String(text)
-            | AttrValue::AsciiString(text)
-            | AttrValue::VarLenString(text)
-            | AttrValue::VarLenAsciiString(text)
-            | AttrValue::StringSized { value: text, .. }
-            | AttrValue::AsciiStringSized { value: text, .. } => Some(text.clone()),
-            _ => None,
-        }
+        value.as_str().map(str::to_owned).or_else(|| Some(one_of(value.as_strings()?)))
     });
     Ok(Dataset {
         chunk_rows: chunk_rows(dataset.chunk_shape().map_err(fail)?, &shape, size)?,
@@ -138,6 +130,13 @@ pub(super) fn fast(file: &hdf5_pure::File, name: &str) -> Result<Dataset, String
         stored: Stored::Fast(Box::new(dataset)),
         chunks: None,
     })
+}
+
+/// The unit that an attribute of several texts states, as a rule one: all, where they differ.
+fn one_of(texts: &[String]) -> String {
+    let mut texts = texts.to_vec();
+    texts.dedup();
+    texts.join(", ")
 }
 
 fn tidy(units: Option<String>) -> Option<String> {
@@ -194,7 +193,10 @@ pub(super) fn other(file: &hdf5_reader::Hdf5File, name: &str) -> Result<Dataset,
         chunk_rows: chunk_rows(chunk, &shape, size)?,
         row_bytes: row_bytes(&shape, size),
         numbers: element.is_some_and(|element| element.kind != Kind::Text),
-        units: tidy(units.and_then(|attribute| attribute.read_string().ok())),
+        units: tidy(units.and_then(|attribute| {
+            let one = attribute.read_string();
+            one.or_else(|_| attribute.read_strings().map(|all| one_of(&all))).ok()
+        })),
         element,
         shape,
         stored: Stored::Other(Box::new(dataset)),
@@ -234,6 +236,11 @@ impl Dataset {
     /// Number of rows.
     pub(super) fn rows(&self) -> usize {
         rows(&self.shape)
+    }
+
+    /// Whether it has one value for each of `rows` objects: `[rows]`, or `[rows, 1]`.
+    pub(super) fn is_column(&self, rows: usize) -> bool {
+        self.rows() == rows && self.shape.iter().skip(1).all(|&axis| axis == 1)
     }
 
     /// What it holds, in words.

@@ -201,6 +201,20 @@ impl File {
     }
 }
 
+impl File {
+    /// The files that external links in the group `path` lead to; at most a few.
+    pub(super) fn linked(&self, path: &str) -> Vec<String> {
+        let Ok(Other { file, links, .. }) = &self.other else { return Vec::new() };
+        drop(links.take());
+        let group = guarded(|| {
+            let group = if path.is_empty() { file.root_group() } else { file.group(path) };
+            group.and_then(|group| group.member_names()).map_err(|e| e.to_string())
+        });
+        let found = links.take();
+        if group.is_ok() { found } else { Vec::new() }
+    }
+}
+
 /// The filters of the other library, and LZF.
 fn registry() -> FilterRegistry {
     let mut filters = FilterRegistry::new();

@@ -6,7 +6,7 @@ use super::config::{FieldConfig, Hdf5Config};
 use super::dataset::Dataset;
 use super::file::File;
 use crate::sources::labels::{Column, LabelTable};
-use crate::sources::tabular::Cell;
+use crate::sources::tabular::{Cell, tell_left_out};
 
 /// Most labels and ids that are held in memory.
 const MAX_LABELS: u64 = 1 << 28;
@@ -23,11 +23,20 @@ pub(super) struct Reading<'a> {
     ids: Vec<Box<str>>,
     /// Labels and ids so far.
     cells: u64,
+    /// What looks like labels and is none, with the reason.
+    left_out: Vec<String>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(config: &'a Hdf5Config) -> Self {
-        Self { config, names: None, parts: Vec::new(), ids: Vec::new(), cells: 0 }
+        Self {
+            config,
+            names: None,
+            parts: Vec::new(),
+            ids: Vec::new(),
+            cells: 0,
+            left_out: Vec::new(),
+        }
     }
 
     /// Reads the labels and ids of one file, which has so many objects.
@@ -64,7 +73,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The datasets that are labels: path and name.
-    fn find(&self, file: &File, rows: usize) -> Result<Vec<(String, String)>, String> {
+    fn find(&mut self, file: &File, rows: usize) -> Result<Vec<(String, String)>, String> {
         let named = |path: &String| {
             let name = path.rsplit('/').next().unwrap_or(path);
             (path.clone(), name.to_owned())
@@ -90,15 +99,28 @@ impl<'a> Reading<'a> {
             file.members(group).1.into_iter().map(path).collect::<Vec<_>>()
         };
         let paths = groups.iter().flat_map(members);
-        let label = |path: &String| {
-            let dataset = file.dataset(path);
-            dataset.is_ok_and(|d| d.numbers && d.shape == [rows])
-        };
-        Ok(paths.filter(|path| !used(path)).filter(label).map(|path| named(&path)).collect())
+        let mut labels = Vec::new();
+        for path in paths.filter(|path| !used(path)) {
+            match file.dataset(&path) {
+                Ok(dataset) if !dataset.is_column(rows) => {}
+                Ok(dataset) if dataset.numbers => labels.push(named(&path)),
+                Ok(dataset) => {
+                    let texts = dataset.element.map(|element| element.holds());
+                    let why = texts.unwrap_or_else(|| "of a type that is not read".to_owned());
+                    self.left_out.push(format!("{path:?} ({why})"));
+                }
+                Err(why) => self.left_out.push(why),
+            }
+        }
+        let linked = groups.iter().flat_map(|group| file.linked(group));
+        let linked = linked.map(|file| format!("a link to {file:?}, which is not followed"));
+        self.left_out.extend(linked);
+        Ok(labels)
     }
 
-    /// The labels and ids of all `total` objects.
+    /// The labels and ids of all `total` objects; says what was left out.
     pub(super) fn finish(self, total: usize) -> (LabelTable, Option<Vec<Box<str>>>) {
+        tell_left_out(&self.left_out);
         let names = self.names.unwrap_or_default().into_iter().map(|(_, name)| name).collect();
         let mut table = LabelTable::unknown(total, names);
         let mut first = 0;
@@ -120,7 +142,7 @@ fn values(
     rows: usize,
     each: &mut dyn FnMut(usize, Cell<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
-    if dataset.shape != [rows] {
+    if !dataset.is_column(rows) {
         let shape = &dataset.shape;
         return Err(format!("its shape is {shape:?}; one value per object ([{rows}]) is wanted"));
     }

@@ -36,7 +36,7 @@ use self::labels::Reading;
 use super::axes::Axes;
 use super::labels::LabelTable;
 use super::listing::{FileKind, Listing};
-use super::units;
+use super::units::{self, ONE_UNIT, OneUnit};
 
 pub use self::config::{FieldConfig, Hdf5Config};
 
@@ -107,11 +107,14 @@ impl SourceConfig for Hdf5Config {
         let mut reading = Reading::new(self);
         let (mut starts, mut total) = (vec![0u32], 0usize);
         let mut groups = Grouping::default();
+        let mut field_units: Vec<_> = self.fields.iter().map(|_| OneUnit::default()).collect();
         for k in 0..listing.len() {
             let path = listing.path(k);
             let (file, open) = OpenFile::open(self, &path)?;
             let rows = open.datasets.get(place).map_or(0, Dataset::rows);
             self.check_rows(&open, rows).map_err(|message| Error::file(&path, message))?;
+            self.check_units(&open, listing.relative(k), &mut field_units)
+                .map_err(|message| Error::file(&path, message))?;
             groups.add(self, &open, total, rows);
             total = total.saturating_add(rows);
             if total > u32::MAX as usize {
@@ -162,6 +165,25 @@ impl Hdf5Config {
             if dataset.row_bytes == 0 || (field.shared && dataset.rows() == 0) {
                 return Err(format!("field {name:?}: dataset {:?} is empty", field.dataset));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Hdf5Config {
+    /// Checks that each field has one unit: in the file called `name`, as in those before it.
+    fn check_units(
+        &self,
+        open: &OpenFile,
+        name: &str,
+        units: &mut [OneUnit<String>],
+    ) -> std::result::Result<(), String> {
+        for (((field, config), dataset), unit) in self.fields.iter().zip(&open.datasets).zip(units)
+        {
+            let stated = units::settled(dataset.units.as_deref(), config.unit.as_deref())
+                .map_err(|message| format!("field {field:?}: {message}"))?;
+            unit.add(name.to_owned(), stated.as_deref())
+                .map_err(|message| format!("field {field:?}: {message}; {ONE_UNIT}"))?;
         }
         Ok(())
     }

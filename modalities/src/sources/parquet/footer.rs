@@ -150,3 +150,14 @@ pub(crate) struct Group {
     /// Stated size of the columns that are read, when decoded.
     pub(crate) bytes: u64,
 }
+
+/// Rows that pyarrow writes before it looks whether a page is full.
+const WRITTEN_TOGETHER: u64 = 1024;
+
+impl Group {
+    /// Bytes that its largest page may well have.
+    pub(super) fn page(self) -> u64 {
+        let rows = u64::from(self.rows).max(1);
+        self.bytes / rows * rows.min(WRITTEN_TOGETHER)
+    }
+}

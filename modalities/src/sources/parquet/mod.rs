@@ -10,8 +10,15 @@
 //!
 //! Its id is `{shard}:{row}`, such as `train-00000-of-00010:7`, or comes from a column.
 //!
+//! Decimals are numbers, dates and times days of the modified Julian date (MJD, as the file has
+//! them, UTC where it states a time zone).
+//!
 //! Row groups are decoded as they are needed, large ones in parts, and the parts used last
-//! are held; pictures are decoded at every reading. Memory does not grow with the files.
+//! are held; pictures are decoded at every reading. Memory does not grow with the files, but a
+//! page is decoded whole, beside its bytes as they are packed, and anew for every part that it
+//! serves. pyarrow puts 1,024 rows into a page however large they are: of pictures of megabytes
+//! these are pages of gigabytes, which a larger `buffer` has decoded less often, and which
+//! `write_batch_size=16` in `pyarrow.parquet.write_table` makes small.
 
 mod columns;
 mod footer;
@@ -57,14 +64,14 @@ pub struct ParquetConfig {
         deserialize_with = "super::shorthand::map"
     )]
     pub fields: Option<BTreeMap<String, FieldColumn>>,
-    /// Columns that become labels; by default all that hold one number, truth value or text.
+    /// Columns that become labels; by default all that hold one number, date, truth value or text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
     /// Column of the objects' ids, which must differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Memory for rows that are held (`"512MB"`): the more, the better training is shuffled. A
-    /// file of very large pages or row groups may need more than that.
+    /// Memory for rows that are held (`"512MB"`): the more, the better training is shuffled. To
+    /// decode a page takes memory of its own, up to twice the page's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffer: Option<ByteSize>,
 }

@@ -11,8 +11,12 @@ use std::io::{Read, Seek, SeekFrom};
 use parquet::basic::Compression;
 use parquet::file::metadata::ColumnChunkMetaData;
 
-/// Most that one page may hold when decoded, in bytes.
+/// Most that one page may hold when decoded, in bytes, if it takes but a small part of that in the
+/// file. The format's own limit, a signed number of 32 bits, is twice as much.
 const MAX_PAGE: u64 = 1 << 30;
+/// How many times its size in the file a page beyond that may hold: compressed pictures hardly
+/// shrink any further.
+const BACKED: u64 = 16;
 /// Most that the columns of one row group that are read may hold when decoded, in bytes.
 pub(super) const MAX_GROUP: u64 = 4 << 30;
 /// Bytes a number takes when decoded: the widest value and its two levels.
@@ -34,11 +38,20 @@ struct Header {
     len: u64,
 }
 
+/// Bytes that pages decode to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// All of them.
+    pub(super) total: u64,
+    /// The largest one.
+    pub(super) largest: u64,
+}
+
 /// The bytes that a column chunk decodes to, as the headers of all its pages claim.
 ///
 /// # Errors
 /// When a header is damaged, a page lies outside the file, or one claims too much.
-pub(super) fn decoded_size(file: &mut File, chunk: &ColumnChunkMetaData) -> Result<u64, String> {
+pub(super) fn decoded_size(file: &mut File, chunk: &ColumnChunkMetaData) -> Result<Sizes, String> {
     let file_len = file.metadata().map_err(|e| e.to_string())?.len();
     let unsigned = |n: i64| u64::try_from(n).map_err(|_| "a negative offset".to_owned());
     let data = unsigned(chunk.data_page_offset())?;
@@ -47,22 +60,26 @@ pub(super) fn decoded_size(file: &mut File, chunk: &ColumnChunkMetaData) -> Resu
     let mut at = dictionary.unwrap_or(data);
     let end = at.checked_add(unsigned(chunk.compressed_size())?).filter(|&end| end <= file_len);
     let end = end.ok_or("it is cut short: a column lies beyond its end")?;
-    let mut total = 0u64;
+    let mut sizes = Sizes::default();
     while at < end {
         let header = header_at(file, at, end - at)?;
         let size = header.uncompressed.saturating_add(header.values.saturating_mul(PER_VALUE));
-        if size > MAX_PAGE {
-            return Err(format!(
-                "a page claims {} values in {} bytes, more than {MAX_PAGE} bytes when decoded; \
-                 write it again with smaller pages",
-                header.values, header.uncompressed
-            ));
-        }
-        total = total.saturating_add(size);
         at += header.len;
-        if header.compressed > end - at {
+        if header.compressed > end.saturating_sub(at) {
             return Err("a page is longer than its column".to_owned());
         }
+        let backed = header.compressed.saturating_mul(BACKED);
+        let stated = u64::try_from(chunk.uncompressed_size()).unwrap_or(0);
+        if size > MAX_PAGE && (size > backed || header.uncompressed > stated) {
+            return Err(format!(
+                "a page claims {} values in {} bytes, more than {MAX_PAGE} bytes when decoded, and \
+                 takes {} in the file; write the file again with smaller pages (pyarrow: \
+                 `write_batch_size=16`)",
+                header.values, header.uncompressed, header.compressed
+            ));
+        }
+        sizes.total = sizes.total.saturating_add(size);
+        sizes.largest = sizes.largest.max(size);
         if matches!(chunk.compression(), Compression::GZIP(_))
             && header.compressed.saturating_mul(DEFLATE_MOST) > MAX_PAGE
         {
@@ -70,7 +87,7 @@ pub(super) fn decoded_size(file: &mut File, chunk: &ColumnChunkMetaData) -> Resu
         }
         at += header.compressed;
     }
-    Ok(total)
+    Ok(sizes)
 }
 
 /// The decoder of gzip does not stop at the size that the header states: counts first.
@@ -249,6 +266,55 @@ mod tests {
         assert_eq!(Header::parse(&bytes), Some(expected));
         for cut in 0..bytes.len() {
             assert_eq!(Header::parse(&bytes[..cut]), None, "cut at {cut}");
+        }
+    }
+
+    /// A page of one value, these bytes when decoded, in these bytes of the file.
+    fn page(uncompressed: u64, compressed: u64) -> Vec<u8> {
+        let size = |n: u64| {
+            let (mut n, mut bytes) = (n << 1, vec![0x15]);
+            while n > 0x7f {
+                bytes.push((n & 0x7f) as u8 | 0x80);
+                n >>= 7;
+            }
+            bytes.push(n as u8);
+            bytes
+        };
+        let rest = [0x2c, 0x15, 0x02, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00];
+        [&[0x15, 0x00], &size(uncompressed)[..], &size(compressed), &rest].concat()
+    }
+
+    /// What the pages of a column claim, whose one page stands at the beginning of a file.
+    fn claimed(uncompressed: u64, compressed: u64, stated: u64) -> Result<Sizes, String> {
+        use parquet::schema::{parser::parse_message_type, types::SchemaDescriptor};
+        let mut file = tempfile::tempfile().expect("a file");
+        let header = page(uncompressed, compressed);
+        std::io::Write::write_all(&mut file, &header).expect("written");
+        let length = header.len() as u64 + compressed;
+        file.set_len(length).expect("a file with a hole");
+        let schema = parse_message_type("message m { required binary x; }").expect("a schema");
+        let column = SchemaDescriptor::new(std::sync::Arc::new(schema)).column(0);
+        let chunk = ColumnChunkMetaData::builder(column)
+            .set_compression(Compression::SNAPPY)
+            .set_data_page_offset(0)
+            .set_total_compressed_size(length as i64)
+            .set_total_uncompressed_size(stated as i64)
+            .build();
+        decoded_size(&mut file, &chunk.expect("a column"))
+    }
+
+    #[test]
+    fn a_large_page_is_believed_where_the_file_holds_it() {
+        let gib = 1u64 << 30;
+        let most = i32::MAX as u64 - 99;
+        for (size, packed) in [(gib / 2, 999), (gib + gib / 2, gib), (most, most / 15)] {
+            let sizes = claimed(size, packed, size + 99).expect("believed");
+            assert_eq!((sizes.largest, sizes.total), (size + PER_VALUE, size + PER_VALUE));
+        }
+        for (size, packed, stated) in [(most, 999, most), (most, most / 17, most), (most, gib, gib)]
+        {
+            let error = claimed(size, packed, stated).expect_err("a page that lies");
+            assert!(error.contains("write_batch_size"), "{error}");
         }
     }
 

@@ -148,6 +148,39 @@ impl Names {
         Ok(labels)
     }
 
+    /// Names of the fields, in the order in which a plan has them.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.keys().map(String::as_str)
+    }
+
+    /// Columns of a shard that look like labels and are none, with the reason; none where the
+    /// recipe says which are labels.
+    pub(crate) fn unlabelled(&self, footer: &Footer) -> Vec<(String, String)> {
+        let schema = footer.schema();
+        let used = |name: &str| {
+            let within = |column: &str| column.split('.').next() == Some(name) || column == name;
+            self.id.as_deref() == Some(name) || self.fields.values().any(|f| within(&f.column))
+        };
+        let mut out = Vec::new();
+        for field in schema.fields().iter().filter(|field| !self.stated && !used(field.name())) {
+            let name = field.name();
+            let Some(found) = schema::find(schema, name) else { continue };
+            let known = self.labels.contains(name);
+            let why = match found.is_scalar() || found.is_null() {
+                true if !known => "not in the first shard, but".to_owned(),
+                false if known || found.looks_scalar() => {
+                    format!("of the type {}", found.data_type)
+                }
+                _ => continue,
+            };
+            out.push((name.clone(), why));
+        }
+        let lacking = self.labels.iter().filter(|name| schema::find(schema, name).is_none());
+        let lacking = lacking.filter(|_| !self.stated);
+        out.extend(lacking.map(|name| (name.clone(), "missing".to_owned())));
+        out
+    }
+
     /// Whether ids come from a column.
     pub(crate) fn has_id(&self) -> bool {
         self.id.is_some()

@@ -108,6 +108,7 @@ impl Found {
                 Kind::Numbers
             }
             integer if integer.is_integer() => Kind::Numbers,
+            other if tabular::is_converted(other) => Kind::Numbers,
             _ => Kind::Other,
         }
     }
@@ -126,6 +127,15 @@ impl Found {
     pub(super) fn is_scalar(&self) -> bool {
         let plain = !self.in_list && innermost(&self.data_type) == &self.data_type;
         plain && matches!(self.kind(), Kind::Numbers | Kind::Text)
+    }
+}
+
+impl Found {
+    /// Whether it is one value a row that is neither [scalar](Self::is_scalar) nor a picture.
+    pub(super) fn looks_scalar(&self) -> bool {
+        let plain = !self.in_list && innermost(&self.data_type) == &self.data_type;
+        let nested = matches!(self.data_type, DataType::Struct(_) | DataType::Map(..));
+        plain && !nested && self.kind() == Kind::Other
     }
 }
 

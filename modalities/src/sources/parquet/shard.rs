@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{ArrayRef, RecordBatch};
-use astropt_core::{Error, Result, plain};
+use astropt_core::{Error, Result, plain, progress};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 
 use super::footer::{Footer, calm};
 use super::held::{Weight, lean};
-use super::pages::{MAX_GROUP, decoded_size};
+use super::pages::{MAX_GROUP, Sizes, decoded_size};
 use super::plan::{Names, Plan};
 
 /// Stated size of the rows that are decoded in one go, in bytes.
@@ -21,6 +22,10 @@ const BATCH_ROWS: u64 = 8192;
 /// Most that a part may take in memory, whatever its file states, unless the recipe's buffer
 /// is larger.
 const MAX_PART: usize = 1 << 30;
+
+/// Pages beyond so many bytes are decoded one at a time, by whichever worker.
+pub(super) const LARGE: u64 = 256 << 20;
+static ONE_LARGE: Mutex<()> = Mutex::new(());
 
 /// How many times the recipe's buffer a row group may state, if that is more than `MAX_GROUP`.
 const GROUP_OF_BUFFER: u64 = 8;
@@ -95,9 +100,12 @@ impl Shard {
             || File::open(&self.path).map_err(|e| Error::io("read the table", &self.path, &e));
         let (mut looked_at, read) = (file()?, file()?);
         let rows = calm(&self.path, || {
-            let rows = self
-                .check(&mut looked_at, span, leaves)
-                .and_then(|stated| self.decode(read, span, leaves, stated));
+            let rows = self.check(&mut looked_at, span, leaves).and_then(|sizes| {
+                self.tell_large(sizes.largest);
+                let _one = (sizes.largest > LARGE)
+                    .then(|| ONE_LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+                self.decode(read, span, leaves, sizes.total)
+            });
             match rows {
                 Err(Refusal::Damaged(message)) => Err(message),
                 Err(Refusal::TooLarge(message)) => Ok(Err(message)),
@@ -107,11 +115,27 @@ impl Shard {
         rows.map_err(|message| Error::file(&self.path, message))
     }
 
-    /// Refuses row groups that claim too much; hands back the bytes that the span claims.
-    fn check(&self, file: &mut File, span: Span, leaves: &[usize]) -> Result<u64, Refusal> {
+    /// Says once that pages are so large that reading is slow.
+    fn tell_large(&self, largest: u64) {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if largest > LARGE && !TOLD.swap(true, Ordering::Relaxed) {
+            progress::warn(&format!(
+                "{}: a page of it holds {:.1} GB, is decoded anew for every part of its rows, and \
+                 takes up to twice that in memory; write the file again with small pages (pyarrow: \
+                 `write_batch_size=16` in `write_table`), or let `source.buffer` be {}GB",
+                self.path.display(),
+                largest as f64 / 1e9,
+                (4 * largest).div_ceil(1_000_000_000)
+            ));
+        }
+    }
+
+    /// Refuses row groups that claim too much; hands back the bytes that the span claims, and the
+    /// largest page.
+    fn check(&self, file: &mut File, span: Span, leaves: &[usize]) -> Result<Sizes, Refusal> {
         let group = self.footer.metadata.metadata().row_groups().get(span.group);
         let group = group.ok_or_else(|| format!("it has no row group {} any more", span.group))?;
-        let mut total = 0u64;
+        let mut sizes = Sizes::default();
         for &leaf in leaves {
             let chunk =
                 group.columns().get(leaf).ok_or_else(|| "a column is missing".to_owned())?;
@@ -121,9 +145,11 @@ impl Shard {
                 return Err(message.into());
             }
             let size = decoded_size(file, chunk).map_err(|e| format!("column {name}: {e}"))?;
-            total = total.saturating_add(size);
+            sizes.total = sizes.total.saturating_add(size.total);
+            sizes.largest = sizes.largest.max(size.largest);
         }
         let most = MAX_GROUP.max(self.buffer.saturating_mul(GROUP_OF_BUFFER));
+        let total = sizes.total;
         if total > most {
             return Err(Refusal::TooLarge(format!(
                 "row group {} states {total} bytes in the columns that are read, more than {most}; \
@@ -134,7 +160,7 @@ impl Shard {
             )));
         }
         let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
-        Ok(total / rows * span.rows as u64)
+        Ok(Sizes { total: total / rows * span.rows as u64, ..sizes })
     }
 
     fn decode(

@@ -16,11 +16,12 @@ use super::footer::{Footer, Group};
 use super::ids::Ids;
 use super::plan::{FieldPlan, Names, Plan};
 use super::schema::Kind;
-use super::shard::{Held, Rows, Shard, Span};
+use super::shard::{Held, LARGE, Rows, Shard, Span};
 use super::{layout, value};
 use crate::sources::decode::decode;
 use crate::sources::lru::Lru;
-use crate::sources::tabular::cell;
+use crate::sources::tabular::{self, cell};
+use crate::sources::units::{ONE_UNIT, OneUnit};
 
 /// Largest stated size of a part, in bytes; larger row groups are read in several parts.
 const PART: u64 = 32 << 20;
@@ -55,6 +56,10 @@ pub(crate) struct ShardRows {
     /// Path within the dataset.
     pub(crate) name: String,
     pub(crate) groups: Vec<Group>,
+    /// The unit of every field, as the shard or the recipe states it.
+    pub(crate) units: Vec<Option<String>>,
+    /// Columns that would be labels by default and are none here, and why.
+    pub(crate) unlabelled: Vec<(String, String)>,
 }
 
 /// The source.
@@ -97,14 +102,17 @@ impl Table {
         columns: &Columns,
         shards: &[ShardRows],
     ) -> Result<Self> {
+        check_units(&names, shards)?;
+        tell_unlabelled(shards);
         let buffer = columns.buffer.map_or(BUFFER, |buffer| buffer.0);
-        let part = PART.min(buffer / 8).max(1);
         let (mut parts, mut starts, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
         let (mut len, mut largest) = (0u32, 1u64);
         for (k, shard) in shards.iter().enumerate() {
             firsts.push((layout::stem(&shard.name).to_owned(), len));
-            for (group, Group { rows, bytes }) in shard.groups.iter().copied().enumerate() {
-                let count = bytes.div_ceil(part).clamp(1, rows.max(1).into());
+            for (group, of_group) in shard.groups.iter().copied().enumerate() {
+                let Group { rows, bytes } = of_group;
+                let count =
+                    bytes.div_ceil(part_bytes(of_group, buffer)).clamp(1, rows.max(1).into());
                 let step = u64::from(rows).div_ceil(count).max(1);
                 for first in (0..u64::from(rows)).step_by(step as usize) {
                     let rows = step.min(u64::from(rows) - first) as usize;
@@ -228,6 +236,13 @@ impl Table {
         });
         Ok(labels.collect())
     }
+}
+
+/// Size of a part of a row group, in bytes: a page that serves many of them is decoded anew for
+/// each, so that of large pages they are as large as the buffer allows.
+fn part_bytes(group: Group, buffer: u64) -> u64 {
+    let small = PART.min(buffer / 8);
+    if group.page() > LARGE { small.max(buffer / 4) } else { small }.max(1)
 }
 
 fn too_many() -> Error {
@@ -362,5 +377,59 @@ pub(crate) fn survey(
     let plan = names.plan(footer, path)?;
     let mut leaves = plan.field_leaves();
     leaves.extend(plan.label_leaves());
-    Ok(ShardRows { name: name.to_owned(), groups: footer.groups(&leaves) })
+    Ok(ShardRows {
+        name: name.to_owned(),
+        groups: footer.groups(&leaves),
+        units: plan.fields.into_iter().map(|field| field.unit).collect(),
+        unlabelled: names.unlabelled(footer),
+    })
+}
+
+/// Checks that all shards state the same unit for each field.
+///
+/// # Errors
+/// When two differ; names both.
+fn check_units(names: &Names, shards: &[ShardRows]) -> Result<()> {
+    for (k, field) in names.fields().enumerate() {
+        let mut unit = OneUnit::default();
+        for shard in shards {
+            let stated = shard.units.get(k).and_then(Option::as_deref);
+            unit.add(&shard.name, stated).map_err(|message| {
+                Error::Failed(format!("field {field:?}: {message}; {ONE_UNIT}"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Says which columns are not among the labels, though no recipe left them out.
+fn tell_unlabelled(shards: &[ShardRows]) {
+    let mut told: BTreeMap<&str, String> = BTreeMap::new();
+    for shard in shards {
+        for (column, why) in &shard.unlabelled {
+            told.entry(column).or_insert_with(|| format!("{column:?} ({why} in {})", shard.name));
+        }
+    }
+    tabular::tell_left_out(&told.into_values().collect::<Vec<_>>());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_large_pages_are_as_large_as_the_buffer_allows() {
+        let rows = |rows: u32, each: u64| Group { rows, bytes: each * u64::from(rows) };
+        for (group, buffer, part) in [
+            (rows(100, 1_200_000), BUFFER, PART),
+            (rows(5000, 100_000), BUFFER, PART),
+            (rows(5000, 1_200_000), BUFFER, BUFFER / 4),
+            (rows(5000, 1_200_000), 8 * BUFFER, 2 * BUFFER),
+            (rows(5000, 1_200_000), 1_000_000, 250_000),
+            (rows(100, 1_200_000), 8, 1),
+            (rows(0, 0), 0, 1),
+        ] {
+            assert_eq!(part_bytes(group, buffer), part, "{group:?} {buffer}");
+        }
+    }
 }

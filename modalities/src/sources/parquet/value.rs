@@ -179,6 +179,14 @@ fn data(column: &ArrayRef, cells: Range<usize>) -> Result<Data, String> {
             refuse_missing(&column)?;
             Ok(Data::U8(column.as_boolean().values().iter().map(u8::from).collect()))
         }
+        other if tabular::is_converted(other) => {
+            let number = |i| match tabular::cell(&column, i) {
+                Cell::Integer(number) => number as f64,
+                Cell::Number(number) => number,
+                _ => f64::NAN,
+            };
+            Ok(Data::F64((0..column.len()).map(number).collect()))
+        }
         _ => whole(|x| i64::try_from(x).ok()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use astropt_core::observation::Data;
+use astropt_core::observation::{Data, Label};
 use astropt_core::{Error, Result};
 
 use super::config::{Codes, FieldConfig, NumberType};
@@ -162,7 +162,9 @@ impl Spec {
                 let exact = number.fract() == 0.0 && number.abs() <= (1u64 << 53) as f64;
                 exact.then_some(number as i64)
             }
-            Cell::Written(text) | Cell::Text(text) => text.trim().parse().ok(),
+            Cell::Written(text) | Cell::Text(text) => {
+                Label::whole(text).and_then(|text| text.parse().ok())
+            }
             Cell::Unknown => None,
         };
         whole.ok_or_else(|| format!("{cell} is no integer of 64 bits"))
@@ -171,10 +173,8 @@ impl Spec {
 
 /// Whether `text` is an integer and `number`, read of it, another.
 fn loses_digits(text: &str, number: f64) -> bool {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    number.abs() >= (1u64 << 53) as f64
-        && digits.bytes().all(|byte| byte.is_ascii_digit())
-        && text.parse::<i128>().ok() != Some(number as i128)
+    let whole = Label::whole(text).filter(|_| number.abs() >= Label::EXACT);
+    whole.is_some_and(|whole| whole.parse::<i128>().ok() != Some(number as i128))
 }
 
 fn keep<T: Default>(numbers: &mut Vec<T>, number: Result<T, String>) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types as arrow;
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use astropt_core::observation::Label;
 
 /// One cell of a table.
@@ -104,7 +104,78 @@ pub(crate) fn cell(column: &dyn Array, i: usize) -> Cell<'_> {
         }
         DataType::Float64 => Cell::Number(column.as_primitive::<arrow::Float64Type>().value(i)),
         DataType::Dictionary(..) => dictionary_cell(column, i),
+        other if is_converted(other) => converted(column, i).unwrap_or(Cell::Unknown),
         _ => Cell::Unknown,
+    }
+}
+
+/// Whether a type's values become numbers of another: decimals, and dates and times, which become
+/// days of the modified Julian date (of an hour in no time zone, that hour).
+pub(crate) fn is_converted(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Decimal32(..)
+            | DataType::Decimal64(..)
+            | DataType::Decimal128(..)
+            | DataType::Decimal256(..)
+            | DataType::Date32
+            | DataType::Date64
+            | DataType::Timestamp(..)
+    )
+}
+
+/// The modified Julian date of 1970-01-01, from which Arrow counts.
+const EPOCH_MJD: f64 = 40_587.0;
+const SECONDS_A_DAY: f64 = 86_400.0;
+
+fn converted(column: &dyn Array, i: usize) -> Option<Cell<'static>> {
+    macro_rules! decimal {
+        ($type:ty) => {
+            decimal(&column.as_primitive::<$type>().value_as_string(i))
+        };
+    }
+    macro_rules! time {
+        ($type:ty, $a_second:expr) => {{
+            let (whole, rest) = divided(column.as_primitive::<$type>().value(i), $a_second);
+            Some(Cell::Number(EPOCH_MJD + whole + rest))
+        }};
+    }
+    match column.data_type() {
+        DataType::Decimal32(..) => decimal!(arrow::Decimal32Type),
+        DataType::Decimal64(..) => decimal!(arrow::Decimal64Type),
+        DataType::Decimal128(..) => decimal!(arrow::Decimal128Type),
+        DataType::Decimal256(..) => decimal!(arrow::Decimal256Type),
+        DataType::Date32 => {
+            let days = column.as_primitive::<arrow::Date32Type>().value(i);
+            Some(Cell::Number(EPOCH_MJD + f64::from(days)))
+        }
+        DataType::Date64 => time!(arrow::Date64Type, 1_000),
+        DataType::Timestamp(TimeUnit::Second, _) => time!(arrow::TimestampSecondType, 1),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            time!(arrow::TimestampMillisecondType, 1_000)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            time!(arrow::TimestampMicrosecondType, 1_000_000)
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            time!(arrow::TimestampNanosecondType, 1_000_000_000)
+        }
+        _ => None,
+    }
+}
+
+/// Whole days, and the rest in days, of a count of so many a second.
+fn divided(count: i64, a_second: i64) -> (f64, f64) {
+    let a_day = a_second * SECONDS_A_DAY as i64;
+    let (whole, rest) = (count.div_euclid(a_day), count.rem_euclid(a_day));
+    (whole as f64, rest as f64 / a_day as f64)
+}
+
+/// A decimal, written out: an integer where it is one, for ids are kept in such columns too.
+fn decimal(text: &str) -> Option<Cell<'static>> {
+    match Label::whole(text).map(str::parse) {
+        Some(Ok(number)) => Some(Cell::Integer(number)),
+        _ => text.parse().ok().map(Cell::Number),
     }
 }
 
@@ -122,4 +193,38 @@ fn dictionary_cell(column: &dyn Array, i: usize) -> Cell<'_> {
     categories!(arrow::Int8Type, arrow::Int16Type, arrow::Int32Type, arrow::Int64Type);
     categories!(arrow::UInt8Type, arrow::UInt16Type, arrow::UInt32Type, arrow::UInt64Type);
     Cell::Unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{
+        ArrayRef, ArrowPrimitiveType, Date32Array, Decimal128Array, Decimal256Array,
+        TimestampMicrosecondArray,
+    };
+
+    use super::*;
+
+    #[test]
+    fn decimals_and_dates_are_numbers() {
+        let label = |column: ArrayRef| cell(&column, 0).label();
+        let decimal = |number, scale| {
+            let column = Decimal128Array::from(vec![number]).with_precision_and_scale(38, scale);
+            label(Arc::new(column.expect("fits")))
+        };
+        assert_eq!(decimal(-12_345, 4), Some(Label::Number(-1.2345)));
+        assert_eq!(decimal(9_007_199_254_740_993, 0), Some(Label::Text("9007199254740993".into())));
+        assert_eq!(decimal(700, 2), Some(Label::Number(7.0)));
+        let fifteen = <arrow::Decimal256Type as ArrowPrimitiveType>::Native::from_i128(15);
+        let wide = Decimal256Array::from(vec![fifteen]).with_precision_and_scale(76, 1);
+        assert_eq!(label(Arc::new(wide.expect("fits"))), Some(Label::Number(1.5)));
+        // 2000-01-01 is MJD 51544, its noon J2000.0.
+        assert_eq!(label(Arc::new(Date32Array::from(vec![10_957]))), Some(Label::Number(51_544.0)));
+        let noon = (10_957 * 86_400 + 43_200) * 1_000_000;
+        let noon = TimestampMicrosecondArray::from(vec![noon]);
+        assert_eq!(label(Arc::new(noon)), Some(Label::Number(51_544.5)));
+        let before = TimestampMicrosecondArray::from(vec![-21_600_000_000]);
+        assert_eq!(label(Arc::new(before)), Some(Label::Number(40_586.75)));
+    }
 }

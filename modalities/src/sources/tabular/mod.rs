@@ -12,9 +12,9 @@ mod parquet;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use astropt_core::{Error, Result};
+use astropt_core::{Error, Result, progress};
 
-pub(crate) use cell::{Cell, cell};
+pub(crate) use cell::{Cell, cell, is_converted};
 use parquet::ParquetFile;
 pub(crate) use parquet::{check_codecs, unit};
 
@@ -108,10 +108,10 @@ impl Table {
             }
             "fits" | "fit" => {
                 let names = fits::label_columns(&path)?;
-                let columns = names.into_iter().map(|name| Column {
+                let columns = names.into_iter().map(|(name, unusable)| Column {
                     name,
                     unit: None,
-                    content: Content::Other("a column of FITS".to_owned()),
+                    content: unusable.map_or(Content::Written, Content::Other),
                 });
                 (Format::Fits, columns.collect())
             }
@@ -141,7 +141,7 @@ impl Table {
     /// made of it.
     pub(crate) fn unusable(&self, column: usize) -> Option<&str> {
         match (&self.format, &self.columns.get(column)?.content) {
-            (Format::Parquet(_), Content::Other(what)) => Some(what),
+            (Format::Parquet(_) | Format::Fits, Content::Other(what)) => Some(what),
             _ => None,
         }
     }
@@ -215,6 +215,18 @@ impl Table {
             Format::Csv => format!("line {at}"),
             Format::Fits | Format::Parquet(_) => format!("row {at} (counted from 0)"),
         }
+    }
+}
+
+/// Says which columns or datasets, each with the reason, are not among the labels though no recipe
+/// leaves them out.
+pub(crate) fn tell_left_out(labels: &[String]) {
+    if !labels.is_empty() {
+        progress::warn(&format!(
+            "labels left out: {}; write them as numbers or texts in all files, or name in the recipe \
+             the labels that are wanted",
+            list(labels)
+        ));
     }
 }
 

@@ -14,7 +14,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::Compression;
 use parquet::file::metadata::ParquetMetaData;
 
-use super::cell::cell;
+use super::cell::{cell, is_converted};
 use super::{At, Block, Column, Content, Row, Visit};
 
 /// Rows that are decoded together.
@@ -180,6 +180,8 @@ fn content(data_type: &DataType) -> Content {
         DataType::Float16 | DataType::Float32 => Content::Single,
         DataType::Float64 => Content::Double,
         DataType::Dictionary(_, values) => content(values),
+        // Also of whole decimals: what is no label is a number of double precision.
+        other if is_converted(other) => Content::Double,
         other => Content::Other(other.to_string()),
     }
 }
