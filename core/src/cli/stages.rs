@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::parallel::{self, Ranks, agree, first, settled};
 use crate::recipe::{CheckpointChoice, Plan, amend};
-use crate::run::{Manifest, RunFolder, StageRecord, load_model};
+use crate::run::{Manifest, RunFolder, RunLock, StageRecord, load_model, write_rejected};
 
 pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
 const EMBEDDINGS_NPY: &str = "embeddings.npy";
@@ -118,6 +118,8 @@ struct Embedding {
     data: Arc<Dataset>,
     session: Box<dyn Session>,
     out: PathBuf,
+    /// Of the folder `out`, where that is not the run's, on the process that writes.
+    _lock: Option<RunLock>,
 }
 
 fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
@@ -153,14 +155,16 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     }
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
-    Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out })
+    let locks = args.out.is_some() && ranks.rank() == 0;
+    let _lock = locks.then(|| RunLock::take(&out)).transpose()?;
+    Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out, _lock })
 }
 
 /// `astropt embed`.
 pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     super::listen()?;
     let ranks = parallel::world();
-    let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out } =
+    let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out, _lock } =
         agree(ranks, open_embedding(args, ranks))?;
     same_everywhere(ranks, &plan, &data, &out)?;
     let stage = Stage::start("embed", &chosen);
@@ -173,6 +177,8 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
             folder.write_rejected(&data.rejected())?;
             manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
             record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
+        } else if data.rejected_count() > 0 && !RunFolder::is_run(&out) {
+            write_rejected(&out, &data.rejected())?;
         }
         Ok(())
     })?;
@@ -251,6 +257,7 @@ fn write_embeddings(
     let raw = target(RAW, None, "features", "raw".into());
     raw_features(data, &plan.embed, workers, &raw)?;
     first(ranks, || checksums::list(out, &names))?;
+    data.tell_rejected();
     Ok(written)
 }
 

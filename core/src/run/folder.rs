@@ -86,7 +86,7 @@ impl RunFolder {
     }
 
     /// Whether the folder `path` holds a run.
-    pub(super) fn is_run(path: &Path) -> bool {
+    pub(crate) fn is_run(path: &Path) -> bool {
         path.join(MANIFEST).exists()
     }
 

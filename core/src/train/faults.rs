@@ -1,7 +1,11 @@
 //! Steps whose numbers are wrong: what is noticed, and what is written down of it.
 //!
-//! Nothing here is state that a checkpoint would have to carry: gradient norms are read back
-//! from `metrics.jsonl`, faults from `faults.jsonl`, and both files are cut back to the
+//! A step's losses are those of the parameters before it. Where no micro-batch has a sound one the
+//! step before has ruined the model; and a checkpoint is known to be sound once a step was taken
+//! from it.
+//!
+//! Nothing here is state that a checkpoint would have to carry: losses and gradient norms are read
+//! back from `metrics.jsonl`, faults from `faults.jsonl`, and both files are cut back to the
 //! checkpoint when a run goes on. Only the steps that a roll-back passes over stand in the
 //! checkpoint's `state.json`, for they lie ahead of it.
 
@@ -13,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::lines::{keep_lines, put_line, read_lines};
 use super::metrics::{METRICS, MeanLosses, Metric};
 use crate::data::{Batch, Part};
-use crate::engine::StepReport;
+use crate::engine::{Losses, StepReport, StepSettings};
 use crate::error::Result;
-use crate::recipe::{FEWEST_NORMS, FaultPolicy, OnFault};
+use crate::recipe::{FaultPolicy, OnFault};
 use crate::run::TrainState;
 
 /// File of [`Fault`] lines; there is none where nothing was wrong.
@@ -44,7 +48,16 @@ pub struct Fault {
     /// The modality that says nothing, where it is that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modality: Option<String>,
-    /// Ids of the objects: of the micro-batches whose loss is not finite, else of the step.
+    /// Whether no loss of the step was sound, so that the step before it has ruined the model.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ruined: bool,
+    /// The step of the checkpoint that the run went back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_to: Option<u64>,
+    /// The first of the steps, up to this one, that are passed over then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_from: Option<u64>,
+    /// Ids of the objects: of the micro-batches whose loss is not sound, else of the step.
     pub ids: Vec<String>,
 }
 
@@ -56,7 +69,7 @@ pub enum Done {
     Stopped,
     /// The step was left out.
     Skipped,
-    /// The run went back to its last checkpoint.
+    /// The run went back to a checkpoint from before.
     RolledBack,
     /// It was only said.
     Reported,
@@ -66,8 +79,14 @@ pub enum Done {
 pub(crate) struct Watch {
     policy: FaultPolicy,
     path: PathBuf,
-    /// Gradient norms of the last steps that were taken, the oldest first.
+    /// Gradient norms above 0 of the last steps that were taken, the oldest first.
     norms: VecDeque<f64>,
+    /// Loss of the first step that was taken and had one above 0.
+    first_loss: Option<f64>,
+    /// The last step that was taken; 0 before there is one.
+    last: u64,
+    /// Checkpoints that were gone back to as the model was ruined, and the step at which it was.
+    spent: BTreeMap<u64, u64>,
     /// Faulty steps so far.
     faults: u64,
     /// Modalities that were told of.
@@ -120,25 +139,35 @@ impl Watch {
         }
         let mut kept: Vec<Fault> = read_lines(&path)?;
         kept.retain(keeps);
-        let mut norms = VecDeque::new();
-        if policy.norm_above > 0.0 {
-            let metrics: Vec<Metric> = read_lines(&folder.join(METRICS))?;
-            let taken = metrics.iter().filter_map(|metric| match metric {
-                Metric::Train { step, grad_norm, .. } if *step <= state.step => Some(*grad_norm),
-                _ => None,
-            });
-            norms.extend(taken);
-            norms.drain(..norms.len().saturating_sub(policy.window));
-        }
-        Ok(Self {
+        let mut watch = Self {
             policy: policy.clone(),
             path,
-            norms,
+            norms: VecDeque::new(),
+            first_loss: None,
+            last: 0,
+            spent: BTreeMap::new(),
             faults: kept.iter().filter(|fault| fault.done != Done::Reported).count() as u64,
-            told: kept.into_iter().filter_map(|fault| fault.modality).collect(),
+            told: kept.iter().filter_map(|fault| fault.modality.clone()).collect(),
             seen: BTreeMap::new(),
             writes,
-        })
+        };
+        for metric in read_lines(&folder.join(METRICS))? {
+            match metric {
+                Metric::Train { step, loss, grad_norm, .. } if step <= state.step => {
+                    watch.taken(step, loss, grad_norm);
+                }
+                _ => {}
+            }
+        }
+        for fault in &kept {
+            let Some(back_to) = fault.back_to else { continue };
+            // What lay after it was undone then.
+            watch.spent.retain(|step, _| *step <= back_to);
+            if fault.ruined {
+                watch.spent.insert(back_to, fault.step);
+            }
+        }
+        Ok(watch)
     }
 
     /// Faulty steps so far.
@@ -146,18 +175,53 @@ impl Watch {
         self.faults
     }
 
-    /// The largest norm with which the next step is taken; `None` for any finite one.
-    pub(crate) fn norm_limit(&self) -> Option<f64> {
-        let known = self.policy.norm_above > 0.0 && self.norms.len() >= FEWEST_NORMS;
-        known.then(|| self.policy.norm_above * median(&self.norms))
+    /// The last step that was taken: the loss of every checkpoint from before it was sound.
+    pub(crate) fn last_taken(&self) -> u64 {
+        self.last
     }
 
-    /// A step was taken with a gradient of this norm.
-    pub(crate) fn taken(&mut self, grad_norm: f64) {
-        self.norms.push_back(grad_norm);
+    /// The largest loss of a micro-batch with which the next step is taken; `None` for any finite
+    /// one. The first step's stays its measure, however losses grow later.
+    pub(crate) fn loss_limit(&self) -> Option<f64> {
+        let above = self.policy.loss_above;
+        self.first_loss.filter(|_| above > 0.0).map(|first| above * first)
+    }
+
+    /// The largest norm with which the next step is taken; `None` for any finite one.
+    fn norm_limit(&self) -> Option<f64> {
+        let above = self.policy.norm_above;
+        median(&self.norms).filter(|_| above > 0.0).map(|median| above * median)
+    }
+
+    /// `settings` with the limits of the next step.
+    pub(crate) fn limited(&self, settings: StepSettings) -> StepSettings {
+        let (norm_limit, loss_limit) = (self.norm_limit(), self.loss_limit());
+        StepSettings { norm_limit, loss_limit, ..settings }
+    }
+
+    /// `step` was taken, with this loss before it and a gradient of this norm.
+    pub(crate) fn taken(&mut self, step: u64, loss: f64, grad_norm: f64) {
+        self.last = step;
+        self.first_loss = self.first_loss.or(Some(loss).filter(|loss| *loss > 0.0));
+        if grad_norm > 0.0 {
+            self.norms.push_back(grad_norm);
+        }
         if self.norms.len() > self.policy.window {
             self.norms.pop_front();
         }
+    }
+
+    /// Whether a step with these losses, that was not taken, shows that the step before it has
+    /// ruined the model: none of them is sound.
+    pub(crate) fn ruined(&self, losses: &[Losses], settings: &StepSettings) -> bool {
+        self.last > 0 && !losses.iter().any(|losses| settings.bears(losses.total))
+    }
+
+    /// Whether going back to the checkpoint after `back_to` has not helped against a ruined model
+    /// of late, counted from `step`.
+    pub(crate) fn is_spent(&self, back_to: u64, step: u64) -> bool {
+        let late = |at: &u64| step.saturating_sub(*at) < self.policy.window as u64;
+        self.spent.get(&back_to).is_some_and(late)
     }
 
     /// What is to be done about a fault: in the end the run stops.
@@ -165,9 +229,11 @@ impl Watch {
         if self.faults >= self.policy.limit { OnFault::Stop } else { self.policy.on }
     }
 
-    /// The steps that are passed over after a roll-back from `step`.
-    pub(crate) fn passes(&self, step: u64) -> std::ops::RangeInclusive<u64> {
-        step.saturating_sub(self.policy.passes - 1).max(1)..=step
+    /// The steps that are passed over after a roll-back from `step`: the one before it too where
+    /// that has `ruined` the model.
+    pub(crate) fn passes(&self, step: u64, ruined: bool) -> std::ops::RangeInclusive<u64> {
+        let first = step.saturating_sub(self.policy.passes - 1).max(1);
+        (if ruined { first.min(self.last) } else { first })..=step
     }
 
     /// Looks at the inputs of one micro-batch of a step.
@@ -218,6 +284,9 @@ impl Watch {
                 loss: None,
                 grad_norm: None,
                 modality: Some(name.clone()),
+                ruined: false,
+                back_to: None,
+                passed_from: None,
                 ids: ids.concat(),
             };
             self.append(&fault)?;
@@ -251,14 +320,11 @@ fn constant(part: &Part, first: f32) -> bool {
     numbers(part).all(|number| number == first)
 }
 
-fn median(numbers: &VecDeque<f64>) -> f64 {
+/// The lower of the two in the middle: a single large number among two changes nothing.
+fn median(numbers: &VecDeque<f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = numbers.iter().copied().collect();
     sorted.sort_by(f64::total_cmp);
-    let middle = |k: usize| sorted.get(k).copied().unwrap_or(f64::INFINITY);
-    match sorted.len() {
-        odd if odd % 2 == 1 => middle(odd / 2),
-        even => 0.5 * (middle((even / 2).saturating_sub(1)) + middle(even / 2)),
-    }
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
 }
 
 impl Fault {
@@ -266,22 +332,31 @@ impl Fault {
     pub(crate) fn of(
         step: u64,
         report: &StepReport,
-        norm_limit: Option<f64>,
+        settings: &StepSettings,
         ids: &[Vec<String>],
         done: Done,
     ) -> Self {
         let mut mean = MeanLosses::default();
         report.losses.iter().for_each(|losses| mean.add(losses, 1.0));
         let (loss, grad_norm) = (mean.total(), f64::from(report.grad_norm));
-        let endless = report.losses.iter().zip(ids).filter(|(losses, _)| !losses.total.is_finite());
-        let mut blamed: Vec<String> = endless.flat_map(|(_, ids)| ids.clone()).collect();
+        let bad = report.losses.iter().zip(ids).filter(|(one, _)| !settings.bears(one.total));
+        let (bad, blamed): (Vec<&Losses>, Vec<_>) = bad.unzip();
+        let mut blamed: Vec<String> = blamed.into_iter().flatten().cloned().collect();
         if blamed.is_empty() {
             blamed = ids.concat();
         }
-        let what = match norm_limit {
-            Some(limit) if loss.is_finite() && grad_norm.is_finite() => {
-                format!("the gradient's norm is {grad_norm}, above the limit of {limit}")
-            }
+        let largest = bad.iter().fold(0.0, |most, one| f32::max(most, one.total));
+        let what = match (settings.loss_limit, settings.norm_limit) {
+            (Some(limit), _) if loss.is_finite() && !bad.is_empty() => format!(
+                "the loss of {} of {} micro-batches is above the limit of {limit} \
+                 (train.faults.loss_above), up to {largest}",
+                bad.len(),
+                report.losses.len()
+            ),
+            (_, Some(limit)) if loss.is_finite() && grad_norm.is_finite() => format!(
+                "the gradient's norm is {grad_norm}, above the limit of {limit} \
+                 (train.faults.norm_above)"
+            ),
             _ => format!("the loss is {loss} and the gradient's norm {grad_norm}"),
         };
         let finite = |number: f64| Some(number).filter(|number| number.is_finite());
@@ -292,8 +367,18 @@ impl Fault {
             loss: finite(loss),
             grad_norm: finite(grad_norm),
             modality: None,
+            ruined: false,
+            back_to: None,
+            passed_from: None,
             ids: blamed,
         }
+    }
+
+    /// The steps on which nothing may have been trained for it, where the recipe says how many a
+    /// roll-back `passes` over.
+    pub(crate) fn passed(&self, passes: u64) -> std::ops::RangeInclusive<u64> {
+        let stated = self.step.saturating_sub(passes.saturating_sub(1));
+        self.passed_from.unwrap_or(stated)..=self.step
     }
 }
 
@@ -315,7 +400,6 @@ impl std::fmt::Display for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Losses;
 
     fn policy(on: OnFault) -> FaultPolicy {
         FaultPolicy { on, norm_above: 3.0, window: 4, limit: 2, ..FaultPolicy::default() }
@@ -327,13 +411,80 @@ mod tests {
         let policy = policy(OnFault::Skip);
         let mut watch =
             Watch::open(folder.path(), &policy, &TrainState::default(), true).expect("a new run");
-        for (norm, limit) in [(9.0, None), (1.0, None), (2.0, Some(15.0)), (3.0, Some(6.0))] {
+        let norms = [(9.0, None), (1.0, Some(27.0)), (0.0, Some(3.0)), (2.0, Some(3.0))];
+        for (step, (norm, limit)) in (1..).zip(norms) {
             assert_eq!(watch.norm_limit(), limit, "before {norm}");
-            watch.taken(norm);
+            watch.taken(step, 1.0, norm);
         }
-        assert_eq!(watch.norm_limit(), Some(7.5));
-        watch.taken(4.0);
-        assert_eq!(watch.norm_limit(), Some(7.5), "the oldest is forgotten");
+        assert_eq!(watch.norm_limit(), Some(6.0), "nothing is learnt of 0");
+        watch.taken(5, 1.0, 3.0);
+        assert_eq!(watch.norm_limit(), Some(6.0));
+        watch.taken(6, 1.0, 4.0);
+        assert_eq!(watch.norm_limit(), Some(6.0), "the oldest is forgotten");
+        watch.taken(7, 1.0, 4.0);
+        assert_eq!(watch.norm_limit(), Some(9.0));
+    }
+
+    /// The first loss is the measure of all, and a step without a sound one shows that the step
+    /// before it has ruined the model.
+    #[test]
+    fn a_loss_explodes_above_the_first_and_a_ruined_model_is_known() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let policy = FaultPolicy { loss_above: 10.0, passes: 1, ..policy(OnFault::RollBack) };
+        let mut watch =
+            Watch::open(folder.path(), &policy, &TrainState::default(), true).expect("a new run");
+        let limited = |watch: &Watch| watch.limited(StepSettings::new(1e-3));
+        let losses = |total| Losses { total, ..Losses::default() };
+        assert!(!watch.ruined(&[losses(f32::NAN)], &limited(&watch)), "no step was taken");
+        for (step, loss, limit) in [(1, 0.0, None), (2, 0.5, None), (4, 4.0, Some(5.0))] {
+            assert_eq!(watch.loss_limit(), limit);
+            watch.taken(step, loss, 1.0);
+        }
+        let settings = limited(&watch);
+        assert_eq!(settings.loss_limit, Some(5.0), "whatever losses came later");
+        let of = |all: &[f32]| {
+            let losses: Vec<Losses> = all.iter().map(|&total| losses(total)).collect();
+            let ruined = watch.ruined(&losses, &settings);
+            let report = StepReport { losses, grad_norm: 1.0, taken: false };
+            let ids = [vec!["a".to_owned()], vec!["b".to_owned()]];
+            (ruined, Fault::of(5, &report, &settings, &ids, Done::Stopped))
+        };
+        let (ruined, fault) = of(&[4.0, 6.0]);
+        assert!(!ruined && fault.ids == ["b"], "{fault}");
+        assert!(fault.what.contains("1 of 2 micro-batches is above the limit of 5"), "{fault}");
+        assert_eq!(watch.passes(6, ruined), 6..=6);
+        let (ruined, fault) = of(&[7.0, f32::INFINITY]);
+        assert!(ruined && fault.ids == ["a", "b"] && fault.what.contains("inf"), "{fault}");
+        assert_eq!(watch.passes(6, ruined), 4..=6, "step 5 was passed over, 4 has ruined it");
+    }
+
+    /// Going back to a checkpoint that did not help is not tried again, unless much later; nor is
+    /// that forgotten when a run goes on.
+    #[test]
+    fn a_checkpoint_that_did_not_help_is_spent() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let policy = FaultPolicy { limit: 9, ..policy(OnFault::RollBack) };
+        let settings = StepSettings::new(1e-3);
+        let report = StepReport { losses: Vec::new(), grad_norm: f32::NAN, taken: false };
+        let state = |passed: &[u64]| TrainState { passed: passed.into(), ..TrainState::default() };
+        let open = |passed: &[u64]| {
+            Watch::open(folder.path(), &policy, &state(passed), true).expect("a run")
+        };
+        let rolled_back = |step, back_to| Fault {
+            ruined: true,
+            back_to: Some(back_to),
+            passed_from: Some(step - 1),
+            ..Fault::of(step, &report, &settings, &[], Done::RolledBack)
+        };
+        let mut watch = open(&[]);
+        watch.write(&rolled_back(9, 6)).expect("writable");
+        let mut watch = open(&[8, 9]);
+        assert!(watch.is_spent(6, 11) && !watch.is_spent(4, 11));
+        assert!(!watch.is_spent(6, 13), "four steps on, which is the window");
+        watch.write(&rolled_back(11, 4)).expect("writable");
+        let watch = open(&[8, 9, 10, 11]);
+        assert!(watch.is_spent(4, 11) && !watch.is_spent(6, 11), "6 is another one by now");
+        assert_eq!(rolled_back(9, 6).passed(1), 8..=9);
     }
 
     #[test]
@@ -351,7 +502,8 @@ mod tests {
             Watch::open(folder.path(), &policy, &TrainState::default(), true).expect("a new run");
         for step in [3, 6] {
             assert_eq!(watch.decide(), OnFault::RollBack);
-            let fault = Fault::of(step, &report, None, &ids, Done::RolledBack);
+            let settings = StepSettings::new(1e-3);
+            let fault = Fault::of(step, &report, &settings, &ids, Done::RolledBack);
             assert_eq!(fault.ids, ["b", "c"], "the micro-batch that is endless");
             watch.write(&fault).expect("writable");
         }
