@@ -277,7 +277,7 @@ impl Dataset {
         if self.told.fetch_max(1, Ordering::Relaxed) == 0 {
             progress::warn(&format!(
                 "{error}: the first object that cannot be used; up to {} of {} are left out \
-                 (train.max_rejected) and listed in rejected.csv",
+                 (train.max_rejected)",
                 self.budget,
                 self.len()
             ));

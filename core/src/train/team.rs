@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::faults::Uniform;
 use super::ledger::{from_hex, to_hex};
+use super::watch::Uniform;
 use crate::checkpoint::tensors::digest;
 use crate::data::{Dataset, Drawn, SharedRejections};
 use crate::engine::{Losses, Session, StepSettings};

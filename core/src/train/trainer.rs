@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
-use super::faults::Watch;
 use super::ledger::LEDGER;
 use super::lines::read_lines;
 use super::metrics::{METRICS, MeanLosses, Metric, Timing};
@@ -15,6 +14,7 @@ use super::pace::{Pace, Piece};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
 use super::team::{Seen, Team, Wishes};
+use super::watch::Watch;
 use crate::checkpoint::{format, write_bytes};
 use crate::cost::exhausted;
 use crate::data::{Batch, Dataset, Loader, Split};

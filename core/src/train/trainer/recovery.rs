@@ -10,7 +10,8 @@ use crate::parallel::agree_with;
 use crate::progress;
 use crate::recipe::OnFault;
 use crate::run::{Saved, TrainState};
-use crate::train::faults::{Done, Fault, Watch};
+use crate::train::faults::{Done, Fault};
+use crate::train::watch::Watch;
 
 impl Trainer<'_> {
     /// Counts the next step as one on which nothing was trained.
