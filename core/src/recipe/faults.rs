@@ -56,7 +56,7 @@ impl Default for FaultPolicy {
         Self {
             on: OnFault::Stop,
             loss_above: 1000.0,
-            norm_above: 100.0,
+            norm_above: 1000.0,
             window: 100,
             limit: 10,
             passes: 1,
