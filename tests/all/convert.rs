@@ -5,6 +5,7 @@ use std::path::Path;
 
 use astropt_core::checkpoint::arrays::{load_arrays, save_arrays};
 use astropt_core::observation::Data;
+use astropt_core::run::RunLock;
 use serde_json::Value;
 
 use crate::bad_input::{on_pictures, pictures};
@@ -84,6 +85,71 @@ fn an_interrupted_conversion_goes_on_to_the_same_bytes() {
     std::fs::remove_file(at.join("c/astropt-index.json")).expect("deletable");
     let error = fails(at, &small("convert", "c", &["--shard-size", "700KB"]), 2);
     assert!(error.contains("shards without their index"), "{error}");
+}
+
+/// The rows behind the ids are others when the same command is given again.
+#[test]
+fn a_conversion_does_not_go_on_with_other_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let data = pictures(at, 30);
+    let mut arguments = on_pictures("data", &["--shard-size", "30KB"]);
+    arguments[0] = "convert";
+    let place = arguments.iter().position(|&word| word == "--out").expect("--out");
+    arguments[place + 1] = "c";
+    succeeds(at, &arguments);
+    let first = files(&at.join("c"));
+    assert!(first.contains_key("shard-00004.json"), "{:?}", first.keys());
+    // As it lies when the process was killed after two shards.
+    {
+        let mut head = json(&at.join("c/astropt-index.json"))["head"].clone();
+        head["astropt_format"] = 2.into();
+        let begun = |name: &str| name.starts_with("shard-00000") || name.starts_with("shard-00001");
+        for name in first.keys().filter(|name| !begun(name) && *name != ".lock") {
+            std::fs::remove_file(at.join("c").join(name)).expect("deletable");
+        }
+        std::fs::write(at.join("c/astropt-unfinished.json"), head.to_string()).expect("writable");
+    }
+    let exchange = || crate::same_data::exchange(&data, 30);
+    exchange();
+    let error = fails(at, &arguments, 1);
+    assert!(error.contains("a conversion of other data"), "{error}");
+    assert!(error.contains("holds something else under its id"), "{error}");
+    (0..29).for_each(|_| exchange());
+    std::fs::rename(data.join("g000.png"), at.join("away.png")).expect("moved");
+    std::fs::write(data.join("g000.png"), "not a picture").expect("writable");
+    // An object that was converted and is broken now.
+    let error = fails(at, &[&arguments[..], &["--set", "train.max_rejected=0.2"]].concat(), 1);
+    assert!(error.contains("g000") && error.contains("could be read then"), "{error}");
+    std::fs::rename(at.join("away.png"), data.join("g000.png")).expect("moved back");
+    succeeds(at, &arguments);
+    assert!(files(&at.join("c")) == first, "another conversion");
+}
+
+/// Two conversions do not write one folder, nor do two embeddings.
+#[test]
+fn one_process_writes_a_folder_of_results() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(at, &small("pretrain", "r", &[]));
+    for out in ["c", "e"] {
+        std::fs::create_dir(at.join(out)).expect("made");
+    }
+    let held = ["c", "e"].map(|out| RunLock::take(&at.join(out)).expect("locked"));
+    let owner = format!("process {}", std::process::id());
+    let embed = ["embed", "r", "-q", "--out", "e"];
+    for words in [&small("convert", "c", &[])[..], &embed] {
+        let error = fails(at, words, 1);
+        assert!(error.contains("is being written by") && error.contains(&owner), "{error}");
+    }
+    drop(held);
+    succeeds(at, &small("convert", "c", &[]));
+    succeeds(at, &embed);
+    // A folder of other files is left without a lock.
+    std::fs::create_dir(at.join("mine")).expect("made");
+    std::fs::write(at.join("mine/notes.txt"), "mine").expect("writable");
+    let error = fails(at, &small("convert", "mine", &[]), 2);
+    assert!(error.contains("holds other files") && !at.join("mine/.lock").exists(), "{error}");
 }
 
 #[test]

@@ -52,6 +52,11 @@ pooling = "mean"
 /// The recipe and its table; an epoch is eight steps, so the bad object comes twice in a run.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
+    table(folder.path());
+    folder
+}
+
+pub(crate) fn table(folder: &Path) {
     let mut table = String::from("id,split,a,b,c,d\n");
     for k in 0..OBJECTS {
         let x = (k as f64 * 0.7).sin();
@@ -60,12 +65,11 @@ fn folder() -> tempfile::TempDir {
         let c = if id == BAD { "3.3e38".into() } else { format!("{}", x * x) };
         table += &format!("{id},{split},{x},{},{c},{c}\n", (k as f64).cos());
     }
-    std::fs::write(folder.path().join("numbers.csv"), table).expect("writable");
-    std::fs::write(folder.path().join("numbers.toml"), RECIPE).expect("writable");
-    folder
+    std::fs::write(folder.join("numbers.csv"), table).expect("writable");
+    std::fs::write(folder.join("numbers.toml"), RECIPE).expect("writable");
 }
 
-fn pretrain<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn pretrain<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["pretrain", "numbers.toml", "--quiet", "--out", out];
     more.iter().for_each(|set| arguments.extend(["--set", set]));
     arguments
@@ -75,7 +79,7 @@ fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("writable");
     for entry in std::fs::read_dir(from).expect("readable").flatten() {
         let (path, to) = (entry.path(), to.join(entry.file_name()));
@@ -92,7 +96,7 @@ fn faults(run: &Path) -> Vec<serde_json::Value> {
 }
 
 /// All that two runs of one plan must have in common.
-fn state(run: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn state(run: &Path) -> Vec<Vec<u8>> {
     let last = run.join("checkpoints/step-000016");
     let files = ["model.safetensors", "optimizer.safetensors", "state.json"].map(|f| last.join(f));
     let beside = ["metrics.jsonl", "faults.jsonl"].map(|name| run.join(name));
@@ -178,8 +182,10 @@ fn too_many_faults_stop_the_run_all_the_same() {
         );
         assert_eq!(faults(&folder.path().join(on)).len(), 2);
     }
-    let error = fails(folder.path(), &pretrain("r", &["train.faults.norm_above=0.5"]), 2);
-    assert!(error.contains("train.faults.norm_above"), "{error}");
+    for key in ["train.faults.norm_above", "train.faults.loss_above"] {
+        let error = fails(folder.path(), &pretrain("r", &[&format!("{key}=0.5")]), 2);
+        assert!(error.contains(key), "{error}");
+    }
 }
 
 #[test]
@@ -234,4 +240,44 @@ fn a_blank_picture_is_rejected_by_its_name() {
     let keep = ["--overwrite", "--set", "train.faults.dead=keep"];
     succeeds(folder.path(), &crate::bad_input::on_pictures("data", &[&steps[..], &keep].concat()));
     assert!(!rejected().contains("g004"), "{}", rejected());
+}
+
+/// So is one of which a band is missing, from files and from converted data of either precision.
+#[test]
+fn a_picture_without_a_band_is_rejected_by_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let data = crate::bad_input::pictures(at, 30);
+    for (name, bands) in [("g004", [0, 1, 1]), ("g009", [0, 1, 0])] {
+        let path = data.join(format!("{name}.png"));
+        let mut picture = image::open(&path).expect("a picture").to_rgb8();
+        picture.pixels_mut().for_each(|pixel| (0..3).for_each(|k| pixel.0[k] *= bands[k]));
+        picture.save(&path).expect("writable");
+    }
+    let sets = ["train.steps=12", "train.eval_batches=0", "train.max_rejected=0.2"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    for (out, dtype) in [("c", "f32"), ("h", "f16")] {
+        let mut convert = crate::bad_input::on_pictures("data", &sets);
+        convert[0] = "convert";
+        let place = convert.iter().position(|&word| word == "--out").expect("--out");
+        convert[place + 1] = out;
+        succeeds(at, &[&convert[..], &["--dtype", dtype]].concat());
+    }
+    let mut arguments = [&sets[..], &["--overwrite"]].concat();
+    for from in ["data", "c", "h"] {
+        let output = astropt(at, &crate::bad_input::on_pictures(from, &arguments));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let rejected = String::from_utf8(read(&at.join("r/rejected.csv"))).expect("UTF-8");
+        assert_eq!(rejected.lines().count(), 3, "{from}: {rejected}");
+        assert!(rejected.contains("g004") && rejected.contains("g009"), "{from}: {rejected}");
+        assert!(rejected.contains("band 0 of 0 to 2"), "{from}: {rejected}");
+        // And told of when the first is met, and at the end.
+        assert!(said.contains("the first object that cannot be used"), "{from}: {said}");
+        assert!(said.contains("2 of 30 objects could not be used"), "{from}: {said}");
+    }
+    arguments.extend(["--set", "train.faults.dead=keep"]);
+    succeeds(at, &crate::bad_input::on_pictures("data", &arguments));
+    let rejected = String::from_utf8(read(&at.join("r/rejected.csv"))).expect("UTF-8");
+    assert_eq!(rejected.lines().count(), 1, "{rejected}");
 }

@@ -34,6 +34,7 @@ fn changed(folder: &Path, change: impl FnOnce(&mut StateDict, &mut OptimiserStat
         weight_decay: 0.1,
         clip: 1.0,
         norm_limit: None,
+        loss_limit: None,
     };
     let of = PythonExport {
         model: &found.model,

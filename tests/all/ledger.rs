@@ -207,5 +207,7 @@ fn a_killed_run_proves_its_stand_ins() {
     });
     child.kill().expect("killed");
     child.wait().expect("ended");
-    succeeds(folder.path(), &["audit", "r"]);
+    let text = succeeds(folder.path(), &["audit", "r"]);
+    assert!(text.contains("no checkpoint after a step carries the chain yet"), "{text}");
+    assert!(text.contains("--resume goes on from step 0 and takes them again"), "{text}");
 }

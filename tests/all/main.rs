@@ -34,6 +34,7 @@ mod program;
 mod recipes;
 mod rejected;
 mod resume;
+mod ruined;
 mod run;
 mod same_data;
 mod slurm;

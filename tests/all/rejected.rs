@@ -19,6 +19,17 @@ fn what_a_run_left_out_stays_out_of_it_and_is_told() {
     std::fs::write(data.join("g007.png"), sound).expect("writable");
     // Embedding reads the mended object; the list of what training left out stays.
     succeeds(at, &["embed", "r", "-q"]);
+    // What embedding cannot use is told of, and listed where its results go.
+    let broken = data.join("g011.png");
+    let other = std::fs::read(&broken).expect("there");
+    std::fs::write(&broken, "not a picture").expect("writable");
+    let embed = ["embed", "r", "-q", "--no-self-check", "--out", "elsewhere"];
+    let told = astropt(at, &embed);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("1 of 30 objects could not be used") && told.contains("g011"), "{told}");
+    let elsewhere = std::fs::read_to_string(at.join("elsewhere/rejected.csv")).expect("there");
+    assert!(elsewhere.contains("g011") && !listed().contains("g011"), "{elsewhere}");
+    std::fs::write(&broken, other).expect("mended");
     assert!(listed().contains("g007"), "{}", listed());
     succeeds(at, &["audit", "r", "-q"]);
     let more = ["--set", "train.steps=12"];

@@ -8,7 +8,7 @@ use crate::program::{fails, succeeds};
 use crate::run::small;
 
 /// Every picture under the name of the one before.
-fn exchange(data: &Path, count: u32) {
+pub(crate) fn exchange(data: &Path, count: u32) {
     let path = |k: u32| data.join(format!("g{:03}.png", k % count));
     let all: Vec<_> = (0..count).map(|k| std::fs::read(path(k)).expect("readable")).collect();
     (1..).zip(&all).for_each(|(k, bytes)| std::fs::write(path(k), bytes).expect("writable"));

@@ -67,7 +67,12 @@ fn describe(Proved { run, audited: of }: &Proved<'_>) -> String {
             "none of the {} validation and {} test objects did",
             of.validation_objects, of.test_objects
         ),
-        format!("{} checkpoints carry the chain, which ends in {}", of.checkpoints, of.chain),
+        match of.checkpoints {
+            0 => {
+                format!("no checkpoint after a step carries the chain yet; it ends in {}", of.chain)
+            }
+            some => format!("{some} checkpoints carry the chain, which ends in {}", of.chain),
+        },
     ];
     if of.stood_in > 0 {
         lines.push(format!(
@@ -91,9 +96,10 @@ fn describe(Proved { run, audited: of }: &Proved<'_>) -> String {
         lines.push(format!(
             "the last {} steps are in no checkpoint{}",
             of.steps_after,
-            match of.checkpoints {
-                0 => "; without one nothing goes on from them",
-                _ => " yet; --resume takes them again",
+            match of.last_checkpoint {
+                None => "; without one nothing goes on from them".to_owned(),
+                Some(step) =>
+                    format!(" yet; --resume goes on from step {step} and takes them again"),
             }
         ));
     }

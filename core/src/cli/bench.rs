@@ -144,10 +144,11 @@ fn train_step(
     ranks: &dyn Ranks,
 ) -> Result<()> {
     session.accumulate(batch, 1.0 / ranks.size() as f32)?;
+    let settings = train.step_settings(train.final_lr);
     if ranks.size() > 1 {
-        session.sum_gradients(ranks)?;
+        session.sum_gradients(ranks, &settings)?;
     }
-    session.step(&train.step_settings(train.final_lr)).map(drop)
+    session.step(&settings).map(drop)
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -179,6 +179,13 @@ fn say_what(data: &Dataset, out: &Path, device: &str, processes: usize) {
         data.splits.train.len(),
         data.labelled()
     ));
+    if processes > 1 {
+        progress::say(&format!(
+            "should one of the processes die, all end: `astropt pretrain` or `run`, started as now \
+             with --resume --out {}, goes on from the last checkpoint",
+            out.display()
+        ));
+    }
 }
 
 fn warn_unevaluated(plan: &Plan, data: &Dataset) {
@@ -309,6 +316,7 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
         .collect(),
         Err(error) => BTreeMap::from([("ended".to_owned(), error.to_string())]),
     };
+    open.data.tell_rejected();
     let record = stage.end(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);

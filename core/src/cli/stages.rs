@@ -23,8 +23,8 @@ use crate::model::initial_parameters;
 use crate::parallel::{self, Ranks, agree, first, settled};
 use crate::recipe::{CheckpointChoice, Plan, amend};
 use crate::run::{
-    Manifest, RunFolder, StageRecord, clear_embeddings, clear_figures, is_embedding,
-    nothing_foreign,
+    Manifest, RunFolder, RunLock, StageRecord, clear_embeddings, clear_figures, is_embedding,
+    nothing_foreign, write_rejected,
 };
 
 pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
@@ -121,6 +121,8 @@ struct Embedding {
     data: Arc<Dataset>,
     session: Box<dyn Session>,
     out: PathBuf,
+    /// Of the folder `out`, where that is not the run's, on the process that writes.
+    _lock: Option<RunLock>,
 }
 
 fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
@@ -153,7 +155,9 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     }
     let out = args.out.clone().unwrap_or_else(|| folder.path().to_owned());
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
-    Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out })
+    let locks = args.out.is_some() && ranks.rank() == 0;
+    let _lock = locks.then(|| RunLock::take(&out)).transpose()?;
+    Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out, _lock })
 }
 
 /// Checks that `--out` is no run, whose embeddings are its own model's, and holds nothing that would
@@ -173,7 +177,7 @@ fn may_hold_embeddings(out: &Path) -> Result<()> {
 pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     super::listen()?;
     let ranks = parallel::world();
-    let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out } =
+    let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out, _lock } =
         agree(ranks, open_embedding(args, ranks))?;
     same_everywhere(ranks, &plan, &data, &out)?;
     let stage = Stage::start("embed", &chosen);
@@ -194,6 +198,8 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
             folder.write_rejected(&data.rejected())?;
             manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
             record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
+        } else if data.rejected_count() > 0 && !RunFolder::is_run(&out) {
+            write_rejected(&out, &data.rejected())?;
         }
         Ok(())
     })?;
@@ -281,6 +287,7 @@ fn write_embeddings(
         std::fs::rename(&parts, &whole).map_err(|e| Error::io("write", &whole, &e))?;
         checksums::list(out, &names)
     })?;
+    data.tell_rejected();
     Ok(written)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::assembly::Assembly;
@@ -16,6 +17,7 @@ use super::stream::{OrderWord, Packing, SpanOrder, StreamConfig};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Labels, Observation};
+use crate::progress;
 use crate::recipe::{DeadInputs, Modalities, Plan, data_place};
 use crate::tokens::Tokens;
 
@@ -37,6 +39,8 @@ pub struct Dataset {
     seed: u64,
     dead: DeadInputs,
     rejected: Mutex<Rejected>,
+    /// How many unusable objects a person was told of.
+    told: AtomicUsize,
     budget: usize,
     /// Where the data lay when they were opened.
     place: Option<Place>,
@@ -66,6 +70,7 @@ impl Dataset {
             seed: plan.train.seed,
             dead: plan.train.faults.dead,
             rejected: Mutex::new(Rejected::new()),
+            told: AtomicUsize::new(0),
         })
     }
 
@@ -212,7 +217,22 @@ impl Dataset {
             );
             return Err(Error::object(&object.0.id, message));
         }
+        if self.dead == DeadInputs::Reject
+            && let Some((name, what)) = object.1.iter().find_map(|span| self.dead_part(span))
+        {
+            let message = format!(
+                "{what} ({name}), as where nothing was observed; train.faults.dead = \"keep\" uses \
+                 such objects"
+            );
+            return Err(Error::object(&object.0.id, message));
+        }
         Ok(object)
+    }
+
+    /// A part of a span that its modality knows to say nothing, and the modality's name.
+    fn dead_part<'a>(&self, (name, tokens): &'a (String, Tokens)) -> Option<(&'a str, String)> {
+        let what = self.objects.modalities.get(name)?.dead_part(tokens)?;
+        Some((name, what))
     }
 
     /// The plain features of object `index`, read as `observation`, in `modality`; `None`
@@ -253,7 +273,31 @@ impl Dataset {
             return Err(too_many_rejected(rejected.len() + 1, self.len(), error));
         }
         rejected.insert(id, error.to_string());
+        drop(rejected);
+        if self.told.fetch_max(1, Ordering::Relaxed) == 0 {
+            progress::warn(&format!(
+                "{error}: the first object that cannot be used; up to {} of {} are left out \
+                 (train.max_rejected)",
+                self.budget,
+                self.len()
+            ));
+        }
         Ok(())
+    }
+
+    /// Tells how many objects could not be used, where that was not told yet.
+    pub(crate) fn tell_rejected(&self) {
+        let rejected = self.lock();
+        let (count, first) = (rejected.len(), rejected.first_key_value());
+        let Some((id, reason)) = first else { return };
+        // A single one was told of when it was met; and again, for that may be long ago.
+        if self.told.swap(count + 1, Ordering::Relaxed) != count + 1 {
+            progress::warn(&format!(
+                "{count} of {} objects could not be used and were left out (rejected.csv); one is \
+                 {id}: {reason}",
+                self.len()
+            ));
+        }
     }
 
     /// The training objects of positions `first..first + count` of the endless shuffled

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::batch::Row;
 use super::dataset::Dataset;
 use super::split::Split;
 use crate::error::Result;
@@ -42,6 +43,12 @@ pub struct Witness {
 }
 
 impl Witnesses {
+    /// What is known of the object `id`, which became `row`.
+    pub(crate) fn of_object(id: &str, row: &Row) -> Self {
+        let row = row.iter().map(|(name, tokens)| (name.clone(), Witness::of(tokens)));
+        Self { converted: None, objects: [(id.to_owned(), row.collect())].into() }
+    }
+
     /// Why `now` is not of the same data as these; `None` where nothing speaks against it.
     pub fn contradict(&self, now: &Self) -> Option<String> {
         if let (Some(then), Some(now)) = (&self.converted, &now.converted)
@@ -111,8 +118,7 @@ impl Dataset {
         for index in looked_at {
             match self.objects().read(index as usize) {
                 Ok((observation, row)) => {
-                    let row = row.iter().map(|(name, tokens)| (name.clone(), Witness::of(tokens)));
-                    out.objects.insert(observation.id, row.collect());
+                    out.objects.extend(Witnesses::of_object(&observation.id, &row).objects);
                 }
                 Err(error) if error.ends_work() => return Err(error),
                 Err(_) => {}

@@ -97,8 +97,8 @@ impl Session for Guarded {
         calm(|| self.0.gradients())
     }
 
-    fn sum_gradients(&mut self, ranks: &dyn Ranks) -> Result<()> {
-        calm(|| self.0.sum_gradients(ranks))
+    fn sum_gradients(&mut self, ranks: &dyn Ranks, settings: &StepSettings) -> Result<()> {
+        calm(|| self.0.sum_gradients(ranks, settings))
     }
 
     fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {

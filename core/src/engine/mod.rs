@@ -50,13 +50,16 @@ pub struct StepSettings {
     /// when `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm_limit: Option<f64>,
+    /// Largest loss of a micro-batch with which a step is taken at all; any finite one when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_limit: Option<f64>,
 }
 
 impl StepSettings {
     /// Those of the paper, at the learning rate `lr`.
     pub fn new(lr: f64) -> Self {
         let (betas, eps) = ([0.9, 0.95], 1e-8);
-        Self { lr, betas, eps, weight_decay: 0.1, clip: 1.0, norm_limit: None }
+        Self { lr, betas, eps, weight_decay: 0.1, clip: 1.0, norm_limit: None, loss_limit: None }
     }
 
     /// Whether a step of this gradient and these losses is taken: never one with numbers that
@@ -65,7 +68,12 @@ impl StepSettings {
         let limit = self.norm_limit.unwrap_or(f64::INFINITY);
         grad_norm.is_finite()
             && f64::from(grad_norm) <= limit
-            && losses.iter().all(|losses| losses.total.is_finite())
+            && losses.iter().all(|losses| self.bears(losses.total))
+    }
+
+    /// Whether the loss of a micro-batch is such that a step may be taken.
+    pub fn bears(&self, loss: f32) -> bool {
+        loss.is_finite() && f64::from(loss) <= self.loss_limit.unwrap_or(f64::INFINITY)
     }
 }
 
@@ -192,12 +200,13 @@ pub trait Session: Send {
     fn gradients(&self) -> Result<StateDict>;
 
     /// Replaces the gradients accumulated since the last step by their sums over all processes
-    /// of `ranks`, each of which calls it. Where the loss of one is not finite the sums are not
-    /// either, so that all [take](StepSettings::takes) the step or none.
+    /// of `ranks`, each of which calls it. Where `settings` do not [bear](StepSettings::bears) a
+    /// loss of one the sums are not finite, so that all [take](StepSettings::takes) the step or
+    /// none.
     ///
     /// # Errors
     /// When the device or the other processes fail.
-    fn sum_gradients(&mut self, ranks: &dyn Ranks) -> Result<()>;
+    fn sum_gradients(&mut self, ranks: &dyn Ranks, settings: &StepSettings) -> Result<()>;
 
     /// Clips the accumulated gradient, takes one AdamW step with it and forgets it. A step that
     /// the settings [do not take](StepSettings::takes) changes no parameter and no moment.

@@ -334,7 +334,7 @@ impl<P: Platform> Session for DeviceSession<P> {
         self.download(|p| p.grad.clone())
     }
 
-    fn sum_gradients(&mut self, ranks: &dyn Ranks) -> Result<()> {
+    fn sum_gradients(&mut self, ranks: &dyn Ranks, settings: &StepSettings) -> Result<()> {
         // A parameter without a gradient here may have one on another process.
         let device = self.device.clone();
         let grads = self.parameters.iter_mut().map(|p| {
@@ -342,8 +342,8 @@ impl<P: Platform> Session for DeviceSession<P> {
             p.grad.take().unwrap_or_else(zeros)
         });
         let mut grads: Vec<_> = grads.collect();
-        let finite = |losses: &PendingLosses<P::Backend>| Ok(losses.total()?.is_finite());
-        if !self.losses.iter().map(finite).collect::<Result<Vec<_>>>()?.into_iter().all(|yes| yes) {
+        let borne = |losses: &PendingLosses<P::Backend>| Ok(settings.bears(losses.total()?));
+        if !self.losses.iter().map(borne).collect::<Result<Vec<_>>>()?.into_iter().all(|yes| yes) {
             grads[0] = grads[0].clone().mul_scalar(f32::NAN);
         }
         P::Kernels::sum_over(&mut grads, ranks)?;

@@ -23,8 +23,9 @@ pub struct CheckpointSchedule {
     /// These steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<Vec<u64>>,
-    /// How many of the last to keep, beside the best; unset, all are kept. Where
-    /// `probe.checkpoints` asks for probes through training, all are kept.
+    /// How many of the last to keep, beside the best and the last that a step was taken from, which
+    /// shows that it is sound; unset, all are kept. Where `probe.checkpoints` asks for probes through
+    /// training, all are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u64>,
     /// Of those that `keep` would delete, keep one every so many steps.

@@ -2,24 +2,28 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `[train.faults]`: what is done about a step whose loss or gradient is not finite or whose
-/// gradient explodes, and about objects that say nothing. Such a step is never taken.
+/// `[train.faults]`: what is done about a step whose loss or gradient is not finite or explodes,
+/// and about objects that say nothing. Such a step is never taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultPolicy {
     /// `stop`, `skip` the step, or `roll-back` to the last checkpoint.
     pub on: OnFault,
+    /// A loss explodes when a micro-batch has more than so many times the loss of the first step,
+    /// which is that of the untrained model; 0: never.
+    pub loss_above: f64,
     /// A gradient explodes when its norm is more than so many times the median of the last
     /// `window` steps taken; 0: never.
     pub norm_above: f64,
-    /// Steps that the median is of, at most; before there are two no gradient explodes.
+    /// Steps that the median is of, at most; from the second step on there is one.
     pub window: usize,
     /// Faults after which the run stops all the same.
     pub limit: u64,
-    /// Steps that are passed over after a roll-back: the faulty one and those just before it.
+    /// Steps that are passed over after a roll-back: the faulty one and those just before it. A
+    /// step before it that ruined the model is passed over in any case.
     pub passes: u64,
-    /// Objects whose tokens are all the same number, such as blank images: `reject` lists them
-    /// in rejected.csv, `keep` reads them as any other.
+    /// Objects whose tokens are all the same number, such as blank images, and images of which a
+    /// band is: `reject` lists them in rejected.csv, `keep` reads them as any other.
     pub dead: DeadInputs,
 }
 
@@ -51,7 +55,8 @@ impl Default for FaultPolicy {
     fn default() -> Self {
         Self {
             on: OnFault::Stop,
-            norm_above: 100.0,
+            loss_above: 1000.0,
+            norm_above: 1000.0,
             window: 100,
             limit: 10,
             passes: 1,
@@ -60,8 +65,6 @@ impl Default for FaultPolicy {
     }
 }
 
-/// Fewest norms that a median is taken of.
-pub(crate) const FEWEST_NORMS: usize = 2;
 /// Most steps that a median may be of.
 const MAX_WINDOW: usize = 100_000;
 
@@ -71,14 +74,13 @@ impl FaultPolicy {
     /// # Errors
     /// The key and why its value cannot be.
     pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
-        let above = self.norm_above;
-        if !(above == 0.0 || (above > 1.0 && above.is_finite())) {
-            let message = format!("is {above}; it must be above 1, or 0 for never");
-            return Err(("norm_above", message));
+        for (key, above) in [("loss_above", self.loss_above), ("norm_above", self.norm_above)] {
+            if !(above == 0.0 || (above > 1.0 && above.is_finite())) {
+                return Err((key, format!("is {above}; it must be above 1, or 0 for never")));
+            }
         }
-        if !(FEWEST_NORMS..=MAX_WINDOW).contains(&self.window) {
-            let message =
-                format!("is {}; {FEWEST_NORMS} to {MAX_WINDOW} are possible", self.window);
+        if !(1..=MAX_WINDOW).contains(&self.window) {
+            let message = format!("is {}; 1 to {MAX_WINDOW} are possible", self.window);
             return Err(("window", message));
         }
         if self.passes == 0 {

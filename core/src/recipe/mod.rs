@@ -21,7 +21,6 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 pub use checkpoints::CheckpointSchedule;
-pub(crate) use faults::FEWEST_NORMS;
 pub use faults::{DeadInputs, FaultPolicy, OnFault};
 pub(crate) use plan::data_place;
 pub use plan::{Modalities, Plan};

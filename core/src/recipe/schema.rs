@@ -252,7 +252,7 @@ impl TrainConfig {
     /// A step at the learning rate `lr`.
     pub(crate) fn step_settings(&self, lr: f64) -> StepSettings {
         let Self { betas, eps, weight_decay, clip, .. } = *self;
-        StepSettings { lr, betas, eps, weight_decay, clip, norm_limit: None }
+        StepSettings { lr, betas, eps, weight_decay, clip, ..StepSettings::new(lr) }
     }
 
     /// Checks that the numbers fit together.

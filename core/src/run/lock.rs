@@ -96,6 +96,11 @@ impl RunLock {
 }
 
 impl RunLock {
+    /// Whether a file of this name in a folder is its lock.
+    pub(crate) fn is_file(name: &std::ffi::OsStr) -> bool {
+        name == FILE
+    }
+
     /// Whether this is still the lock of `folder`: its file was not deleted, and the folder not
     /// put in another's place.
     pub(super) fn is_of(&self, folder: &Path) -> bool {

@@ -1,29 +1,46 @@
 //! Which checkpoints stay, and how the others go: never in a way that a crash could leave half of
-//! one under a checkpoint's name, and never before a later one is known to be whole.
+//! one under a checkpoint's name, and never before a later one is known to be whole and sound.
+
+use std::path::Path;
 
 use super::folder::RunFolder;
-use super::saved::Saved;
-use crate::checkpoint::files::remove_folder;
-use crate::error::Result;
+use super::saved::{Saved, name_of};
+use crate::checkpoint::files::{remove_folder, write_folder_atomic};
+use crate::error::{Error, Result};
 use crate::progress;
 use crate::recipe::CheckpointSchedule;
 
 impl RunFolder {
-    /// Deletes the checkpoint of the lowest validation loss, where there is one.
+    /// Makes `saved`, the best model or a checkpoint, the last checkpoint: what was saved after it
+    /// is deleted, the newest first, so that whatever is left is what a run goes on from.
     ///
     /// # Errors
-    /// When it is damaged or cannot be deleted.
-    pub(crate) fn forget_best(&self) -> Result<()> {
-        self.best()?.map_or(Ok(()), |best| remove_folder(&best.path))
+    /// When a checkpoint is damaged or cannot be deleted.
+    pub(crate) fn back_to(&self, saved: &Saved) -> Result<()> {
+        let best = self.best()?;
+        if best.as_ref().is_some_and(|best| best.path == saved.path) {
+            let place = saved.path.with_file_name(name_of(saved.step));
+            write_folder_atomic(&place, |folder| copy_files(&saved.path, folder))?;
+        }
+        // A best model of the steps that are undone makes room for the next.
+        let later = self.checkpoints()?.into_iter().rev().chain(best);
+        let mut later = later.filter(|other| other.step > saved.step);
+        later.try_for_each(|other| remove_folder(&other.path))
     }
 
     /// Deletes the checkpoints that `schedule` does not keep, and those of earlier stops; where
     /// `all_needed` (probes through training read them), only the latter. The last one stays, and
-    /// when that is damaged nothing is deleted.
+    /// when that is damaged nothing is deleted. Until a step later than the last one was `taken`,
+    /// which shows that its model is sound, the last that is known to be stays too.
     ///
     /// # Errors
     /// When the folder cannot be read or a checkpoint not be deleted.
-    pub(crate) fn prune(&self, schedule: &CheckpointSchedule, all_needed: bool) -> Result<()> {
+    pub(crate) fn prune(
+        &self,
+        schedule: &CheckpointSchedule,
+        all_needed: bool,
+        taken: u64,
+    ) -> Result<()> {
         let mut older = self.checkpoints()?;
         let Some(last) = older.pop() else { return Ok(()) };
         let (between, scheduled): (Vec<Saved>, Vec<Saved>) =
@@ -36,7 +53,10 @@ impl RunFolder {
             let for_good = |saved: &Saved| {
                 schedule.keep_every.is_some_and(|every| saved.step.is_multiple_of(every.max(1)))
             };
-            gone.extend(scheduled.into_iter().take(count).filter(|saved| !for_good(saved)));
+            let sound = scheduled.iter().rfind(|saved| saved.step < taken && last.step >= taken);
+            let sound = sound.map(|saved| saved.step);
+            let stays = |saved: &Saved| for_good(saved) || Some(saved.step) == sound;
+            gone.extend(scheduled.into_iter().take(count).filter(|saved| !stays(saved)));
         }
         if gone.is_empty() {
             return Ok(());
@@ -49,10 +69,18 @@ impl RunFolder {
     }
 }
 
+/// Copies the files of one folder into another.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("copy", from, &e);
+    for entry in std::fs::read_dir(from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        std::fs::copy(entry.path(), to.join(entry.file_name())).map_err(failed)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::saved::TrainState;
     use super::*;
     use crate::checkpoint::{checksums, format, write_bytes};
@@ -80,22 +108,45 @@ mod tests {
         }
         checkpoint(folder.path(), 8, true);
         // Nothing to delete but what a stop saved between; the last is one too, and stays.
-        run.prune(&schedule(""), false).expect("pruned");
+        run.prune(&schedule(""), false, 8).expect("pruned");
         assert_eq!(steps(&run), [0, 2, 4, 6, 8]);
-        run.prune(&schedule("keep = 1"), true).expect("pruned");
+        run.prune(&schedule("keep = 1"), true, 9).expect("pruned");
         assert_eq!(steps(&run), [0, 2, 4, 6, 8], "probes through training need them");
-        run.prune(&schedule("keep = 3\nkeep_every = 4"), false).expect("pruned");
+        run.prune(&schedule("keep = 3\nkeep_every = 4"), false, 8).expect("pruned");
         assert_eq!(steps(&run), [0, 4, 6, 8]);
         // The last is the only one that is kept, and it is damaged.
         let last = folder.path().join("checkpoints/step-000008/state.json");
         let text = std::fs::read(&last).expect("readable");
         std::fs::write(&last, "{}").expect("written");
-        run.prune(&schedule("keep = 1"), false).expect("pruned");
+        run.prune(&schedule("keep = 1"), false, 9).expect("pruned");
         assert_eq!(steps(&run), [0, 4, 6, 8]);
         std::fs::write(&last, text).expect("mended");
-        run.prune(&schedule("keep = 1"), false).expect("pruned");
+        // No step was taken from the last yet: the one before is the last that is known to be sound.
+        run.prune(&schedule("keep = 1"), false, 8).expect("pruned");
+        assert_eq!(steps(&run), [6, 8]);
+        run.prune(&schedule("keep = 1"), false, 9).expect("pruned");
         assert_eq!(steps(&run), [8]);
         let left = std::fs::read_dir(folder.path().join("checkpoints")).expect("readable").count();
         assert_eq!(left, 1, "nothing hidden is left");
+    }
+
+    /// What comes after the model that a run goes back to is gone, and that model is a checkpoint.
+    #[test]
+    fn going_back_leaves_nothing_that_came_later() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = RunFolder::locked(folder.path()).expect("locked");
+        [0, 2, 4, 6].into_iter().for_each(|step| checkpoint(folder.path(), step, false));
+        let checkpoints = folder.path().join("checkpoints");
+        checkpoint(folder.path(), 3, false);
+        std::fs::rename(checkpoints.join("step-000003"), checkpoints.join("best")).expect("moved");
+        let best = || run.best().expect("readable");
+        run.back_to(&run.checkpoint("4").expect("there")).expect("gone back");
+        assert_eq!(steps(&run), [0, 2, 4]);
+        run.back_to(&best().expect("there")).expect("gone back");
+        assert_eq!(steps(&run), [0, 2, 3]);
+        run.checkpoint("3").expect("there").state().expect("whole");
+        assert!(best().is_some(), "it is not of later steps");
+        run.back_to(&run.checkpoint("0").expect("there")).expect("gone back");
+        assert_eq!((steps(&run), best()), (vec![0], None));
     }
 }

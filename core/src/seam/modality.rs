@@ -71,6 +71,15 @@ pub trait Modality: Send + Sync {
         Ok(None)
     }
 
+    /// A part of `tokens` that is one number throughout, such as a band in which nothing was
+    /// observed, in words: "band 1 is one number throughout". Objects that have one are rejected,
+    /// unless `train.faults.dead = "keep"`; whether all numbers of a span are one is looked at
+    /// elsewhere. Asked of every object that is read: it should end at the first other number.
+    /// Tokens may have gone through half precision.
+    fn dead_part(&self, _tokens: &Tokens) -> Option<String> {
+        None
+    }
+
     /// Choices made where there is more than one tradition, as name and what was chosen, for
     /// the report.
     fn choices(&self) -> Vec<(String, String)> {

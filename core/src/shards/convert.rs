@@ -13,18 +13,21 @@ use super::index::{
     Entry, Head, Index, Listed, Listing, Precision, read_head, read_listing, write_head,
     write_index, write_listing,
 };
+use super::reader::{Shard, ShardFile};
 use super::writer::{Builder, Spans};
 use super::{INDEX, listing_path, originals, shard_path};
-use crate::checkpoint::checksums;
 use crate::checkpoint::files::sweep;
-use crate::data::{Loader, Objects, Rejected, Row, too_many_rejected};
+use crate::data::{Loader, Objects, Rejected, Row, Witnesses, too_many_rejected};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 use crate::progress::{Progress, quantity};
 use crate::recipe::Plan;
-use crate::run::write_rejected;
+use crate::run::{RunLock, write_rejected};
 use crate::seam::Source;
 use crate::stop;
+
+/// Objects of each shard that are read again before a conversion goes on.
+const LOOKED_AT: usize = 8;
 
 /// How to convert.
 #[derive(Clone, Copy, Debug)]
@@ -52,28 +55,30 @@ pub struct Converted {
 
 /// Writes the objects of `plan`'s source as tokens to the folder `out`; relative paths of the
 /// source start at `root`. Where `out` holds the beginning of the same conversion it goes on
-/// after the last whole shard, and ends in the same bytes.
+/// after the last whole shard, and ends in the same bytes. One process at a time writes into `out`.
 ///
 /// # Errors
-/// When the source cannot be opened, `out` holds other data, more objects are unusable than
+/// When the source cannot be opened, `out` holds other data or is being written, what was converted
+/// before is not what the source holds now, more objects are unusable than
 /// `train.max_rejected` allows, the user interrupts, or the disk fails.
 pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Result<Converted> {
-    if out.join(INDEX).exists() {
-        return Err(Error::Misuse(format!(
-            "{} holds converted data already; choose another folder with --out, or delete it",
-            out.display()
-        )));
-    }
+    finished(out)?;
     let objects = Arc::new(Objects::open(plan, root)?);
     if objects.source.tokenised().is_some() {
         return Err(Error::Misuse("the data are converted already; train from them".into()));
     }
     let head = head(plan, &objects, settings)?;
     std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
-    begin(out, &head)?;
+    begun(out, &head)?; // what is no conversion of ours is not locked
+    let _lock = RunLock::take(out)?;
+    finished(out)?;
+    match begun(out, &head)? {
+        true => sweep(out)?,
+        false => write_head(out, &head)?,
+    }
     let originals = originals::write(out, &objects, settings.precision)?;
     let budget = (plan.train.max_rejected * objects.source.len() as f64) as usize;
-    let mut work = Work::resume(out, &head, budget);
+    let mut work = Work::resume(out, &head, budget, &objects)?;
     work.run(objects, settings.workers)?;
     let Work { converted, rejected, entries, .. } = work;
     write_rejected(out, &rejected)?;
@@ -81,25 +86,34 @@ pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Res
     Ok(converted)
 }
 
-/// Makes sure that `out` holds the beginning of this conversion and of no other.
-fn begin(out: &Path, head: &Head) -> Result<()> {
-    let refuse = |what: &str| {
-        let out = out.display();
-        let way = "choose another folder with --out, or delete it";
-        Err(Error::Misuse(format!("{out} holds {what}; {way}")))
+/// The refusal of a folder that holds `what`.
+fn refuse<T>(out: &Path, what: &str) -> Result<T> {
+    let way = "choose another folder with --out, or delete it";
+    Err(Error::Misuse(format!("{} holds {what}; {way}", out.display())))
+}
+
+/// Refuses a folder that holds all of a conversion.
+fn finished(out: &Path) -> Result<()> {
+    if out.join(INDEX).exists() { refuse(out, "converted data already") } else { Ok(()) }
+}
+
+/// Whether `out` holds the beginning of this conversion; nothing else may be there.
+fn begun(out: &Path, head: &Head) -> Result<bool> {
+    let other = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| !RunLock::is_file(&entry.file_name()))
     };
     match read_head(out)? {
-        None if listing_path(out, 0).exists() => refuse("shards without their index"),
-        None if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) => {
-            refuse("other files")
+        None if listing_path(out, 0).exists() => refuse(out, "shards without their index"),
+        None if std::fs::read_dir(out).is_ok_and(|mut entries| entries.any(other)) => {
+            refuse(out, "other files")
         }
-        None => write_head(out, head),
+        None => Ok(false),
         Some(old) => {
             let differences = old.differences(head)?.join(", ");
             if differences.is_empty() {
-                return sweep(out);
+                return Ok(true);
             }
-            refuse(&format!("the beginning of another conversion: {differences}"))
+            refuse(out, &format!("the beginning of another conversion: {differences}"))
         }
     }
 }
@@ -198,18 +212,76 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     /// Takes over the whole shards of an earlier conversion that was the same.
-    fn resume(out: &'a Path, head: &'a Head, budget: usize) -> Self {
+    ///
+    /// # Errors
+    /// When a few objects of each shard are not what `objects` holds now, or cannot be had.
+    fn resume(out: &'a Path, head: &'a Head, budget: usize, objects: &Objects) -> Result<Self> {
         let (entries, rejected, converted) = Default::default();
         let mut work = Self { out, head, budget, entries, rejected, converted };
+        // Where files must be fetched first, the last objects alone: what comes next lies beside them.
+        let fetched = objects.source.groups().is_some_and(|groups| groups.shards.len() > 1);
+        let mut last = None;
         while let Ok((listing, entry)) = read_listing(out, work.entries.len()) {
-            let found = checksums::digest(&shard_path(out, work.entries.len()));
+            let (bytes, xxh3) = (listing.bytes, listing.xxh3.clone());
+            let file = ShardFile { bytes, xxh3, objects: entry.objects };
+            let path = shard_path(out, work.entries.len());
             let left = head.objects - work.converted.objects;
-            if found.ok().as_ref() != Some(&listing.xxh3) || !(1..=left).contains(&entry.objects) {
+            let Ok(shard) = Shard::open(&path, &file, &head.specs, head.precision) else { break };
+            if !(1..=left).contains(&entry.objects) {
                 break;
             }
+            let first = work.converted.objects;
+            if !fetched {
+                work.same(objects, &shard, &listing, first, LOOKED_AT)?;
+            }
             work.take(&listing, entry);
+            last = Some((shard, listing, first));
         }
-        work
+        if let Some((shard, listing, first)) = last.filter(|_| fetched) {
+            work.same(objects, &shard, &listing, first, 1)?;
+        }
+        Ok(work)
+    }
+
+    /// Reads `count` objects of a shard again, the last among them; its first is object `first`.
+    ///
+    /// # Errors
+    /// When one is not what was converted.
+    fn same(
+        &self,
+        objects: &Objects,
+        shard: &Shard,
+        listing: &Listing,
+        first: usize,
+        count: usize,
+    ) -> Result<()> {
+        let other = |what: &str| {
+            Err(Error::Failed(format!(
+                "{} holds the beginning of a conversion of other data: {what}; put the data back as \
+                 they were, choose another folder with --out, or delete it",
+                self.out.display()
+            )))
+        };
+        let all = listing.objects.len();
+        let mut places: Vec<usize> = (1..=count).map(|k| (k * all / count).max(1) - 1).collect();
+        places.dedup();
+        for k in places {
+            let listed = &listing.objects[k];
+            if listed.rejected.is_some() {
+                continue;
+            }
+            let then = shard.tokens(k, &|_| true).map_err(Error::Failed)?;
+            let now = match objects.read(first + k) {
+                Ok((_, now)) => now,
+                Err(error) if error.ends_work() => return Err(error),
+                Err(error) => return other(&format!("{error}, and it could be read then")),
+            };
+            let [then, now] = [then, now].map(|row| Witnesses::of_object(&listed.id, &row));
+            if let Some(what) = then.contradict(&now) {
+                return other(&what);
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, listing: &Listing, entry: Entry) {

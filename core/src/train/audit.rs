@@ -2,6 +2,7 @@
 //! step, so that the data and the recipe alone must lead to the chain that the run wrote down.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -47,6 +48,8 @@ pub struct Audited {
     /// The step of a best model that is of steps which a resumed run has yet to take again, and
     /// may take otherwise, as one of them was faulty.
     pub unproved: Option<u64>,
+    /// The step of the last checkpoint, from which a resumed run goes on.
+    pub last_checkpoint: Option<u64>,
     /// Steps after the last checkpoint, which a resumed run takes again.
     pub steps_after: u64,
     /// The chain's end, in hexadecimal.
@@ -65,7 +68,7 @@ pub struct Audit<'a> {
     entries: Vec<Entry>,
     rejected: Rejected,
     /// Steps that may have been passed over: the faulty ones, and those just before a roll-back.
-    faulty: BTreeSet<u64>,
+    faulty: Vec<RangeInclusive<u64>>,
 }
 
 /// The ledger of `run`.
@@ -95,8 +98,7 @@ impl<'a> Audit<'a> {
         let (path, rejected) = (run.file(LEDGER), run.read_rejected()?);
         let faults: Vec<Fault> = read_lines(&run.verified(FAULTS)?)?;
         let passes = manifest.plan.train.faults.passes;
-        let before = |step: u64| step.saturating_sub(passes.saturating_sub(1))..=step;
-        let faulty = faults.iter().flat_map(|fault| before(fault.step)).collect();
+        let faulty = faults.iter().map(|fault| fault.passed(passes)).collect();
         Ok(Self { run, plan: &manifest.plan, data, path, entries, rejected, faulty })
     }
 
@@ -146,6 +148,7 @@ impl<'a> Audit<'a> {
             test_objects: splits.test.len() as u64,
             checkpoints,
             unproved,
+            last_checkpoint: self.run.checkpoints()?.last().map(|saved| saved.step),
             steps_after: (steps_before + entries.len() as u64).saturating_sub(last),
             chain: to_hex(&head),
             counts,
@@ -195,7 +198,7 @@ impl<'a> Audit<'a> {
 
     /// A step that trained on nothing, as the list of faults must say.
     fn passed_over(&self, step: u64) -> Result<Vec<Drawn>> {
-        if !self.faulty.contains(&step) {
+        if !self.faulty.iter().any(|steps| steps.contains(&step)) {
             return Err(
                 self.wrong(&format!("step {step} trained on nothing, which {FAULTS} lacks"))
             );

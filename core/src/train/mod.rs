@@ -12,6 +12,7 @@ mod schedule;
 mod team;
 mod tensorboard;
 mod trainer;
+mod watch;
 
 pub use audit::{Audit, Audited, read_ledger};
 pub use evaluate::{VALIDATION, ValidationLosses};

@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::faults::Uniform;
 use super::ledger::{from_hex, to_hex};
+use super::watch::Uniform;
 use crate::checkpoint::tensors::digest;
 use crate::data::{Dataset, Drawn, SharedRejections};
-use crate::engine::{Losses, Session};
+use crate::engine::{Losses, Session, StepSettings};
 use crate::error::{Error, Result};
 use crate::parallel::{Ranks, agree, agree_with, first, settled};
 use crate::recipe::TrainConfig;
@@ -141,8 +141,12 @@ impl<'a> Team<'a> {
     }
 
     /// Sums the gradients of all processes.
-    pub(super) fn sum_gradients(&self, session: &mut dyn Session) -> Result<()> {
-        if self.ranks.size() == 1 { Ok(()) } else { session.sum_gradients(self.ranks) }
+    pub(super) fn sum_gradients(
+        &self,
+        session: &mut dyn Session,
+        settings: &StepSettings,
+    ) -> Result<()> {
+        if self.ranks.size() == 1 { Ok(()) } else { session.sum_gradients(self.ranks, settings) }
     }
 
     /// What all processes saw of a step, on each of them.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
-use super::faults::Watch;
 use super::ledger::LEDGER;
 use super::lines::read_lines;
 use super::metrics::{METRICS, MeanLosses, Metric, Timing};
@@ -15,10 +14,11 @@ use super::pace::{Pace, Piece};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
 use super::team::{Seen, Team, Wishes};
+use super::watch::Watch;
 use crate::checkpoint::{format, write_bytes};
 use crate::cost::exhausted;
 use crate::data::{Batch, Dataset, Loader, Split};
-use crate::engine::{Session, StepReport, StepSettings};
+use crate::engine::{Session, StepReport};
 use crate::error::{Error, Result};
 use crate::model::initial_parameters;
 use crate::parallel::Ranks;
@@ -179,7 +179,7 @@ impl<'a> Trainer<'a> {
     fn train(&mut self) -> Result<Summary> {
         let train = &self.manifest.plan.train;
         let saves = train.checkpoints.steps(train.steps);
-        self.team.write(|| self.prune())?;
+        self.team.write(|| self.prune(self.watch.last_taken()))?;
         let mut validation_loss = self.last_validation()?;
         let mut loader = self.loader();
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
@@ -217,6 +217,10 @@ impl<'a> Trainer<'a> {
             }
         }
         self.write_rejected()?;
+        if validation_loss.is_some() {
+            // The last model has answered: it needs no other to stand in for it.
+            self.team.write(|| self.prune(u64::MAX))?;
+        }
         let summary = Summary {
             steps: self.state.step,
             tokens: self.state.tokens,
@@ -301,10 +305,9 @@ impl<'a> Trainer<'a> {
         if passed {
             return self.pass_over();
         }
-        self.team.sum_gradients(self.session)?;
         let lr = learning_rate(train, self.state.step);
-        let settings =
-            StepSettings { norm_limit: self.watch.norm_limit(), ..train.step_settings(lr) };
+        let settings = self.watch.limited(train.step_settings(lr));
+        self.team.sum_gradients(self.session, &settings)?;
         let report = self.session.step(&settings);
         let report = report.map_err(|e| exhausted(e, train, self.session.model()))?;
         let Seen { ids, drawn, uniform, tokens, losses } =
@@ -314,13 +317,13 @@ impl<'a> Trainer<'a> {
             progress::warn(&fault.to_string());
         }
         if !report.taken {
-            return self.faulty(&report, &ids, loader);
+            return self.faulty(&report, &settings, &ids, loader);
         }
         let mut mean = MeanLosses::default();
         report.losses.iter().for_each(|losses| mean.add(losses, 1.0));
         let (loss, grad_norm) = (mean.total(), f64::from(report.grad_norm));
-        self.watch.taken(grad_norm);
         self.state.step += 1;
+        self.watch.taken(self.state.step, loss, grad_norm);
         self.state.tokens += tokens;
         let timing = self.timing(started.elapsed().as_secs_f64(), tokens, loader);
         if drawn.iter().any(|drawn| drawn.attempt > 0) && self.team.writes() {
@@ -368,6 +371,7 @@ impl<'a> Trainer<'a> {
         self.write_rejected()?;
         let Some(found) = found.filter(|found| found.objects > 0) else { return Ok(None) };
         let loss = found.losses.total();
+        self.last_is_sound(loss)?;
         if let Some(Lines { metrics, .. }) = &mut self.lines {
             metrics.metric(&Metric::Validation {
                 step,

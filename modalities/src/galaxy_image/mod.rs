@@ -10,6 +10,7 @@
 //! [`Modality::detokenise`] returns the pixels within rounding.
 
 mod config;
+mod dead;
 mod import;
 mod planes;
 mod preview;
@@ -186,6 +187,12 @@ impl GalaxyImage {
 impl Modality for GalaxyImage {
     fn spec(&self) -> TokenSpec {
         self.spec.clone()
+    }
+
+    fn dead_part(&self, tokens: &Tokens) -> Option<String> {
+        let Layout { patch, bands, .. } = self.layout;
+        let band = dead::dead_band(tokens, patch * patch, bands)?;
+        Some(format!("band {band} of 0 to {} is one number throughout", bands - 1))
     }
 
     fn choices(&self) -> Vec<(String, String)> {

@@ -299,7 +299,7 @@ fn check_steps(session: &mut dyn Session, batch: &Batch) -> Result<StateDict, St
     Ok(after)
 }
 
-/// A step with too large a gradient, or with numbers that are not finite, changes nothing and
+/// A step with too large a gradient or loss, or with numbers that are not finite, changes nothing and
 /// leaves nothing behind.
 fn check_refusal(session: &mut dyn Session, batch: &Batch) -> Check {
     let text = |e: crate::Error| e.to_string();
@@ -316,8 +316,9 @@ fn check_refusal(session: &mut dyn Session, batch: &Batch) -> Check {
         *numbers = all.into();
     }
     let all = StepSettings::new(1e-3);
-    let none = StepSettings { norm_limit: Some(0.0), ..all };
-    for (batch, settings) in [(batch, none), (&endless, all)] {
+    let small = StepSettings { norm_limit: Some(0.0), ..all };
+    let low = StepSettings { loss_limit: Some(0.0), ..all };
+    for (batch, settings) in [(batch, small), (batch, low), (&endless, all)] {
         session.accumulate(batch.clone(), 1.0).map_err(text)?;
         let report = session.step(&settings).map_err(text)?;
         ensure(!report.taken, || format!("a step is taken that must not be: {report:?}"))?;

@@ -3,7 +3,7 @@
 use super::super::ranks::threads;
 use super::{Check, batch_rows, ensure};
 use crate::data::{Batch, Purpose};
-use crate::engine::StateDict;
+use crate::engine::{StateDict, StepSettings};
 use crate::model::ModelConfig;
 use crate::seam::Backend;
 
@@ -32,7 +32,7 @@ pub(super) fn check(backend: &dyn Backend, model: &ModelConfig, start: &StateDic
         let mut session = taken.ok_or("a session that was taken twice")?;
         let accumulated =
             batch(ranks.rank()).and_then(|batch| session.accumulate(batch, 0.5).map_err(text));
-        let summed = session.sum_gradients(ranks).map_err(text);
+        let summed = session.sum_gradients(ranks, &StepSettings::new(1e-3)).map_err(text);
         accumulated.and(summed)?;
         session.gradients().map_err(text)
     });

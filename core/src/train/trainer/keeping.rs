@@ -107,10 +107,11 @@ impl Trainer<'_> {
         saved
     }
 
-    /// Deletes the checkpoints that the plan does not keep.
-    pub(super) fn prune(&self) -> Result<()> {
+    /// Deletes the checkpoints that the plan does not keep, where the last step that was taken, or
+    /// an evaluation after it, shows which are sound.
+    pub(super) fn prune(&self, taken: u64) -> Result<()> {
         let plan = &self.manifest.plan;
-        self.run.prune(&plan.train.checkpoints, plan.probe.checkpoints)
+        self.run.prune(&plan.train.checkpoints, plan.probe.checkpoints, taken)
     }
 
     /// Whether so much time has passed since the last checkpoint that one is due, whatever the
@@ -172,6 +173,6 @@ impl Trainer<'_> {
             return Ok(()); // nothing goes on from it
         }
         self.saved = Instant::now();
-        self.team.write(|| self.prune())
+        self.team.write(|| self.prune(self.watch.last_taken()))
     }
 }
