@@ -60,6 +60,18 @@ fn different_units_end_whatever_reads_them() {
             assert!(error.contains(word), "{arguments:?}: no {word} in: {error}");
         }
     }
+    // All of them in another unit than the model was trained in.
+    (0..OBJECTS).for_each(|k| {
+        std::fs::write(at.join(format!("data/g{k:02}.fits")), image(k, Some("Jy"))).expect("there");
+    });
+    for arguments in [
+        &["embed", "r", "--data", "data", "--out", "e"][..],
+        &["generate", "r", "--data", "data", "--out", "g", "--objects", "3", "--prompt", "1"],
+        &["pretrain", "--resume", "--out", "r", "--set", "train.steps=7"],
+    ] {
+        let error = fails(at, arguments, 1);
+        assert!(error.contains("was in \"nanomaggy\" and is in \"Jy\""), "{error}");
+    }
     // However few they are, and though unusable objects would be left out.
     survey(at, Some("nanomaggy"));
     std::fs::write(at.join("data/g13.fits"), image(13, Some("Jy"))).expect("writable");

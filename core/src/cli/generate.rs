@@ -72,8 +72,10 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let mut session = chosen.backend.open(chosen.index, data.model())?;
     let check = !args.check.no_self_check;
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
-    if args.data.is_none() && check {
-        manifest.check_data(&data, &args.run)?;
+    match (&args.data, check) {
+        (None, true) => manifest.check_data(&data, &args.run)?,
+        (Some(_), true) => manifest.check_units(&data, &args.run)?,
+        (_, false) => {}
     }
     let start = Instant::now();
     let spans = generate_spans(session.as_mut(), &wanted, &modality, prompt, BATCH, sampling)?;

@@ -9,6 +9,7 @@ use super::batch::Row;
 use super::dataset::Dataset;
 use super::split::Split;
 use crate::error::Result;
+use crate::observation::same_unit;
 use crate::tokens::Tokens;
 
 /// Training objects that are looked at: the first that training draws, which it reads anyway.
@@ -28,6 +29,9 @@ pub struct Witnesses {
     /// Digest of converted data; `None` of others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted: Option<String>,
+    /// Units of fields that state one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub units: BTreeMap<String, String>,
     /// By id and modality.
     pub objects: BTreeMap<String, BTreeMap<String, Witness>>,
 }
@@ -46,7 +50,7 @@ impl Witnesses {
     /// What is known of the object `id`, which became `row`.
     pub(crate) fn of_object(id: &str, row: &Row) -> Self {
         let row = row.iter().map(|(name, tokens)| (name.clone(), Witness::of(tokens)));
-        Self { converted: None, objects: [(id.to_owned(), row.collect())].into() }
+        Self { objects: [(id.to_owned(), row.collect())].into(), ..Self::default() }
     }
 
     /// Why `now` is not of the same data as these; `None` where nothing speaks against it.
@@ -55,6 +59,9 @@ impl Witnesses {
             && then != now
         {
             return Some("they were converted another time, or from others".into());
+        }
+        if let Some(why) = self.other_unit(now) {
+            return Some(why);
         }
         self.objects.iter().find_map(|(id, then)| {
             let now = now.objects.get(id)?; // gone: training will tell
@@ -65,6 +72,15 @@ impl Witnesses {
                 None => then.keys().find(|name| !now.contains_key(*name))?,
             };
             Some(format!("object {id} holds something else under its id ({what})"))
+        })
+    }
+
+    /// The first field that `now` has in another unit: no numbers are converted, and a model takes
+    /// all for what it was trained on.
+    pub fn other_unit(&self, now: &Self) -> Option<String> {
+        self.units.iter().find_map(|(field, then)| {
+            let now = now.units.get(field).filter(|now| !same_unit(now, then))?;
+            Some(format!("the field {field:?} was in {then:?} and is in {now:?}"))
         })
     }
 }
@@ -119,6 +135,8 @@ impl Dataset {
             match self.objects().read(index as usize) {
                 Ok((observation, row)) => {
                     out.objects.extend(Witnesses::of_object(&observation.id, &row).objects);
+                    let stated = observation.fields.into_iter();
+                    out.units.extend(stated.filter_map(|(name, field)| Some((name, field.unit?))));
                 }
                 Err(error) if error.ends_work() => return Err(error),
                 Err(_) => {}
@@ -138,7 +156,7 @@ mod tests {
 
     fn witnesses(id: &str, of: &[(&str, Witness)]) -> Witnesses {
         let of = of.iter().map(|(name, witness)| ((*name).to_owned(), witness.clone()));
-        Witnesses { converted: None, objects: [(id.to_owned(), of.collect())].into() }
+        Witnesses { objects: [(id.to_owned(), of.collect())].into(), ..Witnesses::default() }
     }
 
     #[test]

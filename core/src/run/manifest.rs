@@ -105,6 +105,21 @@ impl Manifest {
         }
     }
 
+    /// Checks that `data`, which need not be those of the run in the folder `run`, are in its units.
+    ///
+    /// # Errors
+    /// With a field that is in another; or when files that hold objects cannot be had at all.
+    pub(crate) fn check_units(&self, data: &Dataset, run: &Path) -> Result<()> {
+        match self.witnesses.other_unit(&data.witnesses()?) {
+            None => Ok(()),
+            Some(why) => Err(Error::Failed(format!(
+                "{} was trained in other units: {why}; convert the data (--no-self-check takes them \
+                 as they are)",
+                run.display()
+            ))),
+        }
+    }
+
     /// As [`check_data`](Self::check_data), without a look at what the objects are made of.
     ///
     /// # Errors
