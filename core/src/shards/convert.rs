@@ -76,9 +76,9 @@ pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Res
         true => sweep(out)?,
         false => write_head(out, &head)?,
     }
-    let originals = originals::write(out, &objects, settings.precision)?;
     let budget = (plan.train.max_rejected * objects.source.len() as f64) as usize;
     let mut work = Work::resume(out, &head, budget, &objects)?;
+    let originals = originals::write(out, &objects, settings.precision)?;
     work.run(objects, settings.workers)?;
     let Work { converted, rejected, entries, .. } = work;
     write_rejected(out, &rejected)?;
