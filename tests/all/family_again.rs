@@ -170,7 +170,11 @@ fn a_family_remembers_and_tells() {
     let unit = family["compute"]["law"]["unit"].as_f64().expect("a law");
     assert!((unit / (flops(0) * flops(1)).sqrt() - 1.0).abs() < 1e-9, "a law of two models");
     let report = || std::fs::read_to_string(f.join("report.html")).expect("a report");
-    let said = format!("demo-L was evaluated on other objects than demo-S, demo-M ({}", objects(0));
+    let said = format!(
+        "demo-L ({} in 1 micro-batch) was evaluated on other objects than demo-S, demo-M ({} in",
+        objects(2),
+        objects(0)
+    );
     for text in
         [&said[..], "(other objects)", "Untrained, gain of demo-L", "a model is missing here"]
     {

@@ -129,9 +129,11 @@ impl Trained {
         counts(self) == counts(other) && near
     }
 
-    fn objects_in_words(&self) -> String {
+    /// How many objects the last evaluation was of, in words.
+    fn evaluated_on(&self) -> String {
         let objects: u64 = self.batches.iter().map(|batch| batch.1).sum();
-        format!("{objects} objects in {} micro-batches", self.batches.len())
+        let batches = self.batches.len();
+        format!("{objects} in {batches} micro-batch{}", if batches == 1 { "" } else { "es" })
     }
 }
 
@@ -186,20 +188,17 @@ impl Family {
         let others: Vec<String> = self
             .trained()
             .filter(|(_, trained)| !trained.evaluated_as(first))
-            .map(|(member, trained)| format!("{} on {}", member.scale, trained.objects_in_words()))
+            .map(|(member, trained)| format!("{} ({})", member.scale, trained.evaluated_on()))
             .collect();
+        let were = if others.len() == 1 { "was" } else { "were" };
         let names: Vec<&str> = compared.iter().map(|(member, _)| member.scale.as_str()).collect();
         (!others.is_empty()).then(|| {
             format!(
-                "{} evaluated on other objects than {} ({}): these losses are not beside each \
-                 other, and no law takes the former in",
-                if let [one] = &others[..] {
-                    format!("{one} was")
-                } else {
-                    format!("{} were", others.join(", "))
-                },
+                "{} {were} evaluated on other objects than {} ({}): their losses cannot be compared, \
+                 and the laws are of the latter alone",
+                others.join(", "),
                 names.join(", "),
-                first.objects_in_words()
+                first.evaluated_on()
             )
         })
     }
@@ -295,7 +294,10 @@ mod tests {
         let names: Vec<&str> = family.compared().iter().map(|(m, _)| m.scale.as_str()).collect();
         assert_eq!(names, ["S", "M"]);
         let said = family.apart().expect("two are apart");
-        assert!(said.starts_with("L on 8 objects in 1 micro-batches, XL on 32 objects"), "{said}");
+        assert!(
+            said.starts_with("L (8 in 1 micro-batch), XL (32 in 4 micro-batches) were"),
+            "{said}"
+        );
         family.fit(0.005);
         let law = family.compute.as_ref().expect("two models").law;
         assert!((law.at(1e16) - 0.33).abs() < 1e-9 && law.floor == 0.0, "{law:?}");

@@ -26,7 +26,9 @@ const UNTRAINED: &str = "random-init";
 pub(super) fn conclude(family: &mut Family, plans: &[Plan], out: &Path, least: f64) -> Result<()> {
     family.fit(least);
     if let Some(apart) = family.apart() {
-        progress::warn(&apart);
+        progress::warn(&format!(
+            "{apart}; going on with --resume and more train.steps evaluates all alike"
+        ));
     }
     if family.trained().next().is_none() {
         return family.write(out);

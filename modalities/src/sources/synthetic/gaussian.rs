@@ -257,8 +257,17 @@ mod tests {
         // A round Gaussian holds half its light within sqrt(2 ln 2) standard deviations.
         let half = (2.0 * std::f64::consts::LN_2).sqrt();
         assert!((elongated_within([9.0, 9.0], 3.0 * half) - 0.5).abs() < 1e-9);
-        // A thin one is a normal distribution along a line: 68.3% within one deviation.
-        assert!((elongated_within([1.0, 1e-4], 1.0) - 0.6827).abs() < 2e-3);
+        // One as thin as a bar, against a sum over the plane.
+        let [long, short] = [1.0, 0.0576];
+        let mut inside = 0.0;
+        for (y, x) in (-100..=100).flat_map(|y| (-100..=100).map(move |x| (y, x))) {
+            let [x, y] = [x, y].map(|k| 0.01 * f64::from(k));
+            let value = (-0.5 * (x * x / long + y * y / short)).exp();
+            inside += if x.hypot(y) < 1.0 { 1e-4 * value } else { 0.0 };
+        }
+        inside /= std::f64::consts::TAU * f64::sqrt(long * short);
+        let found = elongated_within([long, short], 1.0);
+        assert!((found - inside).abs() < 2e-3, "{found} {inside}");
         assert!((elongated_within([4.0, 0.2], 40.0) - 1.0).abs() < 1e-3);
     }
 
