@@ -131,7 +131,7 @@ pub(crate) fn idle(all: &[Forecast], cost: &CostConfig) -> Option<String> {
     (cost.devices > most).then(|| {
         format!(
             "of {} devices {} have nothing to do: a step has {most} micro-batches (train.batch / \
-             train.micro_batch), and the forecast is for as many devices",
+             train.micro_batch), and the forecast is for {most} devices",
             cost.devices,
             cost.devices - most
         )
