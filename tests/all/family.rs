@@ -222,8 +222,38 @@ fn the_papers_family_is_forecast_without_data() {
     assert!((hours(&json) / hours(&two) - 2.0).abs() < 1e-9);
     let text = succeeds(folder.path(), &["run", "galaxy-grz", "--plan"]);
     assert!(text.contains("published: 120 kg CO2"), "{text}");
+    the_forecast_knows_precision_and_devices(folder.path(), &json);
     let error = fails(folder.path(), &["run", "galaxy-grz", "--plan", "--set", "cost.grids=1"], 2);
     assert!(error.contains("did you mean \"grid\""), "{error}");
+}
+
+/// Of the paper's family, forecast in `at` as `one` says: in f32 and on one device.
+fn the_forecast_knows_precision_and_devices(at: &Path, one: &Value) {
+    let plan = |more: &[&str]| {
+        let output = astropt(at, &[&["run", "galaxy-grz", "--plan"], more].concat());
+        assert!(output.status.success());
+        let text = |of: &[u8]| String::from_utf8_lossy(of).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let hours = |text: &str| {
+        let json: Value = serde_json::from_str(text).expect("JSON");
+        json["models"][7]["hours"].as_f64().expect("hours")
+    };
+    let whole = one["models"][7]["hours"].as_f64().expect("hours");
+    // An H100's tensor cores in bf16, and the rest of it in f32.
+    let (bf16, _) = plan(&["--json", "--set", "train.precision=bf16"]);
+    assert!((whole / hours(&bf16) - 989.4 / 66.9).abs() < 1e-9);
+    let (words, _) = plan(&[]);
+    assert!(words.contains("66.9 TFLOP/s in f32"), "{words}");
+    assert!(words.contains("with --set train.precision=bf16"), "{words}");
+    let (words, _) = plan(&["--set", "train.precision=bf16"]);
+    assert!(words.contains("989.4 TFLOP/s in bf16") && !words.contains("with --set"), "{words}");
+    // Of 320 objects in micro-batches of 8 no more than 40 devices have any.
+    let (many, said) = plan(&["--json", "--set", "cost.devices=1000"]);
+    assert!((whole / hours(&many) - 40.0).abs() < 1e-9);
+    assert!(said.contains("of 1000 devices 960 have nothing to do"), "{said}");
+    let (thirty, said) = plan(&["--json", "--set", "cost.devices=30"]);
+    assert!((whole / hours(&thirty) - 20.0).abs() < 1e-9 && said.is_empty(), "{said}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod conformance;
 mod convert;
 mod disks;
 mod family;
+mod family_again;
 mod faults;
 mod generate;
 mod hostile_checkpoints;

@@ -167,9 +167,10 @@ pub(crate) struct FamilyArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["scale", "demo"])]
     pub(crate) scales: Vec<String>,
     /// Leave out the scales from which ten times the compute would lower the loss by less than
-    /// --least-gain, as the smaller ones tell
-    #[arg(long)]
-    pub(crate) stop_at_saturation: bool,
+    /// --least-gain, as the smaller ones tell; the family remembers it, =false takes it back
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(crate) stop_at_saturation: Option<bool>,
     /// Share of the loss that counts as a gain [default: 0.005, or what the family that is gone on
     /// with was asked]
     #[arg(long, value_name = "SHARE")]

@@ -1,12 +1,12 @@
 //! From arguments to plans and data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::RecipeArgs;
 use crate::data::Dataset;
-use crate::error::Result;
-use crate::recipe::{DEMO, Plan, Request};
+use crate::error::{Error, Result};
+use crate::recipe::{DEMO, Plan, Request, data_stated, lacks_data};
 
 impl RecipeArgs {
     /// What these arguments ask of the recipe `name`.
@@ -29,5 +29,24 @@ impl RecipeArgs {
 
 /// Opens the data of `plan`; relative paths start at the working folder.
 pub(super) fn open(plan: &Plan) -> Result<Arc<Dataset>> {
-    Dataset::open(plan, Path::new(".")).map(Arc::new)
+    Dataset::open(plan, Path::new(".")).map(Arc::new).map_err(|error| from_where(error, plan))
+}
+
+/// `error`, with a word on relative paths where the data are not there: they may have been given in
+/// another folder.
+fn from_where(error: Error, plan: &Plan) -> Error {
+    let missing = |path: &PathBuf| path.is_relative() && !path.exists() && !lacks_data(plan);
+    let path = data_stated(plan).filter(missing);
+    let (Some(path), Ok(here)) = (path, std::env::current_dir()) else { return error };
+    let (path, here) = (path.display(), here.display());
+    let hint = format!(
+        "; {path} is a relative path, which starts at the folder the command is given in, now {here}: \
+         give it there, or the whole path with --data"
+    );
+    match error {
+        Error::Misuse(said) => Error::Misuse(said + &hint),
+        Error::Failed(said) => Error::Failed(said + &hint),
+        Error::File { path, message } => Error::File { path, message: message + &hint },
+        other => other,
+    }
 }

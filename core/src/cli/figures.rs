@@ -9,6 +9,7 @@ use crate::data::unit_hash;
 use crate::embed::{Embeddings, LabelKind};
 use crate::error::{Error, Result};
 use crate::family::Family;
+use crate::family::law::left_open;
 use crate::figures::format::{count, fixed, significant};
 use crate::figures::{
     FittedLaw, Gain, GainPanel, Gains, LossCurve, LossCurves, LossMark, MapColumn, MapProperty,
@@ -155,22 +156,24 @@ fn losses(family: &Family) -> Figure {
         flops_per_token: 6.0 * member.parameters as f64,
         points: trained.curve.iter().map(|&(tokens, loss)| (tokens as f64, loss)).collect(),
     };
-    let computes: Vec<f64> = family.trained().map(|(_, trained)| trained.flops).collect();
+    let compared = family.compared();
+    let computes: Vec<f64> = compared.iter().map(|(_, trained)| trained.flops).collect();
     let fit = family.compute.as_ref();
     // The last one foretold, whether it was right or is still to be trained.
-    let foretold = family.members.iter().rev().find_map(|member| {
-        let flops = member.trained.as_ref()?.flops;
+    let foretold = compared.iter().rev().find_map(|(member, trained)| {
+        let flops = trained.flops;
         let loss = member.predicted.as_ref()?.loss;
         Some(LossMark { name: format!("{}, foretold", member.scale), flops, loss })
     });
     let svg = loss_curves(&LossCurves {
         loss_name: "validation loss".into(),
-        curves: family.trained().map(curve).collect(),
+        curves: compared.iter().copied().map(curve).collect(),
         law: fit.map(|fit| FittedLaw {
             floor: fit.law.floor,
             a: fit.law.a * fit.law.unit.powf(fit.law.b),
             b: fit.b,
             band: band(fit, &computes),
+            open: !left_open(&fit.b).is_empty(),
         }),
         saturation: fit.and_then(|fit| {
             let flops = fit.saturation?.value;
@@ -180,15 +183,20 @@ fn losses(family: &Family) -> Figure {
         forecast: foretold,
     });
     let caption = "Every evaluation on the way, against compute (6 N for each token) and against \
-                   tokens, both axes logarithmic. Dashed: the law fitted to the ends of the curves, \
-                   with its interval of 95% where one is known; orange: what the smaller models \
-                   foretold of the last one before it was trained. On the way the learning rate had \
-                   not come down, so that the curves lie above what a training of that length \
-                   reaches.";
+                   tokens, both axes logarithmic. Dashed: the law fitted to the ends of the curves; \
+                   orange: what the smaller models foretold of the last one before it was trained. \
+                   Band and bar: 95% over the evaluated objects alone; how far the law may be off is \
+                   in neither, nor the seed of a training. On the way the learning rate had not come \
+                   down, so that the curves lie above what a training of that length reaches.";
+    let open = fit.map_or_else(String::new, |fit| match left_open(&fit.b) {
+        said if said.is_empty() => said,
+        said => format!(" The law’s exponent b{said}."),
+    });
+    let apart = family.apart().map_or_else(String::new, |apart| format!(" {apart}."));
     Figure {
         name: "loss",
         title: "Loss against compute and tokens".into(),
-        caption: caption.into(),
+        caption: format!("{caption}{open}{apart}"),
         svg,
     }
 }
@@ -225,7 +233,8 @@ fn trends(family: &Family, smallest: &str) -> Option<Figure> {
         title: "Gain of every probe against compute".into(),
         caption: format!(
             "The error of {smallest} divided by that of each model: above 1 is better. Bars are \
-             intervals of 95% over the scored objects; correlations are with log10 FLOP."
+             intervals of 95% over the scored objects; correlations are with log10 FLOP. What untrained \
+             models of the same sizes gain is in the table below."
         ),
         svg: gains(&Gains { gain_name: format!("Gain over {smallest}"), panels, columns: 2 }),
     })

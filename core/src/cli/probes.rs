@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::args::ProbeArgs;
 use super::output::{Output, columns};
-use super::stages::{EMBEDDINGS, RAW, random_inits};
-use super::{choose, data, emergence};
+use super::stages::{EMBEDDINGS, RAW, REPORT, random_inits};
+use super::{choose, data, emergence, report};
 use crate::checkpoint::checksums;
 use crate::data::split_key;
 use crate::embed::{Description, Embeddings, describe as describe_embedding};
@@ -36,6 +36,8 @@ fn probed(args: &ProbeArgs, output: Output) -> Result<()> {
     };
     let plan = amend(&manifest.plan, &["probe."], &args.set, None)?;
     let from = args.embeddings.as_deref().unwrap_or(folder.path());
+    let own = args.embeddings.is_none();
+    let reported = own && report::forget(folder.path(), "of the probes before these")?;
     let table = write(from, &plan)?;
     if args.embeddings.is_some() {
         return output.result(&table, || describe(&table));
@@ -51,6 +53,10 @@ fn probed(args: &ProbeArgs, output: Output) -> Result<()> {
     }
     manifest.plan = plan;
     folder.write_manifest(&manifest)?;
+    if reported {
+        report::write(&folder, &manifest)?;
+        progress::say(&format!("{REPORT} and figures are drawn anew"));
+    }
     output.result(&table, || {
         [describe(&table), emergence::describe(&emerged)].join("\n").trim_end().to_owned()
     })

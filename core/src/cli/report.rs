@@ -1,6 +1,7 @@
 //! From a run's folder to its `report.html`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::emergence::EMERGENCE;
 use super::figures;
@@ -10,11 +11,13 @@ use crate::checkpoint::{checksums, write_bytes};
 use crate::cost::{Energy, Forecast, assumptions};
 use crate::data::{Objective, SpanOrder, Split};
 use crate::embed::Embeddings;
+use crate::engine::Precision;
 use crate::error::{Error, Result};
 use crate::probe::{Deviation, Emergence, ProbeTable, Statistics};
+use crate::progress;
 use crate::recipe::{Plan, Pooling, ProbeProtocol};
 use crate::report::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts, render};
-use crate::run::{Manifest, RunFolder};
+use crate::run::{Manifest, RunFolder, clear_figures};
 use crate::train::{METRICS, Metric, TIMINGS, Timing, read_lines};
 
 /// Rejected objects shown by name.
@@ -64,6 +67,20 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
     })
 }
 
+/// Deletes the report and the figures of the run in `folder`, of which `what` says why they no longer
+/// hold; answers whether there were any.
+pub(super) fn forget(folder: &Path, what: &str) -> Result<bool> {
+    let path = folder.join(REPORT);
+    let there = path.is_file();
+    if there {
+        progress::say(&format!("deleting {REPORT} and figures: {what}"));
+        checksums::forget(folder, &[REPORT])?;
+        std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
+        clear_figures(folder)?;
+    }
+    Ok(there)
+}
+
 /// What the run chose where there is more than one tradition, read off its plan and the number of
 /// objects that it trains on.
 pub(super) fn choices(plan: &Plan, objects: u64) -> Result<Vec<Choice>> {
@@ -88,6 +105,11 @@ pub(super) fn choices(plan: &Plan, objects: u64) -> Result<Vec<Choice>> {
     };
     let (steps, batch) = (plan.train.steps, plan.train.batch);
     add("Length of the training".into(), format!("{steps} steps of {batch} objects{epochs}"));
+    let precision = match plan.train.precision {
+        Precision::F32 => "f32 throughout",
+        Precision::Bf16 => "bf16 for the factors of products, f32 for all else",
+    };
+    add("Precision of the training".into(), precision.into());
     let embed = &plan.embed;
     let (layer, tokens) = (embed.layer.to_string(), embed.tokens.to_string());
     let pooling = match embed.pooling {
@@ -181,7 +203,8 @@ fn facts(manifest: &Manifest, metrics: &[Metric]) -> RunFacts {
 fn costs(plan: &Plan, parts: impl Iterator<Item = Energy>) -> Vec<(String, String)> {
     let mut out = Vec::new();
     if let Ok(forecast) = Forecast::of(plan) {
-        let text = format!("{}; {}", forecast.in_words(), assumptions(&plan.cost));
+        let assumed = assumptions(&plan.cost, forecast.precision);
+        let text = format!("{}; {assumed}", forecast.in_words());
         out.push(("forecast".to_owned(), text));
     }
     if let Some(energy) = parts.reduce(Energy::and) {

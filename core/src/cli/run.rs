@@ -8,9 +8,9 @@ use std::time::Instant;
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::Output;
 use super::together::same_everywhere;
-use super::{Chosen, choose, data, family, stages};
+use super::{Chosen, choose, data, family, report, stages};
 use crate::checkpoint::checksums;
-use crate::cost::{Forecast, Meter, assumptions, check_memory};
+use crate::cost::{Forecast, Meter, assumptions, check_memory, idle};
 use crate::data::{Dataset, Rejected};
 use crate::engine::Session;
 use crate::error::{Error, Result};
@@ -155,6 +155,7 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
         let manifest = Manifest { plan, ..old }.of(&data)?;
         // What --set changed stays changed, however this part of the run ends.
         if ranks.rank() == 0 {
+            report::forget(folder.path(), "of the run before it went on")?;
             folder.write_manifest(&manifest)?;
         }
         (folder, manifest)
@@ -202,7 +203,11 @@ fn warn_unevaluated(plan: &Plan, data: &Dataset) {
 /// Says what a training will cost, on the device that the recipe's `[cost]` names.
 fn say_forecast(plan: &Plan) -> Result<()> {
     let forecast = Forecast::of(plan)?;
-    progress::say(&format!("forecast: {}; {}", forecast.in_words(), assumptions(&plan.cost)));
+    let assumed = assumptions(&plan.cost, forecast.precision);
+    progress::say(&format!("forecast: {}; {assumed}", forecast.in_words()));
+    if let Some(idle) = idle(&[forecast], &plan.cost) {
+        progress::warn(&idle);
+    }
     Ok(())
 }
 
@@ -291,6 +296,9 @@ fn begin(args: &TrainArgs) -> Start {
     }
 }
 
+/// How a training ended whose process could not say so.
+const UNTOLD: &str = "killed, or at work still";
+
 /// What training writes line by line and reads again when it goes on.
 const TRAINED: [&str; 5] = [METRICS, TIMINGS, LEDGER, VALIDATION, FAULTS];
 
@@ -304,7 +312,12 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let session = open.session.as_mut();
     let trainer = Trainer::new(&open.manifest, &open.folder, data, session, start, ranks);
     let trainer = agree(ranks, trainer)?;
-    let trained = trainer.watched(open.chosen.backend.monitor(open.chosen.index)).run();
+    let (chosen, manifest, folder) = (&open.chosen, &open.manifest, &open.folder);
+    let bill = || {
+        let ended = BTreeMap::from([("ended".to_owned(), UNTOLD.to_owned())]);
+        folder.write_running(manifest, stage.record(chosen, &manifest.plan, ended))
+    };
+    let trained = trainer.watched(chosen.backend.monitor(chosen.index)).billed(&bill).run();
     let facts = match &trained {
         Ok(summary) => [
             ("steps", Some(summary.steps.to_string())),
@@ -317,7 +330,7 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
         Err(error) => BTreeMap::from([("ended".to_owned(), error.to_string())]),
     };
     open.data.tell_rejected();
-    let record = stage.end(&open.chosen, &open.manifest.plan, facts);
+    let record = stage.record(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);
     // Not waited for by the others, who may not be there any more; and another's folder that took
@@ -347,8 +360,9 @@ impl Stage {
         Self { name, started, clock, meter }
     }
 
-    pub(super) fn end(
-        self,
+    /// What it has taken so far.
+    pub(super) fn record(
+        &self,
         chosen: &Chosen,
         plan: &Plan,
         facts: BTreeMap<String, String>,
@@ -363,7 +377,7 @@ impl Stage {
             stage: self.name.to_owned(),
             backend: chosen.name.to_owned(),
             device: chosen.device.clone(),
-            started: self.started,
+            started: self.started.clone(),
             seconds: self.clock.elapsed().as_secs_f64(),
             energy: Some(energy),
             facts,

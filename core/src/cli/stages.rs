@@ -73,10 +73,10 @@ pub(super) fn after_training(open: &mut OpenRun, output: Output, again: &Path) -
 fn after_embedding(open: &mut OpenRun, stage: Stage, step: u64) -> Result<()> {
     let out = open.folder.path().to_owned();
     open.folder.write_rejected(&open.data.rejected())?;
-    open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, step_fact(step)));
+    open.manifest.stages.push(stage.record(&open.chosen, &open.manifest.plan, step_fact(step)));
     let stage = Stage::start("probe", &open.chosen);
     let table = probes::write(&out, &open.manifest.plan)?;
-    open.manifest.stages.push(stage.end(&open.chosen, &open.manifest.plan, BTreeMap::new()));
+    open.manifest.stages.push(stage.record(&open.chosen, &open.manifest.plan, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
     crate::progress::say(&probes::describe(&table));
     if emergence::asked(&open.manifest.plan) {
@@ -84,7 +84,7 @@ fn after_embedding(open: &mut OpenRun, stage: Stage, step: u64) -> Result<()> {
         let (plan, session) = (&open.manifest.plan, open.session.as_mut());
         let emerged = emergence::write(&open.folder, plan, &open.data, session)?;
         crate::progress::say(&emergence::describe(&emerged));
-        open.manifest.stages.push(stage.end(&open.chosen, plan, BTreeMap::new()));
+        open.manifest.stages.push(stage.record(&open.chosen, plan, BTreeMap::new()));
         open.folder.write_manifest(&open.manifest)?;
     }
     super::report::write(&open.folder, &open.manifest)
@@ -108,7 +108,12 @@ fn choose_checkpoint(open: &mut OpenRun) -> Result<u64> {
 }
 
 fn step_fact(step: u64) -> BTreeMap<String, String> {
-    BTreeMap::from([("checkpoint".to_owned(), format!("step {step}"))])
+    BTreeMap::from([("checkpoint".to_owned(), step_words(step))])
+}
+
+/// What embeddings say of the checkpoint that they are of.
+pub(super) fn step_words(step: u64) -> String {
+    format!("step {step}")
 }
 
 /// What `astropt embed` needs.
@@ -218,7 +223,7 @@ fn record(
     chosen: &Chosen,
     facts: BTreeMap<String, String>,
 ) -> Result<()> {
-    let record: StageRecord = stage.end(chosen, &manifest.plan, facts);
+    let record: StageRecord = stage.record(chosen, &manifest.plan, facts);
     manifest.stages.push(record);
     folder.write_manifest(manifest)
 }
@@ -270,7 +275,7 @@ fn write_embeddings(
     };
     // The table that all else goes by appears last.
     let (whole, parts) = (out.join(EMBEDDINGS), until_whole(&out.join(EMBEDDINGS)));
-    let trained = target(EMBEDDINGS, Some(EMBEDDINGS_NPY), "checkpoint", format!("step {step}"));
+    let trained = target(EMBEDDINGS, Some(EMBEDDINGS_NPY), "checkpoint", step_words(step));
     let trained = Target { parquet: parts.clone(), ..trained };
     let written = embed_all("embed", data, session, &plan.embed, workers, &trained)?;
 

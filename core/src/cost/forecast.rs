@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CostConfig, KILOWATT_HOUR, Memory};
+use crate::engine::Precision;
 use crate::error::Result;
 use crate::progress::duration;
 use crate::recipe::Plan;
@@ -27,6 +28,12 @@ pub struct Forecast {
     pub memory_bytes: f64,
     /// Whether that fits `device_memory`.
     pub fits: bool,
+    /// What training multiplies in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Micro-batches of a step: what devices share; 0 in forecasts of earlier versions.
+    #[serde(default)]
+    pub micro_batches: usize,
     /// Time on all devices, in hours.
     pub hours: f64,
     /// Energy at the meter, in kilowatt-hours.
@@ -41,6 +48,14 @@ impl Forecast {
     /// # Errors
     /// When its model contradicts itself.
     pub fn of(plan: &Plan) -> Result<Self> {
+        Self::in_precision(plan, plan.train.precision)
+    }
+
+    /// The same, were it trained in `precision`.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub(crate) fn in_precision(plan: &Plan, precision: Precision) -> Result<Self> {
         let model = plan.model_config()?;
         let cost = &plan.cost;
         let (layers, d) = (model.layers as f64, model.width as f64);
@@ -56,9 +71,13 @@ impl Forecast {
         let train = &plan.train;
         let memory = Memory::of(&model, train, train.micro_batch, train.recompute);
         let memory_bytes = memory.on_device();
-        let rate = cost.peak_flops * cost.utilisation * cost.devices as f64;
-        let seconds = (flops + attention_flops) / rate;
-        let watts = cost.device_watts * cost.devices as f64 * cost.overhead;
+        // A device works on whole micro-batches, and one that gets none does nothing.
+        let micro_batches = (train.batch / train.micro_batch).max(1);
+        let devices = cost.devices.min(micro_batches);
+        let rounds = micro_batches.div_ceil(devices);
+        let one = (flops + attention_flops) / (cost.peak(precision) * cost.utilisation);
+        let seconds = one * rounds as f64 / micro_batches as f64;
+        let watts = cost.device_watts * devices as f64 * cost.overhead;
         let joules = seconds * watts;
         Ok(Self {
             scale: plan.scale.clone(),
@@ -69,6 +88,8 @@ impl Forecast {
             attention_flops,
             memory_bytes,
             fits: memory_bytes <= cost.device_memory,
+            precision,
+            micro_batches,
             hours: seconds / 3600.0,
             energy_kwh: joules / KILOWATT_HOUR,
             co2_kg: cost.carbon(joules),
@@ -87,18 +108,67 @@ impl Forecast {
     }
 }
 
-/// What stands beside forecasts: the assumptions, as one sentence.
-pub(crate) fn assumptions(cost: &CostConfig) -> String {
+/// What stands beside forecasts of trainings in `precision`: the assumptions, as one sentence.
+pub(crate) fn assumptions(cost: &CostConfig, precision: Precision) -> String {
     format!(
-        "assumed, in [cost]: {} x {} at {:.0}% of {} TFLOP/s and {:.0} W each, times {} for \
+        "assumed, in [cost]: {} x {} at {:.0}% of {} TFLOP/s in {} and {:.0} W each, times {} for \
          the building; {} g CO2 per kWh. The hours count attention's own operations, which 6ND \
          leaves out",
         cost.devices,
         cost.device,
         100.0 * cost.utilisation,
-        cost.peak_flops / 1e12,
+        cost.peak(precision) / 1e12,
+        precision.name(),
         cost.device_watts,
         cost.overhead,
         cost.grid
     )
+}
+
+/// Which of the devices of `cost` have nothing to do, if any, in words.
+pub(crate) fn idle(all: &[Forecast], cost: &CostConfig) -> Option<String> {
+    let most = all.iter().map(|of| of.micro_batches).max().filter(|most| *most > 0)?;
+    (cost.devices > most).then(|| {
+        format!(
+            "of {} devices {} have nothing to do: a step has {most} micro-batches (train.batch / \
+             train.micro_batch), and the forecast is for {most} devices",
+            cost.devices,
+            cost.devices - most
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_beyond_the_micro_batches_do_nothing() {
+        let of = |micro_batches| Forecast {
+            scale: None,
+            parameters: 1,
+            steps: 1,
+            tokens: 1.0,
+            flops: 1.0,
+            attention_flops: 0.0,
+            memory_bytes: 1.0,
+            fits: true,
+            precision: Precision::F32,
+            micro_batches,
+            hours: 1.0,
+            energy_kwh: 1.0,
+            co2_kg: 1.0,
+        };
+        let cost = |devices| CostConfig { devices, ..CostConfig::default() };
+        assert_eq!(idle(&[of(40)], &cost(40)), None);
+        let said = idle(&[of(20), of(40)], &cost(1000)).expect("too many");
+        assert!(
+            said.contains("of 1000 devices 960") && said.contains("40 micro-batches"),
+            "{said}"
+        );
+        assert_eq!(idle(&[of(0)], &cost(1000)), None, "of an earlier version nothing is known");
+        let said = assumptions(&cost(2), Precision::F32);
+        assert!(said.contains("66.9 TFLOP/s in f32"), "{said}");
+        assert!(assumptions(&cost(2), Precision::Bf16).contains("989.4 TFLOP/s in bf16"));
+    }
 }

@@ -12,11 +12,13 @@ mod meter;
 use serde::{Deserialize, Serialize};
 
 pub use forecast::Forecast;
-pub(crate) use forecast::assumptions;
+pub(crate) use forecast::{assumptions, idle};
 pub use machine::available_memory;
 pub use memory::Memory;
 pub(crate) use memory::{check as check_memory, exhausted};
 pub use meter::{Energy, Meter};
+
+use crate::engine::Precision;
 
 /// Joules in a kilowatt-hour.
 pub(crate) const KILOWATT_HOUR: f64 = 3.6e6;
@@ -29,9 +31,13 @@ pub struct CostConfig {
     pub device: String,
     /// How many of them train side by side.
     pub devices: usize,
-    /// Peak of one device in the arithmetic of the training, in FLOP/s. By default an H100
-    /// SXM's dense bf16 (NVIDIA H100 data sheet).
+    /// Peak of one device in bf16, in FLOP/s. By default an H100 SXM's tensor cores, dense: 989.4
+    /// TFLOP/s (NVIDIA, H100 Tensor Core GPU Architecture, table 2; the data sheet has twice
+    /// that, for sparse factors).
     pub peak_flops: f64,
+    /// Peak of one device in f32, in FLOP/s. By default an H100 SXM's without its tensor cores:
+    /// 66.9 TFLOP/s (the same table; 67 in the data sheet).
+    pub peak_flops_f32: f64,
     /// Share of the peak that training reaches (model FLOPs utilisation).
     pub utilisation: f64,
     /// Power of one device at work, in watts. By default the H100 SXM's design power.
@@ -55,6 +61,7 @@ impl Default for CostConfig {
             device: "H100 SXM".into(),
             devices: 1,
             peak_flops: 989.4e12,
+            peak_flops_f32: 66.9e12,
             utilisation: 0.4,
             device_watts: 700.0,
             device_memory: 80e9,
@@ -72,6 +79,7 @@ impl CostConfig {
         }
         let positive = [
             ("peak_flops", self.peak_flops),
+            ("peak_flops_f32", self.peak_flops_f32),
             ("utilisation", self.utilisation),
             ("device_watts", self.device_watts),
             ("device_memory", self.device_memory),
@@ -91,6 +99,14 @@ impl CostConfig {
             }
         }
         Ok(())
+    }
+
+    /// Peak of one device in `precision`, in FLOP/s.
+    pub fn peak(&self, precision: Precision) -> f64 {
+        match precision {
+            Precision::F32 => self.peak_flops_f32,
+            Precision::Bf16 => self.peak_flops,
+        }
     }
 
     /// Kilograms of carbon dioxide for `joules` at the meter.

@@ -10,12 +10,26 @@ use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 
 use super::sink::{DESCRIPTION_PREFIX, LABEL_PREFIX, RESERVED, SHAPE_KEY};
-use super::table::Embeddings;
+use super::table::{Description, Embeddings};
 use crate::checkpoint::format;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 use crate::observation::{Label, Labels};
 use crate::plain;
+
+fn not_parquet(path: &Path, e: &dyn std::fmt::Display) -> Error {
+    Error::file(
+        path,
+        format!("is no whole Parquet file: {}; {}", plain::parquet(e), plain::WAY_OUT),
+    )
+}
+
+/// The Parquet file `path`, open, and what its end says of it.
+fn metadata(path: &Path) -> Result<(File, ArrowReaderMetadata)> {
+    let file = File::open(path).map_err(|e| Error::io("open it", path, &e))?;
+    let metadata = ArrowReaderMetadata::load(&file, Default::default());
+    Ok((file, metadata.map_err(|e| not_parquet(path, &e))?))
+}
 
 impl Embeddings {
     /// Reads a table that [`write_parquet`](Self::write_parquet) or another program wrote.
@@ -32,16 +46,21 @@ impl Embeddings {
         guarded(|| Ok(Self::decode(path))).unwrap_or_else(|e| Err(Error::file(path, e)))
     }
 
-    fn decode(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io("open it", path, &e))?;
-        let not_parquet = |e: &dyn std::fmt::Display| {
-            Error::file(
-                path,
-                format!("is no whole Parquet file: {}; {}", plain::parquet(e), plain::WAY_OUT),
-            )
+    /// How the embeddings in the Parquet file `path` were made; of the file only its end is read.
+    ///
+    /// # Errors
+    /// When it is not Parquet, or of a newer format.
+    pub(crate) fn description_of(path: &Path) -> Result<Description> {
+        let described = || {
+            let mut table = Self::default();
+            table.read_metadata(path, &metadata(path)?.1)?;
+            Ok(table.description)
         };
-        let metadata =
-            ArrowReaderMetadata::load(&file, Default::default()).map_err(|e| not_parquet(&e))?;
+        guarded(|| Ok(described())).unwrap_or_else(|e| Err(Error::file(path, e)))
+    }
+
+    fn decode(path: &Path) -> Result<Self> {
+        let (file, metadata) = metadata(path)?;
         let schema = metadata.schema().clone();
         let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         if let Some(missing) = RESERVED.iter().find(|name| !names.contains(name)) {
@@ -59,9 +78,9 @@ impl Embeddings {
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_batch_size(1024)
             .build()
-            .map_err(|e| not_parquet(&e))?;
+            .map_err(|e| not_parquet(path, &e))?;
         for batch in reader {
-            let batch = batch.map_err(|e| not_parquet(&e))?;
+            let batch = batch.map_err(|e| not_parquet(path, &e))?;
             table.append(&batch).map_err(|message| Error::file(path, message))?;
         }
         Ok(table)

@@ -52,7 +52,7 @@ impl ComputeFit {
     /// Fits the law to the last losses of `models`; `None` with fewer than two of them.
     /// The law of two is a power law without a floor.
     ///
-    /// The models are evaluated on the same objects, so resamples draw the same micro-batches
+    /// The models were evaluated on the same objects ([`Family::compared`](super::Family)), so resamples draw the same micro-batches
     /// for all of them: what makes some objects harder than others cancels. How a loss changes
     /// with the seed of a training is not in the intervals.
     pub(super) fn of(models: &[Model], least_gain: f64) -> Option<Self> {
@@ -60,15 +60,9 @@ impl ComputeFit {
             models.iter().map(|model| (model.trained.flops, loss(model.trained))).collect()
         };
         let law = ComputeLaw::fit(&points(&|trained| trained.loss))?;
-        let alike = |model: &Model| {
-            let counts = |trained: &Trained| -> Vec<u64> {
-                trained.batches.iter().map(|batch| batch.1).collect()
-            };
-            counts(model.trained) == counts(models[0].trained)
-        };
         let batches = models[0].trained.batches.len();
         let mut random = ChaCha8Rng::seed_from_u64(0);
-        let count = if batches > 1 && models.iter().all(alike) { RESAMPLES } else { 0 };
+        let count = if batches > 1 { RESAMPLES } else { 0 };
         let resampled: Vec<Resample> = (0..count)
             .filter_map(|_| {
                 let drawn: Vec<usize> =

@@ -6,11 +6,32 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::Interval;
+
 /// Smallest and largest exponent that is looked at.
 const EXPONENTS: [f64; 2] = [0.01, 3.0];
 /// Exponents tried at a time, and times that the grid narrows.
 const GRID: usize = 25;
 const ROUNDS: usize = 8;
+
+/// Whether `exponent` is an end of what is searched: it is not determined, only that it is not
+/// within.
+pub fn at_edge(exponent: f64) -> bool {
+    EXPONENTS.iter().any(|edge| (exponent / edge - 1.0).abs() < 1e-9)
+}
+
+/// What an interval of an exponent leaves open, in words: whether it, or an end of its interval, is
+/// but an end of what was searched. Empty where it leaves nothing open.
+pub fn left_open(exponent: &Interval) -> String {
+    let [low, high] = EXPONENTS;
+    if at_edge(exponent.value) {
+        return format!(" (not determined: an end of what was searched, {low} to {high})");
+    }
+    match [exponent.low, exponent.high].into_iter().flatten().any(at_edge) {
+        true => format!(" (the interval reaches an end of what was searched, {low} to {high})"),
+        false => String::new(),
+    }
+}
 
 /// L(C) = floor + a (C / unit)^-b.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,14 +96,16 @@ impl ComputeLaw {
     /// The compute, in FLOP, from which ten times as much lowers the loss by less than the
     /// share `least` of it. 0 where that holds of any compute: the loss does not fall, or so
     /// slowly that not even without a floor it would be enough. `None` where it holds of none:
-    /// the fitted loss has no floor, and falls by a larger share each time.
+    /// the fitted loss has no floor, and falls by a larger share each time; or its exponent is the
+    /// smallest that was searched, which leaves the floor undetermined. Of the largest searched the
+    /// compute is an upper bound: a loss that falls faster is at its floor sooner.
     pub fn saturation(&self, least: f64) -> Option<f64> {
         // a x^-b (1 - 10^-b) = least (floor + a x^-b), solved for x = C / unit.
         let gain = 1.0 - 10f64.powf(-self.b) - least;
         if self.a <= 0.0 || gain <= 0.0 {
             return Some(0.0);
         }
-        if self.floor <= 0.0 {
+        if self.floor <= 0.0 || (at_edge(self.b) && self.b < 1.0) {
             return None;
         }
         let turn = self.unit * (least * self.floor / (self.a * gain)).powf(-1.0 / self.b);
@@ -298,7 +321,25 @@ mod tests {
         let slow = ComputeLaw { floor: 0.0, a: 1.0, b: 0.086, unit: 1e18 };
         assert_eq!(slow.saturation(0.1), None);
         assert_eq!(slow.saturation(0.5), Some(0.0));
+        let edge = ComputeLaw { floor: 0.3, a: 0.1, b: EXPONENTS[0], unit: 1e18 };
+        assert_eq!(edge.saturation(0.005), None, "the floor is not determined");
+        assert!(ComputeLaw { b: 0.02, ..edge }.saturation(0.005).is_some());
+        assert_eq!(edge.saturation(0.5), Some(0.0), "whatever the floor is");
         let flat = ComputeLaw { floor: 0.3, a: 1e-14, b: 0.05, unit: 1e12 };
         assert_eq!(flat.saturation(0.01), Some(0.0), "no power of ten far below one operation");
+    }
+
+    #[test]
+    fn exponents_at_an_end_of_the_search_are_not_determined() {
+        // A loss that falls by as much with every decade has no exponent above zero.
+        let logarithmic: Vec<_> =
+            [1e15, 1e16, 1e17, 1e18].iter().map(|c: &f64| (*c, 12.0 - 0.1 * c.log10())).collect();
+        let law = ComputeLaw::fit(&logarithmic).expect("four points");
+        assert!(at_edge(law.b) && law.saturation(0.005).is_none(), "{law:?}");
+        let said =
+            |value, low, high| left_open(&Interval { value, low: Some(low), high: Some(high) });
+        assert!(said(law.b, 0.01, 0.02).contains("not determined"));
+        assert!(said(0.5, 0.01, 3.0).contains("reaches an end"));
+        assert_eq!(said(0.5, 0.1, 0.9), "");
     }
 }

@@ -20,6 +20,9 @@ use fit::{ComputeFit, SizeFit};
 
 /// The file's name in a family's folder.
 pub const FAMILY: &str = "family.json";
+/// Losses of predicting zero on the same objects are this near to each other, relatively: they may
+/// be added up on several devices.
+const SAME_OBJECTS: f64 = 1e-5;
 /// Losses of one law are this near to each other, however it was written down in between.
 const SAME_LOSS: f64 = 1e-9;
 
@@ -58,8 +61,11 @@ pub struct Member {
     pub forecast: Option<Forecast>,
     /// What was said of its loss before it was trained.
     pub predicted: Option<Prediction>,
-    /// What came of it; `None` until it is trained.
+    /// What came of it; `None` until it has gone through all stages.
     pub trained: Option<Trained>,
+    /// How far it has come, where it has begun and not gone through all stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<String>,
 }
 
 /// A loss foretold.
@@ -88,6 +94,9 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// `--set`, in order.
     pub set: Vec<String>,
+    /// `--stop-at-saturation`.
+    #[serde(default)]
+    pub stop_at_saturation: bool,
 }
 
 /// A trained model.
@@ -109,6 +118,23 @@ pub struct Trained {
     pub curve: Vec<(u64, f64)>,
     /// Losses of the last evaluation by micro-batch, and how many objects each has.
     pub batches: Vec<(f64, u64)>,
+}
+
+impl Trained {
+    /// Whether the last evaluation was of as many objects, in the same micro-batches, and of the
+    /// same ones: predicting zero has the same loss on them.
+    pub(crate) fn evaluated_as(&self, other: &Self) -> bool {
+        let counts = |of: &Self| of.batches.iter().map(|batch| batch.1).collect::<Vec<_>>();
+        let near = (self.zero_loss - other.zero_loss).abs() <= SAME_OBJECTS * self.zero_loss.abs();
+        counts(self) == counts(other) && near
+    }
+
+    /// How many objects the last evaluation was of, in words.
+    fn evaluated_on(&self) -> String {
+        let objects: u64 = self.batches.iter().map(|batch| batch.1).sum();
+        let batches = self.batches.len();
+        format!("{objects} in {batches} micro-batch{}", if batches == 1 { "" } else { "es" })
+    }
 }
 
 impl Family {
@@ -142,6 +168,41 @@ impl Family {
         self.members.iter().filter_map(|member| Some((member, member.trained.as_ref()?)))
     }
 
+    /// The trained models whose losses are of the same objects: the most that have this in common,
+    /// and of as many the smaller ones.
+    pub fn compared(&self) -> Vec<(&Member, &Trained)> {
+        let alike = |(_, one): (&Member, &Trained)| -> Vec<(&Member, &Trained)> {
+            self.trained().filter(|(_, other)| one.evaluated_as(other)).collect()
+        };
+        let groups = self.trained().map(alike);
+        groups
+            .reduce(|most, other| if other.len() > most.len() { other } else { most })
+            .unwrap_or_default()
+    }
+
+    /// Which trained models have losses of other objects than the [`compared`](Self::compared)
+    /// ones, in words; `None` where none has.
+    pub fn apart(&self) -> Option<String> {
+        let compared = self.compared();
+        let (_, first) = compared.first()?;
+        let others: Vec<String> = self
+            .trained()
+            .filter(|(_, trained)| !trained.evaluated_as(first))
+            .map(|(member, trained)| format!("{} ({})", member.scale, trained.evaluated_on()))
+            .collect();
+        let were = if others.len() == 1 { "was" } else { "were" };
+        let names: Vec<&str> = compared.iter().map(|(member, _)| member.scale.as_str()).collect();
+        (!others.is_empty()).then(|| {
+            format!(
+                "{} {were} evaluated on other objects than {} ({}): their losses cannot be compared, \
+                 and the laws are of the latter alone",
+                others.join(", "),
+                names.join(", "),
+                first.evaluated_on()
+            )
+        })
+    }
+
     /// Fits the laws to the models trained so far.
     pub fn fit(&mut self, least_gain: f64) {
         let models = self.models();
@@ -153,13 +214,13 @@ impl Family {
             let parameters = member.parameters as f64;
             fit::Model { parameters, trained }
         };
-        self.trained().map(model).collect()
+        self.compared().into_iter().map(model).collect()
     }
 
     /// What the models trained so far, all smaller ones, say of the loss at `flops`, which is
     /// counted as in [`Trained::flops`]; `None` with fewer than two of them.
     pub fn foretell(&self, flops: f64, least_gain: f64) -> Option<Prediction> {
-        let (_, last) = self.trained().last()?;
+        let (_, last) = self.compared().pop()?;
         let loss = ComputeFit::of(&self.models(), least_gain)?.foretell(last, flops);
         Some(Prediction { loss, flops, above: None, right: None })
     }
@@ -168,6 +229,10 @@ impl Family {
     /// it was made. Where they would not make it again, as some went on since, it stays open.
     pub fn judge(&self, prediction: &mut Prediction, trained: &Trained, least_gain: f64) {
         (prediction.above, prediction.right) = (None, None);
+        // Of other objects nothing was said.
+        if self.compared().first().is_none_or(|(_, first)| !first.evaluated_as(trained)) {
+            return;
+        }
         let Some(fit) = ComputeFit::of(&self.models(), least_gain) else { return };
         if (fit.law.at(prediction.flops) - prediction.loss.value).abs() > SAME_LOSS {
             return;
@@ -196,7 +261,50 @@ impl Family {
     /// the smallest model on.
     pub fn saturated_throughout(&self) -> bool {
         let turn = self.compute.as_ref().and_then(|fit| fit.saturation);
-        let smallest = self.trained().next().map(|(_, trained)| trained.flops);
+        let smallest = self.compared().first().map(|(_, trained)| trained.flops);
         turn.zip(smallest).is_some_and(|(turn, smallest)| turn.value <= smallest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_of_other_objects_are_in_no_law() {
+        let trained = |flops: f64, loss: f64, zero_loss: f64, batches: usize| Trained {
+            flops,
+            loss,
+            zero_loss,
+            batches: (0..batches).map(|k| (loss + 0.001 * k as f64, 8)).collect(),
+            ..Trained::default()
+        };
+        let models = [
+            ("S", trained(1e15, 0.34, 0.4, 4)),
+            ("M", trained(1e16, 0.33, 0.4 + 1e-9, 4)),
+            ("L", trained(1e17, 0.2, 0.4, 1)),
+            ("XL", trained(1e18, 0.1, 0.41, 4)),
+        ];
+        let member = |(scale, trained): (&str, Trained)| Member {
+            scale: scale.into(),
+            trained: Some(trained),
+            ..Member::default()
+        };
+        let mut family = Family { members: models.map(member).into(), ..Family::default() };
+        let names: Vec<&str> = family.compared().iter().map(|(m, _)| m.scale.as_str()).collect();
+        assert_eq!(names, ["S", "M"]);
+        let said = family.apart().expect("two are apart");
+        assert!(
+            said.starts_with("L (8 in 1 micro-batch), XL (32 in 4 micro-batches) were"),
+            "{said}"
+        );
+        family.fit(0.005);
+        let law = family.compute.as_ref().expect("two models").law;
+        assert!((law.at(1e16) - 0.33).abs() < 1e-9 && law.floor == 0.0, "{law:?}");
+        let foretold = family.foretell(1e17, 0.005).expect("two models");
+        let mut said = Prediction { right: Some(true), ..foretold };
+        let other = family.members[2].trained.clone().expect("trained");
+        family.judge(&mut said, &other, 0.005);
+        assert!(said.right.is_none() && said.above.is_none(), "of other objects: {said:?}");
     }
 }

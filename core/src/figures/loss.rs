@@ -29,6 +29,8 @@ pub struct FittedLaw {
     pub b: Interval,
     /// Compute in FLOP, lower and upper loss: the law's band, in order of compute.
     pub band: Vec<(f64, f64, f64)>,
+    /// Whether `b`, or an end of its interval, is but an end of what was searched.
+    pub open: bool,
 }
 
 /// A loss at a compute, with words.
@@ -326,19 +328,26 @@ fn note(svg: &mut Svg, area: Area, input: &LossCurves) {
     }
 }
 
-fn law_text(law: &FittedLaw) -> Vec<String> {
-    let b = match (law.b.low, law.b.high) {
+fn law_text(fitted: &FittedLaw) -> Vec<String> {
+    let b = match (fitted.b.low, fitted.b.high) {
         (Some(low), Some(high)) => {
-            format!("{} [{}, {}]", fixed(law.b.value, 3), fixed(low, 3), fixed(high, 3))
+            format!("{} [{}, {}]", fixed(fitted.b.value, 3), fixed(low, 3), fixed(high, 3))
         }
-        _ => fixed(law.b.value, 3),
+        _ => fixed(fitted.b.value, 3),
     };
-    let a = format!("a = {}", significant(law.a, 3));
-    let (law, constants) = match law.floor {
+    let a = format!("a = {}", significant(fitted.a, 3));
+    let (law, constants) = match fitted.floor {
         0.0 => ("L(C) = a C⁻ᵇ", a),
         floor => ("L(C) = L₀ + a C⁻ᵇ", format!("L₀ = {}, {a}", fixed(floor, 4))),
     };
-    vec![law.to_owned(), constants, format!("b = {b}")]
+    let mut lines = vec![law.to_owned(), constants, format!("b = {b}")];
+    if fitted.open {
+        lines.push("b reaches an end of the search".to_owned());
+    }
+    if fitted.b.low.is_some() {
+        lines.push("intervals: over the evaluated objects".to_owned());
+    }
+    lines
 }
 
 fn loss_text(loss: &Interval) -> String {

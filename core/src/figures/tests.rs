@@ -33,6 +33,7 @@ fn some_losses() -> LossCurves {
             a: 2.0,
             b: interval(0.08, 0.01),
             band: vec![(1e16, 0.38, 0.40), (1e17, 0.36, 0.37), (1e18, 0.34, 0.36)],
+            open: true,
         }),
         saturation: Some(mark("saturation", 2e17)),
         forecast: Some(mark(NASTY, 1e18)),
@@ -260,7 +261,13 @@ fn no_two_words_of_the_losses_overlap() {
                 curve("demo-M", 2.1e12, 0.33081),
                 curve("demo-L", 7.7e12, 0.32765),
             ],
-            law: Some(FittedLaw { floor: 0.32, a: 800.0, b: interval(0.4, 0.1), band: vec![] }),
+            law: Some(FittedLaw {
+                floor: 0.32,
+                a: 800.0,
+                b: interval(0.4, 0.1),
+                band: vec![],
+                open: false,
+            }),
             saturation: Some(mark("saturated from here on", saturation, interval(0.325, 0.0))),
             forecast: Some(mark("demo-L, foretold", 7.7e12, interval(foretold, 0.0005))),
         });

@@ -20,6 +20,16 @@ pub struct Trend {
     pub pearson: Option<Interval>,
     /// Spearman's correlation of the same: what the paper says it prints.
     pub spearman: Option<Interval>,
+    /// The same gains of the models before training: what width alone gains. Empty where they were
+    /// not probed.
+    #[serde(default)]
+    pub untrained: Vec<Interval>,
+    /// Objects fitted on, the fewest of any model; 0 in families of earlier versions.
+    #[serde(default)]
+    pub fitted: usize,
+    /// Objects scored on.
+    #[serde(default)]
+    pub scored: usize,
 }
 
 /// The trend of `label` over models, the smallest first, each with its training's FLOP and its
@@ -55,7 +65,18 @@ pub fn trend(label: &str, models: &[(f64, &ProbeScore)], confidence: f64) -> Opt
         gains: (0..gains.len())
             .map(|model| interval(gains[model], &|gains| gains[model]))
             .collect(),
+        untrained: Vec::new(),
+        fitted: models.iter().map(|(_, score)| score.n_train).min().unwrap_or(0),
+        scored: first.n_test,
     })
+}
+
+impl Trend {
+    /// Whether the untrained models gain more, from the smallest to the largest, than the trained.
+    pub fn no_merit(&self) -> bool {
+        let last = |of: &[Interval]| of.last().map(|gain| gain.value);
+        last(&self.untrained).zip(last(&self.gains)).is_some_and(|(without, with)| without > with)
+    }
 }
 
 /// What a model misses: an error, with its value in every resample.
@@ -131,6 +152,9 @@ mod tests {
         // Resamples move all models alike here, so that ratios keep still.
         let low = trend.gains[2].low.expect("resampled");
         assert!((low - 4.0).abs() < 1e-9, "{low}");
+        assert!((trend.fitted, trend.scored) == (2, 2) && !trend.no_merit(), "{trend:?}");
+        let untrained = vec![trend.gains[0], Interval { value: 4.5, low: None, high: None }];
+        assert!(Trend { untrained, ..trend.clone() }.no_merit());
         assert!(super::trend("x", &models[..1], 0.95).is_none());
         let mut other = score(0.1);
         other.held_out.rows = vec![3, 4];

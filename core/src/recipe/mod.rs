@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 pub use checkpoints::CheckpointSchedule;
 pub use faults::{DeadInputs, FaultPolicy, OnFault};
-pub(crate) use plan::data_place;
 pub use plan::{Modalities, Plan};
+pub(crate) use plan::{data_place, data_stated};
 pub use probe::{ProbeConfig, ProbeProtocol};
 pub use reference::{Reference, ReferencePoint, ReferenceTask};
 pub(crate) use resumable::{RESUMABLE, other_training};

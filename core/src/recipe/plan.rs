@@ -104,10 +104,14 @@ impl Plan {
 /// The file or folder that the source of `plan` reads, where it has one and that is there;
 /// relative paths start at `root`.
 pub(crate) fn data_place(plan: &Plan, root: &Path) -> Option<PathBuf> {
+    Some(root.join(data_stated(plan)?)).filter(|place| place.exists())
+}
+
+/// The same as it is stated, there or not.
+pub(crate) fn data_stated(plan: &Plan) -> Option<PathBuf> {
     let source = serde_json::to_value(&plan.source).ok()?;
     let plugin = find_source(source.get("kind")?.as_str()?).ok()?;
-    let place = root.join(source.get(plugin.path_key?)?.as_str()?);
-    place.exists().then_some(place)
+    Some(source.get(plugin.path_key?)?.as_str()?.into())
 }
 
 const SECTIONS: [&str; 14] = [

@@ -19,6 +19,8 @@ pub struct Reference {
     pub loss: BTreeMap<String, f64>,
     /// The scale whose gains `tasks` has.
     pub gain_at: Option<String>,
+    /// The scale that those gains are over.
+    pub gain_over: Option<String>,
     /// Probes by label.
     pub tasks: BTreeMap<String, ReferenceTask>,
     /// Where its words and its program disagree, or leave a point open.

@@ -118,8 +118,10 @@ impl Tree {
         let mut path: Path = parents.iter().map(|key| (*key).to_owned()).collect();
         path.extend(error.path.split('.').filter(|key| !key.is_empty()).map(str::to_owned));
         let dotted = path.join(".");
+        // An element of a list was written where the list was.
+        let lists = path.iter().map(|key| key.split('[').next().unwrap_or_default().to_owned());
         Error::Recipe {
-            place: self.place(&path),
+            place: self.place(&lists.collect::<Vec<_>>()),
             message: format!("{dotted}: {}", readable(&error.message)),
         }
     }
@@ -243,6 +245,19 @@ mod tests {
     fn syntax_errors_name_file_line_and_column() {
         let error = Tree::parse("a.toml", "x = 1\ny = [1,\n").expect_err("unclosed");
         assert!(error.to_string().starts_with("a.toml:2:"), "{error}");
+    }
+
+    #[test]
+    fn an_element_of_a_list_is_to_blame_where_the_list_was_written() {
+        let mut base = tree("[probe]\nlabels = []\n");
+        for set in ["probe.beside=[\"k-nn\"]", "probe.checkpoints=true"] {
+            base.overlay(Tree::assignment(set).expect(set));
+        }
+        for path in ["beside[0]", "beside.0"] {
+            let error = ConfigError { path: path.into(), message: "unknown".into() };
+            let said = base.config_error(&["probe"], &error).to_string();
+            assert!(said.starts_with("--set probe.beside="), "{path}: {said}");
+        }
     }
 
     #[test]

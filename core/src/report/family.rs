@@ -7,8 +7,10 @@ use super::figures::{self, Figure};
 use super::format::{count, duration, fixed, scientific, significant};
 use super::input::{Choice, Preview, ReportInput};
 use super::page::{self, Section};
-use super::probes;
+use super::{probes, trends};
 use crate::cost::{CostConfig, KILOWATT_HOUR, assumptions};
+use crate::engine::Precision;
+use crate::family::law::{at_edge, left_open};
 use crate::family::{Family, Member, Trained};
 use crate::probe::{Interval, ProbeTable, Trend};
 use crate::recipe::{Reference, ReferencePoint};
@@ -28,6 +30,10 @@ pub struct FamilyInput<'a> {
     pub choices: Vec<Choice>,
     /// What forecasts and measurements of energy assume.
     pub cost: CostConfig,
+    /// What the trainings multiply in.
+    pub precision: Precision,
+    /// Features of the largest model's embedding.
+    pub features: usize,
     /// Probes of the largest model.
     pub largest: Option<ProbeTable>,
     /// Figures, in the order they are shown.
@@ -42,7 +48,7 @@ pub fn render_family(input: &FamilyInput) -> String {
         Section { id: "models", name: "The models", body: models(input) },
         Section { id: "figures", name: "Figures", body: figures::section(&input.figures) },
         Section { id: "laws", name: "Laws of the loss", body: laws(input) },
-        Section { id: "probes", name: "Probes against scale", body: trends(input) },
+        Section { id: "probes", name: "Probes against scale", body: trends::trends(input) },
         Section { id: "gallery", name: "What they predict", body: gallery(input) },
         Section { id: "largest", name: "What the largest model knows", body: largest(input) },
         Section { id: "cost", name: "Cost", body: cost(input) },
@@ -57,13 +63,13 @@ pub fn render_family(input: &FamilyInput) -> String {
 
 fn summary(input: &FamilyInput) -> String {
     let Some(family) = input.family else { return String::new() };
-    let trained: Vec<_> = family.trained().collect();
-    let (Some((small, first)), Some((large, last))) = (trained.first(), trained.last()) else {
+    let compared = family.compared();
+    let (Some((small, first)), Some((large, last))) = (compared.first(), compared.last()) else {
         return "No model of the family is trained yet.".into();
     };
     let mut text = format!(
         "{} of {} models are trained. From {} to {} the loss went from {} to {}",
-        trained.len(),
+        family.trained().count(),
         family.members.len(),
         small.scale,
         large.scale,
@@ -77,12 +83,16 @@ fn summary(input: &FamilyInput) -> String {
             ", and {clearly} of {} probes of the largest model are clearly better than the smallest’s",
             family.trends.len()
         );
+        if family.trends.iter().any(|trend| !trend.untrained.is_empty()) {
+            let more = family.trends.iter().filter(|trend| trend.no_merit()).count();
+            text += &format!("; of {more} of them untrained models of the same sizes gain more");
+        }
     }
     text + "."
 }
 
 /// Numbers with thin columns, in a table that scrolls on a phone.
-fn table(heading: &[&str], rows: &[Vec<String>]) -> Markup {
+pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { @for cell in heading { th { (cell) } } } }
@@ -93,7 +103,7 @@ fn table(heading: &[&str], rows: &[Vec<String>]) -> Markup {
     }
 }
 
-fn interval(of: &Interval, decimals: usize) -> String {
+pub(super) fn interval(of: &Interval, decimals: usize) -> String {
     match (of.low, of.high) {
         (Some(low), Some(high)) => format!(
             "{} [{}, {}]",
@@ -118,6 +128,8 @@ fn models(input: &FamilyInput) -> Option<Markup> {
     let family = input.family?;
     let published = |scale: &str| input.reference.and_then(|reference| reference.loss.get(scale));
     let compared = family.members.iter().any(|member| published(&member.scale).is_some());
+    let compared_first = family.compared().first().map(|(_, trained)| *trained);
+    let apart = family.apart();
     let row = |member: &Member| {
         let of = |show: &dyn Fn(&Trained) -> String| {
             member.trained.as_ref().map_or("–".to_owned(), show)
@@ -133,12 +145,20 @@ fn models(input: &FamilyInput) -> Option<Markup> {
             };
             signed(&above) + right
         });
+        let name = match &member.unfinished {
+            Some(how_far) => format!("{} ({how_far})", member.scale),
+            None => member.scale.clone(),
+        };
+        let elsewhere = |t: &Trained| {
+            let other = compared_first.is_some_and(|first| !t.evaluated_as(first));
+            if other { " (other objects)" } else { "" }
+        };
         let mut cells = vec![
-            member.scale.clone(),
+            name,
             count(member.parameters as u64),
             of(&|t| count(t.tokens)),
             of(&|t| scientific(t.flops)),
-            of(&|t| fixed(t.loss, 5)),
+            of(&|t| fixed(t.loss, 5) + elsewhere(t)),
             foretold,
             above,
         ];
@@ -162,7 +182,12 @@ fn models(input: &FamilyInput) -> Option<Markup> {
     let rows: Vec<_> = family.members.iter().map(row).collect();
     Some(html! {
         p {
-            "Losses are of the last evaluation, on the same objects for all models. What smaller "
+            "Losses are of the last evaluation, "
+            @match &apart {
+                Some(apart) => { "not on the same objects for all models: " strong { (apart) } ". " }
+                None => "on the same objects for all models. ",
+            }
+            "What smaller "
             "models foretell was written down before the model was trained. Its interval of 95%, and "
             "that of the difference, are over those objects, drawn alike for all models: that some "
             "are harder than others moves all losses together, and is left out. ✓ where the interval "
@@ -183,7 +208,8 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
             "Compute C, in FLOP: L(C) = L" sub { "0" } " + a (C / " (scientific(compute.law.unit))
             ")" sup { "−b" } " with L" sub { "0" } " = "
             @if compute.floor.value > 0.0 { (interval(&compute.floor, 5)) } @else { "0" }
-            ", a = " (significant(compute.law.a, 3)) " and b = " (interval(&compute.b, 3)) "."
+            ", a = " (significant(compute.law.a, 3)) " and b = " (interval(&compute.b, 3))
+            (left_open(&compute.b)) ". Intervals of 95% are over the evaluated objects alone."
         }
         p {
             @match &compute.saturation {
@@ -200,6 +226,7 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
                     ": beyond it ten times the compute lowers the loss by less than "
                     (significant(100.0 * compute.least_gain, 2)) "%."
                 }
+                None if at_edge(compute.law.b) => { "Whether it saturates is not determined." }
                 None => { "No floor is in sight: a power law fits alone." }
             }
         }
@@ -207,47 +234,12 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
             p {
                 "Parameters N and tokens D: L(N, D) = E + A N" sup { "−α" } " + B D" sup { "−β" }
                 " with E = " (fixed(size.law.floor, 5)) ", α = " (interval(&size.alpha, 2))
-                ", β = " (interval(&size.beta, 2)) ", fitted to " (count(size.points as u64))
+                (left_open(&size.alpha)) ", β = " (interval(&size.beta, 2)) (left_open(&size.beta))
+                ", fitted to " (count(size.points as u64))
                 " evaluations in the second half of the trainings, which leaves "
                 (scientific(size.residual)) ". Learning rates had not come down at most of these."
             }
         }
-    })
-}
-
-fn trends(input: &FamilyInput) -> Option<Markup> {
-    let family = input.family.filter(|family| !family.trends.is_empty())?;
-    let tasks = input.reference.map(|reference| &reference.tasks);
-    let known =
-        tasks.is_some_and(|tasks| family.trends.iter().any(|t| tasks.contains_key(&t.label)));
-    let row = |trend: &Trend| {
-        let rho = |of: &Option<Interval>| of.as_ref().map_or("–".into(), |rho| interval(rho, 3));
-        let mut cells = vec![trend.label.clone()];
-        cells.push(trend.gains.last().map_or("–".into(), |gain| interval(gain, 2)));
-        cells.extend([rho(&trend.pearson), rho(&trend.spearman)]);
-        if known {
-            let task = tasks.and_then(|tasks| tasks.get(&trend.label));
-            cells.push(task.map_or("–".into(), |task| fixed(task.gain, 2)));
-            cells.push(task.map_or("–".into(), |task| fixed(task.rho, 3)));
-        }
-        cells
-    };
-    let mut heading = vec!["Label", "Gain of the largest", "Pearson’s r", "Spearman’s ρ"];
-    let at = input.reference.and_then(|reference| reference.gain_at.clone()).unwrap_or_default();
-    let published = format!("Published gain, {at}");
-    if known {
-        heading.extend([published.as_str(), "Published ρ"]);
-    }
-    let rows: Vec<_> = family.trends.iter().map(row).collect();
-    Some(html! {
-        p {
-            "The gain of a model is the median absolute error of the smallest one divided by its "
-            "own; of a class, what is missing to an area of 1 under the ROC curve takes the "
-            "error’s place. Correlations are of the gains with log10 FLOP. The paper says that it "
-            "prints Spearman’s; its numbers are Pearson’s, so both are here. Intervals of 95% over "
-            "the scored objects, the same for all models."
-        }
-        (table(&heading, &rows))
     })
 }
 
@@ -296,8 +288,10 @@ fn cost(input: &FamilyInput) -> Option<Markup> {
     let carbon = all * input.cost.grid / 1000.0;
     Some(html! {
         p {
-            "Forecast → measured, of the trainings. Forecasts: " (assumptions(&input.cost)) ". "
-            "Measured: " (first) ", times what the building takes; "
+            "Forecast → measured, of the trainings. Forecasts: " (assumptions(&input.cost, input.precision)) ". "
+            "Measured: " (first) ", times what the building takes, of all that was "
+            "done, steps that were lost to a stop and taken again included (at most the last half "
+            "minute before a process was killed is missing); "
             (significant(input.cost.grid, 3)) " g of CO" sub { "2" } " per kWh. In all "
             (significant(carbon, 3)) " kg"
             @if let Some(published) = input.reference.and_then(|reference| reference.co2_kg) {

@@ -17,6 +17,7 @@ mod line;
 mod page;
 mod probes;
 mod summary;
+mod trends;
 
 use crate::figures::format;
 
@@ -24,6 +25,7 @@ pub use family::{FamilyInput, render_family};
 pub use figures::Figure;
 pub use input::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts};
 pub use page::render;
+pub(crate) use trends::few_objects;
 
 #[cfg(test)]
 mod tests;

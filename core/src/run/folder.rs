@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::lock::RunLock;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, StageRecord};
 use super::ours::{self, MANIFEST};
 use super::saved::{BEST, Contents, Saved, consistent, name_of, step_of};
 use crate::checkpoint::files::sweep;
@@ -172,6 +172,16 @@ impl RunFolder {
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let text = manifest.to_text()?;
         write_bytes(self.path.join(RECIPE), manifest.plan.recipe.as_bytes())?;
+        write_bytes(self.path.join(MANIFEST), text.as_bytes())
+    }
+
+    /// Writes the manifest with one more stage, which is not over yet: what it has taken so far
+    /// stays known, however it ends.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write_running(&self, manifest: &Manifest, stage: StageRecord) -> Result<()> {
+        let text = manifest.with(stage)?.to_text()?;
         write_bytes(self.path.join(MANIFEST), text.as_bytes())
     }
 

@@ -171,6 +171,10 @@ struct Sealed<'a> {
     xxh3: String,
 }
 
+fn unwritten(error: serde_json::Error) -> Error {
+    Error::Failed(format!("cannot write the manifest: {error}"))
+}
+
 impl Manifest {
     /// The text of `manifest.json`: with a checksum of all else in it, as no other file can have
     /// one of it that a crash could not part from it.
@@ -178,12 +182,21 @@ impl Manifest {
     /// # Errors
     /// When it cannot be written as JSON.
     pub(super) fn to_text(&self) -> Result<String> {
-        let failed =
-            |e: serde_json::Error| Error::Failed(format!("cannot write the manifest: {e}"));
         // As it will be read: numbers of 32 bits are written shorter than they are counted.
-        let text = serde_json::to_vec(self).map_err(failed)?;
-        let xxh3 = digest(&serde_json::from_slice(&text).map_err(failed)?).map_err(failed)?;
-        format::to_json(&Sealed { of: self, xxh3 }).map_err(failed)
+        let text = serde_json::to_vec(self).map_err(unwritten)?;
+        let xxh3 = digest(&serde_json::from_slice(&text).map_err(unwritten)?).map_err(unwritten)?;
+        format::to_json(&Sealed { of: self, xxh3 }).map_err(unwritten)
+    }
+
+    /// The manifest with one more stage.
+    ///
+    /// # Errors
+    /// As [`to_text`](Self::to_text).
+    pub(super) fn with(&self, stage: StageRecord) -> Result<Self> {
+        let text = serde_json::to_vec(self).map_err(unwritten)?;
+        let mut copy: Self = serde_json::from_slice(&text).map_err(unwritten)?;
+        copy.stages.push(stage);
+        Ok(copy)
     }
 
     /// Reads the file `path`.

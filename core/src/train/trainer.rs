@@ -4,7 +4,7 @@ mod keeping;
 mod recovery;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
 use super::ledger::LEDGER;
@@ -28,6 +28,9 @@ use crate::seam::Monitor;
 use crate::stop;
 use keeping::Lines;
 
+/// Time between two writings of what the training has taken.
+const BILLED: Duration = Duration::from_secs(30);
+
 /// Trains the model of a run, by itself or as one of several processes.
 pub struct Trainer<'a> {
     manifest: &'a Manifest,
@@ -40,11 +43,18 @@ pub struct Trainer<'a> {
     pace: Pace,
     /// When the last checkpoint was written, or training began.
     saved: Instant,
+    bill: Option<Bill<'a>>,
     previews: Option<PreviewSet>,
     inputs: Option<Inputs>,
     monitor: Option<Monitor>,
     watch: Watch,
     state: TrainState,
+}
+
+/// Writes down what the training has taken so far, and when it last did.
+struct Bill<'a> {
+    write: &'a dyn Fn() -> Result<()>,
+    written: Instant,
 }
 
 /// Whether a step was taken in `run`: its lines come after the first checkpoint.
@@ -156,6 +166,7 @@ impl<'a> Trainer<'a> {
             data,
             session,
             monitor: None,
+            bill: None,
             state,
         })
     }
@@ -164,6 +175,14 @@ impl<'a> Trainer<'a> {
     #[must_use]
     pub fn watched(self, monitor: Option<Monitor>) -> Self {
         Self { monitor, ..self }
+    }
+
+    /// Has `write` write down what the training has taken so far: with every checkpoint, and twice
+    /// a minute. A process that is killed cannot tell at its end.
+    #[must_use]
+    pub fn billed(self, write: &'a dyn Fn() -> Result<()>) -> Self {
+        let writes = self.team.writes();
+        Self { bill: writes.then(|| Bill { write, written: Instant::now() }), ..self }
     }
 
     /// Trains to the last step of the plan.
@@ -203,6 +222,7 @@ impl<'a> Trainer<'a> {
                 self.run.still_there(step)?;
                 lines.still_there()?;
             }
+            self.bill(BILLED)?;
             if self.evaluates(step) {
                 validation_loss = self.evaluate()?;
             }

@@ -6,7 +6,8 @@ use super::super::args::FamilyArgs;
 use super::super::output::{Output, columns};
 use super::members::finished;
 use super::plans::by_settings;
-use crate::cost::{Forecast, assumptions};
+use crate::cost::{Forecast, assumptions, idle};
+use crate::engine::Precision;
 use crate::error::Result;
 use crate::family::{Family, Settings};
 use crate::progress::{self, quantity};
@@ -32,6 +33,7 @@ pub(in super::super) fn forecast(
                 recipe: args.train.recipe.clone().unwrap_or_default(),
                 data: choice.data.clone(),
                 set: choice.set.clone(),
+                ..Settings::default()
             };
             by_settings(&settings, names, choice.data.is_none())?
         }
@@ -39,14 +41,51 @@ pub(in super::super) fn forecast(
     let all: Vec<Forecast> = plans.iter().map(Forecast::of).collect::<Result<_>>()?;
     let cost = &plans[0].cost;
     let result = serde_json::json!({ "models": all, "assumed": cost });
+    if let Some(idle) = idle(&all, cost) {
+        progress::warn(&idle);
+    }
     let reference = plans[0].reference.stated().filter(|_| all.len() > 1);
     let published = reference.and_then(|of| {
         Some(format!("published: {} kg CO2 for all models of {}", of.co2_kg?, of.source))
     });
+    let faster = in_bf16(&plans)?;
     output.result(&result, || {
-        let lines = [table(&all), assumptions(cost)];
-        lines.into_iter().chain(published).collect::<Vec<_>>().join("\n")
+        let lines = [table(&all), assumptions(cost, plans[0].train.precision)];
+        let lines = lines.into_iter().chain(faster).chain(published);
+        lines.collect::<Vec<_>>().join("\n")
     })
+}
+
+/// What all would cost in bf16, where they are to be trained in f32 and it makes a difference.
+fn in_bf16(plans: &[Plan]) -> Result<Option<String>> {
+    let all: Vec<Forecast> = plans
+        .iter()
+        .map(|plan| Forecast::in_precision(plan, Precision::Bf16))
+        .collect::<Result<_>>()?;
+    let cost = &plans[0].cost;
+    let same = cost.peak(Precision::F32) >= cost.peak(Precision::Bf16);
+    if same || plans.iter().any(|plan| plan.train.precision == Precision::Bf16) {
+        return Ok(None);
+    }
+    let sum = |of: fn(&Forecast) -> f64| number(all.iter().map(of).sum());
+    Ok(Some(format!(
+        "with --set train.precision=bf16, for backends that know it: {} hours, {} kWh and {} kg CO2 \
+         in all, at {:.0}% of {} TFLOP/s",
+        sum(|f| f.hours),
+        sum(|f| f.energy_kwh),
+        sum(|f| f.co2_kg),
+        100.0 * cost.utilisation,
+        cost.peak(Precision::Bf16) / 1e12
+    )))
+}
+
+fn number(x: f64) -> String {
+    match x {
+        x if x >= 100.0 => format!("{x:.0}"),
+        x if x >= 1.0 => format!("{x:.1}"),
+        x if x >= 0.01 => format!("{x:.2}"),
+        _ => "<0.01".to_owned(),
+    }
 }
 
 fn table(all: &[Forecast]) -> String {
@@ -62,12 +101,6 @@ fn table(all: &[Forecast]) -> String {
         "kg CO2",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    let number = |x: f64| match x {
-        x if x >= 100.0 => format!("{x:.0}"),
-        x if x >= 1.0 => format!("{x:.1}"),
-        x if x >= 0.01 => format!("{x:.2}"),
-        _ => "<0.01".to_owned(),
-    };
     for f in all {
         let memory = match f.memory_bytes {
             bytes if bytes < 1e8 => format!("{:.0} MB", bytes / 1e6),
@@ -107,8 +140,11 @@ pub(super) fn say(family: &Family, plans: &[Plan], out: &Path, anew: bool) -> Re
         }
     }
     if let ([_, ..], Some(plan)) = (&due[..], plans.first()) {
-        let text = format!("forecast:\n{}\n{}", table(&due), assumptions(&plan.cost));
-        progress::say(&text);
+        let assumed = assumptions(&plan.cost, plan.train.precision);
+        progress::say(&format!("forecast:\n{}\n{assumed}", table(&due)));
+        if let Some(idle) = idle(&due, &plan.cost) {
+            progress::warn(&idle);
+        }
     }
     Ok(())
 }

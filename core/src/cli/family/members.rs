@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use super::super::stages::REPORT;
+use super::super::probes::PROBES;
+use super::super::stages::{EMBEDDINGS, REPORT, step_words};
 use crate::checkpoint::format;
 use crate::cost::{Energy, Forecast};
+use crate::embed::Embeddings;
 use crate::error::{Error, Result};
 use crate::family::{Member, Trained};
 use crate::recipe::Plan;
@@ -40,33 +42,65 @@ pub(super) fn open(path: &Path) -> Result<(RunFolder, Manifest)> {
     }
 }
 
-/// What came of the run in `path`, if it has gone through all the stages of `plan`.
+/// What came of the run in `path`, if it has gone through all the stages of `plan`: it was trained
+/// to the last step, that step's model was embedded and probed (probes and report go before new
+/// embeddings are made), and its report stands.
 pub(super) fn finished(path: &Path, plan: &Plan) -> Result<Option<Trained>> {
-    if !is_run(path) || !path.join(REPORT).exists() {
+    if !is_run(path) || !path.join(REPORT).exists() || !path.join(PROBES).exists() {
         return Ok(None);
     }
     let (folder, manifest) = open(path)?;
     let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
     let asked = &manifest.plan;
-    if taken < plan.train.steps || asked.embed != plan.embed || asked.probe != plan.probe {
+    let as_asked = asked.embed == plan.embed && asked.probe == plan.probe;
+    if taken < plan.train.steps || !as_asked || !embedded(&folder, plan)? {
         return Ok(None);
     }
     trained(&folder, &manifest).map(Some)
 }
+
+/// Whether the embeddings in `folder` are of the checkpoint that `plan` wants embedded.
+fn embedded(folder: &RunFolder, plan: &Plan) -> Result<bool> {
+    let path = folder.file(EMBEDDINGS);
+    if !path.exists() {
+        return Ok(false);
+    }
+    let saved = folder.checkpoint(plan.embed.checkpoint.name())?;
+    let made = Embeddings::description_of(&path)?;
+    Ok(made.get("checkpoint") == Some(&step_words(saved.step)))
+}
+
+/// How far the run in `path` has come that is not [`finished`], where one has begun.
+pub(super) fn unfinished(path: &Path) -> Result<Option<String>> {
+    if !is_run(path) {
+        return Ok(None);
+    }
+    let (folder, manifest) = open(path)?;
+    let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
+    Ok(Some(match manifest.plan.train.steps {
+        steps if taken < steps => format!("trained for {taken} of {steps} steps"),
+        _ => "trained, but not embedded and probed since".to_owned(),
+    }))
+}
+
 /// What the files of a run say of its training.
 fn trained(folder: &RunFolder, manifest: &Manifest) -> Result<Trained> {
     let mut out = Trained::default();
     let steps_to_tokens = |step: u64, read: &[(u64, u64)]| {
         read.iter().rev().find(|(at, _)| *at <= step).map_or(0, |(_, tokens)| *tokens)
     };
-    let mut read = Vec::new();
+    let (mut read, mut evaluated) = (Vec::new(), 0);
     for metric in read_lines::<Metric>(&folder.verified(METRICS)?)? {
         match metric {
             Metric::Train { step, tokens, .. } => {
                 read.push((step, tokens));
                 out.tokens = tokens;
             }
-            Metric::Validation { step, loss, zero_loss, .. } => {
+            Metric::Validation { step, loss, zero_loss, objects, .. } => {
+                // Losses of other objects are no part of one curve.
+                if std::mem::replace(&mut evaluated, objects) != objects {
+                    out.curve.clear();
+                }
                 (out.loss, out.zero_loss) = (loss, zero_loss);
                 out.curve.push((steps_to_tokens(step, &read), loss));
             }

@@ -123,9 +123,11 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
         let place = out.join(&family.members[k].scale);
         if args.train.overwrite || finished(&place, &plan)?.is_none() {
             family.fit(least);
-            if args.stop_at_saturation && saturated(&family, k) {
+            let stops = family.settings.as_ref().is_some_and(|of| of.stop_at_saturation);
+            if stops && saturated(&family, k) {
                 progress::say(&format!(
-                    "leaving out {}: the smaller models say that the loss is saturated there",
+                    "leaving out {}: the smaller models say that the loss is saturated there \
+                     (--stop-at-saturation=false trains it)",
                     family.members[k].scale
                 ));
                 continue;
@@ -162,7 +164,11 @@ pub(super) fn report(out: &Path, output: Output) -> Result<()> {
             continue;
         }
         let (_, manifest) = members::open(&place)?;
-        let Some(trained) = finished(&place, &manifest.plan)? else { continue };
+        let Some(trained) = finished(&place, &manifest.plan)? else {
+            family.members[k].unfinished = members::unfinished(&place)?;
+            continue;
+        };
+        family.members[k].unfinished = None;
         members::describe(&mut family.members[k], &manifest.plan)?;
         family.settle(k, trained, least);
         done.push(manifest.plan);
@@ -219,9 +225,10 @@ fn foretell(family: &mut Family, k: usize, least: f64) {
         expected(family, k).and_then(|flops| family.foretell(flops, least));
     if let Some(said) = &said {
         progress::say(&format!(
-            "{}: the smaller models foretell a loss of {}",
+            "{}: the smaller models foretell a loss of {} ({})",
             family.members[k].scale,
-            told::interval(&said.loss)
+            told::interval(&said.loss),
+            told::OVER_OBJECTS
         ));
     }
     family.members[k].predicted = said;

@@ -48,14 +48,16 @@ impl Planned {
             recipe: args.train.recipe.clone().unwrap_or_default(),
             data: choice.data.clone(),
             set: choice.set.clone(),
+            stop_at_saturation: args.stop_at_saturation.unwrap_or(false),
         };
         let plans = by_settings(&settings, names, false)?;
         let family = family(&plans, settings, &Family::default())?;
         Ok(Self { family, plans, changed: choice.set.clone() })
     }
 
-    /// Models that have begun go on by the recipes in their folders, with what `--set` may
-    /// change of them; the others begin by the family's.
+    /// Models that have begun go on by the recipes in their folders, with what `--set` may change
+    /// of them, now or when the family was gone on with before: an interrupt may have kept it from
+    /// some. The others begin by the family's.
     fn resumed(args: &FamilyArgs, names: &[String], out: &Path, old: &Family) -> Result<Self> {
         let choice = &args.train.choice;
         if let Some(recipe) = &args.train.recipe
@@ -72,11 +74,15 @@ impl Planned {
             recipe: args.train.recipe.clone().unwrap_or_else(|| old.recipe.clone()),
             data: None,
             set: choice.set.clone(),
+            stop_at_saturation: false,
         });
-        let changed = changed(&choice.set, &settings.set)?;
-        settings.set.retain(|set| !changed.contains(set));
-        settings.set.extend(changed.iter().cloned());
+        let asked = changed(&choice.set, &settings.set)?;
+        settings.set.retain(|set| !asked.contains(set));
+        settings.set.extend(asked);
         settings.data = choice.data.clone().or(settings.data);
+        let before = settings.stop_at_saturation;
+        settings.stop_at_saturation = args.stop_at_saturation.unwrap_or(before);
+        let changed: Vec<String> = settings.set.iter().filter(may_change).cloned().collect();
         let data = choice.data.as_deref();
         let mut plans = Vec::new();
         for name in with_begun(names, out, old) {
@@ -104,15 +110,19 @@ impl Planned {
 /// What of `asked` changes models that have begun. Of the rest, only what the family was begun
 /// with may be said again.
 fn changed(asked: &[String], begun_with: &[String]) -> Result<Vec<String>> {
-    let may = |set: &&String| RESUMABLE.iter().any(|key| set.trim().starts_with(key));
-    match asked.iter().find(|set| !may(set) && !begun_with.contains(set)) {
+    match asked.iter().find(|set| !may_change(set) && !begun_with.contains(set)) {
         Some(set) => Err(Error::Misuse(format!(
             "--set {set}: going on with a family may change only {}; anything else takes a new \
              family (--overwrite, or another --out)",
             RESUMABLE.join(", ")
         ))),
-        None => Ok(asked.iter().filter(may).cloned().collect()),
+        None => Ok(asked.iter().filter(may_change).cloned().collect()),
     }
+}
+
+/// Whether models that have begun may take up `set`.
+fn may_change(set: &&String) -> bool {
+    RESUMABLE.iter().any(|key| set.trim().starts_with(key))
 }
 
 /// The scales `names`, and those of `old` that have begun, in its order.
@@ -131,7 +141,8 @@ fn begun(place: &Path, changed: &[String], data: Option<&Path>) -> Result<Plan> 
     let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
     if plan.train.steps < taken {
         return Err(Error::Misuse(format!(
-            "{} has taken {taken} steps already, more than train.steps = {}",
+            "{} has taken {taken} steps already, more than train.steps = {}; --set \
+             train.steps={taken} takes as many with all models",
             place.display(),
             plan.train.steps
         )));

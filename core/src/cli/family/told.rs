@@ -8,21 +8,36 @@ use super::super::{figures, report};
 use crate::checkpoint::write_bytes;
 use crate::cost::KILOWATT_HOUR;
 use crate::error::{Error, Result};
+use crate::family::law::{at_edge, left_open};
 use crate::family::{Family, Member};
 use crate::probe::{Interval, ProbeTable, Trend, trend};
 use crate::progress::{self, duration, quantity};
 use crate::recipe::Plan;
-use crate::report::{Choice, FamilyInput, Preview, render_family};
+use crate::report::{Choice, FamilyInput, Preview, few_objects, render_family};
 use crate::run::RunFolder;
+
+/// What intervals of losses are, and of what follows from them.
+pub(super) const OVER_OBJECTS: &str = "95% over the evaluated objects alone";
+/// The set of features of the models before training, in tables of probes.
+const UNTRAINED: &str = "random-init";
 
 /// Fits the laws, sets the probes beside each other, and writes `family.json` and the report of
 /// the models trained, whose plans are `plans`.
 pub(super) fn conclude(family: &mut Family, plans: &[Plan], out: &Path, least: f64) -> Result<()> {
     family.fit(least);
+    if let Some(apart) = family.apart() {
+        progress::warn(&format!(
+            "{apart}; going on with --resume and more train.steps evaluates all alike"
+        ));
+    }
     if family.trained().next().is_none() {
         return family.write(out);
     }
     family.trends = trends(family, plans, out)?;
+    let features = plans.iter().map(|plan| plan.model.width).max().unwrap_or(0);
+    if let Some(few) = few_objects(family, features) {
+        progress::warn(&few);
+    }
     family.write(out)?;
     write_report(family, plans, out)
 }
@@ -43,13 +58,17 @@ fn trends(family: &Family, plans: &[Plan], out: &Path) -> Result<Vec<Trend>> {
         tables.push((trained.flops, probes::table(&out.join(&member.scale), plan)?));
     }
     let Some((_, first)) = tables.first() else { return Ok(Vec::new()) };
-    let of = |label: &str| {
-        let scores = tables
-            .iter()
-            .map(|(flops, table)| Some((*flops, table.row(label, table.sets.first()?)?.score()?)));
+    let of = |label: &str, set: &str| {
+        let scores =
+            tables.iter().map(|(flops, table)| Some((*flops, table.row(label, set)?.score()?)));
         trend(label, &scores.collect::<Option<Vec<_>>>()?, first.settings.confidence)
     };
-    Ok(first.labels().into_iter().filter_map(of).collect())
+    let Some(trained) = first.sets.first() else { return Ok(Vec::new()) };
+    let both = |label: &str| {
+        let untrained = of(label, UNTRAINED).map_or_else(Vec::new, |trend| trend.gains);
+        Some(Trend { untrained, ..of(label, trained)? })
+    };
+    Ok(first.labels().into_iter().filter_map(both).collect())
 }
 
 /// Two models whose probes do not ask the same.
@@ -106,15 +125,18 @@ fn write_report(family: &Family, plans: &[Plan], out: &Path) -> Result<()> {
         choice: "Pearson's and Spearman's, both".into(),
         meaning: String::new(),
     });
+    let scales: Vec<&str> = family.trained().map(|(member, _)| member.scale.as_str()).collect();
     let figures = figures::of_family(family, plan, out)?;
     figures::write(out, &figures)?;
     let input = FamilyInput {
         title: plan.name.clone(),
-        subtitle: plan.summary.clone(),
+        subtitle: format!("{}: {}", plan.summary, scales.join(", ")),
         family: Some(family),
         reference: plan.reference.stated(),
         choices,
         cost: plan.cost.clone(),
+        precision: plan.train.precision,
+        features: plans.iter().map(|plan| plan.model.width).max().unwrap_or(0),
         largest,
         figures,
         gallery,
@@ -129,8 +151,26 @@ pub(super) fn interval(of: &Interval) -> String {
     }
 }
 
+/// By how much a loss lies above what was foretold, or below it.
+fn beside(above: &Interval) -> String {
+    match above.value < 0.0 {
+        true => {
+            let turned = |of: Option<f64>| of.map(|x| -x);
+            let (low, high) = (turned(above.high), turned(above.low));
+            format!("below that by {}", interval(&Interval { value: -above.value, low, high }))
+        }
+        false => format!("above that by {}", interval(above)),
+    }
+}
+
 pub(super) fn describe_member(member: &Member) -> String {
-    let Some(trained) = &member.trained else { return format!("{}: not trained", member.scale) };
+    let Some(trained) = &member.trained else {
+        return format!(
+            "{}: {}",
+            member.scale,
+            member.unfinished.as_deref().unwrap_or("not trained")
+        );
+    };
     let energy = trained.energy.as_ref();
     let energy = energy.map_or(String::new(), |e| match 1000.0 * e.joules / KILOWATT_HOUR {
         hours if hours < 100.0 => format!(", {hours:.2} Wh"),
@@ -143,9 +183,9 @@ pub(super) fn describe_member(member: &Member) -> String {
                 Some(false) => "not as was said",
                 None => "without a verdict",
             };
-            format!(", {right}: it lies above that by {}", interval(above))
+            format!(", {right}: it lies {}", beside(above))
         });
-        format!("; foretold {}{above}", interval(&said.loss))
+        format!("; foretold {}{above} ({OVER_OBJECTS})", interval(&said.loss))
     });
     format!(
         "{}: loss {:.5} after {} FLOP, {}{energy}{said}",
@@ -164,10 +204,11 @@ pub(super) fn describe(family: &Family, out: &Path) -> String {
             false => String::new(),
         };
         lines.push(format!(
-            "L(C) = {floor}{:.5} (C / {:.2e} FLOP)^-b, b = {}",
+            "L(C) = {floor}{:.5} (C / {:.2e} FLOP)^-b, b = {}{} ({OVER_OBJECTS})",
             fit.law.a,
             fit.law.unit,
-            interval(&fit.b)
+            interval(&fit.b),
+            left_open(&fit.b)
         ));
         let share = 100.0 * fit.least_gain;
         lines.push(match &fit.saturation {
@@ -180,25 +221,67 @@ pub(super) fn describe(family: &Family, out: &Path) -> String {
                 "saturated from {:.2e} FLOP on: ten times as much lowers the loss by less than {share}%",
                 turn.value
             ),
+            None if at_edge(fit.law.b) => "whether it saturates is not determined".to_owned(),
             None => "no floor is in sight: a power law fits alone".to_owned(),
         });
     }
     if let Some(fit) = &family.size {
         lines.push(format!(
-            "L(N, D): N^-{:.3} and D^-{:.3}, from {} evaluations, {:.1e} left",
-            fit.alpha.value, fit.beta.value, fit.points, fit.residual
+            "L(N, D): N^-{:.3}{} and D^-{:.3}{}, from {} evaluations, {:.1e} left",
+            fit.alpha.value,
+            left_open(&fit.alpha),
+            fit.beta.value,
+            left_open(&fit.beta),
+            fit.points,
+            fit.residual
         ));
     }
     for trend in &family.trends {
         let gain = trend.gains.last().map_or(String::new(), interval);
         let rho = |of: &Option<Interval>| of.as_ref().map_or("-".into(), interval);
+        let without = trend
+            .untrained
+            .last()
+            .map_or(String::new(), |gain| format!(" (untrained {})", interval(gain)));
         lines.push(format!(
-            "{}: gain {gain}, Pearson {}, Spearman {}",
+            "{}: gain {gain}{without}, Pearson {}, Spearman {}",
             trend.label,
             rho(&trend.pearson),
             rho(&trend.spearman)
         ));
     }
+    lines.extend(family.apart());
     lines.push(format!("family: {}", out.display()));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::{Prediction, Trained};
+
+    #[test]
+    fn a_loss_lies_above_or_below_what_was_foretold() {
+        let interval =
+            |value: f64| Interval { value, low: Some(value - 0.01), high: Some(value + 0.01) };
+        let member = |above| Member {
+            scale: "5M".into(),
+            predicted: Some(Prediction {
+                loss: interval(0.3),
+                flops: 1.0,
+                above: Some(interval(above)),
+                right: Some(false),
+            }),
+            trained: Some(Trained::default()),
+            ..Member::default()
+        };
+        let said = describe_member(&member(-0.02));
+        assert!(said.contains("it lies below that by 0.02000 [0.01000, 0.03000]"), "{said}");
+        assert!(said.contains(OVER_OBJECTS), "{said}");
+        let said = describe_member(&member(0.02));
+        assert!(said.contains("it lies above that by 0.02000 [0.01000, 0.03000]"), "{said}");
+        let unfinished = Some("trained for 3 of 6 steps".to_owned());
+        let half = Member { scale: "5M".into(), unfinished, ..Member::default() };
+        assert_eq!(describe_member(&half), "5M: trained for 3 of 6 steps");
+    }
 }

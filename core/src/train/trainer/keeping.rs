@@ -135,6 +135,18 @@ impl Trainer<'_> {
         }))
     }
 
+    /// Writes down what the training has taken so far, unless that was done less than `every` ago.
+    pub(super) fn bill(&mut self, every: Duration) -> Result<()> {
+        match &mut self.bill {
+            Some(bill) if bill.written.elapsed() >= every => {
+                (bill.write)()?;
+                bill.written = Instant::now();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Saves a checkpoint, or the best model, after the last step.
     pub(super) fn save(&mut self, best: bool) -> Result<()> {
         let started = Instant::now();
@@ -168,6 +180,7 @@ impl Trainer<'_> {
             };
             run.save(contents, best).map(drop).map_err(|error| way_on(run, error))
         })?;
+        self.bill(Duration::ZERO)?;
         self.pace.took(Piece::Save, started);
         if best {
             return Ok(()); // nothing goes on from it

@@ -9,14 +9,16 @@
 //! | r magnitude | counts dN/dm ~ 10^(0.6 m) over 14 to 17.77, as uniform space gives and SDSS finds (Yasuda et al. 2001, AJ 122, 1104), the range of Galaxy Zoo DECaLS (Walmsley et al. 2022, MNRAS 509, 3966) |
 //! | which are seen | galaxies of much light for their mass more often, by (L / M)^1.5, the volume that the magnitude limit leaves them |
 //! | redshift | where a galaxy of that absolute magnitude has that magnitude |
-//! | size | half-light radius of 2 arcsec at least: a stand-in for a Petrosian radius of 3 arcsec, Galaxy Zoo DECaLS's other limit |
+//! | size | half-light radius of 2 arcsec at least, were the profiles not cut off and a bar's light the disc's: a stand-in for a Petrosian radius of 3 arcsec, Galaxy Zoo DECaLS's other limit. The label `half_light_radius` is of the light as drawn, so that barred galaxies may have less |
 //! | dust | dims discs by up to 0.8, 0.55, 0.35 mag in g, r, z times log10 of major over minor axis: stand-in |
 
 use astropt_core::observation::{Label, Labels};
 use rand::{Rng, RngExt};
 
 use super::artefact::Artefact;
-use super::gaussian::{DE_VAUCOULEURS, EXPONENTIAL, GAUSSIAN, ellipse, rotated};
+use super::gaussian::{
+    DE_VAUCOULEURS, EXPONENTIAL, GAUSSIAN, ellipse, elongated_within, rotated, within,
+};
 use super::morphology::{EXPONENTIAL_HALF, Morphology, half_light};
 use super::photometry::{
     SUN_R, absolute_magnitudes, distance_modulus, flux, in_north, k_corrections,
@@ -61,8 +63,8 @@ pub(super) struct Galaxy {
     redshift: f64,
     /// Rest-frame absolute magnitudes in g, r, z of DECam.
     absolute: [f64; BANDS],
-    /// Half-light radius of the whole, r band, major axis, in arcsec.
-    radius: f64,
+    /// Half-light radius of the disc, in pixels.
+    disc_radius: f64,
     /// Scale length of the disc, in pixels.
     pub(super) scale: f64,
     pub(super) bulge: Component,
@@ -189,9 +191,30 @@ impl Galaxy {
             population,
             morphology,
             redshift,
-            radius,
+            disc_radius: pixels,
             scale,
         })
+    }
+
+    /// Radius that holds half the r-band light of the galaxy as it is drawn, seen face-on and before
+    /// seeing, in arcsec.
+    pub(super) fn half_light_radius(&self) -> f64 {
+        let Morphology { radius_ratio, bar, .. } = self.morphology;
+        let bar = self.bar.as_ref().zip(bar);
+        let bar = bar.map(|(seen, bar)| (seen.flux[1], bar.variances(self.scale)));
+        let inside = |r: f64| {
+            self.bulge.flux[1] * within(&DE_VAUCOULEURS, radius_ratio * self.disc_radius, r)
+                + self.disc.flux[1] * within(&EXPONENTIAL, self.disc_radius, r)
+                + bar.map_or(0.0, |(flux, variances)| flux * elongated_within(variances, r))
+        };
+        let half = 0.5 * self.flux()[1];
+        // All parts hold nearly all of their light within four radii of the larger one.
+        let (mut low, mut high) = (0.0, 4.0 * self.disc_radius * radius_ratio.max(1.0));
+        for _ in 0..24 {
+            let middle = 0.5 * (low + high);
+            if inside(middle) < half { low = middle } else { high = middle }
+        }
+        low * PIXEL_SCALE
     }
 
     /// Flux of the whole, in nanomaggies.
@@ -230,7 +253,7 @@ impl Galaxy {
             ("tight_spiral", votes.tight_spiral),
             ("bulge_fraction", 1.0 - disc_share),
             ("bar_fraction", bar),
-            ("half_light_radius", self.radius),
+            ("half_light_radius", self.half_light_radius()),
             ("inclination", self.morphology.inclination()),
             ("position_angle", self.morphology.position_angle),
             ("ra", self.place.ra),

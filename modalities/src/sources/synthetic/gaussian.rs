@@ -72,6 +72,27 @@ pub(super) fn rotated([uu, uv, vv]: [f64; 3], position_angle: f64) -> [f64; 3] {
     ]
 }
 
+/// Share of a profile of this mixture and half-light radius within `r` of its centre, as drawn: the
+/// mixtures end where the profiles they stand for do not.
+pub(super) fn within(mixture: &[(f64, f64)], radius: f64, r: f64) -> f64 {
+    let total: f64 = mixture.iter().map(|(amplitude, _)| amplitude).sum();
+    let x = r * r / (2.0 * radius * radius);
+    mixture.iter().map(|(a, variance)| a * (1.0 - (-x / variance).exp())).sum::<f64>() / total
+}
+
+/// Share of an elongated Gaussian of these variances within `r` of its centre: in polar coordinates
+/// the integral over the radius is closed, and that over a quarter of the circle is a sum.
+pub(super) fn elongated_within([long, short]: [f64; 2], r: f64) -> f64 {
+    const PLACES: u32 = 24;
+    let at = |k: u32| {
+        let (s, c) =
+            (std::f64::consts::FRAC_PI_2 * (f64::from(k) + 0.5) / f64::from(PLACES)).sin_cos();
+        let inverse = c * c / long + s * s / short;
+        (1.0 - (-0.5 * r * r * inverse).exp()) / inverse
+    };
+    (0..PLACES).map(at).sum::<f64>() / (f64::from(PLACES) * (long * short).sqrt())
+}
+
 impl Gaussian {
     /// The Gaussians of a profile of this mixture, total flux and shape (the covariance of a
     /// part of variance 1), seen through a point-spread function of variance `blur`.
@@ -227,6 +248,44 @@ mod tests {
             let excess = share / profile(radius) - 1.0;
             assert!((-0.01..0.08).contains(&excess), "{radius}: {share}, {excess}");
         }
+    }
+
+    #[test]
+    fn light_within_a_radius_is_that_of_the_mixtures() {
+        check_within(&EXPONENTIAL);
+        check_within(&DE_VAUCOULEURS);
+        // A round Gaussian holds half its light within sqrt(2 ln 2) standard deviations.
+        let half = (2.0 * std::f64::consts::LN_2).sqrt();
+        assert!((elongated_within([9.0, 9.0], 3.0 * half) - 0.5).abs() < 1e-9);
+        // One as thin as a bar, against a sum over the plane.
+        let [long, short] = [1.0, 0.0576];
+        let mut inside = 0.0;
+        for (y, x) in (-100..=100).flat_map(|y| (-100..=100).map(move |x| (y, x))) {
+            let [x, y] = [x, y].map(|k| 0.01 * f64::from(k));
+            let value = (-0.5 * (x * x / long + y * y / short)).exp();
+            inside += if x.hypot(y) < 1.0 { 1e-4 * value } else { 0.0 };
+        }
+        inside /= std::f64::consts::TAU * f64::sqrt(long * short);
+        let found = elongated_within([long, short], 1.0);
+        assert!((found - inside).abs() < 2e-3, "{found} {inside}");
+        assert!((elongated_within([4.0, 0.2], 40.0) - 1.0).abs() < 1e-3);
+    }
+
+    fn check_within(mixture: &[(f64, f64)]) {
+        let size = 801;
+        let mut plane = vec![0.0; size * size];
+        let shape = ellipse(60.0, 1.0, 0.0);
+        for gaussian in Gaussian::profile(mixture, 100.0, [0.0, 0.0], shape, 1.0) {
+            gaussian.add(&mut plane, size);
+        }
+        let mut inside = 0.0;
+        for y in 0..size {
+            for x in 0..size {
+                let near = (x as f64 - 400.0).hypot(y as f64 - 400.0) < 60.0;
+                inside += if near { f64::from(plane[y * size + x]) } else { 0.0 };
+            }
+        }
+        assert!((inside / 100.0 - within(mixture, 60.0, 60.0)).abs() < 0.005, "{inside}");
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //! | `log_stellar_mass`, `log_ssfr` | log10 of solar masses; log10 of star-formation rate over stellar mass, in 1/yr |
 //! | `smooth`, `disc`, `artefact`, `edge_on`, `tight_spiral` | shares of 40 volunteers who say so (`votes.rs`) |
 //! | `bulge_fraction`, `bar_fraction` | of the r-band flux |
-//! | `half_light_radius` | arcsec, r band, along the major axis, before seeing |
+//! | `half_light_radius` | arcsec, r band, of the galaxy as drawn, seen face-on, before seeing: along the major axis of an inclined one |
 //! | `inclination`, `position_angle` | degrees: 0 is face-on; east of north, 0 to 180 |
 //! | `pitch_angle` | degrees between spiral arms and circles; only where there are arms |
 //! | `ra`, `dec` | degrees |

@@ -118,14 +118,19 @@ impl Morphology {
 }
 
 impl Bar {
+    /// Variances along and across the bar, in the plane of a disc of this scale length.
+    pub(super) fn variances(&self, scale: f64) -> [f64; 2] {
+        /// Standard deviation over half the length, and minor over major axis.
+        const SHAPE: [f64; 2] = [0.55, 0.24];
+        let long = (SHAPE[0] * self.length * scale).powi(2);
+        [long, long * SHAPE[1] * SHAPE[1]]
+    }
+
     /// Covariance along and across the major axis of a disc of this scale length that is seen
     /// with this axis ratio.
     pub(super) fn seen(&self, scale: f64, axis_ratio: f64) -> [f64; 3] {
-        /// Standard deviation over half the length, and minor over major axis.
-        const SHAPE: [f64; 2] = [0.55, 0.24];
         let (s, c) = self.angle.to_radians().sin_cos();
-        let long = (SHAPE[0] * self.length * scale).powi(2);
-        let short = long * SHAPE[1] * SHAPE[1];
+        let [long, short] = self.variances(scale);
         [
             long * c * c + short * s * s,
             (long - short) * s * c * axis_ratio,
