@@ -124,49 +124,54 @@ fn signed(of: &Interval) -> String {
     }
 }
 
+/// What the table of models says of one, and its published loss where that is `compared`.
+fn model(input: &FamilyInput, family: &Family, member: &Member, compared: bool) -> Vec<String> {
+    let of = |show: &dyn Fn(&Trained) -> String| member.trained.as_ref().map_or("–".into(), show);
+    let said = member.predicted.as_ref();
+    let foretold = said.map_or("–".to_owned(), |said| interval(&said.loss, 5));
+    let above = said.and_then(|said| Some((said.above?, said.right)));
+    let above = above.map_or("–".to_owned(), |(above, right)| {
+        let right = match right {
+            Some(true) => " ✓",
+            Some(false) => " ✗",
+            None => "",
+        };
+        signed(&above) + right
+    });
+    let name = match &member.unfinished {
+        Some(how_far) => format!("{} ({how_far})", member.scale),
+        None => member.scale.clone(),
+    };
+    let first = family.compared().first().map(|(_, trained)| *trained);
+    let elsewhere = |t: &Trained| {
+        let other = first.is_some_and(|first| !t.evaluated_as(first));
+        if other { " (other objects)" } else { "" }
+    };
+    let mut cells = vec![
+        name,
+        count(member.parameters as u64),
+        of(&|t| count(t.tokens)),
+        of(&|t| scientific(t.flops)),
+        of(&|t| fixed(t.loss, 5) + elsewhere(t)),
+        foretold,
+        above,
+    ];
+    if compared {
+        let published = published_loss(input, member);
+        cells.push(published.map_or("–".into(), |loss| fixed(loss, 4)));
+    }
+    cells
+}
+
+/// The loss that the paper has for a model.
+fn published_loss(input: &FamilyInput, member: &Member) -> Option<f64> {
+    input.reference?.loss.get(&member.scale).copied()
+}
+
 fn models(input: &FamilyInput) -> Option<Markup> {
     let family = input.family?;
-    let published = |scale: &str| input.reference.and_then(|reference| reference.loss.get(scale));
-    let compared = family.members.iter().any(|member| published(&member.scale).is_some());
-    let compared_first = family.compared().first().map(|(_, trained)| *trained);
+    let compared = family.members.iter().any(|member| published_loss(input, member).is_some());
     let apart = family.apart();
-    let row = |member: &Member| {
-        let of = |show: &dyn Fn(&Trained) -> String| {
-            member.trained.as_ref().map_or("–".to_owned(), show)
-        };
-        let said = member.predicted.as_ref();
-        let foretold = said.map_or("–".to_owned(), |said| interval(&said.loss, 5));
-        let above = said.and_then(|said| Some((said.above?, said.right)));
-        let above = above.map_or("–".to_owned(), |(above, right)| {
-            let right = match right {
-                Some(true) => " ✓",
-                Some(false) => " ✗",
-                None => "",
-            };
-            signed(&above) + right
-        });
-        let name = match &member.unfinished {
-            Some(how_far) => format!("{} ({how_far})", member.scale),
-            None => member.scale.clone(),
-        };
-        let elsewhere = |t: &Trained| {
-            let other = compared_first.is_some_and(|first| !t.evaluated_as(first));
-            if other { " (other objects)" } else { "" }
-        };
-        let mut cells = vec![
-            name,
-            count(member.parameters as u64),
-            of(&|t| count(t.tokens)),
-            of(&|t| scientific(t.flops)),
-            of(&|t| fixed(t.loss, 5) + elsewhere(t)),
-            foretold,
-            above,
-        ];
-        if compared {
-            cells.push(published(&member.scale).map_or("–".into(), |loss| fixed(*loss, 4)));
-        }
-        cells
-    };
     let mut heading = vec![
         "Scale",
         "Parameters",
@@ -179,6 +184,7 @@ fn models(input: &FamilyInput) -> Option<Markup> {
     if compared {
         heading.push("Published loss");
     }
+    let row = |member: &Member| model(input, family, member, compared);
     let rows: Vec<_> = family.members.iter().map(row).collect();
     Some(html! {
         p {
