@@ -124,6 +124,40 @@ fn signed(of: &Interval) -> String {
     }
 }
 
+/// What came of a model, where `first` is one whose loss is beside the others'.
+fn model_cells(member: &Member, first: Option<&Trained>) -> Vec<String> {
+    let of =
+        |show: &dyn Fn(&Trained) -> String| member.trained.as_ref().map_or("–".to_owned(), show);
+    let said = member.predicted.as_ref();
+    let foretold = said.map_or("–".to_owned(), |said| interval(&said.loss, 5));
+    let above = said.and_then(|said| Some((said.above?, said.right)));
+    let above = above.map_or("–".to_owned(), |(above, right)| {
+        let right = match right {
+            Some(true) => " ✓",
+            Some(false) => " ✗",
+            None => "",
+        };
+        signed(&above) + right
+    });
+    let name = match &member.unfinished {
+        Some(how_far) => format!("{} ({how_far})", member.scale),
+        None => member.scale.clone(),
+    };
+    let elsewhere = |t: &Trained| {
+        let other = first.is_some_and(|first| !t.evaluated_as(first));
+        if other { " (other objects)" } else { "" }
+    };
+    vec![
+        name,
+        count(member.parameters as u64),
+        of(&|t| count(t.tokens)),
+        of(&|t| scientific(t.flops)),
+        of(&|t| fixed(t.loss, 5) + elsewhere(t)),
+        foretold,
+        above,
+    ]
+}
+
 fn models(input: &FamilyInput) -> Option<Markup> {
     let family = input.family?;
     let published = |scale: &str| input.reference.and_then(|reference| reference.loss.get(scale));
@@ -131,37 +165,7 @@ fn models(input: &FamilyInput) -> Option<Markup> {
     let compared_first = family.compared().first().map(|(_, trained)| *trained);
     let apart = family.apart();
     let row = |member: &Member| {
-        let of = |show: &dyn Fn(&Trained) -> String| {
-            member.trained.as_ref().map_or("–".to_owned(), show)
-        };
-        let said = member.predicted.as_ref();
-        let foretold = said.map_or("–".to_owned(), |said| interval(&said.loss, 5));
-        let above = said.and_then(|said| Some((said.above?, said.right)));
-        let above = above.map_or("–".to_owned(), |(above, right)| {
-            let right = match right {
-                Some(true) => " ✓",
-                Some(false) => " ✗",
-                None => "",
-            };
-            signed(&above) + right
-        });
-        let name = match &member.unfinished {
-            Some(how_far) => format!("{} ({how_far})", member.scale),
-            None => member.scale.clone(),
-        };
-        let elsewhere = |t: &Trained| {
-            let other = compared_first.is_some_and(|first| !t.evaluated_as(first));
-            if other { " (other objects)" } else { "" }
-        };
-        let mut cells = vec![
-            name,
-            count(member.parameters as u64),
-            of(&|t| count(t.tokens)),
-            of(&|t| scientific(t.flops)),
-            of(&|t| fixed(t.loss, 5) + elsewhere(t)),
-            foretold,
-            above,
-        ];
+        let mut cells = model_cells(member, compared_first);
         if compared {
             cells.push(published(&member.scale).map_or("–".into(), |loss| fixed(*loss, 4)));
         }
