@@ -124,9 +124,10 @@ fn signed(of: &Interval) -> String {
     }
 }
 
-/// What the table of models says of one, and its published loss where that is `compared`.
-fn model(input: &FamilyInput, family: &Family, member: &Member, compared: bool) -> Vec<String> {
-    let of = |show: &dyn Fn(&Trained) -> String| member.trained.as_ref().map_or("–".into(), show);
+/// What came of a model, where `first` is one whose loss is beside the others'.
+fn model_cells(member: &Member, first: Option<&Trained>) -> Vec<String> {
+    let of =
+        |show: &dyn Fn(&Trained) -> String| member.trained.as_ref().map_or("–".to_owned(), show);
     let said = member.predicted.as_ref();
     let foretold = said.map_or("–".to_owned(), |said| interval(&said.loss, 5));
     let above = said.and_then(|said| Some((said.above?, said.right)));
@@ -142,12 +143,11 @@ fn model(input: &FamilyInput, family: &Family, member: &Member, compared: bool) 
         Some(how_far) => format!("{} ({how_far})", member.scale),
         None => member.scale.clone(),
     };
-    let first = family.compared().first().map(|(_, trained)| *trained);
     let elsewhere = |t: &Trained| {
         let other = first.is_some_and(|first| !t.evaluated_as(first));
         if other { " (other objects)" } else { "" }
     };
-    let mut cells = vec![
+    vec![
         name,
         count(member.parameters as u64),
         of(&|t| count(t.tokens)),
@@ -155,23 +155,22 @@ fn model(input: &FamilyInput, family: &Family, member: &Member, compared: bool) 
         of(&|t| fixed(t.loss, 5) + elsewhere(t)),
         foretold,
         above,
-    ];
-    if compared {
-        let published = published_loss(input, member);
-        cells.push(published.map_or("–".into(), |loss| fixed(loss, 4)));
-    }
-    cells
-}
-
-/// The loss that the paper has for a model.
-fn published_loss(input: &FamilyInput, member: &Member) -> Option<f64> {
-    input.reference?.loss.get(&member.scale).copied()
+    ]
 }
 
 fn models(input: &FamilyInput) -> Option<Markup> {
     let family = input.family?;
-    let compared = family.members.iter().any(|member| published_loss(input, member).is_some());
+    let published = |scale: &str| input.reference.and_then(|reference| reference.loss.get(scale));
+    let compared = family.members.iter().any(|member| published(&member.scale).is_some());
+    let compared_first = family.compared().first().map(|(_, trained)| *trained);
     let apart = family.apart();
+    let row = |member: &Member| {
+        let mut cells = model_cells(member, compared_first);
+        if compared {
+            cells.push(published(&member.scale).map_or("–".into(), |loss| fixed(*loss, 4)));
+        }
+        cells
+    };
     let mut heading = vec![
         "Scale",
         "Parameters",
@@ -184,7 +183,6 @@ fn models(input: &FamilyInput) -> Option<Markup> {
     if compared {
         heading.push("Published loss");
     }
-    let row = |member: &Member| model(input, family, member, compared);
     let rows: Vec<_> = family.members.iter().map(row).collect();
     Some(html! {
         p {

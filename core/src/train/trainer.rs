@@ -152,12 +152,11 @@ impl<'a> Trainer<'a> {
         session.set_recompute(manifest.plan.train.recompute);
         let shown = data.sample(Split::Validation, manifest.plan.train.previews);
         let lines = || Lines::open(run.path(), begun.then_some(&state));
-        let faults = &manifest.plan.train.faults;
         Ok(Self {
             previews: PreviewSet::new(&data, &shown)?,
             inputs: Inputs::of_data(&data)?,
             lines: team.writes().then(lines).transpose()?,
-            watch: Watch::open(run.path(), faults, &state, team.writes())?,
+            watch: Watch::open(run.path(), &manifest.plan.train.faults, &state, team.writes())?,
             team,
             pace,
             saved: Instant::now(),
