@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::program::{astropt, fails, succeeds};
+use crate::run::small;
 
 const OBJECTS: usize = 70;
 /// Its numbers are finite, and 100 times them are not.
@@ -280,4 +281,19 @@ fn a_picture_without_a_band_is_rejected_by_its_name() {
     succeeds(at, &crate::bad_input::on_pictures("data", &arguments));
     let rejected = String::from_utf8(read(&at.join("r/rejected.csv"))).expect("UTF-8");
     assert_eq!(rejected.lines().count(), 1, "{rejected}");
+}
+
+/// What was left out is not counted as seen.
+#[test]
+fn a_report_tells_of_steps_that_were_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let skip = ["--set", "train.faults.on=skip", "--set", "train.faults.norm_above=1.0001"];
+    let more = ["--set", "train.faults.limit=100", "--set", "train.steps=12"];
+    succeeds(folder.path(), &small("run", "r", &[skip, more].concat()));
+    let ledger = std::fs::read_to_string(folder.path().join("r/ledger.jsonl")).expect("there");
+    let left_out = ledger.lines().filter(|line| line.contains("\"objects\":0")).count();
+    assert!(left_out > 0 && left_out < 12, "{ledger}");
+    let report = std::fs::read_to_string(folder.path().join("r/report.html")).expect("there");
+    assert!(report.contains(&format!("{left_out} of 12 (faults.jsonl says why)")), "{left_out}");
+    assert!(report.contains(&format!("{} objects seen", 32 * (12 - left_out))), "{left_out}");
 }

@@ -49,6 +49,13 @@ fn a_checkpoint_or_a_manifest_of_another_run_is_refused() {
     for command in [&["audit", "best"][..], &["embed", "best", "--checkpoint", "best"]] {
         assert!(fails(at, command, 1).contains("another training"));
     }
+    // The recipe is the same, the data are not: the best model is told by its loss.
+    succeeds(at, &small("pretrain", "c", &[&every[..], &["--set", "source.seed=9"]].concat()));
+    copy(&a, &at.join("lost"));
+    exchange(&at.join("c"), &at.join("lost"), "best");
+    for command in [&["audit", "lost"][..], &["embed", "lost", "--checkpoint", "best"]] {
+        assert!(fails(at, command, 1).contains("its validation loss is"));
+    }
     // The other way round: going on by another recipe would jump.
     copy(&a, &at.join("by"));
     std::fs::copy(b.join("manifest.json"), at.join("by/manifest.json")).expect("copied");
@@ -107,6 +114,15 @@ fn embeddings_of_other_settings_do_not_pass_for_the_recipes() {
         let error = fails(at, command, 1);
         assert!(error.contains("layer = middle") && error.contains("astropt embed"), "{error}");
     }
+    // Of another model, though its step and settings are the same.
+    succeeds(at, &small("run", "s", &["--set", "train.seed=5"]));
+    copy(&at.join("s/embeddings.parquet"), &at.join("r/embeddings.parquet"));
+    unlist(&run);
+    assert!(fails(at, &["probe", "r", "-q"], 1).contains("layer = last"));
+    succeeds(at, &["embed", "r", "-q", "--set", "embed.layer=last"]);
+    copy(&at.join("s/embeddings.parquet"), &at.join("r/embeddings.parquet"));
+    unlist(&run);
+    assert!(fails(at, &["probe", "r", "-q"], 1).contains("of another model"));
     // Settings stay, whatever the checkpoint was saved with.
     succeeds(at, &["embed", "r", "-q", "--set", "embed.layer=middle"]);
     succeeds(at, &["embed", "r", "-q"]);
@@ -139,6 +155,19 @@ fn nobody_elses_files_are_written_over_or_deleted() {
     let error = fails(at, &["embed", "r", "--out", "r", "-q"], 2);
     assert!(error.contains("is of a run"), "{error}");
     theirs.iter().for_each(|name| mine(name));
+    // Embeddings of one model are none of a run's that begins beside them, nor are they in one.
+    succeeds(at, &["embed", "r", "--out", "alone", "-q"]);
+    let error = fails(at, &small("pretrain", "alone", &[]), 2);
+    assert!(error.contains("is in the way"), "{error}");
+    let error = fails(at, &["embed", "r", "--out", "r/previews", "-q"], 2);
+    assert!(error.contains("lies in the run"), "{error}");
+    // What commands are asked to write is not there before.
+    put("counts.csv");
+    assert!(fails(at, &["audit", "r", "--counts", "counts.csv"], 2).contains("is there already"));
+    put("g/generated.npy");
+    let generate = ["generate", "r", "--objects", "2", "--prompt", "5", "--out", "g", "-q"];
+    assert!(fails(at, &generate, 2).contains("is there already"));
+    ["counts.csv", "g/generated.npy"].iter().for_each(|name| mine(name));
 
     let beside = ["r/embeddings_backup.npy", "r/recipe.toml.bak", "r/checkpoints/notes.txt"];
     beside.iter().for_each(|name| put(name));

@@ -163,6 +163,20 @@ fn swap(_one: &Path, _other: &Path) -> bool {
     false
 }
 
+/// Checks that nothing is at `path`, which a command was asked to write.
+///
+/// # Errors
+/// When something is.
+pub(crate) fn nothing_there(path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(_) => Err(Error::Misuse(format!(
+            "{} is there already; choose another name, or move it away",
+            path.display()
+        ))),
+    }
+}
+
 /// A name beside `path` for what is to become it once other files are whole too; where that does not
 /// come, [`sweep`] deletes it.
 pub(crate) fn until_whole(path: &Path) -> PathBuf {

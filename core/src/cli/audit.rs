@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::data;
 use super::output::Output;
+use crate::checkpoint::files::nothing_there;
 use crate::checkpoint::{checksums, write_bytes};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -36,6 +37,7 @@ struct Proved<'a> {
 
 /// `astropt audit`.
 pub(super) fn audit(args: &AuditArgs, output: Output) -> Result<()> {
+    args.counts.as_deref().map_or(Ok(()), nothing_there)?;
     let (folder, manifest) = RunFolder::open(&args.run)?;
     read_ledger(&folder)?; // a run without one needs no data to say so
     checksums::all_as_listed(folder.path())?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::args::ProbeArgs;
 use super::output::{Output, columns};
-use super::stages::{EMBEDDINGS, RAW, REPORT, random_inits};
+use super::stages::{EMBEDDINGS, MODEL, RAW, REPORT, random_inits, step_words};
 use super::{choose, data, emergence, report};
 use crate::checkpoint::checksums;
 use crate::data::split_key;
@@ -102,6 +102,7 @@ pub(super) fn as_recipe_says(folder: &Path, plan: &Plan, made: &Description) -> 
     let fewer =
         || format!("have {inits} untrained models beside them, and the recipe says {count}");
     // Where there are none, they were not wanted or are missed as lost.
+    let other = other.or(of_another_model(folder, made)?);
     match other.or_else(|| (inits > 0 && inits != count).then(fewer)) {
         Some(what) => Err(Error::file(
             folder.join(EMBEDDINGS),
@@ -112,6 +113,20 @@ pub(super) fn as_recipe_says(folder: &Path, plan: &Plan, made: &Description) -> 
             Ok(())
         }
     }
+}
+
+/// Whether the embeddings in the run's `folder` are of none of its models after their step; nothing
+/// where those are gone, or the embeddings do not say.
+fn of_another_model(folder: &Path, made: &Description) -> Result<Option<String>> {
+    let Some((model, step)) = made.get(MODEL).zip(made.get("checkpoint")) else { return Ok(None) };
+    let run = RunFolder::at(folder);
+    let (mut known, mut found) = (false, false);
+    for saved in run.checkpoints()?.into_iter().chain(run.best()?) {
+        if step_words(saved.step) == *step {
+            (known, found) = (true, found || saved.digest()? == *model);
+        }
+    }
+    Ok((known && !found).then(|| format!("are of another model than this run's after {step}")))
 }
 
 /// Says that the embeddings in the run's `folder` are of another step than the checkpoint that they

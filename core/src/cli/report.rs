@@ -6,7 +6,7 @@ use std::path::Path;
 use super::emergence::EMERGENCE;
 use super::figures;
 use super::probes::{PROBES, as_recipe_says};
-use super::stages::{EMBEDDINGS, REPORT};
+use super::stages::{EMBEDDINGS, MODEL, REPORT};
 use crate::checkpoint::{checksums, write_bytes};
 use crate::cost::{Energy, Forecast, assumptions};
 use crate::data::{Objective, SpanOrder, Split};
@@ -18,7 +18,7 @@ use crate::progress;
 use crate::recipe::{Plan, Pooling, ProbeProtocol};
 use crate::report::{Choice, CurvePoint, Preview, Rejected, ReportInput, RunFacts, render};
 use crate::run::{Manifest, RunFolder, clear_figures};
-use crate::train::{METRICS, Metric, TIMINGS, Timing, read_lines};
+use crate::train::{LEDGER, LedgerEntry, METRICS, Metric, TIMINGS, Timing, read_lines};
 
 /// Rejected objects shown by name.
 const EXAMPLES: usize = 10;
@@ -44,14 +44,15 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         loss_meaning: "of standardised tokens, in units of each token's own standard deviation"
             .into(),
         zero_loss: metrics.iter().rev().find_map(zero_loss),
-        run: facts(manifest, &metrics),
+        run: facts(manifest, &metrics, &Trained::of(folder)?),
         curve: curve(&metrics, &timings),
         previews: previews(folder, plan)?,
         probes: if probes.exists() { Some(ProbeTable::read_json(&probes)?) } else { None },
         emergence: Emergence::read_json(&folder.verified(EMERGENCE)?)?,
         embeddings: if embeddings.exists() {
-            let made = Embeddings::read_parquet(&embeddings)?.description;
+            let mut made = Embeddings::read_parquet(&embeddings)?.description;
             as_recipe_says(folder.path(), plan, &made)?;
+            made.remove(MODEL);
             made
         } else {
             BTreeMap::new()
@@ -160,7 +161,25 @@ fn zero_loss(metric: &Metric) -> Option<f64> {
     }
 }
 
-fn facts(manifest: &Manifest, metrics: &[Metric]) -> RunFacts {
+/// What the run's ledger and its list of faults say of the steps.
+struct Trained {
+    /// Objects that steps were taken on, and the steps of which that is known.
+    objects: u64,
+    steps: u64,
+    /// Steps that were not taken.
+    left_out: u64,
+}
+
+impl Trained {
+    fn of(folder: &RunFolder) -> Result<Self> {
+        let ledger: Vec<LedgerEntry> = read_lines(&folder.verified(LEDGER)?)?;
+        let objects = ledger.iter().map(|entry| entry.objects).sum();
+        let left_out = ledger.iter().filter(|entry| entry.objects == 0).count() as u64;
+        Ok(Self { objects, steps: ledger.len() as u64, left_out })
+    }
+}
+
+fn facts(manifest: &Manifest, metrics: &[Metric], of: &Trained) -> RunFacts {
     let plan = &manifest.plan;
     let trained: Vec<_> = manifest.stages.iter().filter(|s| s.stage == "pretrain").collect();
     let last = trained.last();
@@ -172,6 +191,10 @@ fn facts(manifest: &Manifest, metrics: &[Metric]) -> RunFacts {
         }
     }
     let mut more = vec![("seed".to_owned(), plan.train.seed.to_string())];
+    if of.left_out > 0 {
+        let steps = format!("{} of {} (faults.jsonl says why)", of.left_out, of.steps);
+        more.push(("steps left out".to_owned(), steps));
+    }
     let stages = manifest
         .stages
         .iter()
@@ -190,7 +213,7 @@ fn facts(manifest: &Manifest, metrics: &[Metric]) -> RunFacts {
         steps,
         objects_train: manifest.objects.get("train").copied().unwrap_or(0),
         objects_validation: validated,
-        objects_seen: steps * plan.train.batch as u64,
+        objects_seen: steps.saturating_sub(of.steps) * plan.train.batch as u64 + of.objects,
         tokens,
         parameters: manifest.parameters as u64,
         flops: 6.0 * manifest.parameters as f64 * tokens as f64,

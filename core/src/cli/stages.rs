@@ -14,7 +14,7 @@ use super::run::{OpenRun, Stage};
 use super::together::same_everywhere;
 use super::{Chosen, choose, data, unless_stopped};
 use crate::checkpoint::checksums;
-use crate::checkpoint::files::until_whole;
+use crate::checkpoint::files::{sweep, until_whole};
 use crate::data::Dataset;
 use crate::embed::{Description, Target, Written, embed as embed_all, raw_features};
 use crate::engine::Session;
@@ -23,8 +23,8 @@ use crate::model::initial_parameters;
 use crate::parallel::{self, Ranks, agree, first, settled};
 use crate::recipe::{CheckpointChoice, Plan, amend};
 use crate::run::{
-    Manifest, RunFolder, RunLock, StageRecord, clear_embeddings, clear_figures, is_embedding,
-    nothing_foreign, write_rejected,
+    Manifest, RunFolder, RunLock, Saved, StageRecord, Work, clear_embeddings, clear_figures,
+    is_embedding, nothing_foreign, write_rejected,
 };
 
 pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
@@ -33,6 +33,8 @@ const EMBEDDINGS_IDS: &str = "embeddings.ids.txt";
 /// Plain features of the objects themselves.
 pub(super) const RAW: &str = "embeddings-raw.parquet";
 pub(super) const REPORT: &str = "report.html";
+/// Under which embeddings have the digest of their model.
+pub(super) const MODEL: &str = "model";
 /// Embeddings of the same model before training; of further ones a number goes before the dot.
 const RANDOM_INIT: &str = "embeddings-random-init";
 
@@ -56,9 +58,10 @@ pub(super) fn after_training(open: &mut OpenRun, output: Output, again: &Path) -
     let stage = Stage::start("embed", &open.chosen);
     let out = open.folder.path().to_owned();
     let ranks = parallel::world();
-    let step = agree(ranks, choose_checkpoint(open))?;
+    let of = agree(ranks, choose_checkpoint(open))?;
+    let step = of.step;
     let how = format!("go on with --resume --out {}", again.display());
-    write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), step, &out).map_err(
+    write_embeddings(&open.manifest.plan, &open.data, open.session.as_mut(), &of, &out).map_err(
         |error| match error {
             Error::Interrupted(what) => settled(Error::Interrupted(format!("{what}; {how}"))),
             error => error,
@@ -90,21 +93,20 @@ fn after_embedding(open: &mut OpenRun, stage: Stage, step: u64) -> Result<()> {
     super::report::write(&open.folder, &open.manifest)
 }
 
-/// Puts the parameters that the recipe wants embedded on the device; answers with their step.
-fn choose_checkpoint(open: &mut OpenRun) -> Result<u64> {
-    let last = open.folder.checkpoint(CheckpointChoice::Last.name())?.step;
+/// Puts the parameters that the recipe wants embedded on the device; answers with their checkpoint.
+fn choose_checkpoint(open: &mut OpenRun) -> Result<Saved> {
     let choice = open.manifest.plan.embed.checkpoint;
-    if choice == CheckpointChoice::Last {
-        return Ok(last);
-    }
     let saved = open.folder.checkpoint(choice.name())?;
+    if choice == CheckpointChoice::Last {
+        return Ok(saved);
+    }
     let (_, parameters, step) = open.folder.load_model(&saved, &open.manifest.plan)?;
     open.session.set_parameters(&parameters)?;
     crate::progress::say(&format!(
         "embedding with the {} parameters, after step {step}",
         choice.name()
     ));
-    Ok(step)
+    Ok(saved)
 }
 
 fn step_fact(step: u64) -> BTreeMap<String, String> {
@@ -121,7 +123,7 @@ struct Embedding {
     folder: RunFolder,
     manifest: Manifest,
     plan: Plan,
-    step: u64,
+    of: Saved,
     chosen: Chosen,
     data: Arc<Dataset>,
     session: Box<dyn Session>,
@@ -147,7 +149,7 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     let plan = amend(&manifest.plan, &["embed."], &args.set, args.data.as_deref())?;
     let name = args.checkpoint.as_deref().unwrap_or(plan.embed.checkpoint.name());
     let saved = folder.checkpoint(name)?;
-    let (_, parameters, step) = folder.load_model(&saved, &plan)?;
+    let (_, parameters, _) = folder.load_model(&saved, &plan)?;
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let mut session = chosen.backend.open(chosen.index, data.model())?;
@@ -163,7 +165,10 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
     let locks = args.out.is_some() && ranks.rank() == 0;
     let _lock = locks.then(|| RunLock::take(&out)).transpose()?;
-    Ok(Embedding { folder, manifest, plan, step, chosen, data, session, out, _lock })
+    if locks {
+        sweep(&out)?;
+    }
+    Ok(Embedding { folder, manifest, plan, of: saved, chosen, data, session, out, _lock })
 }
 
 /// Checks that `--out` is no run, whose embeddings are its own model's, and holds nothing that would
@@ -176,35 +181,34 @@ fn may_hold_embeddings(out: &Path) -> Result<()> {
             out.display()
         )));
     }
-    nothing_foreign(out)
+    nothing_foreign(out, Work::Embeddings)
 }
 
 /// `astropt embed`.
 pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     super::listen()?;
     let ranks = parallel::world();
-    let Embedding { folder, mut manifest, plan, step, chosen, data, mut session, out, _lock } =
+    let Embedding { folder, mut manifest, plan, of, chosen, data, mut session, out, _lock } =
         agree(ranks, open_embedding(args, ranks))?;
     same_everywhere(ranks, &plan, &data, &out)?;
     let stage = Stage::start("embed", &chosen);
-    let written = write_embeddings(&plan, &data, session.as_mut(), step, &out).map_err(
-        |error| match error {
-            Error::Interrupted(what) => settled(Error::Interrupted(format!(
-                "{what}; {} has no whole embeddings now, the same command makes them anew",
-                out.display()
-            ))),
-            error => error,
-        },
-    )?;
+    let written =
+        write_embeddings(&plan, &data, session.as_mut(), &of, &out).map_err(
+            |error| match error {
+                Error::Interrupted(what) => settled(Error::Interrupted(format!(
+                    "{what}; {} has no whole embeddings now, the same command makes them anew",
+                    out.display()
+                ))),
+                error => error,
+            },
+        )?;
     first(ranks, || {
         if args.out.is_none() {
-            // What the training left out stays listed, mended or not: its ledger and --resume go
-            // by this list.
-            data.resume_rejected(folder.read_rejected()?);
-            folder.write_rejected(&data.rejected())?;
+            // The run's list of rejected objects stays what training made it: its ledger and
+            // --resume go by it.
             manifest.plan = amend(&manifest.plan, &["embed."], &args.set, None)?;
-            record(&folder, &mut manifest, stage, &chosen, step_fact(step))?;
-        } else if data.rejected_count() > 0 && !RunFolder::is_run(&out) {
+            record(&folder, &mut manifest, stage, &chosen, step_fact(of.step))?;
+        } else {
             write_rejected(&out, &data.rejected())?;
         }
         Ok(())
@@ -253,7 +257,7 @@ fn write_embeddings(
     plan: &Plan,
     data: &Arc<Dataset>,
     session: &mut dyn Session,
-    step: u64,
+    of: &Saved,
     out: &Path,
 ) -> Result<Written> {
     let ranks = parallel::world();
@@ -275,8 +279,9 @@ fn write_embeddings(
     };
     // The table that all else goes by appears last.
     let (whole, parts) = (out.join(EMBEDDINGS), until_whole(&out.join(EMBEDDINGS)));
-    let trained = target(EMBEDDINGS, Some(EMBEDDINGS_NPY), "checkpoint", step_words(step));
-    let trained = Target { parquet: parts.clone(), ..trained };
+    let trained = target(EMBEDDINGS, Some(EMBEDDINGS_NPY), "checkpoint", step_words(of.step));
+    let mut trained = Target { parquet: parts.clone(), ..trained };
+    trained.description.insert(MODEL.to_owned(), of.digest()?);
     let written = embed_all("embed", data, session, &plan.embed, workers, &trained)?;
 
     for k in 0..plan.embed.random_inits {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::args::TokeniseArgs;
 use super::output::Output;
 use crate::checkpoint::arrays::{Arrays, save_arrays, token_arrays};
+use crate::checkpoint::files::nothing_there;
 use crate::checkpoint::format;
 use crate::error::{Error, Result};
 use crate::recipe::{Request, resolve};
@@ -56,6 +57,7 @@ pub(super) fn tokenise(args: &TokeniseArgs, output: Output) -> Result<()> {
         return Err(Error::object(&observation.id, "it has none of the recipe's modalities"));
     }
     let metadata = BTreeMap::from([(format::KEY.to_owned(), format::FORMAT.to_string())]);
+    nothing_there(&args.out)?;
     save_arrays(&args.out, &arrays, &metadata)?;
     for line in &written {
         output.result(line, || {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::fits;
+use crate::checkpoint::files::nothing_there;
 use crate::checkpoint::write_bytes;
 use crate::embed::NpySink;
 use crate::error::{Error, Result};
@@ -76,17 +77,20 @@ impl<'a> Writer<'a> {
             let own = own.map(|own| self.modality.preview(own)).transpose()?.flatten();
             let path = self.folder.join(format!("{stem}.png"));
             let row: Vec<_> = std::iter::once(picture).chain(own).collect();
+            nothing_there(&path)?;
             write_bytes(&path, &picture::sheet(&[row])?)?;
             files.picture = Some(path);
         }
         if self.format == Format::Fits {
             let path = self.folder.join(format!("{stem}.fits"));
+            nothing_there(&path)?;
             write_bytes(&path, &self.fits(id, generated)?)?;
             files.fits = Some(path);
         } else if let Some(columns) =
             self.modality.reconstruct(generated)?.as_ref().and_then(columns)
         {
             let path = self.folder.join(format!("{stem}.csv"));
+            nothing_there(&path)?;
             write_bytes(&path, &csv(&columns)?)?;
             files.table = Some(path);
         } else {
@@ -115,6 +119,8 @@ impl<'a> Writer<'a> {
         let (sink, shape) = match &mut self.arrays {
             Some(arrays) => arrays,
             None => {
+                nothing_there(&path)?;
+                nothing_there(&path.with_extension("ids.txt"))?;
                 let sink = NpySink::create(&path, &array.shape)?;
                 self.arrays.insert((sink, array.shape.clone()))
             }

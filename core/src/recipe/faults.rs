@@ -55,7 +55,7 @@ impl Default for FaultPolicy {
     fn default() -> Self {
         Self {
             on: OnFault::Stop,
-            loss_above: 1000.0,
+            loss_above: 100.0,
             norm_above: 1000.0,
             window: 100,
             limit: 10,

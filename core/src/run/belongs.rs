@@ -7,12 +7,15 @@ use crate::checkpoint::tensors::describe_tensors;
 use crate::engine::StateDict;
 use crate::error::{Error, Result};
 use crate::recipe::{Plan, other_training};
-use crate::train::{METRICS, digest_until, not_as_led};
+use crate::train::{METRICS, digest_until, not_as_led, validation_at};
+
+/// How far apart losses of one step may be from one device to another, as a share.
+const ROUNDING: f64 = 1e-4;
 
 impl Saved {
     /// Checks that this is a checkpoint of the training by the manifest's plan `by`, whose losses
-    /// are in the folder `run`. Losses that are gone say nothing, and a best model may be of steps
-    /// that a resumed run has yet to take again.
+    /// are in the folder `run`. Losses that are gone say nothing; of a best model, which may be of
+    /// steps that a resumed run has yet to take again, it is its own loss that is compared.
     ///
     /// # Errors
     /// With what it has otherwise.
@@ -33,9 +36,21 @@ impl Saved {
             return wrong(different);
         }
         let state = self.state()?;
-        let Some(stated) = state.metrics.filter(|_| !self.is_best()) else { return Ok(()) };
-        match digest_until(&run.file(METRICS), state.step)? {
-            Some(found) if found != stated => Err(not_as_led(&run.file(METRICS), state.step)),
+        let metrics = run.file(METRICS);
+        if self.is_best() {
+            // The lines until then may be due again, with other rounding on another device.
+            let told = validation_at(&metrics, state.step)?.zip(state.best_loss);
+            return match told {
+                Some((told, own)) if (told - own).abs() > ROUNDING * told.abs() => wrong(format!(
+                    "its validation loss is {own}, and {METRICS} has {told} after step {}",
+                    state.step
+                )),
+                _ => Ok(()),
+            };
+        }
+        let Some(stated) = state.metrics else { return Ok(()) };
+        match digest_until(&metrics, state.step)? {
+            Some(found) if found != stated => Err(not_as_led(&metrics, state.step)),
             _ => Ok(()),
         }
     }

@@ -55,7 +55,7 @@ impl RunFolder {
                 path.display()
             )));
         } else {
-            ours::nothing_foreign(path)?;
+            ours::nothing_foreign(path, ours::Work::Run)?;
         }
         // The first of all, so that the folder is known to be ours and the record missed when gone.
         checksums::list(path, &[])?;

@@ -28,7 +28,7 @@ pub use import_own::{OwnRequest, import_own};
 pub use lock::RunLock;
 pub(crate) use manifest::now;
 pub use manifest::{Manifest, StageRecord};
-pub(crate) use ours::{clear_embeddings, clear_figures, is_embedding, nothing_foreign};
+pub(crate) use ours::{Work, clear_embeddings, clear_figures, is_embedding, nothing_foreign};
 pub(crate) use saved::Contents;
 pub use saved::{Saved, SavedModel, TrainState, load_model, read_model};
 pub(crate) use selfcheck::Inputs;

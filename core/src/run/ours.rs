@@ -70,23 +70,57 @@ fn is_ours(name: &str) -> bool {
     FILES.contains(&name) || is_embedding(name) || is_events(name)
 }
 
-/// Checks that nothing is in `folder`, which holds neither a run nor other work of this program,
-/// that a run would write over.
+/// What may lie in a folder that this program is to write into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A run that was begun and has no manifest yet.
+    Run,
+    /// A family.
+    Family,
+    /// Embeddings that are no run's own.
+    Embeddings,
+}
+
+impl Work {
+    /// Whether what is called `name` at `path` is of such work before.
+    fn has(self, name: &str, path: &Path) -> bool {
+        let empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        name == checksums::FILE
+            || match self {
+                Self::Run => name == "recipe.toml" || empty(),
+                Self::Family => [FAMILY, "report.html", FIGURES].contains(&name),
+                Self::Embeddings => {
+                    is_embedding(name) || ["probes.json", "rejected.csv"].contains(&name)
+                }
+            }
+    }
+}
+
+/// Checks that nothing is in `folder` that this program would write over and that is not of the
+/// same `work`, which begins with a record of its files.
 ///
 /// # Errors
-/// With the first file or folder that has the name of one of ours.
-pub(crate) fn nothing_foreign(folder: &Path) -> Result<()> {
-    // Work of ours begins with a record of its files.
-    if folder.join(checksums::FILE).exists() {
-        return Ok(());
+/// With the first file or folder that has the name of one of ours, or when the folder is a run's.
+pub(crate) fn nothing_foreign(folder: &Path, work: Work) -> Result<()> {
+    let inside = folder.canonicalize().ok().and_then(|path| {
+        let mut above = path.ancestors().skip(1).map(Path::to_owned);
+        above.find(|path| path.join(MANIFEST).exists())
+    });
+    if let Some(run) = inside {
+        return Err(Error::Misuse(format!(
+            "{} lies in the run {}; choose a folder outside with --out",
+            folder.display(),
+            run.display()
+        )));
     }
+    let recorded = folder.join(checksums::FILE).exists();
     let is_folder = |name: &str| FOLDERS.iter().any(|(folder, _)| *folder == name);
-    let found = names(folder)?.into_iter().find(|(name, _)| is_ours(name) || is_folder(name));
-    match found {
+    let mut found = names(folder)?.into_iter().filter(|(name, _)| is_ours(name) || is_folder(name));
+    match found.find(|(name, path)| !recorded || !work.has(name, path)) {
         None => Ok(()),
         Some((name, path)) => Err(Error::Misuse(format!(
-            "{} is in the way: the folder holds no work of this program, which would write a {name} \
-             of its own there; choose another folder with --out, or move it away",
+            "{} is in the way: it is not of this work, which would write a {name} of its own there; \
+             choose another folder with --out, or move it away",
             path.display()
         ))),
     }
@@ -203,12 +237,23 @@ mod tests {
         {
             let folder = tempfile::tempdir().expect("a folder");
             put(folder.path(), "notes.txt");
-            nothing_foreign(folder.path()).expect("nothing in the way");
+            let look = || nothing_foreign(folder.path(), Work::Run);
+            look().expect("nothing in the way");
             put(folder.path(), name);
-            let error = nothing_foreign(folder.path()).expect_err("in the way").to_string();
+            let error = look().expect_err("in the way").to_string();
             assert!(error.contains("is in the way") && error.contains("--out"), "{error}");
             put(folder.path(), checksums::FILE);
-            nothing_foreign(folder.path()).expect("ours");
+            assert_eq!(look().is_ok(), name == "recipe.toml", "{name}: of a run that was begun");
         }
+        // Neither embeddings of another model nor what lies in a run.
+        let folder = tempfile::tempdir().expect("a folder");
+        put(folder.path(), "e/embeddings.parquet");
+        put(folder.path(), "e/checksums.json");
+        let look = |work| nothing_foreign(&folder.path().join("e"), work);
+        look(Work::Embeddings).expect("such work");
+        assert!(look(Work::Run).is_err());
+        put(folder.path(), "manifest.json");
+        let error = look(Work::Embeddings).expect_err("in a run").to_string();
+        assert!(error.contains("lies in the run"), "{error}");
     }
 }

@@ -153,6 +153,14 @@ impl Saved {
         there.then(|| Self::at(folder)).flatten()
     }
 
+    /// Digest of the file of its parameters, which tells models apart.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn digest(&self) -> Result<String> {
+        checksums::digest(&self.model_file())
+    }
+
     /// Whether it is kept for its validation loss, whatever its step.
     pub(super) fn is_best(&self) -> bool {
         self.path.ends_with(BEST)

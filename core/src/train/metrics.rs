@@ -180,6 +180,17 @@ pub(crate) fn digest_until(path: &Path, step: u64) -> Result<Option<String>> {
     (!metrics.is_empty()).then(|| digest_lines(&metrics)).transpose()
 }
 
+/// The validation loss after `step` in the metrics file `path`, where it has one.
+///
+/// # Errors
+/// As [`digest_until`].
+pub(crate) fn validation_at(path: &Path, step: u64) -> Result<Option<f64>> {
+    Ok(read_lines(path)?.into_iter().find_map(|metric| match metric {
+        Metric::Validation { step: at, loss, .. } if at == step => Some(loss),
+        _ => None,
+    }))
+}
+
 /// The error of metrics in the file `path` that did not lead to the checkpoint after `step`.
 pub(crate) fn not_as_led(path: &Path, step: u64) -> Error {
     Error::file(

@@ -18,7 +18,7 @@ use crate::family::{FAMILY, Family, Prediction};
 use crate::parallel::{self, agree, first};
 use crate::progress;
 use crate::recipe;
-use crate::run::{RunLock, nothing_foreign};
+use crate::run::{RunLock, Work, nothing_foreign};
 pub(super) use cost::forecast;
 use members::{finished, is_run};
 use plans::Planned;
@@ -109,7 +109,7 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
                 out.display()
             )));
         }
-        nothing_foreign(&out)?;
+        nothing_foreign(&out, Work::Family)?;
         checksums::list(&out, &[])?;
         Ok(lock)
     })?;
