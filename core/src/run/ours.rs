@@ -89,9 +89,8 @@ impl Work {
             || match self {
                 Self::Run => name == "recipe.toml" || empty(),
                 Self::Family => [FAMILY, "report.html", FIGURES].contains(&name),
-                Self::Embeddings => {
-                    is_embedding(name) || ["probes.json", "rejected.csv"].contains(&name)
-                }
+                // Of what they do not write nothing is in their way.
+                Self::Embeddings => true,
             }
     }
 }
@@ -102,9 +101,9 @@ impl Work {
 /// # Errors
 /// With the first file or folder that has the name of one of ours, or when the folder is a run's.
 pub(crate) fn nothing_foreign(folder: &Path, work: Work) -> Result<()> {
-    let inside = folder.canonicalize().ok().and_then(|path| {
-        let mut above = path.ancestors().skip(1).map(Path::to_owned);
-        above.find(|path| path.join(MANIFEST).exists())
+    let inside = std::path::absolute(folder).ok().and_then(|path| {
+        let mut above = path.ancestors().skip(1);
+        above.find(|path| path.join(MANIFEST).exists()).map(Path::to_owned)
     });
     if let Some(run) = inside {
         return Err(Error::Misuse(format!(

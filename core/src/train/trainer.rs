@@ -240,20 +240,23 @@ impl<'a> Trainer<'a> {
             // The last model has answered: it needs no other to stand in for it.
             self.team.write(|| self.prune(u64::MAX))?;
         }
-        let summary = Summary {
+        progress.finish(&format!(
+            "pretrained {} steps: {}",
+            self.state.step,
+            self.run.path().display()
+        ));
+        Ok(self.summary(validation_loss))
+    }
+
+    fn summary(&self, validation_loss: Option<f64>) -> Summary {
+        Summary {
             steps: self.state.step,
             tokens: self.state.tokens,
             best: self.state.best_step.zip(self.state.best_loss),
             validation_loss,
             faults: self.watch.faults(),
             ledger: self.state.ledger.clone(),
-        };
-        progress.finish(&format!(
-            "pretrained {} steps: {}",
-            summary.steps,
-            self.run.path().display()
-        ));
-        Ok(summary)
+        }
     }
 
     /// Whether the validation objects are evaluated after `step`.
