@@ -101,8 +101,8 @@ pub(super) fn as_recipe_says(folder: &Path, plan: &Plan, made: &Description) -> 
     let (inits, count) = (random_inits(folder).len(), plan.embed.random_inits);
     let fewer =
         || format!("have {inits} untrained models beside them, and the recipe says {count}");
-    // Where there are none, they were not wanted or are missed as lost.
     let other = other.or(of_another_model(folder, made)?);
+    // Where there are no untrained models, they were not wanted or are missed as lost.
     match other.or_else(|| (inits > 0 && inits != count).then(fewer)) {
         Some(what) => Err(Error::file(
             folder.join(EMBEDDINGS),
@@ -134,7 +134,7 @@ fn of_another_model(folder: &Path, made: &Description) -> Result<Option<String>>
 fn warn_if_stale(folder: &Path, plan: &Plan, made: &Description) {
     let choice = plan.embed.checkpoint.name();
     let Ok(saved) = RunFolder::at(folder).checkpoint(choice) else { return };
-    let (of, now) = (made.get("checkpoint"), format!("step {}", saved.step));
+    let (of, now) = (made.get("checkpoint"), step_words(saved.step));
     if let Some(of) = of.filter(|of| **of != now) {
         progress::warn(&format!(
             "the embeddings in {} are of {of}, and the {choice} checkpoint is of {now}; `astropt \

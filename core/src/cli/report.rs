@@ -161,7 +161,7 @@ fn zero_loss(metric: &Metric) -> Option<f64> {
     }
 }
 
-/// What the run's ledger and its list of faults say of the steps.
+/// What the run's ledger says of the steps.
 struct Trained {
     /// Objects that steps were taken on, and the steps of which that is known.
     objects: u64,
