@@ -46,7 +46,7 @@ impl Label {
     /// Whether a cell of this text has nothing in it: it is empty, or `na`, `n/a`, `nan`,
     /// `null` or `none`, in letters of either case.
     pub fn is_missing(cell: &str) -> bool {
-        const WORDS: [&str; 5] = ["na", "n/a", "nan", "null", "none"];
+        const WORDS: [&str; 7] = ["na", "n/a", "nan", "null", "none", "-", "--"];
         let cell = cell.trim();
         cell.is_empty() || WORDS.iter().any(|word| cell.eq_ignore_ascii_case(word))
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::program::{astropt, program, succeeds};
+use crate::program::{astropt, fails, program, succeeds};
 use crate::run::SMALL;
 
 /// A family of the scales `names`; each model is a run of six steps.
@@ -94,6 +94,10 @@ fn an_extension_that_is_stopped_holds_for_all_models() {
         stages.last().expect("embedded")["facts"]["checkpoint"].clone()
     };
     assert_eq!([embedded(&small), embedded(&middle)], ["step 158", "step 158"]);
+
+    let audited = succeeds(at, &["audit", "f"]);
+    assert_eq!(audited.matches("158 steps on").count(), 2, "{audited}");
+    assert!(fails(at, &["audit", "f", "--counts", "c.csv"], 2).contains("name one of its 2 runs"));
 
     // A report that an earlier version left does not make it finished either.
     succeeds(at, &["pretrain", "--resume", "--out", "f/demo-S", "-q", "--set", "train.steps=160"]);

@@ -105,6 +105,14 @@ fn planted_leaks_are_found_and_nothing_else() {
     let (found, code) = leaks(folder.path(), &["--pairs", "0"]);
     assert!(found["unlooked"].as_u64() >= Some(3) && pairs(&found, "pixels").is_empty(), "{found}");
     assert_eq!(code, Some(1));
+    let number = data.join("g001.png");
+    let sound = std::fs::read(&number).expect("there");
+    std::fs::write(&number, "no picture").expect("writable");
+    let (found, code) = leaks(folder.path(), &["--pairs", "1000000", "--separation", "0"]);
+    assert_eq!((found["unread"].as_u64(), code), (Some(1), Some(1)), "{found}");
+    std::fs::write(&number, sound).expect("writable");
+    let (_, code) = leaks(folder.path(), &["--no-pixels", "--ra", "alpha"]);
+    assert_eq!(code, Some(1), "neither places nor pictures");
     // A person is told in words, and converted data know their pictures too.
     let arguments = ["leaks", "galaxy-grz", "--data", "data", "--set", "split.column=split"];
     let output = crate::program::astropt(folder.path(), &arguments);

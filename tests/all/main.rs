@@ -38,6 +38,8 @@ mod resume;
 mod ruined;
 mod run;
 mod same_data;
+mod same_recipe;
+mod self_check;
 mod slurm;
 mod threads;
 mod tidy;

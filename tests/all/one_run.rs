@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::bad_input::pictures;
 use crate::one_writer::wait_for;
 use crate::program::{astropt, fails, program, succeeds, unlist};
 use crate::run::small;
@@ -127,6 +128,34 @@ fn embeddings_of_other_settings_do_not_pass_for_the_recipes() {
     assert!(report.contains("middle"), "{report}");
 }
 
+/// Losses over other objects do not tell which model is better, and a best model of steps that are
+/// taken again is still the run's.
+#[test]
+fn over_other_objects_the_best_model_is_chosen_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let keys = ["--set", "train.checkpoints.every=2", "--set", "train.eval_batches=1"];
+    succeeds(at, &small("pretrain", "r", &keys));
+    // As if it had been killed after the validation of step 6.
+    std::fs::remove_dir_all(at.join("r/checkpoints/step-000006")).expect("there");
+    let resume = ["pretrain", "--resume", "--out", "r", "--set", "train.eval_batches=0"];
+    let output = astropt(at, &resume);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("the best model is chosen anew"), "{said}");
+    let metrics = std::fs::read_to_string(at.join("r/metrics.jsonl")).expect("there");
+    let line = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let last = metrics.lines().map(line).rfind(|line| line["event"] == "validation");
+    let state = std::fs::read_to_string(at.join("r/checkpoints/best/state.json")).expect("there");
+    assert_eq!(line(&state)["best_loss"], last.expect("validated")["loss"]);
+    succeeds(at, &["audit", "r", "-q"]);
+    succeeds(at, &["embed", "r", "--checkpoint", "best", "-q"]);
+    // Over the same objects as before nothing is chosen anew.
+    let output = astropt(at, &[&resume[..], &["--set", "train.steps=9"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !said.contains("chosen anew"), "{said}");
+}
+
 #[test]
 fn nobody_elses_files_are_written_over_or_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -163,7 +192,26 @@ fn nobody_elses_files_are_written_over_or_deleted() {
     put("g/generated.npy");
     let generate = ["generate", "r", "--objects", "2", "--prompt", "5", "--out", "g", "-q"];
     assert!(fails(at, &generate, 2).contains("is there already"));
-    ["counts.csv", "g/generated.npy"].iter().for_each(|name| mine(name));
+    let left = std::fs::read_dir(at.join("g")).expect("there").flatten();
+    let left = left.filter(|entry| entry.file_name() != ".lock").count();
+    assert_eq!(left, 1, "nothing is left of a call that was refused");
+    put("tokens.safetensors");
+    let picture = pictures(at, 1).join("g000.png");
+    let picture = picture.to_str().expect("UTF-8");
+    let size = ["--set", "modality.images.size=32"];
+    let tokenise = ["tokenise", "--recipe", "efigi", picture, "--out", "tokens.safetensors"];
+    let tokenise = [&tokenise[..], &size].concat();
+    assert!(fails(at, &tokenise, 2).contains("is there already"));
+    let written = ["counts.csv", "g/generated.npy", "tokens.safetensors"];
+    written.iter().for_each(|name| mine(name));
+    // Nor is it being written by another process.
+    std::fs::remove_file(at.join("g/generated.npy")).expect("there");
+    succeeds(at, &generate);
+    let lock = std::fs::File::open(at.join("g/.lock")).expect("there");
+    lock.lock().expect("free again");
+    assert!(fails(at, &generate, 1).contains("is being written by"));
+    drop(lock);
+    succeeds(at, &generate);
 
     let beside = ["r/embeddings_backup.npy", "r/recipe.toml.bak", "r/checkpoints/notes.txt"];
     beside.iter().for_each(|name| put(name));
@@ -172,7 +220,10 @@ fn nobody_elses_files_are_written_over_or_deleted() {
     // Embeddings of one's own folder are made anew there, and what is beside them stays.
     succeeds(at, &["embed", "r", "--out", "e", "-q"]);
     put("e/report.html");
+    // What a process left that was killed there goes.
+    put("e/.partial.x");
     succeeds(at, &["embed", "r", "--out", "e", "-q"]);
     mine("e/report.html");
+    assert!(!at.join("e/.partial.x").exists());
     assert!(astropt(at, &["probe", "r", "--embeddings", "e", "-q"]).status.success());
 }

@@ -34,6 +34,43 @@ fn rows_that_were_exchanged_are_noticed() {
     words.iter().for_each(|words| drop(succeeds(folder.path(), words)));
 }
 
+/// A run that lies among its own data takes none of its pictures for one of them, and no picture is
+/// written among them.
+#[test]
+fn a_runs_own_pictures_are_no_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = pictures(folder.path(), 30);
+    let mut arguments = on_pictures(".", &["--set", "train.eval_every=1"]);
+    arguments[5] = "runs/mine";
+    succeeds(&data, &arguments);
+    assert!(data.join("runs/mine/previews/step-000002.png").exists());
+    let make = ["generate", "runs/mine", "--objects", "2", "--out", "made", "-q"];
+    succeeds(&data, &make);
+    succeeds(&data, &["audit", "runs/mine", "-q"]);
+    succeeds(&data, &["pretrain", "--resume", "--out", "runs/mine", "--set", "train.steps=4"]);
+    let more = on_pictures(".", &[]);
+    succeeds(&data, &more);
+    let manifest = std::fs::read_to_string(data.join("r/manifest.json")).expect("there");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+    let objects = manifest["objects"].as_object().expect("splits");
+    assert_eq!(objects.values().filter_map(serde_json::Value::as_u64).sum::<u64>(), 30);
+
+    for words in [
+        &["generate", "runs/mine", "--objects", "2", "--out", ".", "-q"][..],
+        &["embed", "runs/mine", "--out", "../data", "-q"],
+    ] {
+        let error = fails(&data, words, 2);
+        assert!(error.contains("is the folder of the data"), "{error}");
+    }
+    let mut here = on_pictures(".", &[]);
+    here[5] = ".";
+    assert!(fails(&data, &here, 2).contains("is the folder of the data"));
+    let inside = ["generate", "runs/mine", "--objects", "2", "--out", "runs/mine/previews", "-q"];
+    assert!(fails(&data, &inside, 2).contains("lies in the run"));
+    let conversion = ["convert", "galaxy-grz", "--data", ".", "--out", "runs/mine/c"];
+    assert!(fails(&data, &conversion, 2).contains("lies in the run"));
+}
+
 #[test]
 fn another_conversion_is_no_way_to_go_on() {
     let folder = tempfile::tempdir().expect("a folder");

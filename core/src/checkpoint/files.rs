@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const BUFFER: usize = 1 << 20;
 /// How hidden names begin: of what is being written, of what stepped aside for it, and of what is
 /// being deleted.
-const PARTIAL: &str = ".partial.";
+pub(crate) const PARTIAL: &str = ".partial.";
 const REPLACED: &str = ".replaced.";
 const PRUNED: &str = ".pruned.";
 

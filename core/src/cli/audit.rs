@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::data;
 use super::output::Output;
+use super::{data, family};
 use crate::checkpoint::files::nothing_there;
 use crate::checkpoint::{checksums, write_bytes};
 use crate::data::{Dataset, Split};
@@ -18,7 +18,7 @@ use crate::train::{Audit, Audited, read_ledger};
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
-    /// Folder of the run
+    /// Folder of the run, or of a family of runs
     pub(crate) run: PathBuf,
     /// Where the data lie now [default: where they were]
     #[arg(long, value_name = "PATH")]
@@ -38,7 +38,23 @@ struct Proved<'a> {
 /// `astropt audit`.
 pub(super) fn audit(args: &AuditArgs, output: Output) -> Result<()> {
     args.counts.as_deref().map_or(Ok(()), nothing_there)?;
-    let (folder, manifest) = RunFolder::open(&args.run)?;
+    if !family::is_family(&args.run) {
+        return audit_run(args, &args.run, output);
+    }
+    let runs = family::runs(&args.run)?;
+    if args.counts.is_some() {
+        return Err(Error::Misuse(format!(
+            "--counts is of one run, and {} holds a family; name one of its {} runs",
+            args.run.display(),
+            runs.len()
+        )));
+    }
+    checksums::all_as_listed(&args.run)?;
+    runs.iter().try_for_each(|run| audit_run(args, run, output))
+}
+
+fn audit_run(args: &AuditArgs, run: &Path, output: Output) -> Result<()> {
+    let (folder, manifest) = RunFolder::open(run)?;
     read_ledger(&folder)?; // a run without one needs no data to say so
     checksums::all_as_listed(folder.path())?;
     folder.previews()?;

@@ -21,15 +21,33 @@ impl RecipeArgs {
         }
     }
 
-    /// The same, with data that will not be opened and nothing changed by `--set`.
+    /// The same, with data that will not be opened.
     pub(super) fn request_dataless(&self, name: &str) -> Request {
-        Request { data: None, set: Vec::new(), dataless: true, ..self.request(name) }
+        Request { data: None, dataless: true, ..self.request(name) }
     }
 }
 
 /// Opens the data of `plan`; relative paths start at the working folder.
 pub(super) fn open(plan: &Plan) -> Result<Arc<Dataset>> {
     Dataset::open(plan, Path::new(".")).map(Arc::new).map_err(|error| from_where(error, plan))
+}
+
+/// Checks that `out` is not the folder of the data of `plan`: pictures that are written there would
+/// be taken for objects. Folders within it are passed over by what reads it.
+///
+/// # Errors
+/// When it is.
+pub(super) fn apart_from(plan: &Plan, out: &Path) -> Result<()> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok().filter(|path| path.is_dir());
+    let data = data_stated(plan).as_deref().and_then(real);
+    if data.is_some() && data == real(out) {
+        return Err(Error::Misuse(format!(
+            "{} is the folder of the data, where what is written would be taken for more of them; \
+             choose another with --out",
+            out.display()
+        )));
+    }
+    Ok(())
 }
 
 /// `error`, with a word on relative paths where the data are not there: they may have been given in

@@ -1,5 +1,6 @@
 //! `astropt generate`: spans of a run's objects as its model would have them.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,18 +9,17 @@ use serde::{Deserialize, Serialize};
 use super::args::GenerateArgs;
 use super::output::Output;
 use super::{choose, data};
+use crate::checkpoint::files::{PARTIAL, nothing_there, sweep};
 use crate::checkpoint::write_bytes;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::generate::{Files, Format, Sampling, Wanted, Writer, generate as generate_spans};
 use crate::recipe::amend;
-use crate::run::RunFolder;
+use crate::run::{GENERATED as LIST, RunFolder, RunLock, Work, nothing_foreign};
 use crate::tokens::Tokens;
 
 /// Objects read together at most.
 const BATCH: usize = 16;
-/// Lists what was generated, with its files.
-const LIST: &str = "generated.json";
 
 /// One generated span.
 #[derive(Serialize)]
@@ -52,6 +52,11 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let modality = made(args, &data)?;
     let sampling = sampling(args)?;
 
+    let out = args.out.clone().unwrap_or_else(|| folder.path().join("generated"));
+    if args.out.is_some() {
+        data::apart_from(&plan, &out)?;
+        nothing_foreign(&out, Work::Generated)?;
+    }
     let objects = objects(args, &data)?;
     let mut wanted = Vec::new();
     for &index in &objects {
@@ -81,13 +86,20 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let spans = generate_spans(session.as_mut(), &wanted, &modality, prompt, BATCH, sampling)?;
     let seconds = start.elapsed().as_secs_f64();
 
-    let out = args.out.clone().unwrap_or_else(|| folder.path().join("generated"));
-    std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
-    delete_earlier(&out)?;
-    let generated = write(&data, &modality, &wanted, &spans, prompt, (&out, args.format))?;
-    let text = serde_json::to_string_pretty(&generated)
-        .map_err(|e| Error::Failed(format!("cannot describe what was generated: {e}")))?;
-    write_bytes(out.join(LIST), text.as_bytes())?;
+    let generated = {
+        let out = &out;
+        std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
+        // The run's own folder is locked already.
+        let _lock = args.out.as_ref().map(|out| RunLock::take(out)).transpose()?;
+        sweep(out)?;
+        delete_earlier(out)?;
+        // Under hidden names until all are whole and nothing is in their way: what a process leaves
+        // that is killed is listed, or swept by the next.
+        let staged = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(out);
+        let staged = staged.map_err(|e| Error::io("write into", out, &e))?;
+        let of = (staged.path(), args.format);
+        put(write(&data, &modality, &wanted, &spans, prompt, of)?, staged.path(), out)?
+    };
     for one in &generated {
         output.result(one, || describe(one))?;
     }
@@ -215,6 +227,32 @@ fn write(
     }
     writer.finish()?;
     Ok(generated)
+}
+
+/// Moves the files of `generated` from `staged` to `out`, which lists them from before the first has
+/// come.
+fn put(mut generated: Vec<Generated>, staged: &Path, out: &Path) -> Result<Vec<Generated>> {
+    let names = entries(staged)?;
+    names.iter().try_for_each(|name| nothing_there(&out.join(name)))?;
+    for one in &mut generated {
+        one.files.move_to(out);
+    }
+    let text = serde_json::to_string_pretty(&generated)
+        .map_err(|e| Error::Failed(format!("cannot describe what was generated: {e}")))?;
+    write_bytes(out.join(LIST), text.as_bytes())?;
+    for name in names {
+        let path = out.join(&name);
+        std::fs::rename(staged.join(&name), &path)
+            .map_err(|e| Error::io("put in place", &path, &e))?;
+    }
+    Ok(generated)
+}
+
+/// Names of what lies in `folder`.
+fn entries(folder: &Path) -> Result<Vec<OsString>> {
+    let failed = |e: std::io::Error| Error::io("read", folder, &e);
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    entries.map(|entry| Ok(entry.map_err(failed)?.file_name())).collect()
 }
 
 /// Deletes the files that an earlier call wrote into `out`, as its list names them, so that two

@@ -47,11 +47,8 @@ pub(super) fn leaks(args: &LeaksArgs, output: Output) -> Result<ExitCode> {
     let splits = Splits::of(objects.source.as_ref(), &plan.split)?;
     let found = find(&objects, &splits, &settings)?;
     output.result(&found, || describe(&found, &settings))?;
-    Ok(if found.leaks.is_empty() && found.unlooked == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let clean = found.leaks.is_empty() && not_looked_at(&found, &settings).is_empty();
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn settings(args: &LeaksArgs, plan: &Plan) -> Result<LeakSettings> {
@@ -70,6 +67,30 @@ fn settings(args: &LeaksArgs, plan: &Plan) -> Result<LeakSettings> {
         pixels: !args.no_pixels,
         pairs: args.pairs,
     })
+}
+
+/// What was not looked at, though asked for, and how it would be.
+fn not_looked_at(found: &Leaks, settings: &LeakSettings) -> Vec<String> {
+    let mut missed = Vec::new();
+    if found.unread > 0 {
+        missed.push(format!("{} of {} objects could not be read", found.unread, found.objects));
+    }
+    if found.placed == 0 && found.pictured == 0 {
+        missed.push(
+            "no object has a place on the sky or a picture that was compared, so that their ids \
+             alone speak"
+                .to_owned(),
+        );
+    }
+    if found.unlooked > 0 {
+        missed.push(format!(
+            "{} further pairs of pictures are alike as a whole, less so than those that were looked \
+             at closely; --pairs {} looks at all",
+            found.unlooked,
+            settings.pairs as u64 + found.unlooked
+        ));
+    }
+    missed
 }
 
 fn describe(found: &Leaks, settings: &LeakSettings) -> String {
@@ -94,16 +115,10 @@ fn describe(found: &Leaks, settings: &LeakSettings) -> String {
         let n = found.repeated.len();
         lines.push(format!("{n} ids are there more than once in one split, such as {id}"));
     }
-    if found.unlooked > 0 {
-        lines.push(format!(
-            "not all was looked at: {} further pairs of pictures are alike as a whole, less so than \
-             those that were looked at closely; --pairs {} looks at all",
-            found.unlooked,
-            settings.pairs as u64 + found.unlooked
-        ));
-    }
+    let missed = not_looked_at(found, settings);
+    lines.extend(missed.iter().map(|what| format!("not all was looked at: {what}")));
     if found.leaks.is_empty() {
-        let seen = if found.unlooked > 0 { "no object was seen" } else { "no object is" };
+        let seen = if missed.is_empty() { "no object is" } else { "no object was seen" };
         lines.push(format!("{seen} in two splits"));
         return lines.join("\n");
     }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::family::FAMILY;
 use crate::parallel::{self, Ranks, agree, first};
 use crate::progress::{self, duration, quantity};
-use crate::recipe::{Plan, RESUMABLE, amend, lacks_data, resolve};
+use crate::recipe::{Plan, RESUMABLE, amend, lacks_data, other_course, other_training, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{
     FAULTS, LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares,
@@ -56,6 +56,8 @@ pub(super) struct OfFamily<'a> {
     pub(super) plan: &'a Plan,
     /// The family's folder.
     pub(super) out: &'a Path,
+    /// The run of a model that has begun before, on whose data all are trained.
+    pub(super) before: Option<&'a Path>,
 }
 
 /// All stages of one model.
@@ -152,14 +154,22 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
             false => old.check_data(&data, &out)?,
         }
         leave_out(&data, folder.read_rejected()?)?;
+        let recipe = old.plan.recipe.clone();
         let manifest = Manifest { plan, ..old }.of(&data)?;
         // What --set changed stays changed, however this part of the run ends.
         if ranks.rank() == 0 {
-            report::forget(folder.path(), "of the run before it went on")?;
+            let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
+            if taken < manifest.plan.train.steps || manifest.plan.recipe != recipe {
+                report::forget(folder.path(), "of the run before it went on")?;
+            }
             folder.write_manifest(&manifest)?;
         }
         (folder, manifest)
     } else {
+        if let Some(before) = of.and_then(|family| family.before) {
+            RunFolder::open(before)?.1.check_data(&data, before)?;
+        }
+        data::apart_from(&plan, &out)?;
         let manifest = Manifest::new(plan, &data)?;
         (RunFolder::at(&out), manifest)
     };
@@ -257,15 +267,6 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
         )));
     }
     let (folder, manifest) = RunFolder::open_together(&out, ranks)?;
-    if let Some(recipe) = &args.recipe
-        && resolve(&args.choice.request_dataless(recipe))?.name != manifest.plan.name
-    {
-        return Err(Error::Misuse(format!(
-            "{} is a run of the recipe {:?}, not of {recipe:?}",
-            out.display(),
-            manifest.plan.name
-        )));
-    }
     let last = folder.checkpoints()?.pop();
     let taken = last.map(|saved| saved.state()).transpose()?.map_or(0, |state| state.step);
     let data = args.choice.data.as_deref();
@@ -285,7 +286,47 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
             plan.train.steps
         )));
     }
+    if let Some(recipe) = &args.recipe {
+        still_says(&resolve(&args.choice.request_dataless(recipe))?, recipe, &plan, &out)?;
+    }
     Ok((plan, out, Some((folder, manifest))))
+}
+
+/// Checks that the recipe that is `named` describes the run in `out`, by its own `plan`, still: what
+/// was changed of it meanwhile would not be taken up. What `--set` may change is told of.
+///
+/// # Errors
+/// When it describes another run.
+fn still_says(now: &Plan, named: &str, plan: &Plan, out: &Path) -> Result<()> {
+    let out = out.display();
+    if now.name != plan.name {
+        return Err(Error::Misuse(format!(
+            "{out} is a run of the recipe {:?}, not of {named:?}",
+            plan.name
+        )));
+    }
+    let places = ["in the recipe now", "in the run"];
+    let scale = |plan: &Plan| plan.scale.clone().unwrap_or_else(|| "no scale".to_owned());
+    let scales = (now.scale != plan.scale).then(|| {
+        format!("the scale is {} {} and {} {}", scale(now), places[0], scale(plan), places[1])
+    });
+    if let Some(other) = scales.or_else(|| other_training(now, plan, places).into_iter().next()) {
+        return Err(Error::Misuse(format!(
+            "{out} was begun by another recipe than {named} is now: {other}; go on as it was begun by \
+             leaving the recipe out, or by giving the --scale and --set of then again; else begin a \
+             new run (--overwrite, or another --out)"
+        )));
+    }
+    let told = other_course(now, plan, places);
+    if let Some(first) = told.first() {
+        let more = told.len() - 1;
+        progress::warn(&format!(
+            "{first}{}: the run goes on as it was begun; --set KEY=VALUE takes up what the recipe says \
+             now",
+            if more == 0 { String::new() } else { format!(", and {more} more keys differ") }
+        ));
+    }
+    Ok(())
 }
 
 fn begin(args: &TrainArgs) -> Start {

@@ -147,6 +147,9 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
         may_hold_embeddings(out)?;
     }
     let plan = amend(&manifest.plan, &["embed."], &args.set, args.data.as_deref())?;
+    if let Some(out) = &args.out {
+        data::apart_from(&plan, out)?;
+    }
     let name = args.checkpoint.as_deref().unwrap_or(plan.embed.checkpoint.name());
     let saved = folder.checkpoint(name)?;
     let (_, parameters, _) = folder.load_model(&saved, &plan)?;

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::tile::TileConfig;
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
+use crate::progress;
 use crate::recipe::SplitConfig;
 use crate::seam::Source;
 
@@ -72,6 +73,13 @@ impl Splits {
                 }
             };
             splits.get_mut(split).push(index as u32);
+        }
+        if config.column.is_none() && source.ids_are_places() {
+            progress::warn(
+                "the data name no objects, so that splits go by their places in the files: in other \
+                 files, or in another order, objects that trained a model can be taken for ones that \
+                 did not; name a column of ids in [source], or split by a label (split.column)",
+            );
         }
         if let Some(tile) = &config.tile {
             tell_placeless(placeless, source.len(), tile)?;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::fits;
-use crate::checkpoint::files::nothing_there;
 use crate::checkpoint::write_bytes;
 use crate::embed::NpySink;
 use crate::error::{Error, Result};
@@ -26,6 +25,16 @@ pub struct Files {
 }
 
 impl Files {
+    /// Names the files as they are called in `folder`.
+    pub(crate) fn move_to(&mut self, folder: &Path) {
+        let Self { picture, table, fits, array } = self;
+        for path in [picture, table, fits, array].into_iter().flatten() {
+            if let Some(name) = path.file_name() {
+                *path = folder.join(name);
+            }
+        }
+    }
+
     /// All that were written.
     pub fn into_all(self) -> impl Iterator<Item = PathBuf> {
         let Self { picture, table, fits, array } = self;
@@ -55,7 +64,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Writes spans of `modality` into `folder`, which must exist.
+    /// Writes spans of `modality` into `folder`, which must exist, over what is there.
     pub fn new(modality: &'a dyn Modality, folder: &Path, format: Format) -> Self {
         Self { modality, folder: folder.to_owned(), format, arrays: None }
     }
@@ -77,20 +86,17 @@ impl<'a> Writer<'a> {
             let own = own.map(|own| self.modality.preview(own)).transpose()?.flatten();
             let path = self.folder.join(format!("{stem}.png"));
             let row: Vec<_> = std::iter::once(picture).chain(own).collect();
-            nothing_there(&path)?;
             write_bytes(&path, &picture::sheet(&[row])?)?;
             files.picture = Some(path);
         }
         if self.format == Format::Fits {
             let path = self.folder.join(format!("{stem}.fits"));
-            nothing_there(&path)?;
             write_bytes(&path, &self.fits(id, generated)?)?;
             files.fits = Some(path);
         } else if let Some(columns) =
             self.modality.reconstruct(generated)?.as_ref().and_then(columns)
         {
             let path = self.folder.join(format!("{stem}.csv"));
-            nothing_there(&path)?;
             write_bytes(&path, &csv(&columns)?)?;
             files.table = Some(path);
         } else {
@@ -119,8 +125,6 @@ impl<'a> Writer<'a> {
         let (sink, shape) = match &mut self.arrays {
             Some(arrays) => arrays,
             None => {
-                nothing_there(&path)?;
-                nothing_there(&path.with_extension("ids.txt"))?;
                 let sink = NpySink::create(&path, &array.shape)?;
                 self.arrays.insert((sink, array.shape.clone()))
             }

@@ -1,6 +1,6 @@
 //! What of a run may change while it is trained, and what makes it another run.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Plan;
 use crate::plain::differences;
@@ -29,24 +29,34 @@ const BESIDE: [&str; 5] = ["source", "cost", "reference", "summary", "recipe"];
 /// What makes the trainings by two plans different ones, each of `places` the name of where its
 /// plan is; empty where one may have become the other by going on with it.
 pub(crate) fn other_training(one: &Plan, two: &Plan, places: [&str; 2]) -> Vec<String> {
-    let json = |plan: &Plan| serde_json::to_value(plan).ok().map(fixed);
+    compared(one, two, places, |plan| parted(plan).0)
+}
+
+/// In what of the rest, which may change while a run is trained, two plans differ.
+pub(crate) fn other_course(one: &Plan, two: &Plan, places: [&str; 2]) -> Vec<String> {
+    compared(one, two, places, |plan| parted(plan).1)
+}
+
+fn compared(one: &Plan, two: &Plan, places: [&str; 2], part: fn(Value) -> Value) -> Vec<String> {
+    let json = |plan: &Plan| serde_json::to_value(plan).ok().map(part);
     match (json(one), json(two)) {
         (Some(one), Some(two)) => differences("", &one, &two, places),
         _ => Vec::new(),
     }
 }
 
-/// What of a plan may not change.
-fn fixed(mut plan: Value) -> Value {
-    for key in RESUMABLE.iter().chain(&BESIDE) {
+/// What of a plan may not change, and by key what may.
+fn parted(mut plan: Value) -> (Value, Value) {
+    let mut take = |key: &str| {
         let mut path = key.trim_end_matches('.').split('.').rev();
         let last = path.next().unwrap_or_default();
         let table = path.rev().try_fold(&mut plan, |table, key| table.get_mut(key));
-        if let Some(Value::Object(table)) = table {
-            table.remove(last);
-        }
-    }
-    plan
+        table.and_then(Value::as_object_mut)?.remove(last)
+    };
+    let keep = |key: &&str| Some((key.trim_end_matches('.').to_owned(), take(key)?));
+    let course: Map<String, Value> = RESUMABLE.iter().filter_map(keep).collect();
+    BESIDE.iter().for_each(|key| drop(take(key)));
+    (plan, course.into())
 }
 
 #[cfg(test)]
@@ -65,10 +75,14 @@ mod tests {
             })
         };
         let places = ["here", "there"];
-        let differ = |one, two| differences("", &fixed(one), &fixed(two), places);
+        let differ = |one, two| differences("", &parted(one).0, &parted(two).0, places);
         let begun = plan(6, 1e-3, "last", "a");
         assert!(differ(begun.clone(), plan(9, 1e-3, "middle", "b")).is_empty());
-        let said = differ(begun, plan(6, 3e-3, "last", "a")).join(", ");
+        let said = differ(begun.clone(), plan(6, 3e-3, "last", "a")).join(", ");
         assert_eq!(said, "train.peak_lr is 0.001 here and 0.003 there");
+        let course = |one, two| differences("", &parted(one).1, &parted(two).1, places);
+        assert!(course(begun.clone(), plan(6, 3e-3, "last", "b")).is_empty());
+        let said = course(begun, plan(9, 1e-3, "last", "a")).join(", ");
+        assert_eq!(said, "train.steps is 6 here and 9 there");
     }
 }

@@ -33,11 +33,13 @@ impl Saved {
             None => PythonSettings { config: training(train)?, ..PythonSettings::default() },
         };
         let step = train.step_settings(learning_rate(train, state.step));
+        let optimiser = self.optimiser()?;
+        self.unreplaced()?;
         let of = PythonExport {
             model: &model.plan.model_config()?,
             objective: &model.plan.objective,
             parameters: &model.parameters,
-            optimiser: &self.optimiser()?,
+            optimiser: &optimiser,
             step: &step,
             iteration: state.step,
             best_loss: state.best_loss,
@@ -57,6 +59,7 @@ impl Saved {
         let (parameters, mut metadata) = load(&from)?;
         let state = serde_json::to_string(&self.state()?)
             .map_err(|e| Error::Failed(format!("cannot write the state: {e}")))?;
+        self.unreplaced()?;
         metadata.insert(STATE.to_owned(), state);
         // Of files beside the model's, which this one leaves behind.
         metadata.remove(SELF_CHECK);

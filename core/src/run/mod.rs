@@ -8,6 +8,7 @@
 //! embeddings.parquet  embeddings.npy  probes.json  report.html
 //! ```
 
+mod answers;
 mod belongs;
 mod export;
 mod folder;
@@ -28,7 +29,10 @@ pub use import_own::{OwnRequest, import_own};
 pub use lock::RunLock;
 pub(crate) use manifest::now;
 pub use manifest::{Manifest, StageRecord};
-pub(crate) use ours::{Work, clear_embeddings, clear_figures, is_embedding, nothing_foreign};
+pub use ours::is_made;
+pub(crate) use ours::{
+    GENERATED, Work, clear_embeddings, clear_figures, in_no_run, is_embedding, nothing_foreign,
+};
 pub(crate) use saved::Contents;
 pub use saved::{Saved, SavedModel, TrainState, load_model, read_model};
 pub(crate) use selfcheck::Inputs;

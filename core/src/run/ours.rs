@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::checksums;
+use crate::checkpoint::{checksums, format};
 use crate::error::{Error, Result};
 use crate::family::FAMILY;
 
@@ -26,6 +26,8 @@ const FILES: [&str; 13] = [
 ];
 /// The manifest of a run.
 pub(super) const MANIFEST: &str = "manifest.json";
+/// Lists what was generated, with its files.
+pub(crate) const GENERATED: &str = "generated.json";
 /// The folder of figures.
 const FIGURES: &str = "figures";
 /// Figures that reports have.
@@ -70,6 +72,20 @@ fn is_ours(name: &str) -> bool {
     FILES.contains(&name) || is_embedding(name) || is_events(name)
 }
 
+/// Whether this program made `folder`: a run, a family, embeddings, or what was generated. Pictures
+/// and tables in it are no data.
+pub fn is_made(folder: &Path) -> bool {
+    let stamps = [
+        (MANIFEST, format::KEY),
+        (FAMILY, format::KEY),
+        (checksums::FILE, "\"xxh3\""),
+        (GENERATED, "\"prompt\""),
+    ];
+    stamps.iter().any(|(name, stamp)| {
+        std::fs::read_to_string(folder.join(name)).is_ok_and(|text| text.contains(stamp))
+    })
+}
+
 /// What may lie in a folder that this program is to write into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -79,6 +95,8 @@ pub(crate) enum Work {
     Family,
     /// Embeddings that are no run's own.
     Embeddings,
+    /// What was generated, where a run's own folder does not hold it.
+    Generated,
 }
 
 impl Work {
@@ -90,8 +108,30 @@ impl Work {
                 Self::Run => name == "recipe.toml" || empty(),
                 Self::Family => [FAMILY, "report.html", FIGURES].contains(&name),
                 // Of what they do not write nothing is in their way.
-                Self::Embeddings => true,
+                Self::Embeddings | Self::Generated => true,
             }
+    }
+}
+
+/// Checks that `folder` lies in no run, which replaces its files and folders as it goes on.
+///
+/// # Errors
+/// With the run.
+pub(crate) fn in_no_run(folder: &Path) -> Result<()> {
+    let inside = std::path::absolute(folder).ok().and_then(|path| {
+        let mut above = path.ancestors().skip(1);
+        let stamped = |path: &&Path| {
+            std::fs::read_to_string(path.join(MANIFEST)).is_ok_and(|t| t.contains(format::KEY))
+        };
+        above.find(stamped).map(Path::to_owned)
+    });
+    match inside {
+        None => Ok(()),
+        Some(run) => Err(Error::Misuse(format!(
+            "{} lies in the run {}; choose a folder outside with --out",
+            folder.display(),
+            run.display()
+        ))),
     }
 }
 
@@ -101,16 +141,15 @@ impl Work {
 /// # Errors
 /// With the first file or folder that has the name of one of ours, or when the folder is a run's.
 pub(crate) fn nothing_foreign(folder: &Path, work: Work) -> Result<()> {
-    let inside = std::path::absolute(folder).ok().and_then(|path| {
-        let mut above = path.ancestors().skip(1);
-        above.find(|path| path.join(MANIFEST).exists()).map(Path::to_owned)
-    });
-    if let Some(run) = inside {
-        return Err(Error::Misuse(format!(
-            "{} lies in the run {}; choose a folder outside with --out",
-            folder.display(),
-            run.display()
-        )));
+    in_no_run(folder)?;
+    if work == Work::Generated {
+        return match folder.join(MANIFEST).exists() {
+            false => Ok(()),
+            true => Err(Error::Misuse(format!(
+                "{} is a run; choose another folder with --out, or leave it out",
+                folder.display()
+            ))),
+        };
     }
     let recorded = folder.join(checksums::FILE).exists();
     let is_folder = |name: &str| FOLDERS.iter().any(|(folder, _)| *folder == name);
@@ -228,6 +267,25 @@ mod tests {
             assert!(folder.path().join(name).exists(), "{name} is gone");
         }
         assert!(!folder.path().join("previews").exists(), "an empty folder goes");
+    }
+
+    #[test]
+    fn folders_that_this_program_made_are_known() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("data")).expect("made");
+        std::fs::write(at("data/manifest.json"), "{\"files\": 3}").expect("written");
+        assert!(!is_made(&at("data")) && !is_made(&at("nowhere")));
+        for (name, text) in [
+            ("manifest.json", "{\"astropt_format\": 2}"),
+            ("checksums.json", "{\"xxh3\": {}}"),
+            ("generated.json", "[{\"prompt\": 5}]"),
+        ] {
+            let made = at("made").with_extension(name);
+            std::fs::create_dir(&made).expect("made");
+            std::fs::write(made.join(name), text).expect("written");
+            assert!(is_made(&made), "{name}");
+        }
     }
 
     #[test]

@@ -267,7 +267,27 @@ impl Saved {
         session
             .set_parameters(parameters)
             .map_err(|e| Error::file(&self.path, format!("does not fit its own plan: {e}")))?;
-        if check { self.self_check(modalities, session) } else { Ok(()) }
+        let checked = if check { self.self_check(modalities, session) } else { Ok(()) };
+        // Of a mixture of two models the check would say what is not so.
+        self.unreplaced().and(checked)
+    }
+
+    /// Checks that what was read of this checkpoint is of one: the best model gives way to a better
+    /// one while its run goes on.
+    ///
+    /// # Errors
+    /// When it is another by now.
+    pub(super) fn unreplaced(&self) -> Result<()> {
+        match self.state()?.step {
+            step if step == self.step => Ok(()),
+            step => Err(Error::file(
+                &self.path,
+                format!(
+                    "was replaced by the model after step {step} while it was read; give the command \
+                     again"
+                ),
+            )),
+        }
     }
 
     /// Checks that `modalities` and the model in `session`, which was loaded from this

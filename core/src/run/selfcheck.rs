@@ -14,6 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::answers::{Chain, answers};
 use super::sums;
 use crate::checkpoint::arrays::{
     Arrays, byte_length, load_arrays, save_arrays, token_arrays, tokens_from,
@@ -22,8 +23,8 @@ use crate::checkpoint::recorded::{
     LOOKED_AT, RAW_BYTES, Recorded, TOLERANCE, close, size, telling,
 };
 use crate::checkpoint::{checksums, format};
-use crate::data::{Batch, Dataset, Purpose, Row, Split, unit_hash};
-use crate::engine::{HostTensor, Layer, Session, StateDict};
+use crate::data::{Dataset, Row, Split, unit_hash};
+use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::observation::{Array, Data, Observation};
@@ -35,8 +36,6 @@ use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 pub(super) const FILE: &str = "selfcheck.safetensors";
 /// Tokens of a span that are recorded: enough to tell one order of patches from another.
 const TOKENS: usize = 64;
-/// Numbers of an answer that are recorded at most.
-const NUMBERS: usize = 1 << 16;
 /// The recorded objects.
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
@@ -64,6 +63,7 @@ struct Object {
 pub(crate) struct SelfCheck {
     arrays: Arrays,
     objects: String,
+    chain: Chain,
 }
 
 impl Inputs {
@@ -76,7 +76,8 @@ impl Inputs {
         let mut inputs = Self::empty(data.model());
         let originals = data.originals()?;
         let converted = originals.is_some();
-        for (observation, row) in originals.into_iter().flatten() {
+        for (observation, mut row) in originals.into_iter().flatten() {
+            data.arrange(&observation.id, &mut row);
             inputs.push(&observation.id, Some(&observation), row)?;
         }
         if !inputs.objects.is_empty() {
@@ -88,7 +89,8 @@ impl Inputs {
         for index in looked_at.into_iter().take(LOOKED_AT) {
             found.extend(data.read(index)?);
         }
-        for (observation, row) in telling(found, |(_, row)| row) {
+        for (observation, mut row) in telling(found, |(_, row)| row) {
+            data.arrange(&observation.id, &mut row);
             // Tokens without what they were made of check the model alone.
             inputs.push(&observation.id, Some(&observation).filter(|_| !converted), row)?;
         }
@@ -112,17 +114,21 @@ impl Inputs {
                 whole.labels.entry(name).or_insert(label);
             }
         }
-        let (mut row, mut rest) = (Row::new(), Row::new());
+        let (mut row, mut all) = (Row::new(), Row::new());
         for (name, modality) in &modalities {
             let spec = modality.spec();
-            match modality.tokenise(&whole) {
-                Ok(Some(tokens)) if tokens.check(&spec).is_ok() => row.push((name.clone(), tokens)),
-                _ => rest.push((name.clone(), made_up(name, &spec))),
-            }
+            let tokens = modality.tokenise(&whole).ok().flatten();
+            let tokens = tokens.filter(|tokens| tokens.check(&spec).is_ok());
+            row.extend(tokens.clone().map(|tokens| (name.clone(), tokens)));
+            all.push((name.clone(), tokens.unwrap_or_else(|| made_up(name, &spec))));
         }
         let mut inputs = Self::empty(&model);
-        for (observation, row) in [(Some(&whole), row), (None, rest)] {
+        let partly = row.len() < all.len();
+        // What has no example stands beside the others: alone, a single token has no answer.
+        let objects = [(Some(&whole), row), (None, if partly { all } else { Row::new() })];
+        for (observation, mut row) in objects {
             if !row.is_empty() {
+                plan.stream.arrange(&mut row, &whole.id, plan.train.seed, 0);
                 inputs.push(&whole.id, observation, row)?;
             }
         }
@@ -168,7 +174,7 @@ impl Inputs {
     /// # Errors
     /// When the device fails.
     pub(crate) fn answer(&self, session: &mut dyn Session) -> Result<Option<SelfCheck>> {
-        let outputs = answers(&self.rows, &self.specs, session)?;
+        let outputs = answers(&self.rows, session, Chain::AsTrained)?;
         if outputs.values().flat_map(|t| &t.data).any(|x| !x.is_finite()) {
             return Ok(None);
         }
@@ -179,7 +185,7 @@ impl Inputs {
             let array = Array::new(vec![tensor.data.len()], Data::F32(tensor.data))?;
             arrays.insert(format!("outputs.{name}"), array);
         }
-        Ok(Some(SelfCheck { arrays, objects }))
+        Ok(Some(SelfCheck { arrays, objects, chain: Chain::AsTrained }))
     }
 }
 
@@ -205,36 +211,17 @@ fn made_up(name: &str, spec: &TokenSpec) -> Tokens {
     tokens
 }
 
-/// What the model makes of `rows`: the first numbers of its predictions, or of its hidden
-/// states where a row is too short to predict anything.
-fn answers(
-    rows: &[(String, Row)],
-    specs: &BTreeMap<String, TokenSpec>,
-    session: &mut dyn Session,
-) -> Result<StateDict> {
-    let short = rows.iter().any(|(_, row)| row.iter().map(|(_, t)| t.len).sum::<usize>() < 2);
-    let mut outputs = if short {
-        let batch = Batch::assemble(rows, specs, Purpose::Read)?;
-        StateDict::from([("hidden".to_owned(), session.hidden(&batch, Layer::Final)?)])
-    } else {
-        session.predict(&Batch::assemble(rows, specs, Purpose::Predict)?)?
-    };
-    for HostTensor { data, .. } in outputs.values_mut() {
-        data.truncate(NUMBERS);
-    }
-    Ok(outputs)
-}
-
 impl SelfCheck {
     /// Writes the file into the checkpoint's folder.
     ///
     /// # Errors
     /// When it cannot be written.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             (format::KEY.to_owned(), format::FORMAT.to_string()),
             ("objects".to_owned(), self.objects.clone()),
         ]);
+        self.chain.put(&mut metadata);
         save_arrays(folder.join(FILE), &self.arrays, &metadata)
     }
 
@@ -249,7 +236,7 @@ impl SelfCheck {
         format::of_metadata(&path, &metadata)?;
         let objects = metadata.remove("objects");
         let objects = objects.ok_or_else(|| Error::file(&path, "names no objects"))?;
-        Ok(Self { arrays, objects })
+        Ok(Self { arrays, objects, chain: Chain::of(&metadata) })
     }
 }
 
@@ -283,7 +270,7 @@ pub(super) fn check(
         }
         rows.push((object.id.clone(), row));
     }
-    for (name, found) in answers(&rows, &specs, session)? {
+    for (name, found) in answers(&rows, session, recorded.chain)? {
         let array = recorded.arrays.get(&format!("outputs.{name}"));
         let array = array.ok_or_else(|| broken(format!("it has no answers of {name}")))?;
         compare(&found.data, &array.data.to_f32(), &format!("the model's {name} outputs"))

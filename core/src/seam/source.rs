@@ -67,6 +67,12 @@ pub trait Source: Send + Sync {
     /// Id of object `index`, without reading its data.
     fn id(&self, index: usize) -> String;
 
+    /// Whether the data name no objects, so that ids are the objects' places in files: where these
+    /// come in another order, other objects have them.
+    fn ids_are_places(&self) -> bool {
+        false
+    }
+
     /// Labels of object `index`, without reading its data. Where they lie in a file that has
     /// to be fetched first, this waits for it; nothing asks for the labels of all objects
     /// unless the recipe splits by one (`split.column`).

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 use crate::progress::{Progress, quantity};
 use crate::recipe::Plan;
-use crate::run::{RunLock, write_rejected};
+use crate::run::{RunLock, in_no_run, write_rejected};
 use crate::seam::Source;
 use crate::stop;
 
@@ -68,6 +68,7 @@ pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Res
         return Err(Error::Misuse("the data are converted already; train from them".into()));
     }
     let head = head(plan, &objects, settings)?;
+    in_no_run(out)?;
     std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
     begun(out, &head)?; // what is no conversion of ours is not locked
     let _lock = RunLock::take(out)?;
@@ -134,6 +135,7 @@ fn head(plan: &Plan, objects: &Objects, settings: &Settings) -> Result<Head> {
         source: serde_json::to_value(&plan.source).map_err(json)?,
         objects: objects.source.len(),
         ids: ids(objects.source.as_ref()),
+        ids_are_places: objects.source.ids_are_places(),
         groups: objects.source.groups(),
     })
 }

@@ -56,6 +56,9 @@ pub(super) struct Head {
     pub(super) objects: usize,
     /// Hash of their ids in order, each followed by a zero byte.
     pub(super) ids: String,
+    /// Whether ids are places in the source's files, see [`Source`](crate::seam::Source).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) ids_are_places: bool,
     /// How the source groups them, so that training goes through them in the same order.
     pub(super) groups: Option<Groups>,
 }

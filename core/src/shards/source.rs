@@ -189,6 +189,10 @@ impl Source for Tokenised {
         self.objects.get(index).map(|object| object.id.clone()).unwrap_or_default()
     }
 
+    fn ids_are_places(&self) -> bool {
+        self.head.ids_are_places
+    }
+
     fn labels(&self, index: usize) -> Labels {
         self.objects.get(index).map(|object| object.labels.clone()).unwrap_or_default()
     }

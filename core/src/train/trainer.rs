@@ -48,6 +48,8 @@ pub struct Trainer<'a> {
     inputs: Option<Inputs>,
     monitor: Option<Monitor>,
     watch: Watch,
+    /// Objects that the last validation was over: losses over others are not compared.
+    evaluated: Option<u64>,
     state: TrainState,
 }
 
@@ -166,6 +168,7 @@ impl<'a> Trainer<'a> {
             session,
             monitor: None,
             bill: None,
+            evaluated: None,
             state,
         })
     }
@@ -265,13 +268,16 @@ impl<'a> Trainer<'a> {
         step.is_multiple_of(train.eval_every) || step == train.steps
     }
 
-    /// Validation loss of the last evaluation before this part of the run.
-    fn last_validation(&self) -> Result<Option<f64>> {
+    /// Validation loss of the last evaluation before this part of the run, whose number of objects
+    /// is kept.
+    fn last_validation(&mut self) -> Result<Option<f64>> {
         let metrics: Vec<Metric> = read_lines(&self.run.file(METRICS))?;
-        Ok(metrics.iter().rev().find_map(|metric| match metric {
-            Metric::Validation { loss, .. } => Some(*loss),
+        let last = metrics.iter().rev().find_map(|metric| match metric {
+            Metric::Validation { loss, objects, .. } => Some((*loss, *objects)),
             Metric::Train { .. } => None,
-        }))
+        });
+        self.evaluated = last.map(|(_, objects)| objects);
+        Ok(last.map(|(loss, _)| loss))
     }
 
     /// This process's micro-batches from the next step on.
@@ -408,6 +414,14 @@ impl<'a> Trainer<'a> {
             write_bytes(self.run.file(VALIDATION), text.as_bytes())?;
         }
         progress::say(&format!("step {step}: validation loss {loss:.5}"));
+        let before = self.evaluated.replace(found.objects);
+        if let Some(before) = before.filter(|&before| before != found.objects) {
+            progress::say(&format!(
+                "validation is over {} objects, and was over {before}: the best model is chosen anew",
+                found.objects
+            ));
+            self.state.best_loss = None;
+        }
         if self.state.best_loss.is_none_or(|best| loss < best) {
             self.state.best_loss = Some(loss);
             self.state.best_step = Some(step);

@@ -1,9 +1,11 @@
 //! Which files there are, in which order, and what their objects are called.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use astropt_core::{Error, Result};
+use astropt_core::run::is_made;
+use astropt_core::{Error, Result, progress};
 
 /// The kind of files a listing looks for.
 #[derive(Clone, Copy, Debug)]
@@ -172,18 +174,23 @@ impl<'a> Names<'a> {
     }
 }
 
-/// All files of the kind below `folder`, as sorted relative paths.
+/// All files of the kind below `folder`, as sorted relative paths. Hidden folders are passed over,
+/// and those that this program made: the pictures of a run that lies beside its data are none.
 fn walk(folder: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
-    let mut paths = Vec::new();
+    let (mut paths, made) = (Vec::new(), RefCell::new(Vec::new()));
     let visible = |entry: &walkdir::DirEntry| {
-        entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
+        if entry.depth() == 0 {
+            return true;
+        }
+        let ours = entry.file_type().is_dir() && is_made(entry.path());
+        if ours {
+            made.borrow_mut().push(entry.path().to_owned());
+        }
+        !ours && !entry.file_name().to_string_lossy().starts_with('.')
     };
     for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(visible)
     {
-        let entry = entry.map_err(|error| {
-            let place = error.path().unwrap_or(folder).to_owned();
-            Error::file(place, format!("cannot be listed: {error}; check its permissions"))
-        })?;
+        let entry = entry.map_err(|error| not_listed(&error, folder))?;
         if !entry.file_type().is_file() || !kind.fits(entry.path()) {
             continue;
         }
@@ -193,6 +200,13 @@ fn walk(folder: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
         })?;
         paths.push(text.replace(std::path::MAIN_SEPARATOR, "/").into_boxed_str());
     }
+    if let Some(first) = made.borrow().first() {
+        progress::say(&format!(
+            "passing over what lies in runs and other folders of this program's: {} of them, such as {}",
+            made.borrow().len(),
+            first.display()
+        ));
+    }
     if paths.is_empty() {
         return Err(Error::file(
             folder,
@@ -201,6 +215,16 @@ fn walk(folder: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
     }
     paths.sort_unstable();
     Ok(paths)
+}
+
+fn not_listed(error: &walkdir::Error, folder: &Path) -> Error {
+    let place = error.path().unwrap_or(folder).to_owned();
+    let what_to_do = if place.is_symlink() && !place.exists() {
+        "it is a link to what is not there: mend it or delete it"
+    } else {
+        "check its permissions"
+    };
+    Error::file(place, format!("cannot be listed: {error}; {what_to_do}"))
 }
 
 /// The files that a list file names.

@@ -135,7 +135,11 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
             foretell(&mut family, k, least);
             write(&family)?;
             let one = member_args(args, &place, &changed);
-            let begun = run::whole(&one, output, Some(run::OfFamily { plan: &plan, out: &out }));
+            let others = family.members.iter().map(|member| out.join(&member.scale));
+            let before = others.filter(|other| *other != place).find(|other| is_run(other));
+            let before = before.filter(|_| !args.train.overwrite);
+            let of = run::OfFamily { plan: &plan, out: &out, before: before.as_deref() };
+            let begun = run::whole(&one, output, Some(of));
             begun.map_err(|error| of_family(error, &place, &out))?;
         }
         let Some(trained) = finished(&place, &plan)? else {
@@ -184,6 +188,21 @@ pub(super) fn report(out: &Path, output: Output) -> Result<()> {
 /// Whether `path` is a family's folder.
 pub(super) fn is_family(path: &Path) -> bool {
     path.join(FAMILY).is_file()
+}
+
+/// Folders of the models of the family in `out` whose training has begun.
+///
+/// # Errors
+/// When there are none, or one is of another scale than its folder is named after.
+pub(super) fn runs(out: &Path) -> Result<Vec<PathBuf>> {
+    let members = Family::read(out)?.members;
+    let places = members.iter().map(|member| out.join(&member.scale));
+    let runs: Vec<PathBuf> = places.filter(|place| is_run(place)).collect();
+    if runs.is_empty() {
+        return Err(Error::file(out, "holds no model of the family whose training has begun"));
+    }
+    runs.iter().try_for_each(|run| members::open(run).map(drop))?;
+    Ok(runs)
 }
 
 /// The arguments of the one model in `place`, which goes on where it has begun.

@@ -8,7 +8,8 @@ use super::members::{self, is_run};
 use crate::cost::Forecast;
 use crate::error::{Error, Result};
 use crate::family::{Family, Member, Settings};
-use crate::recipe::{self, Plan, RESUMABLE, amend, resolve};
+use crate::progress;
+use crate::recipe::{self, Plan, RESUMABLE, amend, other_training, resolve};
 
 /// A family before any of its models is trained or looked at.
 pub(super) struct Planned {
@@ -84,7 +85,7 @@ impl Planned {
         settings.stop_at_saturation = args.stop_at_saturation.unwrap_or(before);
         let changed: Vec<String> = settings.set.iter().filter(may_change).cloned().collect();
         let data = choice.data.as_deref();
-        let mut plans = Vec::new();
+        let (mut plans, mut anew) = (Vec::new(), Vec::new());
         for name in with_begun(names, out, old) {
             let (place, known) = (out.join(&name), old.members.iter().find(|m| m.scale == name));
             plans.push(match known {
@@ -93,8 +94,16 @@ impl Planned {
                     let plan = recipe::reread(&member.recipe, Some(name.clone()))?;
                     amend(&plan, &RESUMABLE, &changed, data)?
                 }
-                _ => by_settings(&settings, &[name], false)?.remove(0),
+                _ => {
+                    anew.push(name.clone());
+                    by_settings(&settings, &[name], false)?.remove(0)
+                }
             });
+        }
+        if old.settings.is_some() {
+            let begun =
+                plans.iter().filter(|plan| !plan.scale.as_ref().is_some_and(|s| anew.contains(s)));
+            still_says(begun, &settings, &anew)?;
         }
         let mut by_compute = Vec::new();
         for plan in plans {
@@ -118,6 +127,40 @@ fn changed(asked: &[String], begun_with: &[String]) -> Result<Vec<String>> {
         ))),
         None => Ok(asked.iter().filter(may_change).cloned().collect()),
     }
+}
+
+/// Checks that a family's recipe still says what its models have `begun` by, where others begin
+/// `anew` by it: they could not be compared. Where none does, a person is told.
+///
+/// # Errors
+/// With what it says otherwise.
+fn still_says<'a>(
+    begun: impl Iterator<Item = &'a Plan>,
+    settings: &Settings,
+    anew: &[String],
+) -> Result<()> {
+    for plan in begun {
+        let Some(scale) = &plan.scale else { continue };
+        // Without new models the recipe is not needed, and may be gone.
+        let Ok(now) = by_settings(settings, std::slice::from_ref(scale), true) else { continue };
+        let places = ["in the recipe now", "in the model"];
+        let different = now.iter().flat_map(|now| other_training(now, plan, places)).next();
+        let Some(different) = different else { continue };
+        let said = format!(
+            "the recipe {} is no longer what {scale} was begun by: {different}",
+            settings.recipe
+        );
+        if !anew.is_empty() {
+            return Err(Error::Misuse(format!(
+                "{said}; {} could not be compared with it: give the recipe back what it said, or \
+                 begin a new family (--overwrite, or another --out)",
+                anew.join(", ")
+            )));
+        }
+        progress::warn(&format!("{said}; the family goes on as it was begun"));
+        return Ok(());
+    }
+    Ok(())
 }
 
 /// Whether models that have begun may take up `set`.

@@ -83,6 +83,11 @@ impl Index {
         (matches!(self.objects, Found::Files) && self.ids.is_none()).then_some(&self.listing)
     }
 
+    /// Whether objects are called by their places: HDUs and rows that have no names.
+    pub(super) fn ids_are_places(&self) -> bool {
+        self.ids.is_none() && matches!(self.objects, Found::Hdus { .. } | Found::Rows { .. })
+    }
+
     pub(super) fn id(&self, index: usize) -> String {
         if let Some(id) = self.ids.as_ref().and_then(|ids| ids.get(index)) {
             return id.to_string();

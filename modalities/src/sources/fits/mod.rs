@@ -142,6 +142,10 @@ impl Source for Fits {
         self.index.id(index)
     }
 
+    fn ids_are_places(&self) -> bool {
+        self.index.ids_are_places()
+    }
+
     fn labels(&self, index: usize) -> Labels {
         // What stands in the table beside the files wins over what the files say.
         self.labels.iter().flat_map(|table| table.of(index)).collect()

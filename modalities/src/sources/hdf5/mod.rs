@@ -318,6 +318,10 @@ impl Source for Hdf5 {
         format!("{}/{row}", self.listing.id(file))
     }
 
+    fn ids_are_places(&self) -> bool {
+        self.ids.is_none()
+    }
+
     fn labels(&self, index: usize) -> Labels {
         self.labels.of(index)
     }

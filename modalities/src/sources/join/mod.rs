@@ -149,6 +149,10 @@ impl Source for Join {
         self.matches.id(index).to_owned()
     }
 
+    fn ids_are_places(&self) -> bool {
+        self.parts.iter().all(|part| part.source.ids_are_places())
+    }
+
     fn labels(&self, index: usize) -> Labels {
         let (mut labels, mut disputed) = (Labels::new(), Vec::new());
         for (part, place) in self.of(index) {

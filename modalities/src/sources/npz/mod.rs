@@ -399,6 +399,10 @@ impl Source for Npz {
         }
     }
 
+    fn ids_are_places(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     fn labels(&self, index: usize) -> Labels {
         self.labels.of(index)
     }

@@ -291,6 +291,10 @@ impl Source for Table {
         }
     }
 
+    fn ids_are_places(&self) -> bool {
+        self.ids.is_none()
+    }
+
     fn labels(&self, index: usize) -> Labels {
         self.try_labels(index).unwrap_or_else(|error| {
             if !self.told.swap(true, Ordering::Relaxed) {
