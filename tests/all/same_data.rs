@@ -40,7 +40,7 @@ fn rows_that_were_exchanged_are_noticed() {
 fn a_runs_own_pictures_are_no_data() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = pictures(folder.path(), 30);
-    let mut arguments = on_pictures(".", &["--set", "train.eval_every=1"]);
+    let mut arguments = on_pictures(".", &["--set", "train.eval_split='validation'"]);
     arguments[5] = "runs/mine";
     succeeds(&data, &arguments);
     assert!(data.join("runs/mine/previews/step-000002.png").exists());

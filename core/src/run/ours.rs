@@ -310,6 +310,9 @@ mod tests {
         look(Work::Embeddings).expect("such work");
         assert!(look(Work::Run).is_err());
         put(folder.path(), "manifest.json");
+        look(Work::Embeddings).expect("somebody else's manifest");
+        std::fs::write(folder.path().join("manifest.json"), "{\"astropt_format\": 2}")
+            .expect("written");
         let error = look(Work::Embeddings).expect_err("in a run").to_string();
         assert!(error.contains("lies in the run"), "{error}");
     }

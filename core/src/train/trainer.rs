@@ -66,6 +66,17 @@ fn has_steps(run: &RunFolder) -> Result<bool> {
     Ok(trained || std::fs::metadata(run.file(LEDGER)).is_ok_and(|data| data.len() > 0))
 }
 
+/// The error of a run without a checkpoint that has taken steps.
+fn no_checkpoint(run: &RunFolder) -> Error {
+    Error::file(
+        run.path().join("checkpoints"),
+        format!(
+            "has no checkpoint to go on from, though steps were taken ({LEDGER}, {METRICS}): bring \
+             the checkpoints back, or start anew with --overwrite"
+        ),
+    )
+}
+
 /// Where a training starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -136,15 +147,7 @@ impl<'a> Trainer<'a> {
                 pace.took(Piece::Save, started);
                 state
             }
-            None if start != Start::Fresh && has_steps(run)? => {
-                return Err(Error::file(
-                    run.path().join("checkpoints"),
-                    format!(
-                        "has no checkpoint to go on from, though steps were taken ({LEDGER}, \
-                         {METRICS}): bring the checkpoints back, or start anew with --overwrite"
-                    ),
-                ));
-            }
+            None if start != Start::Fresh && has_steps(run)? => return Err(no_checkpoint(run)),
             None => {
                 let parameters = initial_parameters(session.model(), manifest.plan.train.seed);
                 session.set_parameters(&parameters)?;

@@ -96,6 +96,9 @@ fn look(args: &InspectArgs) -> Result<Found> {
             () => folder(args, &name),
         };
     }
+    if !kind.is_file() {
+        return Err(Error::file(path, "is neither a file nor a folder"));
+    }
     if let Some(found) = lines::of(path, &name).or_else(|| folders::named(path, &name)) {
         return found;
     }
