@@ -135,6 +135,7 @@ fn head(plan: &Plan, objects: &Objects, settings: &Settings) -> Result<Head> {
         objects: objects.source.len(),
         ids: ids(objects.source.as_ref()),
         groups: objects.source.groups(),
+        label_units: objects.label_units.clone(),
     })
 }
 

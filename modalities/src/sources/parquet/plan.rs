@@ -153,6 +153,20 @@ impl Names {
         self.fields.keys().map(String::as_str)
     }
 
+    /// Units of the labels of one shard that state one, by the labels' names. Dates become days.
+    pub(crate) fn label_units(plan: &Plan, footer: &Footer) -> Vec<(String, String)> {
+        let unit = |(name, found): &(String, Found)| {
+            let stated = footer.written.as_ref().and_then(|s| schema::unit(s, &found.path));
+            let unit = match found.kind() {
+                Kind::Numbers if found.data_type.is_temporal() => Some(tabular::DAYS.to_owned()),
+                Kind::Numbers => stated,
+                Kind::Picture | Kind::Text | Kind::Other => None,
+            };
+            Some((name.clone(), unit?))
+        };
+        plan.labels.iter().filter_map(unit).collect()
+    }
+
     /// Columns of a shard that look like labels and are none, with the reason; none where the
     /// recipe says which are labels.
     pub(crate) fn unlabelled(&self, footer: &Footer) -> Vec<(String, String)> {

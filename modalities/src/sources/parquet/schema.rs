@@ -1,6 +1,7 @@
 //! Columns by their dotted names in the schema of one file.
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
+use astropt_core::embed::column_unit;
 
 use crate::sources::tabular;
 
@@ -174,7 +175,7 @@ pub(super) fn unit(schema: &Schema, path: &[String]) -> Option<String> {
 }
 
 fn stated(field: &Field) -> Option<String> {
-    tabular::unit(field).or_else(|| match field.data_type() {
+    column_unit(field).or_else(|| match field.data_type() {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             stated(item)
         }
