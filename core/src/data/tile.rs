@@ -168,6 +168,22 @@ mod tests {
     }
 
     #[test]
+    fn places_are_in_degrees_where_a_unit_is_stated() {
+        let check = |unit: &str| {
+            let units = LabelUnits::from([("ra".to_owned(), unit.to_owned())]);
+            check_degrees(&units, "ra", "dec").map_err(|error| error.to_string())
+        };
+        for unit in ["deg", "degree", "Degrees", "Angle[deg]", "°"] {
+            assert_eq!(check(unit), Ok(()), "{unit}");
+        }
+        for unit in ["rad", "hourangle", "h", "arcsec"] {
+            let error = check(unit).expect_err(unit);
+            assert!(error.contains("\"ra\"") && error.contains(unit), "{error}");
+        }
+        assert!(check_degrees(&LabelUnits::new(), "ra", "dec").is_ok());
+    }
+
+    #[test]
     fn tiles_have_equal_areas() {
         let nside = 4;
         let mut counts = vec![0u32; 12 * 16];
