@@ -256,6 +256,8 @@ fn a_label_in_another_unit_is_refused() {
         assert!(error.contains("label \"MAG\" was in \"mag\" and is in \"mmag\""), "{error}");
     }
     succeeds(at, &["embed", "r", "--data", "stars.fits", "--out", "e", "--no-self-check"]);
+    stars(&path, Some("mag"), Some("k"));
+    succeeds(at, &["embed", "r"]);
     // One that states none is taken to be in the unit that it had.
     stars(&path, None, None);
     succeeds(at, &["embed", "r"]);

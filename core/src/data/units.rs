@@ -87,7 +87,7 @@ impl Known {
     }
 }
 
-/// Units of labels: those that the data state, and of other labels those that the recipe does.
+/// Units of labels: those that the recipe states, and of other labels those that the data do.
 ///
 /// # Errors
 /// When the recipe states another unit of a label than the data do, or two of one label.
@@ -96,12 +96,7 @@ pub(super) fn label_units(source: &dyn Source, modalities: &Modalities) -> Resul
     let mut stated_by: BTreeMap<String, &str> = BTreeMap::new();
     for (name, modality) in modalities {
         for (label, declared) in modality.label_units() {
-            let Some(known) = units.get(&label) else {
-                stated_by.insert(label.clone(), name);
-                units.insert(label, declared);
-                continue;
-            };
-            if !like_unit(known, &declared) {
+            if let Some(known) = units.get(&label).filter(|known| !like_unit(known, &declared)) {
                 let place = stated_by.get(&label).map(|other| format!("in modality.{other}"));
                 return Err(Error::Misuse(format!(
                     "modality.{name}: the label {label:?} is in {known:?} {}, not in {declared:?} \
@@ -110,6 +105,9 @@ pub(super) fn label_units(source: &dyn Source, modalities: &Modalities) -> Resul
                     place.unwrap_or_else(|| "in the data".to_owned())
                 )));
             }
+            // Also where it is written otherwise: data in `k` are those that a run had in `K`.
+            stated_by.insert(label.clone(), name);
+            units.insert(label, declared);
         }
     }
     Ok(units)

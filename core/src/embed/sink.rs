@@ -30,7 +30,7 @@ const UNIT_KEYS: [&str; 4] = ["unit", "units", "UNIT", "Unit"];
 
 /// The unit that the metadata of a column state.
 pub fn column_unit(field: &Field) -> Option<String> {
-    let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(*key))?;
+    let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(key))?;
     Some(found.trim()).filter(|unit| !unit.is_empty()).map(str::to_owned)
 }
 

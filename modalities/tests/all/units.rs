@@ -128,6 +128,9 @@ fn labels_of_shards_have_one_unit() {
     let units = label_units("parquet", "path = ''", root);
     assert_eq!(units, pairs(&[("start", "d"), ("total", "Jy")]));
     testkit::source::check("parquet", "path = ''", root).expect("a source");
+    // Of a field that is made of dates the milliseconds are no unit either.
+    let object = first("parquet", "path = ''\nfields = { t = 'start' }", root).expect("readable");
+    assert_eq!(object.fields["t"].unit, None);
 }
 
 #[test]

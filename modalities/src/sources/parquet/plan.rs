@@ -101,6 +101,8 @@ impl Names {
             }
             let written = footer.written.as_ref();
             let stated = written.and_then(|schema| schema::unit(schema, &found.path));
+            // Dates become days, whatever they are counted in.
+            let stated = stated.filter(|_| !found.is_date());
             let unit = units::settled(stated.as_deref(), unit.as_deref())
                 .map_err(|message| Error::file(path, format!("`{key}`: {message}")))?;
             let (name, column) = (name.clone(), column.clone());
@@ -158,7 +160,7 @@ impl Names {
         let unit = |(name, found): &(String, Found)| {
             let stated = footer.written.as_ref().and_then(|s| schema::unit(s, &found.path));
             let unit = match found.kind() {
-                Kind::Numbers if found.data_type.is_temporal() => Some(tabular::DAYS.to_owned()),
+                Kind::Numbers if found.is_date() => Some(tabular::DAYS.to_owned()),
                 Kind::Numbers => stated,
                 Kind::Picture | Kind::Text | Kind::Other => None,
             };

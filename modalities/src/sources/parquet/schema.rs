@@ -119,6 +119,11 @@ impl Found {
         matches!(innermost(&self.data_type), DataType::Utf8View | DataType::Utf8)
     }
 
+    /// Whether it is dates or times, or lists of them.
+    pub(super) fn is_date(&self) -> bool {
+        innermost(&self.data_type).is_temporal()
+    }
+
     /// Whether nothing is known in any row, as pyarrow writes a column of nothing but `None`.
     pub(super) fn is_null(&self) -> bool {
         self.data_type == DataType::Null

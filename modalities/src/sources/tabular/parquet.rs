@@ -46,10 +46,11 @@ impl ParquetFile {
         let fields = self.metadata.schema().fields();
         fields
             .iter()
-            .map(|field| Column {
-                name: field.name().clone(),
-                unit: column_unit(field),
-                content: content(field.data_type()),
+            .map(|field| {
+                let content = content(field.data_type());
+                // Dates become days, whatever they are counted in.
+                let unit = column_unit(field).filter(|_| content != Content::Date);
+                Column { name: field.name().clone(), unit, content }
             })
             .collect()
     }
