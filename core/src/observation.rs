@@ -18,6 +18,9 @@ pub struct Observation {
 /// Labels of one object by name. A label that is not known is absent.
 pub type Labels = BTreeMap<String, Label>;
 
+/// Units of labels by the labels' names; of those that state one.
+pub type LabelUnits = BTreeMap<String, String>;
+
 /// One label of an object.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
@@ -108,6 +111,17 @@ pub struct Field {
 pub fn same_unit(a: &str, b: &str) -> bool {
     let bare = |unit: &str| unit.split_whitespace().collect::<String>();
     a == b || bare(a) == bare(b)
+}
+
+/// Whether two units are the same in letters of either case, but for those that a prefix makes
+/// another by its case: `mJy` is not `MJy`, while `MAG` is `mag`.
+pub fn like_unit(a: &str, b: &str) -> bool {
+    let (a, b) = (a.trim(), b.trim());
+    let prefix = |unit: &str| unit.chars().next().filter(|c| "mMpP".contains(*c));
+    let capitals = |a: &str, b: &str| {
+        a.chars().all(|c| !c.is_lowercase()) && b.chars().all(|c| !c.is_uppercase())
+    };
+    a.eq_ignore_ascii_case(b) && (prefix(a) == prefix(b) || capitals(a, b) || capitals(b, a))
 }
 
 /// A dense row-major array on the host.
@@ -242,6 +256,18 @@ mod tests {
         assert_eq!(Label::integer(edge + 2), Label::Text("9007199254740993".into()));
         let most = i128::from(u64::MAX);
         assert_eq!(Label::integer(most), Label::Text("18446744073709551615".into()));
+    }
+
+    #[test]
+    fn the_case_of_a_prefix_counts() {
+        for (a, b) in
+            [("mag", "MAG"), ("Angstrom", "angstrom"), ("ANGSTROM", "Angstrom"), ("d", " D")]
+        {
+            assert!(like_unit(a, b) && like_unit(b, a), "{a} {b}");
+        }
+        for (a, b) in [("mJy", "MJy"), ("Mpc", "mpc"), ("pm", "Pm"), ("mag", "Jy")] {
+            assert!(!like_unit(a, b) && !like_unit(b, a), "{a} {b}");
+        }
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn stars() {
         serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
     let table =
         std::fs::read_to_string(at.join(line["table"].as_str().expect("a table"))).expect("there");
-    assert!(table.starts_with("feh,logg,teff\n"), "{table}");
+    assert!(table.starts_with("feh,logg,teff [K]\n"), "{table}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn told(
     let workers = plan.train.workers;
     let (mut table, all): (Embeddings, _) =
         features(data, session, &plan.embed, layers, splits, workers)?;
-    add_tasks(&mut table, &plan.probe.tasks);
+    add_tasks(&mut table, &plan.probe.tasks)?;
     let split = objects(&table, plan);
     let probe = |features| {
         let sets = [FeatureSet { name: "embedding", members: std::slice::from_ref(features) }];

@@ -300,7 +300,7 @@ fn maps(columns: &[(String, PathBuf)], plan: &Plan) -> Result<Option<Figure>> {
     for (title, path) in columns {
         checksums::check_whole(path)?;
         let mut table = Embeddings::read_parquet(path)?;
-        add_tasks(&mut table, &plan.probe.tasks);
+        add_tasks(&mut table, &plan.probe.tasks)?;
         if rows.is_empty() {
             rows = sample(&table.ids);
         }
@@ -364,7 +364,7 @@ fn properties(table: &Embeddings, rows: &[usize], plan: &Plan) -> Vec<MapPropert
         let one = finite.next()?;
         finite.any(|other| other != one).then(|| MapProperty {
             name: name.clone(),
-            unit: String::new(),
+            unit: table.units.get(name).cloned().unwrap_or_default(),
             values,
         })
     };

@@ -210,7 +210,8 @@ fn write(
     prompt: usize,
     (out, format): (&Path, Format),
 ) -> Result<Vec<Generated>> {
-    let mut writer = Writer::new(data.modalities()[modality].as_ref(), out, format);
+    let mut writer =
+        Writer::new(data.modalities()[modality].as_ref(), out, format).in_units(data.label_units());
     let mut generated = Vec::new();
     for (place, (wanted, span)) in wanted.iter().zip(spans).enumerate() {
         let stem = file_stem(place, &wanted.id);

@@ -10,6 +10,7 @@ use crate::checkpoint::checksums;
 use crate::data::split_key;
 use crate::embed::{Description, Embeddings, describe as describe_embedding};
 use crate::error::{Error, Result};
+use crate::figures::format::significant;
 use crate::probe::{
     Audit, Emergence, FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeSettings, ProbeTable,
     Split, add_tasks, audit, probe_table,
@@ -161,7 +162,7 @@ impl<'a> Embedded<'a> {
         checksums::none_lost(folder, "embeddings")?;
         let mut table = Embeddings::read_parquet(path)?;
         as_recipe_says(folder, plan, &table.description)?;
-        add_tasks(&mut table, &plan.probe.tasks);
+        add_tasks(&mut table, &plan.probe.tasks)?;
         let width = table.width();
         let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];
         let untrained: Result<Vec<_>> =
@@ -235,6 +236,8 @@ pub(super) fn describe(table: &ProbeTable) -> String {
     let mut heading = vec!["label".to_owned()];
     heading.extend(table.sets.iter().map(|set| format!("R² {set}")));
     heading.push("median |error| (IQR)".into());
+    let in_units = !table.units.is_empty();
+    heading.extend(in_units.then(|| "in its unit".to_owned()));
     let score_of = |label: &str, set: &str| table.row(label, set).and_then(|row| row.score());
     let classes = table.rows.iter().any(|row| row.score().is_some_and(|s| s.auc.is_some()));
     if classes {
@@ -250,6 +253,11 @@ pub(super) fn describe(table: &ProbeTable) -> String {
         let score = table.sets.first().and_then(|set| table.row(label, set)?.score());
         let error = score.and_then(|s| s.error);
         row.push(error.map_or("-".into(), |e| format!("{:.3}", e.value)));
+        if in_units {
+            row.push(score.zip(table.units.get(label)).map_or("-".into(), |(score, unit)| {
+                format!("{} {unit}", significant(score.error_label.value, 3))
+            }));
+        }
         for set in table.sets.iter().filter(|_| classes) {
             let auc = score_of(label, set).and_then(|s| s.auc);
             row.push(auc.map_or("-".into(), |auc| interval(&auc)));

@@ -33,6 +33,7 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
     let embeddings = folder.verified(EMBEDDINGS)?;
     let figures = figures::of_run(folder, plan)?;
     figures::write(folder.path(), &figures)?;
+    let probed = if probes.exists() { Some(ProbeTable::read_json(&probes)?) } else { None };
     let input = ReportInput {
         title: match &plan.scale {
             Some(scale) => format!("{} {scale}", plan.name),
@@ -47,7 +48,8 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
         run: facts(manifest, &metrics, &Trained::of(folder)?),
         curve: curve(&metrics, &timings),
         previews: previews(folder, plan)?,
-        probes: if probes.exists() { Some(ProbeTable::read_json(&probes)?) } else { None },
+        units: probed.as_ref().map(|table| table.units.clone()).unwrap_or_default(),
+        probes: probed,
         emergence: Emergence::read_json(&folder.verified(EMERGENCE)?)?,
         embeddings: if embeddings.exists() {
             let mut made = Embeddings::read_parquet(&embeddings)?.description;

@@ -16,7 +16,7 @@ use super::split::{Split, Splits};
 use super::stream::{OrderWord, Packing, SpanOrder, StreamConfig};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
-use crate::observation::{Labels, Observation};
+use crate::observation::{LabelUnits, Labels, Observation};
 use crate::progress;
 use crate::recipe::{DeadInputs, Modalities, Plan, data_place};
 use crate::tokens::Tokens;
@@ -116,6 +116,11 @@ impl Dataset {
     /// Labels of object `index`.
     pub fn labels(&self, index: u32) -> Labels {
         self.objects.source.labels(index as usize)
+    }
+
+    /// Units of labels, as the data or the modalities state them.
+    pub fn label_units(&self) -> &LabelUnits {
+        &self.objects.label_units
     }
 
     /// The unusable objects met so far.

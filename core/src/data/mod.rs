@@ -29,5 +29,7 @@ pub(crate) use rejections::SharedRejections;
 pub use sequence::{Objective, Sequence, Task};
 pub use split::{Split, Splits, group_key, split_key, unit_hash};
 pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};
+pub(crate) use tile::check_degrees;
 pub use tile::{TileConfig, pixel, position};
+pub(crate) use units::other_label_unit;
 pub use witness::Witnesses;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::batch::Row;
-use super::units::Units;
+use super::units::{Units, label_units};
 use crate::error::{Error, Result};
-use crate::observation::Observation;
+use crate::observation::{LabelUnits, Observation};
 use crate::recipe::{Modalities, Plan, lacks_data};
 use crate::seam::Source;
 use crate::tokens::TokenSpec;
@@ -20,6 +20,8 @@ pub struct Objects {
     pub modalities: Modalities,
     /// What the tokens look like.
     pub specs: BTreeMap<String, TokenSpec>,
+    /// Units of labels, as the data or the modalities state them.
+    pub label_units: LabelUnits,
     /// The units of all that was read.
     units: Units,
 }
@@ -28,8 +30,8 @@ impl Objects {
     /// Opens the source of `plan`; relative paths start at `root`.
     ///
     /// # Errors
-    /// When the plan names no data, the source cannot be opened, or it holds tokens that the
-    /// plan's modalities would not have made.
+    /// When the plan names no data, the source cannot be opened, it holds tokens that the plan's
+    /// modalities would not have made, or labels in another unit than these state.
     pub fn open(plan: &Plan, root: &Path) -> Result<Self> {
         if lacks_data(plan) {
             return Err(Error::Misuse(
@@ -45,7 +47,8 @@ impl Objects {
         }
         let modalities = plan.build_modalities()?;
         let specs = modalities.iter().map(|(name, m)| (name.clone(), m.spec())).collect();
-        Ok(Self { source, modalities, specs, units: Units::default() })
+        let label_units = label_units(source.as_ref(), &modalities)?;
+        Ok(Self { source, modalities, specs, label_units, units: Units::default() })
     }
 
     /// Object `index`: itself, without its arrays where the source has tokens already, and

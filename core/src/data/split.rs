@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::tile::TileConfig;
+use super::tile::{TileConfig, check_degrees};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
 use crate::progress;
@@ -49,13 +49,16 @@ impl Splits {
     /// Splits the objects of `source`.
     ///
     /// # Errors
-    /// When the split column is missing or holds other values than the recipe names, or
-    /// when nothing is left to train on.
+    /// When the split column is missing or holds other values than the recipe names, places are not
+    /// in degrees, or when nothing is left to train on.
     pub fn of(source: &dyn Source, config: &SplitConfig) -> Result<Self> {
         let mut splits = Self::default();
         if source.len() > u32::MAX as usize {
             let message = format!("{} objects are more than one run can hold", source.len());
             return Err(Error::Failed(message));
+        }
+        if let Some(tile) = &config.tile {
+            check_degrees(&source.label_units(), &tile.ra, &tile.dec)?;
         }
         let mut placeless = 0;
         for index in 0..source.len() {

@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::observation::{Label, Labels};
+use crate::observation::{Label, LabelUnits, Labels};
 
 /// Largest side of a tile in degrees: HEALPix's twelve base pixels.
 const LARGEST: f64 = 60.0;
@@ -67,6 +67,24 @@ impl TileConfig {
         let side = (PI / 3.0).sqrt().to_degrees();
         (side / self.degrees).round().max(1.0) as u64
     }
+}
+
+/// Checks that the labels called `ra` and `dec` are in degrees, where a unit of theirs is stated in
+/// `units`.
+///
+/// # Errors
+/// When one is in something else: hours would all be places on the sky, and other ones.
+pub(crate) fn check_degrees(units: &LabelUnits, ra: &str, dec: &str) -> Result<()> {
+    let degrees = |unit: &str| unit.contains('°') || unit.to_lowercase().contains("deg");
+    let wrong = [ra, dec]
+        .into_iter()
+        .find_map(|name| units.get(name).filter(|unit| !degrees(unit)).map(|unit| (name, unit)));
+    wrong.map_or(Ok(()), |(name, unit)| {
+        Err(Error::Misuse(format!(
+            "the label {name:?} is in {unit:?}, and places on the sky are read in degrees; write it \
+             in \"deg\", or name another label"
+        )))
+    })
 }
 
 /// Right ascension and declination of an object in degrees, read from the labels of these names;
@@ -147,6 +165,22 @@ mod tests {
         ] {
             assert_eq!(pixel(nside, ra, dec), expected, "{nside} {ra} {dec}");
         }
+    }
+
+    #[test]
+    fn places_are_in_degrees_where_a_unit_is_stated() {
+        let check = |unit: &str| {
+            let units = LabelUnits::from([("ra".to_owned(), unit.to_owned())]);
+            check_degrees(&units, "ra", "dec").map_err(|error| error.to_string())
+        };
+        for unit in ["deg", "degree", "Degrees", "Angle[deg]", "°"] {
+            assert_eq!(check(unit), Ok(()), "{unit}");
+        }
+        for unit in ["rad", "hourangle", "h", "arcsec"] {
+            let error = check(unit).expect_err(unit);
+            assert!(error.contains("\"ra\"") && error.contains(unit), "{error}");
+        }
+        assert!(check_degrees(&LabelUnits::new(), "ra", "dec").is_ok());
     }
 
     #[test]

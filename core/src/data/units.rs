@@ -1,12 +1,15 @@
 //! One unit for every field of all objects that are read: numbers in different units are not put
 //! side by side.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::observation::{Observation, same_unit};
+use crate::observation::{LabelUnits, Observation, like_unit, same_unit};
 use crate::progress;
+use crate::recipe::Modalities;
+use crate::seam::Source;
 
 /// What is known of the fields met so far: a list that only grows, so that nobody waits to read it.
 #[derive(Debug, Default)]
@@ -82,6 +85,43 @@ impl Known {
             ));
         }
     }
+}
+
+/// Units of labels: those that the recipe states, and of other labels those that the data do.
+///
+/// # Errors
+/// When the recipe states another unit of a label than the data do, or two of one label.
+pub(super) fn label_units(source: &dyn Source, modalities: &Modalities) -> Result<LabelUnits> {
+    let mut units = source.label_units();
+    let mut stated_by: BTreeMap<String, &str> = BTreeMap::new();
+    for (name, modality) in modalities {
+        for (label, declared) in modality.label_units() {
+            if let Some(known) = units.get(&label).filter(|known| !like_unit(known, &declared)) {
+                let place = stated_by.get(&label).map(|other| format!("in modality.{other}"));
+                return Err(Error::Misuse(format!(
+                    "modality.{name}: the label {label:?} is in {known:?} {}, not in {declared:?} \
+                     as is said here, and nothing is converted; state the unit that its numbers \
+                     are in",
+                    place.unwrap_or_else(|| "in the data".to_owned())
+                )));
+            }
+            // Also where it is written otherwise: data in `k` are those that a run had in `K`.
+            stated_by.insert(label.clone(), name);
+            units.insert(label, declared);
+        }
+    }
+    Ok(units)
+}
+
+/// The first label that is in one unit in `then` and in another in `now`, with both.
+pub(crate) fn other_label_unit<'a>(
+    then: &'a LabelUnits,
+    now: &'a LabelUnits,
+) -> Option<(&'a str, [&'a str; 2])> {
+    then.iter().find_map(|(label, then)| {
+        let now = now.get(label).filter(|now| !same_unit(now, then))?;
+        Some((label.as_str(), [then.as_str(), now.as_str()]))
+    })
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::batch::Row;
 use super::dataset::Dataset;
 use super::split::Split;
+use super::units::other_label_unit;
 use crate::error::Result;
-use crate::observation::same_unit;
+use crate::observation::{LabelUnits, same_unit};
 use crate::tokens::Tokens;
 
 /// Training objects that are looked at: the first that training draws, which it reads anyway.
@@ -32,6 +33,9 @@ pub struct Witnesses {
     /// Units of fields that state one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub units: BTreeMap<String, String>,
+    /// Units of labels that state one; nothing in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_units: LabelUnits,
     /// By id and modality.
     pub objects: BTreeMap<String, BTreeMap<String, Witness>>,
 }
@@ -75,12 +79,16 @@ impl Witnesses {
         })
     }
 
-    /// The first field that `now` has in another unit: no numbers are converted, and a model takes
-    /// all for what it was trained on.
+    /// The first field or label that `now` has in another unit: no numbers are converted, and a
+    /// model takes all for what it was trained on.
     pub fn other_unit(&self, now: &Self) -> Option<String> {
-        self.units.iter().find_map(|(field, then)| {
+        let field = self.units.iter().find_map(|(field, then)| {
             let now = now.units.get(field).filter(|now| !same_unit(now, then))?;
             Some(format!("the field {field:?} was in {then:?} and is in {now:?}"))
+        });
+        field.or_else(|| {
+            let (label, [then, now]) = other_label_unit(&self.label_units, &now.label_units)?;
+            Some(format!("the label {label:?} was in {then:?} and is in {now:?}"))
         })
     }
 }
@@ -121,6 +129,7 @@ impl Dataset {
         let source = &self.objects().source;
         let mut out = Witnesses {
             converted: source.tokenised().and_then(|made| made.digest()),
+            label_units: self.label_units().clone(),
             ..Witnesses::default()
         };
         let count = TRAINED.min(self.splits.train.len() as u64);
@@ -178,6 +187,21 @@ mod tests {
         let converted = |digest: &str| Witnesses { converted: Some(digest.into()), ..then.clone() };
         assert!(converted("x").contradict(&converted("y")).is_some());
         assert_eq!(then.contradict(&converted("y")), None, "as the objects are");
+    }
+
+    #[test]
+    fn a_label_has_the_unit_that_it_had() {
+        let of = |units: &[(&str, &str)]| {
+            let units = units.iter().map(|&(label, unit)| (label.to_owned(), unit.to_owned()));
+            Witnesses { label_units: units.collect(), ..witnesses("a", &[]) }
+        };
+        let then = of(&[("mag", "mag"), ("flux", "mJy")]);
+        for now in [&[][..], &[("flux", "m Jy")], &[("radius", "arcsec"), ("mag", "mag")]] {
+            assert_eq!(then.contradict(&of(now)), None, "{now:?}");
+            assert_eq!(of(now).contradict(&then), None, "{now:?}");
+        }
+        let why = then.contradict(&of(&[("flux", "MJy")]));
+        assert_eq!(why.as_deref(), Some("the label \"flux\" was in \"mJy\" and is in \"MJy\""));
     }
 
     /// No modality that stayed speaks for one that did not.

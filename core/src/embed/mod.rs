@@ -15,5 +15,5 @@ mod table;
 pub use npy::NpySink;
 pub(crate) use pass::describe;
 pub use pass::{Target, Written, embed, features, raw_features};
-pub use sink::{ParquetSink, Rows};
+pub use sink::{ParquetSink, Rows, column_unit};
 pub use table::{Description, Embeddings, LabelColumns, LabelKind, label_columns};

@@ -10,7 +10,7 @@ use super::{Description, Embeddings, ParquetSink, Rows, label_columns};
 use crate::data::{Dataset, Excerpt, Loaded, Loader, Purpose, SharedRejections, Split};
 use crate::engine::{HostTensor, Layer, Session};
 use crate::error::{Error, Result};
-use crate::observation::{Labels, Observation};
+use crate::observation::{LabelUnits, Labels, Observation};
 use crate::parallel::{Alone, Ranks, agree, agree_with, settled};
 use crate::probe::Features;
 use crate::progress::Progress;
@@ -111,7 +111,7 @@ pub fn features(
     splits: &[Split],
     workers: usize,
 ) -> Result<(Embeddings, Vec<Features>)> {
-    let mut table = Embeddings::default();
+    let mut table = Embeddings { units: data.label_units().clone(), ..Embeddings::default() };
     let mut vectors = vec![Vec::new(); layers.len()];
     let pass = Pass { label: "embed", data, config, splits, workers, ranks: &Alone };
     let make = |loaded: &Loaded| {
@@ -292,6 +292,7 @@ impl Pass<'_> {
 struct Output {
     target: Target,
     columns: super::LabelColumns,
+    units: LabelUnits,
     open: Option<Open>,
     ids: Vec<String>,
     splits: Vec<String>,
@@ -311,6 +312,7 @@ impl Output {
         Self {
             target,
             columns: label_columns(&all),
+            units: data.label_units().clone(),
             open: None,
             ids: Vec::new(),
             splits: Vec::new(),
@@ -329,7 +331,7 @@ impl Output {
         match &self.open {
             None => {
                 let Target { parquet, npy, description } = &self.target;
-                let columns = self.columns.clone();
+                let columns = (self.columns.clone(), &self.units);
                 let npy = npy.as_ref().map(|path| NpySink::create(path, &shape)).transpose()?;
                 let parquet = ParquetSink::create(parquet, &shape, columns, description)?;
                 self.open = Some(Open { shape, parquet, npy });

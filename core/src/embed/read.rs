@@ -9,7 +9,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 
-use super::sink::{DESCRIPTION_PREFIX, LABEL_PREFIX, RESERVED, SHAPE_KEY};
+use super::sink::{DESCRIPTION_PREFIX, LABEL_PREFIX, RESERVED, SHAPE_KEY, column_unit};
 use super::table::{Description, Embeddings};
 use crate::checkpoint::format;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ impl Embeddings {
     /// Reads a table that [`write_parquet`](Self::write_parquet) or another program wrote.
     /// It needs the columns `id` and `split` (texts or whole numbers) and `embedding` (lists
     /// of one length of `f32` or `f64`); every other column is a label (numbers, texts or
-    /// truth values, read as 0 and 1). Without a shape in its metadata the embeddings are
+    /// truth values, read as 0 and 1), whose metadata may state a unit. Without a shape in its metadata the embeddings are
     /// taken as pooled.
     ///
     /// # Errors
@@ -75,6 +75,9 @@ impl Embeddings {
         }
         let mut table = Self::default();
         table.read_metadata(path, &metadata)?;
+        let labels = schema.fields().iter().filter(|f| !RESERVED.contains(&f.name().as_str()));
+        table.units =
+            labels.filter_map(|f| Some((label_name(f.name()), column_unit(f)?))).collect();
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_batch_size(1024)
             .build()
@@ -133,15 +136,20 @@ impl Embeddings {
             if RESERVED.contains(&name.as_str()) {
                 continue;
             }
-            let label = name.strip_prefix(LABEL_PREFIX).unwrap_or(name);
+            let label = label_name(name);
             for (row, value) in labels(column, name)?.into_iter().enumerate() {
                 if let Some(value) = value {
-                    self.labels[before + row].insert(label.to_owned(), value);
+                    self.labels[before + row].insert(label.clone(), value);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The label that a column of this name holds.
+fn label_name(column: &str) -> String {
+    column.strip_prefix(LABEL_PREFIX).unwrap_or(column).to_owned()
 }
 
 fn texts(column: &ArrayRef, name: &str) -> Result<Vec<String>, String> {

@@ -1,5 +1,6 @@
 //! Writing embeddings to Parquet batch by batch.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use parquet::schema::types::ColumnPath;
 use super::{Description, LabelColumns, LabelKind};
 use crate::checkpoint::{AtomicFile, format};
 use crate::error::{Error, Result};
-use crate::observation::{Label, Labels};
+use crate::observation::{Label, LabelUnits, Labels};
 
 /// Columns every file has; labels of these names are stored under [`LABEL_PREFIX`].
 pub(super) const RESERVED: [&str; 3] = ["id", "split", "embedding"];
@@ -23,6 +24,15 @@ pub(super) const LABEL_PREFIX: &str = "label.";
 /// Metadata keys: the shape as a JSON list, and each word of the description.
 pub(super) const SHAPE_KEY: &str = "astropt.shape";
 pub(super) const DESCRIPTION_PREFIX: &str = "astropt.description.";
+
+/// Keys that name a column's unit in its metadata; the first is the one that is written.
+const UNIT_KEYS: [&str; 4] = ["unit", "units", "UNIT", "Unit"];
+
+/// The unit that the metadata of a column state.
+pub fn column_unit(field: &Field) -> Option<String> {
+    let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(key))?;
+    Some(found.trim()).filter(|unit| !unit.is_empty()).map(str::to_owned)
+}
 
 /// Some rows of a table; all parts are of one length.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +59,8 @@ pub struct ParquetSink {
 }
 
 impl ParquetSink {
-    /// Starts a file at `path` for embeddings of `shape` with the label `columns`.
+    /// Starts a file at `path` for embeddings of `shape` with the label `columns`, those of numbers
+    /// in these units.
     ///
     /// # Errors
     /// When `shape` is empty or too large for a Parquet list, or the folder cannot be
@@ -57,7 +68,7 @@ impl ParquetSink {
     pub fn create(
         path: impl AsRef<Path>,
         shape: &[usize],
-        columns: LabelColumns,
+        (columns, units): (LabelColumns, &LabelUnits),
         description: &Description,
     ) -> Result<Self> {
         let path = path.as_ref().to_owned();
@@ -74,11 +85,13 @@ impl ParquetSink {
             Field::new("embedding", DataType::FixedSizeList(item(), size), false),
         ];
         fields.extend(columns.iter().map(|(name, kind)| {
-            let data_type = match kind {
-                LabelKind::Number => DataType::Float64,
-                LabelKind::Text => DataType::Utf8,
+            let (data_type, unit) = match kind {
+                LabelKind::Number => (DataType::Float64, units.get(name)),
+                LabelKind::Text => (DataType::Utf8, None),
             };
+            let metadata = unit.map(|unit| (UNIT_KEYS[0].to_owned(), unit.clone()));
             Field::new(column_name(name), data_type, true)
+                .with_metadata(metadata.into_iter().collect::<HashMap<_, _>>())
         }));
         let schema = Arc::new(Schema::new(fields));
         let properties = properties(shape, width, description);

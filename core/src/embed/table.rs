@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{ParquetSink, Rows};
 use crate::error::{Error, Result};
-use crate::observation::{Label, Labels};
+use crate::observation::{Label, LabelUnits, Labels};
 
 /// How embeddings were made, by name: `layer`, `tokens`, `pooling`, `checkpoint`, `model`.
 pub type Description = BTreeMap<String, String>;
@@ -50,6 +50,8 @@ pub struct Embeddings {
     pub splits: Vec<String>,
     /// Labels of every object; one that is not known is absent.
     pub labels: Vec<Labels>,
+    /// Units of labels that state one.
+    pub units: LabelUnits,
     /// The vectors, row-major `[objects, shape...]`.
     pub vectors: Vec<f32>,
     /// Shape of one object's embedding: `[width]` when pooled over tokens, `[tokens, width]`
@@ -120,7 +122,8 @@ impl Embeddings {
     }
 
     /// Writes the table as Parquet: columns `id`, `split`, `embedding` (a fixed-size list of
-    /// `f32`) and one for each label; shape and description go to the file's metadata.
+    /// `f32`) and one for each label, its unit in the column's metadata under `unit`; shape and
+    /// description go to the file's metadata.
     ///
     /// # Errors
     /// When the table's parts differ in length or the file cannot be written.
@@ -128,6 +131,7 @@ impl Embeddings {
         const ROWS: usize = 1024;
         self.check()?;
         let columns = self.columns();
+        let columns = (columns, &self.units);
         let mut sink = ParquetSink::create(path, &self.shape, columns, &self.description)?;
         for start in (0..self.len()).step_by(ROWS) {
             let rows = start..(start + ROWS).min(self.len());
@@ -169,6 +173,7 @@ mod tests {
     fn table() -> Embeddings {
         let description = Description::from([("layer".into(), "3".into())]);
         let mut table = Embeddings::new(&[2, 3], description);
+        table.units = [("id", "s"), ("redshift", "km/s")].map(|(l, u)| (l.into(), u.into())).into();
         for i in 0..2500 {
             let mut labels = Labels::from([("class".into(), Label::Text(format!("c{}", i % 3)))]);
             labels.insert("id".into(), Label::Number(f64::from(i)));
@@ -218,7 +223,8 @@ mod tests {
         assert!(table.push("x", "train", Labels::new(), &[0.0]).is_err());
         table.splits.pop();
         assert!(table.write_parquet(&path).is_err());
-        let sink = ParquetSink::create(&path, &[2], LabelColumns::new(), &table.description);
+        let columns = (LabelColumns::new(), &LabelUnits::new());
+        let sink = ParquetSink::create(&path, &[2], columns, &table.description);
         let mut sink = sink.unwrap();
         let labels = Labels::from([("z".into(), Label::Number(1.0))]);
         let (ids, splits) = (["a".to_owned()], ["train".to_owned()]);

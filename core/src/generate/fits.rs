@@ -8,7 +8,7 @@ use fitsio_pure::header::{Card, serialize_header};
 use fitsio_pure::value::Value;
 
 use crate::error::{Error, Result};
-use crate::observation::{Array, Data, Field, Label, Observation};
+use crate::observation::{Array, Data, Field, Label, LabelUnits, Observation};
 
 /// A file with `array` as the image of its primary HDU. `[height, width, bands]` becomes one
 /// plane a band (`NAXIS3`), none where there is one band; other shapes keep their axes, the
@@ -51,20 +51,26 @@ pub(super) fn image(id: &str, array: &Array, unit: Option<&str>) -> Result<Vec<u
 }
 
 /// A file with the one-dimensional fields of `observation` as the columns of a binary table
-/// or, where it has none, its labels as a table of one row. `None` when neither is all there
+/// or, where it has none, its labels in these `units` as a table of one row. `None` when neither is all there
 /// is.
 ///
 /// # Errors
 /// When a column cannot be described.
-pub(super) fn table(id: &str, observation: &Observation) -> Result<Option<Vec<u8>>> {
+pub(super) fn table(
+    id: &str,
+    observation: &Observation,
+    units: &LabelUnits,
+) -> Result<Option<Vec<u8>>> {
     let mut columns: Vec<Column<'_>> = Vec::new();
     for (name, field) in &observation.fields {
         let [_] = field.array.shape[..] else { return Ok(None) };
         columns.push(Column::of_field(name, field));
     }
     if columns.is_empty() {
-        columns
-            .extend(observation.labels.iter().map(|(name, label)| Column::of_label(name, label)));
+        columns.extend(observation.labels.iter().map(|(name, label)| {
+            let unit = units.get(name).map(String::as_str);
+            Column { unit, ..Column::of_label(name, label) }
+        }));
     }
     let Some(rows) = columns.first().map(|column| column.rows) else { return Ok(None) };
     if columns.iter().any(|column| column.rows != rows) {
@@ -278,7 +284,8 @@ mod tests {
             ("band".to_owned(), field(Data::I64(vec![1, -3]), None)),
         ];
         let mut observation = Observation { fields: fields.into(), ..Observation::default() };
-        let file = table("ZTF", &observation).unwrap().unwrap();
+        let none = LabelUnits::new();
+        let file = table("ZTF", &observation, &none).unwrap().unwrap();
         let (_, at) = cards(&file, 0);
         let (cards, data) = cards(&file, at);
         for (key, value) in [
@@ -295,16 +302,18 @@ mod tests {
         assert_eq!(file[data..data + 20], row.concat());
         assert_eq!(file.len() % BLOCK_SIZE, 0);
         observation.fields.insert("ivar".into(), field(Data::F32(vec![1.0]), None));
-        assert!(table("x", &observation).unwrap().is_none());
+        assert!(table("x", &observation, &none).unwrap().is_none());
         let labels = [
             ("teff".to_owned(), Label::Number(5777.0)),
             ("type".to_owned(), Label::Text("G2V é".into())),
         ];
         let star = Observation { labels: labels.into(), ..Observation::default() };
-        let file = table("Sun", &star).unwrap().unwrap();
+        let units = LabelUnits::from([("teff".to_owned(), "K".to_owned())]);
+        let file = table("Sun", &star, &units).unwrap().unwrap();
         let (_, at) = self::cards(&file, 0);
         let (cards, data) = self::cards(&file, at);
         assert!(has(&cards, "TFORM2", "'5A      '"), "{cards:?}");
+        assert!(has(&cards, "TUNIT1", "'K       '"), "{cards:?}");
         assert_eq!(&file[data + 8..data + 13], b"G2V ?");
     }
 }

@@ -6,7 +6,7 @@ use super::fits;
 use crate::checkpoint::write_bytes;
 use crate::embed::NpySink;
 use crate::error::{Error, Result};
-use crate::observation::{Array, Label, Observation};
+use crate::observation::{Array, Label, LabelUnits, Observation};
 use crate::picture;
 use crate::seam::Modality;
 use crate::tokens::Tokens;
@@ -60,13 +60,21 @@ pub struct Writer<'a> {
     modality: &'a dyn Modality,
     folder: PathBuf,
     format: Format,
+    units: LabelUnits,
     arrays: Option<(NpySink, Vec<usize>)>,
 }
 
 impl<'a> Writer<'a> {
     /// Writes spans of `modality` into `folder`, which must exist, over what is there.
     pub fn new(modality: &'a dyn Modality, folder: &Path, format: Format) -> Self {
-        Self { modality, folder: folder.to_owned(), format, arrays: None }
+        let units = modality.label_units();
+        Self { modality, folder: folder.to_owned(), format, units, arrays: None }
+    }
+
+    /// The same with labels in these units, as the data have them.
+    #[must_use]
+    pub fn in_units(self, units: &LabelUnits) -> Self {
+        Self { units: units.clone(), ..self }
     }
 
     /// Writes the `generated` tokens of the object `id` beside its `own`, to files that
@@ -94,7 +102,7 @@ impl<'a> Writer<'a> {
             write_bytes(&path, &self.fits(id, generated)?)?;
             files.fits = Some(path);
         } else if let Some(columns) =
-            self.modality.reconstruct(generated)?.as_ref().and_then(columns)
+            self.modality.reconstruct(generated)?.and_then(|told| columns(&told, &self.units))
         {
             let path = self.folder.join(format!("{stem}.csv"));
             write_bytes(&path, &csv(&columns)?)?;
@@ -109,7 +117,7 @@ impl<'a> Writer<'a> {
     /// that they were made of.
     fn fits(&self, id: &str, tokens: &Tokens) -> Result<Vec<u8>> {
         if let Some(told) = self.modality.reconstruct(tokens)? {
-            if let Some(table) = fits::table(id, &told)? {
+            if let Some(table) = fits::table(id, &told, &self.units)? {
                 return Ok(table);
             }
             let mut fields = told.fields.values();
@@ -151,16 +159,16 @@ type Column = (String, Vec<String>);
 
 /// The observation as columns of equal length: its one-dimensional fields, or else its
 /// labels as one line. `None` when neither is all there is.
-fn columns(observation: &Observation) -> Option<Vec<Column>> {
+fn columns(observation: &Observation, units: &LabelUnits) -> Option<Vec<Column>> {
+    let heading = |name: &String, unit: Option<&String>| match unit {
+        Some(unit) => format!("{name} [{unit}]"),
+        None => name.clone(),
+    };
     let mut columns = Vec::new();
     for (name, field) in &observation.fields {
         let [_] = field.array.shape[..] else { return None };
-        let heading = match &field.unit {
-            Some(unit) => format!("{name} [{unit}]"),
-            None => name.clone(),
-        };
         let cells = field.array.data.to_f64().iter().map(f64::to_string).collect();
-        columns.push((heading, cells));
+        columns.push((heading(name, field.unit.as_ref()), cells));
     }
     if columns.is_empty() {
         columns.extend(observation.labels.iter().map(|(name, label)| {
@@ -168,7 +176,7 @@ fn columns(observation: &Observation) -> Option<Vec<Column>> {
                 Label::Number(number) => number.to_string(),
                 Label::Text(text) => text.clone(),
             };
-            (name.clone(), vec![cell])
+            (heading(name, units.get(name)), vec![cell])
         }));
     }
     let len = columns.first()?.1.len();

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::data::{Objects, Split, Splits, position};
+use crate::data::{Objects, Split, Splits, check_degrees, position};
 use crate::error::Result;
 use crate::observation::{Array, Observation};
 use crate::progress::Progress;
@@ -98,8 +98,10 @@ type Member = (u32, Split);
 /// Looks for objects of `objects`' source that are in more than one split.
 ///
 /// # Errors
-/// When labels are no coordinates, a file cannot be fetched, or the user interrupts.
+/// When labels are no coordinates, or not in degrees, a file cannot be fetched, or the user
+/// interrupts.
 pub fn find(objects: &Objects, splits: &Splits, settings: &LeakSettings) -> Result<Leaks> {
+    check_degrees(&objects.label_units, &settings.ra, &settings.dec)?;
     let all = members(splits);
     let mut found = Leaks { objects: all.len(), ..Leaks::default() };
     by_id(objects, &all, &mut found);

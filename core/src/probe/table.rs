@@ -13,6 +13,7 @@ use super::target::FEWEST;
 use crate::checkpoint::{format, write_bytes};
 use crate::embed::{Embeddings, LabelKind};
 use crate::error::{Error, Result};
+use crate::observation::LabelUnits;
 
 /// A set of features under the name a table shows: `embedding`, `random-init`, `raw features`.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,9 @@ pub struct ProbeTable {
     pub rows: Vec<ProbeRow>,
     /// Labels that were not probed.
     pub skipped: Vec<Skipped>,
+    /// Units of the labels in the rows that have one: what a median error is in.
+    #[serde(default, skip_serializing_if = "LabelUnits::is_empty")]
+    pub units: LabelUnits,
     /// The same labels of the same objects by other models, each in a table of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<ProbeTable>,
@@ -184,6 +188,7 @@ pub fn probe_table(
             continue;
         }
         out.rows.extend(probe_label(label, &table.numbers(label), sets, split, settings));
+        out.units.extend(table.units.get_key_value(label).map(|(l, u)| (l.clone(), u.clone())));
     }
     Ok(out)
 }
@@ -287,6 +292,7 @@ mod tests {
             table.push(&i.to_string(), split, labels, &x.map(|x| x as f32)).unwrap();
             random.push((f64::from(i) * 1.7).sin() as f32);
         }
+        table.units = [("sum", "mag"), ("class", "T")].map(|(l, u)| (l.into(), u.into())).into();
         let split = Split::named(&table.splits, &["validation"], &["test"]);
         let model = Features::new(2, table.vectors.clone()).unwrap();
         let random = Features::new(1, random).unwrap();
@@ -298,6 +304,7 @@ mod tests {
         let probes = probe_table(&table, &sets, &[], &split, &settings).unwrap();
         assert_eq!(probes.labels(), ["class = high", "class = low", "rare", "sum"]);
         assert_eq!(probes.skipped[0].label, "name");
+        assert_eq!(probes.units, LabelUnits::from([("sum".into(), "mag".into())]));
         let auc = |set: &str| probes.row("class = high", set).unwrap().score().unwrap().auc;
         assert!(auc("embedding").unwrap().low.unwrap() > 0.95);
         assert!(auc("random-init").unwrap().value < 0.7);

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::embed::Embeddings;
-use crate::observation::{Label, Labels};
+use crate::error::{Error, Result};
+use crate::observation::{Label, LabelUnits, Labels, like_unit};
 
 /// A label by another name, or the difference of two, such as a colour of two magnitudes;
 /// written `"a"` or `"a - b"`, with spaces about the minus, as names may hold one.
@@ -24,6 +25,22 @@ impl Task {
         let number = |name: &String| labels.get(name)?.number();
         let value = number(&self.label)?;
         self.less.as_ref().map_or(Some(value), |less| Some(value - number(less)?))
+    }
+
+    /// Its unit, given those of labels. Of a difference, a label that states none is taken to be in
+    /// the unit of the other.
+    fn unit(&self, units: &LabelUnits) -> Result<Option<String>, String> {
+        let unit = units.get(&self.label);
+        let Some(other) = self.less.as_ref().and_then(|less| units.get(less)) else {
+            return Ok(unit.cloned());
+        };
+        match unit {
+            Some(unit) if !like_unit(unit, other) => Err(format!(
+                "the first is in {unit:?} and the second in {other:?}, and nothing is converted; \
+                 write the labels in one unit"
+            )),
+            unit => Ok(Some(unit.unwrap_or(other).clone())),
+        }
     }
 }
 
@@ -69,7 +86,10 @@ impl From<Task> for String {
 
 /// Adds to `table` the labels that `tasks` name, for the objects whose labels they are computed
 /// from are known. A name that the table has already is the table's own.
-pub(crate) fn add_tasks(table: &mut Embeddings, tasks: &BTreeMap<String, Task>) {
+///
+/// # Errors
+/// When a task is the difference of two labels in different units.
+pub(crate) fn add_tasks(table: &mut Embeddings, tasks: &BTreeMap<String, Task>) -> Result<()> {
     let columns = table.columns();
     for (name, task) in tasks.iter().filter(|(name, _)| !columns.contains_key(*name)) {
         for labels in &mut table.labels {
@@ -77,7 +97,14 @@ pub(crate) fn add_tasks(table: &mut Embeddings, tasks: &BTreeMap<String, Task>) 
                 labels.insert(name.clone(), Label::Number(value));
             }
         }
+        if let Some(unit) = task
+            .unit(&table.units)
+            .map_err(|why| Error::Misuse(format!("probe.tasks.{name} = \"{task}\": {why}")))?
+        {
+            table.units.insert(name.clone(), unit);
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -109,9 +136,15 @@ mod tests {
         }
         let task = |name: &str, text: &str| (name.to_owned(), text.parse::<Task>().unwrap());
         let tasks = [task("colour", "g - r"), task("z", "g"), task("other", "unheard of")];
-        add_tasks(&mut table, &tasks.into());
+        table.units = [("g", "mag"), ("z", "km/s")].map(|(l, u)| (l.into(), u.into())).into();
+        add_tasks(&mut table, &tasks.into()).unwrap();
+        assert_eq!(table.units.get("colour").map(String::as_str), Some("mag"), "r states none");
         assert_eq!(table.numbers("colour"), [Some(0.5), None]);
         assert_eq!(table.numbers("z"), [Some(0.1), None], "the table's own");
         assert!(!table.columns().contains_key("other"));
+        let error = add_tasks(&mut table, &[task("wrong", "g - z")].into()).unwrap_err();
+        for word in ["probe.tasks.wrong", "g - z", "\"mag\"", "\"km/s\""] {
+            assert!(error.to_string().contains(word), "no {word} in: {error}");
+        }
     }
 }

@@ -137,7 +137,7 @@ pub(super) fn scatter(pairs: &[[f32; 2]], title: &str, unit: &str) -> String {
     );
     let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
     let name = if title.chars().count() > 16 { "known value" } else { title };
-    frame(&mut out, &x, &y, (&format!("{name}{unit}"), "predicted"), 4);
+    frame(&mut out, &x, &y, (&format!("{name}{unit}"), &format!("predicted{unit}")), 4);
     let _ = write!(
         out,
         r#"<line class="level" x1="{:.1}" y1="{:.1}" x2="{:.1}" y2="{:.1}"/>"#,

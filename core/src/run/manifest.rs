@@ -108,7 +108,7 @@ impl Manifest {
     /// Checks that `data`, which need not be those of the run in the folder `run`, are in its units.
     ///
     /// # Errors
-    /// With a field that is in another; or when files that hold objects cannot be had at all.
+    /// With a field or a label that is in another; or when files that hold objects cannot be had at all.
     pub(crate) fn check_units(&self, data: &Dataset, run: &Path) -> Result<()> {
         match self.witnesses.other_unit(&data.witnesses()?) {
             None => Ok(()),

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use super::config_type::ConfigType;
 use super::registry::{ConfigError, PluginInfo};
 use crate::error::Result;
-use crate::observation::{Array, Observation};
+use crate::observation::{Array, LabelUnits, Observation};
 use crate::tokens::{TokenSpec, Tokens};
 
 /// The configuration of a modality, as a recipe's `[modality.NAME]` table states it.
@@ -78,6 +78,13 @@ pub trait Modality: Send + Sync {
     /// Tokens may have gone through half precision.
     fn dead_part(&self, _tokens: &Tokens) -> Option<String> {
         None
+    }
+
+    /// Units that the recipe states of labels which this modality reads, by the labels' names.
+    /// When the data are opened they are compared with the units that the data state; nothing is
+    /// converted.
+    fn label_units(&self) -> LabelUnits {
+        LabelUnits::new()
     }
 
     /// Choices made where there is more than one tradition, as name and what was chosen, for

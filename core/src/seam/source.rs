@@ -9,7 +9,7 @@ use super::modality::ModalityConfig;
 use super::registry::{ConfigError, PluginInfo};
 use crate::data::Row;
 use crate::error::Result;
-use crate::observation::{Labels, Observation};
+use crate::observation::{LabelUnits, Labels, Observation};
 
 /// The configuration of a source, as a recipe's `[source]` table states it.
 ///
@@ -77,6 +77,13 @@ pub trait Source: Send + Sync {
     /// to be fetched first, this waits for it; nothing asks for the labels of all objects
     /// unless the recipe splits by one (`split.column`).
     fn labels(&self, index: usize) -> Labels;
+
+    /// Units of the labels that state one, by name: one unit of a label for all objects, settled
+    /// when the source is opened. A label that is in two units is an error of opening, and one
+    /// that states none in some files has the unit of the others.
+    fn label_units(&self) -> LabelUnits {
+        LabelUnits::new()
+    }
 
     /// How many objects have labels, for a person to read. A source that would have to fetch
     /// files for it says how many may have some.

@@ -137,6 +137,7 @@ fn head(plan: &Plan, objects: &Objects, settings: &Settings) -> Result<Head> {
         ids: ids(objects.source.as_ref()),
         ids_are_places: objects.source.ids_are_places(),
         groups: objects.source.groups(),
+        label_units: objects.label_units.clone(),
     })
 }
 

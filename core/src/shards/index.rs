@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{INDEX, UNFINISHED, hash, listing_path};
 use crate::checkpoint::{format, write_bytes};
+use crate::data::other_label_unit;
 use crate::error::{Error, Result};
-use crate::observation::Labels;
+use crate::observation::{LabelUnits, Labels};
 use crate::plain;
 use crate::seam::Groups;
 use crate::tokens::TokenSpec;
@@ -61,16 +62,29 @@ pub(super) struct Head {
     pub(super) ids_are_places: bool,
     /// How the source groups them, so that training goes through them in the same order.
     pub(super) groups: Option<Groups>,
+    /// Units of labels that state one; nothing in data of earlier versions.
+    #[serde(default, skip_serializing_if = "LabelUnits::is_empty")]
+    pub(super) label_units: LabelUnits,
 }
 
 impl Head {
-    /// How this conversion differs from `other`, the program apart; empty if it does not.
+    /// How this conversion differs from `other`, the program apart; empty if it does not. A label
+    /// may have got a unit since, and not another one.
     pub(super) fn differences(&self, other: &Self) -> Result<Vec<String>> {
         let value = |head: &Self| {
-            let head = Self { program: String::new(), ..head.clone() };
+            let (program, label_units) = Default::default();
+            let head = Self { program, label_units, ..head.clone() };
             serde_json::to_value(head).map_err(|e| Error::Failed(e.to_string()))
         };
-        Ok(plain::differences("", &value(self)?, &value(other)?, PLACES))
+        let mut found = plain::differences("", &value(self)?, &value(other)?, PLACES);
+        if let Some((label, units)) = other_label_unit(&self.label_units, &other.label_units) {
+            let [then, now] = units;
+            let [place, place_now] = PLACES;
+            found.push(format!(
+                "the label {label:?} is in {then:?} {place} and in {now:?} {place_now}"
+            ));
+        }
+        Ok(found)
     }
 }
 

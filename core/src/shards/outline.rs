@@ -9,7 +9,7 @@ use super::index::{Head, Listed, Precision, read_head, read_index, read_listing}
 use super::{INDEX, UNFINISHED, listing_path, originals, shard_path};
 use crate::checkpoint::tensors::describe_tensors;
 use crate::error::Result;
-use crate::observation::{Labels, Observation};
+use crate::observation::{LabelUnits, Labels, Observation};
 use crate::tokens::TokenSpec;
 
 /// A folder of converted data.
@@ -31,6 +31,8 @@ pub(crate) struct Outline {
     pub(crate) shards: Vec<ShardOutline>,
     /// Objects that are kept as they were before, or why they cannot be read.
     pub(crate) originals: Option<Result<usize>>,
+    /// Units of labels.
+    pub(crate) label_units: LabelUnits,
     /// The first objects.
     pub(crate) first: Vec<Object>,
 }
@@ -108,6 +110,7 @@ fn head_outline(head: Head) -> Outline {
         modalities: head.specs.into_iter().map(modality).collect(),
         shards: Vec::new(),
         originals: None,
+        label_units: head.label_units,
         first: Vec::new(),
     }
 }

@@ -12,7 +12,7 @@ use super::{INDEX, listing_path, originals, shard_path};
 use crate::checkpoint::arrays::token_arrays;
 use crate::data::Row;
 use crate::error::{Error, Result};
-use crate::observation::{Field, Labels, Observation};
+use crate::observation::{Field, LabelUnits, Labels, Observation};
 use crate::plain;
 use crate::recipe::Modalities;
 use crate::seam::{Groups, ModalityConfig, Source, SourceConfig, TokenSource};
@@ -195,6 +195,10 @@ impl Source for Tokenised {
 
     fn labels(&self, index: usize) -> Labels {
         self.objects.get(index).map(|object| object.labels.clone()).unwrap_or_default()
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        self.head.label_units.clone()
     }
 
     fn groups(&self) -> Option<Groups> {

@@ -50,9 +50,12 @@ pub fn check(kind: &str, table: &str, root: &Path) -> Check {
             || calm("open", || config.open(root))?.map_err(|e| format!("it does not open: {e}"));
         let (source, again) = (open()?, open()?);
         check_source(&*source)?;
-        let same =
-            source.len() == again.len() && sampled(&*source).all(|i| source.id(i) == again.id(i));
-        ensure(same, || "opened twice, it has other objects or another order".to_owned())
+        let same = source.len() == again.len()
+            && source.label_units() == again.label_units()
+            && sampled(&*source).all(|i| source.id(i) == again.id(i));
+        ensure(same, || {
+            "opened twice, it has other objects, another order or other units".to_owned()
+        })
     };
     check().map_err(|message| format!("source {kind:?}: {message}"))
 }
@@ -69,6 +72,8 @@ pub fn check_source(source: &dyn Source) -> Check {
         ensure(!id.is_empty(), || format!("object {index} has no id"))?;
         ensure(ids.insert(id.clone()), || format!("the id {id:?} occurs twice"))?;
     }
+    let blank = source.label_units().into_iter().find(|(_, unit)| unit.trim().is_empty());
+    ensure(blank.is_none(), || format!("a label has no word for its unit: {blank:?}"))?;
     check_reading(source)?;
     let beyond = calm("read beyond the end", || source.read(source.len()))?;
     ensure(beyond.is_err(), || "it reads an object beyond its end".to_owned())

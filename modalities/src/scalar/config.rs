@@ -46,6 +46,9 @@ pub struct Column {
     /// Standard deviation of the transformed numbers over the sample, as stated here; 1 by
     /// default.
     pub std: f64,
+    /// Unit of the number. Data that state another are refused; nothing is converted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 /// [`Column`] as a table states it.
@@ -59,6 +62,8 @@ struct ColumnTable {
     mean: f64,
     #[serde(default = "default_std")]
     std: f64,
+    #[serde(default)]
+    unit: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Column {
@@ -78,13 +83,14 @@ impl<'de> Visitor<'de> for ColumnVisitor {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Column, E> {
-        Ok(Column { name: name.to_owned(), transform: Transform::None, mean: 0.0, std: 1.0 })
+        let (name, transform) = (name.to_owned(), Transform::None);
+        Ok(Column { name, transform, mean: 0.0, std: 1.0, unit: None })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Column, A::Error> {
-        let ColumnTable { name, transform, mean, std } =
+        let ColumnTable { name, transform, mean, std, unit } =
             Deserialize::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Column { name, transform, mean, std })
+        Ok(Column { name, transform, mean, std, unit })
     }
 }
 
@@ -135,6 +141,9 @@ impl Column {
                 "`columns` gives {name:?} the mean {mean} and std {std}; both must be finite and \
                  std above 0"
             ));
+        }
+        if self.unit.as_ref().is_some_and(|unit| unit.trim().is_empty()) {
+            return Err(format!("`columns` gives {name:?} an empty `unit`; leave it out"));
         }
         match self.transform {
             Transform::Asinh(softening) if !(softening.is_finite() && softening > 0.0) => {
@@ -204,7 +213,8 @@ impl ModalityConfig for ScalarConfig {
 astropt_core::register_modality!(
     "scalar",
     "Numbers of a catalogue as one token",
-    "columns = [\n    { name = \"Teff\", transform = \"log10\", mean = 3.73, std = 0.12 },\n    \
+    "columns = [\n    { name = \"Teff\", unit = \"K\", transform = \"log10\", mean = 3.73, \
+     std = 0.12 },\n    \
      { name = \"logg\", mean = 3.0, std = 1.2 },\n    \"feh\",\n]\nmissing = \"absent\"",
     ScalarConfig
 );
@@ -225,6 +235,11 @@ mod tests {
         assert_eq!(columns[0].name, "z");
         assert_eq!(columns[1].transform, Transform::Asinh(2.0));
         assert_eq!((columns[0].mean, columns[1].std), (0.0, 1.0));
+        // As it stands in checkpoints and converted data of before there were units.
+        let written = serde_json::to_string(&columns[0]).expect("writable");
+        assert!(!written.contains("unit"), "{written}");
+        let config = parse("columns = [{ name = 'Teff', unit = 'K' }]").expect("valid");
+        assert_eq!(config.columns[0].unit.as_deref(), Some("K"));
         let error = parse("columns = ['z', { name = 'm', men = 2.0 }]").expect_err("unknown key");
         assert!(error.path.starts_with("columns[1]"), "{error:?}");
         assert!(error.message.contains("men"), "{error:?}");
@@ -239,6 +254,7 @@ mod tests {
             ("columns = ['z', 'z']", "\"z\" twice"),
             ("columns = [{ name = 'z', std = 0.0 }]", "std"),
             ("columns = [{ name = 'z', transform = { asinh = -1.0 } }]", "softening"),
+            ("columns = [{ name = 'z', unit = ' ' }]", "`unit`"),
             ("columns = ['z']\nposition_rows = 0", "`position_rows`"),
             ("columns = ['z']\nloss_weight = -1.0", "`loss_weight`"),
         ] {

@@ -18,10 +18,12 @@ mod config;
 
 pub use config::{Column, Missing, OutOfDomain, ScalarConfig, Transform};
 
-use astropt_core::observation::{Array, Data, Label, Observation};
+use astropt_core::observation::{Array, Data, Label, LabelUnits, Observation};
 use astropt_core::seam::Modality;
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
+
+use crate::fields::check_unit;
 
 /// The tokeniser that [`ScalarConfig`] builds.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Scalar {
 
     /// The transformed number of one column; `None` when it is missing.
     fn number(&self, observation: &Observation, column: &Column) -> Result<Option<f32>> {
-        let Some(x) = value(observation, &column.name)? else { return Ok(None) };
+        let Some(x) = value(observation, column)? else { return Ok(None) };
         let y = column.transform.apply(x).map(|y| column.affine().apply(y) as f32);
         if let Some(y) = y.filter(|y| y.is_finite()) {
             return Ok(Some(y));
@@ -87,8 +89,10 @@ impl Scalar {
     }
 }
 
-/// The label, or else the field of one number, of this name.
-fn value(observation: &Observation, name: &str) -> Result<Option<f64>> {
+/// The label, or else the field of one number, of this column's name. Units of labels were compared
+/// when the data were opened.
+fn value(observation: &Observation, column: &Column) -> Result<Option<f64>> {
+    let name = column.name.as_str();
     let refuse = |message: String| Err(Error::object(&observation.id, message));
     match observation.labels.get(name) {
         Some(Label::Number(x)) => return Ok(Some(*x)),
@@ -106,6 +110,7 @@ fn value(observation: &Observation, name: &str) -> Result<Option<f64>> {
         None => {}
     }
     let Some(field) = observation.fields.get(name) else { return Ok(None) };
+    check_unit(observation, name, column.unit.as_deref())?;
     let (shape, data) = (&field.array.shape, &field.array.data);
     match (data.to_f64().as_ref(), &shape[..]) {
         // How tables and FITS headers say that a number is not known.
@@ -120,6 +125,11 @@ fn value(observation: &Observation, name: &str) -> Result<Option<f64>> {
 impl Modality for Scalar {
     fn spec(&self) -> TokenSpec {
         self.spec.clone()
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        let columns = self.config.columns.iter();
+        columns.filter_map(|column| Some((column.name.clone(), column.unit.clone()?))).collect()
     }
 
     fn choices(&self) -> Vec<(String, String)> {

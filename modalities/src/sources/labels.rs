@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use astropt_core::observation::{Label, Labels};
+use astropt_core::observation::{Label, LabelUnits, Labels};
 use astropt_core::{Error, Result};
 
 use super::listing::Names;
@@ -81,6 +81,10 @@ pub(crate) fn find_table(path: &Path, base: &Path, root: &Path) -> Result<PathBu
 #[derive(Debug, Default)]
 pub(crate) struct LabelTable {
     columns: Vec<(String, Column)>,
+    /// Units of those that state one.
+    units: LabelUnits,
+    /// What it was read of, for errors.
+    place: String,
 }
 
 /// One label for every object, in the least space its cells allow.
@@ -170,12 +174,37 @@ impl LabelTable {
             columns[k].1.clear(index);
         }
         columns.remove(key);
-        Ok(labels)
+        Ok(labels.in_units_of(table, (0..table.columns().len()).filter(|&column| column != key)))
     }
 
     /// Labels of `len` objects under `names`, none of them known.
     pub(crate) fn unknown(len: usize, names: Vec<String>) -> Self {
-        Self { columns: names.into_iter().map(|name| (name, Column::Unknown(len))).collect() }
+        let columns = names.into_iter().map(|name| (name, Column::Unknown(len))).collect();
+        Self { columns, ..Self::default() }
+    }
+
+    /// The same in these units, which `place` states.
+    pub(crate) fn in_units(self, units: LabelUnits, place: &str) -> Self {
+        Self { units, place: place.to_owned(), ..self }
+    }
+
+    /// The same in the units that `table` states of `columns`.
+    fn in_units_of(self, table: &Table, columns: impl Iterator<Item = usize>) -> Self {
+        let unit = |column: usize| {
+            let column = &table.columns()[column];
+            Some((column.name.clone(), column.label_unit()?.to_owned()))
+        };
+        self.in_units(columns.filter_map(unit).collect(), &table.path().display().to_string())
+    }
+
+    /// Units of the labels that state one.
+    pub(crate) fn units(&self) -> &LabelUnits {
+        &self.units
+    }
+
+    /// What it was read of.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
     }
 
     /// Sets label `name`, numbered in the order of the names, of object `index`.
@@ -205,7 +234,7 @@ impl LabelTable {
             let message = format!("{rows} rows for {len} objects; they must be as many");
             return Err(Error::file(table.path(), message));
         }
-        Ok(labels)
+        Ok(labels.in_units_of(table, columns.iter().copied()))
     }
 
     /// Adds the label `name` with its values, one for every object.
@@ -213,7 +242,7 @@ impl LabelTable {
     /// # Errors
     /// When there is such a label already.
     pub(crate) fn add(&mut self, name: &str, values: Vec<Option<Label>>) -> Result<(), String> {
-        if self.columns.iter().any(|(known, _)| known == name) {
+        if self.has(name) {
             return Err(format!("two labels are called {name:?}"));
         }
         let mut column = Column::Unknown(values.len());
@@ -222,6 +251,11 @@ impl LabelTable {
         }
         self.columns.push((name.to_owned(), column));
         Ok(())
+    }
+
+    /// Whether there is a label `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|(known, _)| known == name)
     }
 
     /// Names of the labels that are numbers wherever they are known.

@@ -1,8 +1,9 @@
 //! Units that a file states and units that a recipe does.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use astropt_core::observation::same_unit;
+use astropt_core::observation::{LabelUnits, same_unit};
 
 /// The unit of an array: the one its file states, or else the recipe's.
 ///
@@ -58,6 +59,40 @@ impl<P: Display> OneUnit<P> {
     }
 }
 
+/// Units of labels from several places.
+#[derive(Debug)]
+pub(crate) struct OneUnitEach<P>(BTreeMap<String, OneUnit<P>>);
+
+impl<P> Default for OneUnitEach<P> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<P: Display> OneUnitEach<P> {
+    /// Takes in the unit that `place` states of `label`; see [`OneUnit::add`].
+    ///
+    /// # Errors
+    /// When it is another unit than before: nothing is converted.
+    pub(crate) fn add(&mut self, label: &str, place: P, stated: &str) -> Result<(), String> {
+        if !self.0.contains_key(label) {
+            self.0.insert(label.to_owned(), OneUnit::default());
+        }
+        let unit = self.0.get_mut(label);
+        unit.map_or(Ok(()), |unit| unit.add(place, Some(stated))).map_err(|message| {
+            format!(
+                "label {label:?}: {message}; write it in one unit, or name in the recipe the labels \
+                 that are wanted, without it"
+            )
+        })
+    }
+
+    /// The unit of each label that has one.
+    pub(crate) fn settled(self) -> LabelUnits {
+        self.0.into_iter().filter_map(|(label, unit)| Some((label, unit.settled()?.1))).collect()
+    }
+}
+
 /// The way out where files of one source state different units.
 pub(crate) const ONE_UNIT: &str = "write them in one unit, or read those in one unit alone";
 
@@ -74,5 +109,19 @@ mod tests {
         assert_eq!(settled(Some("erg /s"), Some("erg/s")), unit("erg/s"));
         let error = settled(Some("nm"), Some("Angstrom")).expect_err("differ");
         assert!(error.contains("\"nm\"") && error.contains("\"Angstrom\""), "{error}");
+    }
+
+    #[test]
+    fn every_label_has_a_unit_of_its_own() {
+        let mut units = OneUnitEach::default();
+        units.add("mag", "a", "mag").expect("the first");
+        units.add("flux", "b", "mJy").expect("another label");
+        units.add("flux", "c", "m Jy").expect("the same");
+        let error = units.add("flux", "d", "MJy").expect_err("another");
+        for word in ["\"flux\"", "b ", "d ", "\"mJy\"", "\"MJy\"", "the labels"] {
+            assert!(error.contains(word), "no {word} in: {error}");
+        }
+        let units = units.settled();
+        assert_eq!((units.len(), units["flux"].as_str(), units["mag"].as_str()), (2, "mJy", "mag"));
     }
 }

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, Date32Array, Decimal128Array, RecordBatch, Time32MillisecondArray,
-    TimestampMillisecondArray,
+    ArrayRef, Date32Array, Decimal128Array, Float64Array, RecordBatch, StringArray,
+    Time32MillisecondArray, TimestampMillisecondArray,
 };
 use arrow_schema::{Field, Schema};
 use astropt_core::observation::{Data, Label};
+use astropt_core::testkit;
 
 use crate::fixtures::{fixture, open};
 use crate::parquet::{lists, write};
@@ -63,6 +64,212 @@ fn hdf5_files_in_different_units_are_no_source() {
     fs::write(list.path().join("l.txt"), files).expect("written");
     let source = open("hdf5", &format!("path = 'l.txt'\n{table}"), list.path()).expect("opens");
     assert_eq!(source.len(), 6);
+}
+
+/// A table of these columns, some with their units in the metadata.
+fn table(path: &Path, columns: &[(&str, ArrayRef, Option<&str>)]) {
+    let field = |(name, column, unit): &(&str, ArrayRef, Option<&str>)| {
+        let unit = unit.map(|unit| ("unit".to_owned(), unit.to_owned()));
+        let field = Field::new(*name, column.data_type().clone(), true);
+        field.with_metadata(unit.into_iter().collect::<HashMap<_, _>>())
+    };
+    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    let arrays = columns.iter().map(|(_, column, _)| column.clone()).collect();
+    let batch = RecordBatch::try_new(schema.clone(), arrays).expect("columns");
+    let file = fs::File::create(path).expect("a file");
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, schema, None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("written");
+}
+
+fn numbers(of: &[f64]) -> ArrayRef {
+    Arc::new(Float64Array::from(of.to_vec()))
+}
+
+fn texts(of: &[&str]) -> ArrayRef {
+    Arc::new(StringArray::from(of.to_vec()))
+}
+
+/// The units of a source's labels.
+fn label_units(kind: &str, table: &str, root: &Path) -> Vec<(String, String)> {
+    let source = open(kind, table, root).unwrap_or_else(|error| panic!("{table}: {error}"));
+    source.label_units().into_iter().collect()
+}
+
+fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+    of.iter().map(|&(label, unit)| (label.to_owned(), unit.to_owned())).collect()
+}
+
+#[test]
+fn labels_of_shards_have_one_unit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let shard = |name: &str, unit: Option<&str>| {
+        let start = Arc::new(TimestampMillisecondArray::from(vec![946_728_000_000]));
+        let columns = [
+            ("image", lists(&[&[&[1.0, 2.0]]]), Some("adu")),
+            ("total", numbers(&[3.0]), unit),
+            ("z", numbers(&[0.1]), None),
+            // A text has no unit, and a date becomes days whatever the file counts it in.
+            ("class", texts(&["E"]), Some("letters")),
+            ("start", start as ArrayRef, Some("ms")),
+        ];
+        table(&root.join(name), &columns);
+    };
+    for [a, b, c] in [[Some("mJy"), None, Some("Jy")], [Some("Jy"), None, Some("mJy")]] {
+        shard("a.parquet", a);
+        shard("a2.parquet", b);
+        shard("b.parquet", c);
+        let words = ["a.parquet", "b.parquet", "\"mJy\"", "\"Jy\"", "\"total\"", "in one unit"];
+        refusal("parquet", "path = ''", root, &words);
+        assert_eq!(label_units("parquet", "path = ''\nlabels = ['z', 'class']", root), []);
+    }
+    shard("b.parquet", Some("J y"));
+    let units = label_units("parquet", "path = ''", root);
+    assert_eq!(units, pairs(&[("start", "d"), ("total", "Jy")]));
+    testkit::source::check("parquet", "path = ''", root).expect("a source");
+    // Of a field that is made of dates the milliseconds are no unit either.
+    let object = first("parquet", "path = ''\nfields = { t = 'start' }", root).expect("readable");
+    assert_eq!(object.fields["t"].unit, None);
+}
+
+#[test]
+fn labels_of_hdf5_files_have_one_unit() {
+    use hdf5_pure::{AttrValue, FileBuilder};
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, unit: Option<&str>| {
+        let mut builder = FileBuilder::new();
+        builder.create_dataset("flux").with_f64_data(&[1.0, 2.0, 3.0, 4.0]).with_shape(&[2, 2]);
+        let label = builder.create_dataset("total").with_f64_data(&[3.0, 7.0]).with_shape(&[2]);
+        if let Some(unit) = unit {
+            label.set_attr("units", AttrValue::String(unit.to_owned()));
+        }
+        builder.write(folder.path().join(name)).expect("written");
+    };
+    let table = "path = ''\nfields.flux = { dataset = 'flux' }";
+    file("a.h5", Some("mJy"));
+    file("b.h5", None);
+    assert_eq!(label_units("hdf5", table, folder.path()), pairs(&[("total", "mJy")]));
+    testkit::source::check("hdf5", table, folder.path()).expect("a source");
+    file("b.h5", Some("MJy"));
+    let words = ["a.h5", "b.h5", "\"mJy\"", "\"MJy\"", "\"total\"", "in one unit", "the labels"];
+    refusal("hdf5", table, folder.path(), &words);
+    assert_eq!(label_units("hdf5", &format!("{table}\nlabels = []"), folder.path()), []);
+}
+
+/// The bytes of a FITS file: an image of four pixels and a table of one row, of two numbers and the
+/// letter q.
+fn with_table(units: &[&str]) -> Vec<u8> {
+    let kind = ["XTENSION= 'BINTABLE'", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 4"];
+    let counts = ["NAXIS2  = 1", "PCOUNT  = 0", "GCOUNT  = 1", "TFIELDS = 3"];
+    let columns = [
+        "TTYPE1  = 'mag'",
+        "TFORM1  = 'B'",
+        "TTYPE2  = 'z'",
+        "TFORM2  = 'I'",
+        "TTYPE3  = 'name'",
+        "TFORM3  = '1A'",
+        "TUNIT3  = 'letter'",
+    ];
+    let mut bytes =
+        [hdu(IMAGE, &[]), hdu(&[&kind[..], &counts, &columns].concat(), units)].concat();
+    let data = bytes.len() - 2880;
+    bytes[data + 3] = b'q';
+    bytes
+}
+
+#[test]
+fn labels_within_and_beside_fits_files_have_one_unit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let put = |name: &str, units: &[&str]| {
+        fs::write(root.join(name), with_table(units)).expect("written");
+    };
+    let recipe = "path = ''\nlabel_hdu = 1";
+    put("a.fits", &["TUNIT1  = 'mag'"]);
+    put("b.fits", &[]);
+    put("c.fits", &["TUNIT1  = ' mag '", "TUNIT2  = 'km/s'"]);
+    let units = pairs(&[("mag", "mag"), ("z", "km/s")]);
+    assert_eq!(label_units("fits", recipe, root), units);
+    put("c.fits", &["TUNIT1  = 'nanomaggy'"]);
+    let words = ["a.fits", "c.fits", "\"mag\"", "\"nanomaggy\"", "in one unit"];
+    refusal("fits", recipe, root, &words);
+    assert_eq!(label_units("fits", &format!("{recipe}\nlabel_columns = ['z']"), root), []);
+    // A table beside them, of which labels win over those within.
+    put("c.fits", &[]);
+    let beside = |unit: &str| {
+        let columns =
+            [("file", texts(&["a", "b"]), None), ("mag", numbers(&[1.0, 2.0]), Some(unit))];
+        table(&root.join("more.parquet"), &columns);
+    };
+    let recipe = format!("{recipe}\nlabels = 'more.parquet'");
+    beside("mag");
+    assert_eq!(label_units("fits", &recipe, root), pairs(&[("mag", "mag")]));
+    beside("mmag");
+    refusal("fits", &recipe, root, &["more.parquet", "own table", "\"mag\"", "\"mmag\""]);
+}
+
+/// Tables of labels beside data, of FITS and of Parquet.
+#[test]
+fn units_of_a_table_of_labels_are_carried_through() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    fs::create_dir(root.join("images")).expect("a folder");
+    fs::write(root.join("images/q.png"), "not read here").expect("written");
+    let columns = [
+        ("name", texts(&["q"]), None),
+        ("mag", numbers(&[17.5]), Some("mag")),
+        ("z", numbers(&[0.1]), None),
+    ];
+    table(&root.join("images/labels.parquet"), &columns);
+    let units = pairs(&[("mag", "mag")]);
+    assert_eq!(label_units("image-folder", "path = 'images'", root), units);
+    let wide = "path = 'images/labels.parquet'\nobject = 'name'\nlayout = 'wide'";
+    assert_eq!(label_units("table", wide, root), units);
+    // What the recipe says of a column holds for the label that it is.
+    let stated = format!("{wide}\nfields.redshift = {{ column = 'z', unit = 'km/s' }}");
+    let both = pairs(&[("mag", "mag"), ("z", "km/s")]);
+    assert_eq!(label_units("table", &stated, root), both);
+    let without = format!("{stated}\nlabel_columns = ['mag']");
+    assert_eq!(label_units("table", &without, root), units);
+    fs::write(root.join("curve.csv"), "id,mjd\nq,1\nq,2\n").expect("written");
+    let long = "path = 'curve.csv'\nobject = 'id'\nfields.time = 'mjd'\n\
+                labels = 'images/labels.parquet'";
+    assert_eq!(label_units("table", long, root), units);
+    fs::write(root.join("stars.fits"), with_table(&["TUNIT1  = 'mag'"])).expect("written");
+    let fits = long.replace("images/labels.parquet", "stars.fits");
+    assert_eq!(label_units("table", &fits, root), units);
+}
+
+#[test]
+fn parts_of_a_join_give_a_label_in_one_unit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let part = |name: &str, unit: Option<&str>| {
+        let columns = [
+            ("id", texts(&["a", "b"]), None),
+            ("flux", numbers(&[1.0, 2.0]), unit),
+            ("own", numbers(&[3.0, 4.0]), Some(name)),
+        ];
+        table(&root.join(format!("{name}.parquet")), &columns);
+    };
+    let one = |name: &str| {
+        format!(
+            "parts.{name} = {{ kind = 'table', path = '{name}.parquet', object = 'id', \
+             layout = 'wide', fields = {{ f_{name} = 'own' }} }}\n"
+        )
+    };
+    let recipe = format!("path = ''\n{}{}", one("s"), one("m"));
+    part("s", Some("mJy"));
+    part("m", Some("Jy"));
+    let words = ["join", "\"flux\"", "\"mJy\"", "\"Jy\"", "part \"s\"", "part \"m\"", "`prefix`"];
+    refusal("join", &recipe, root, &words);
+    let apart = format!("{recipe}prefix = {{ m = 'm_' }}");
+    // The label that both have by one name is in two units too.
+    let units = pairs(&[("flux", "mJy"), ("m_flux", "Jy"), ("m_own", "m"), ("own", "s")]);
+    assert_eq!(label_units("join", &apart, root), units);
+    part("m", None);
+    refusal("join", &recipe, root, &["\"own\"", "\"s\"", "\"m\""]);
 }
 
 /// A column of labels may have a second axis of length one.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::source::{fields, labels};
+use super::source::{fields, labels, names};
 use super::{Found, as_json, model, plain};
 use crate::checkpoint::tensors::Outline as Array;
 use crate::error::Result;
@@ -73,10 +73,8 @@ fn facts(found: &mut Found, of: &Outline) {
     };
     found.fact("kept as they were", originals);
     found.fact("converted by", of.program.clone());
-    let names: std::collections::BTreeSet<&String> =
-        of.first.iter().flat_map(|object| object.labels.keys()).collect();
-    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
-    found.fact("labels", if names.is_empty() { "none".into() } else { names.join(", ") });
+    let labels = of.first.iter().map(|object| &object.labels);
+    found.fact("labels", names(labels, &of.label_units));
 }
 
 fn shard_row(shard: &ShardOutline) -> Vec<String> {

@@ -172,7 +172,7 @@ fn recorded(name: &str) -> &'static str {
     }
 }
 
-/// A row about the label `name`: how many objects have it, and between what it lies.
+/// A row about the label `name`: its unit, how many objects have it, and between what it lies.
 fn label(table: &Embeddings, name: &str) -> Vec<String> {
     let numbers: Vec<f64> = table.numbers(name).into_iter().flatten().collect();
     let texts: Vec<&str> = table.texts(name).into_iter().flatten().collect();
@@ -180,7 +180,8 @@ fn label(table: &Embeddings, name: &str) -> Vec<String> {
     let least = end(numbers.iter().copied().fold(f64::INFINITY, f64::min));
     let most = end(numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max));
     let such = texts.first().map_or(String::new(), |text| (*text).to_owned());
-    vec![name.to_owned(), (numbers.len() + texts.len()).to_string(), least, most, such]
+    let unit = table.units.get(name).cloned().unwrap_or_default();
+    vec![name.to_owned(), unit, (numbers.len() + texts.len()).to_string(), least, most, such]
 }
 
 /// A table of embeddings; `None` when it is another Parquet file.
@@ -220,7 +221,7 @@ pub(super) fn embeddings(path: &Path) -> Result<Option<Found>> {
         found.fact(key.trim_start_matches("astropt."), value.clone());
     }
     let rows: Vec<_> = table.columns().keys().map(|name| label(&table, name)).collect();
-    found.table("labels", &["name", "objects", "least", "most", "such as"], rows);
+    found.table("labels", &["name", "unit", "objects", "least", "most", "such as"], rows);
     if table.columns().is_empty() {
         found.fact("labels", "none");
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Found, InspectArgs, Table, significant};
 use crate::error::{Error, Result};
-use crate::observation::{Data, Field, Label, Labels, Observation};
+use crate::observation::{Data, Field, Label, LabelUnits, Labels, Observation};
 use crate::recipe::{assigned, readable};
 use crate::seam::{FormatPlugin, Part, Section, Source, SourcePlugin, find_source, sources};
 
@@ -194,10 +194,20 @@ fn open(
     let heading = ["id", "labels"];
     let row = |o: &Observation| vec![o.id.clone(), labels(&o.labels)];
     found.table("first objects", &heading, objects.iter().map(row).collect());
-    let names: BTreeSet<&String> = objects.iter().flat_map(|o| o.labels.keys()).collect();
-    let names: Vec<_> = names.into_iter().cloned().collect();
-    found.fact("labels", if names.is_empty() { "none".into() } else { names.join(", ") });
+    let labels = names(objects.iter().map(|o| &o.labels), &source.label_units());
+    found.fact("labels", labels);
     Ok(found)
+}
+
+/// The names of labels, with the units of those that have one.
+pub(super) fn names<'a>(all: impl Iterator<Item = &'a Labels>, units: &LabelUnits) -> String {
+    let names: BTreeSet<&String> = all.flat_map(|labels| labels.keys()).collect();
+    let name = |name: &String| match units.get(name) {
+        Some(unit) => format!("{name} [{unit}]"),
+        None => name.clone(),
+    };
+    let names: Vec<String> = names.into_iter().map(name).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// The first objects that can be read, and what is said of those before them that cannot.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use astropt_core::observation::Label;
 use astropt_core::{Error, Result};
@@ -16,6 +17,7 @@ use super::table::{Column, Table};
 use super::unpack::Unpacked;
 use crate::sources::labels::LabelTable;
 use crate::sources::tabular::{Cell, tell_left_out};
+use crate::sources::units::OneUnitEach;
 
 /// Labels and ids on their way out of the files.
 struct Inner<'a> {
@@ -29,6 +31,8 @@ struct Inner<'a> {
     /// Which of the keywords some header has, once a header was read.
     met: Option<Vec<bool>>,
     ids: Vec<Option<Box<str>>>,
+    /// Units of labels, and the files that state them.
+    units: OneUnitEach<Rc<str>>,
 }
 
 /// Why a file's labels could not be read.
@@ -49,7 +53,8 @@ impl From<String> for Trouble {
 /// `label_hdu`.
 ///
 /// # Errors
-/// When a file lacks the table or a column that is asked for, or no file has a keyword. A damaged
+/// When a file lacks the table or a column that is asked for, or has one in another unit than a file
+/// before, or no file has a keyword. A damaged
 /// file that is one object has no labels: reading the object says why.
 pub(super) fn labels(
     config: &FitsConfig,
@@ -68,6 +73,7 @@ pub(super) fn labels(
         labels: None,
         met: None,
         ids: vec![None; ids],
+        units: OneUnitEach::default(),
     };
     // A table is in the first of an object's files, keywords in any.
     let looked_at = if config.keywords.is_empty() { 1 } else { usize::MAX };
@@ -94,7 +100,7 @@ pub(super) fn labels(
             damaged.get_or_insert(error);
         }
     }
-    let Inner { labels, left_out, met, ids, .. } = inner;
+    let Inner { labels, left_out, met, ids, units, .. } = inner;
     if let (None, Some(error)) = (&labels, damaged) {
         return Err(error);
     }
@@ -118,7 +124,7 @@ pub(super) fn labels(
         let ids = ids.into_iter().enumerate().map(named).collect();
         index.set_ids(ids)?;
     }
-    Ok(labels)
+    Ok(labels.map(|labels| labels.in_units(units.settled(), "the files' own table")))
 }
 
 /// What is said of a keyword that the bands of an object have with different values.
@@ -261,6 +267,24 @@ impl Inner<'_> {
         Ok((columns, places))
     }
 
+    /// Takes in the units of `columns`, which are at these `places` among the labels.
+    fn add_units(
+        &mut self,
+        columns: &[&Column],
+        places: &[usize],
+        file: &str,
+    ) -> Result<(), Trouble> {
+        let mut shown: Option<Rc<str>> = None;
+        for (column, place) in columns.iter().zip(places) {
+            let name = self.columns.get(place - self.config.keywords.len());
+            if let (Some(unit), Some(name)) = (column.label_unit(), name) {
+                let file = shown.get_or_insert_with(|| file.into()).clone();
+                self.units.add(name, file, unit).map_err(Trouble::Asked)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Labels and ids from `label_hdu`.
     fn rows(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), Trouble> {
         let Some(name) = &self.config.label_hdu else { return Ok(()) };
@@ -287,6 +311,7 @@ impl Inner<'_> {
         let id = id.map_err(Trouble::Asked)?;
         self.prepare(Some(&table), &open.reader.path().display().to_string());
         let (mut columns, places) = self.columns(&table, &hdu)?;
+        self.add_units(&columns, &places, &open.reader.path().display().to_string())?;
         columns.extend(id);
         table.check_scales(&hdu, &columns).map_err(Trouble::Asked)?;
         let (labels, ids) = (&mut self.labels, &mut self.ids);

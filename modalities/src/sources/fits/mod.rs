@@ -43,7 +43,7 @@ mod unpack;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use astropt_core::observation::{Labels, Observation};
+use astropt_core::observation::{LabelUnits, Labels, Observation};
 use astropt_core::seam::{Groups, Source, SourceConfig};
 use astropt_core::{Error, Result};
 
@@ -53,7 +53,8 @@ use self::reader::Reader;
 use self::unpack::{KEPT, Unpacked};
 use super::labels::LabelTable;
 use super::listing::{FileKind, Names};
-use super::tabular::Cell;
+use super::tabular::{self, Cell, Content};
+use super::units::OneUnitEach;
 
 pub use self::config::{Arms, FieldConfig, FitsConfig, Name, Objects, Transform};
 
@@ -69,6 +70,7 @@ struct Fits {
     index: Index,
     /// Labels from within the files, then those from a table beside them.
     labels: Vec<LabelTable>,
+    label_units: LabelUnits,
     unpacked: Unpacked,
     /// Files that objects have been read of and more will be.
     idle: Idle,
@@ -128,9 +130,25 @@ impl SourceConfig for FitsConfig {
             }
         };
         labels.extend(names);
+        let label_units = label_units(&labels).map_err(|m| Error::file(index.base(), m))?;
         let idle = Idle::default();
-        Ok(Box::new(Fits { config: self.clone(), index, labels, unpacked, idle }))
+        Ok(Box::new(Fits { config: self.clone(), index, labels, label_units, unpacked, idle }))
     }
+}
+
+/// The units of the labels in all of `tables`: where two have a label, one may be of some objects and
+/// the other of others.
+///
+/// # Errors
+/// When a label is in two units.
+fn label_units(tables: &[LabelTable]) -> Result<LabelUnits, String> {
+    let mut units = OneUnitEach::default();
+    for table in tables {
+        for (label, unit) in table.units() {
+            units.add(label, table.place(), unit)?;
+        }
+    }
+    Ok(units.settled())
 }
 
 impl Source for Fits {
@@ -149,6 +167,10 @@ impl Source for Fits {
     fn labels(&self, index: usize) -> Labels {
         // What stands in the table beside the files wins over what the files say.
         self.labels.iter().flat_map(|table| table.of(index)).collect()
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        self.label_units.clone()
     }
 
     fn groups(&self) -> Option<Groups> {
@@ -181,12 +203,16 @@ impl Source for Fits {
 ///
 /// # Errors
 /// When it cannot be read or has none.
-pub(super) fn label_columns(path: &Path) -> Result<Vec<(String, Option<String>)>> {
+pub(super) fn label_columns(path: &Path) -> Result<Vec<tabular::Column>> {
     let (_, _, table) = label_table(path)?;
     let column = |column: &table::Column| {
         let several = if column.repeat > 1 { "several values a row, " } else { "" };
-        let unusable = (!column.is_label()).then(|| format!("{several}{}", column.holds()));
-        (column.name.clone(), unusable)
+        let content = match column.is_label() {
+            true => Content::Written,
+            false => Content::Other(format!("{several}{}", column.holds())),
+        };
+        let unit = column.label_unit().map(str::to_owned);
+        tabular::Column { name: column.name.clone(), unit, content }
     };
     Ok(table.columns.iter().map(column).collect())
 }

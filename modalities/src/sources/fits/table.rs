@@ -365,6 +365,11 @@ impl Column {
         }
     }
 
+    /// The unit of the label that it is, if it states one and holds numbers.
+    pub(super) fn label_unit(&self) -> Option<&str> {
+        self.unit.as_deref().filter(|_| self.kind != Type::Ascii)
+    }
+
     /// Whether a cell can be a label: one number, or a text.
     pub(super) fn is_label(&self) -> bool {
         let single = self.repeat == 1 && bitpix(self.kind).is_ok();

@@ -1,12 +1,14 @@
 //! Datasets with one value per object: labels and ids.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::config::{FieldConfig, Hdf5Config};
 use super::dataset::Dataset;
 use super::file::File;
 use crate::sources::labels::{Column, LabelTable};
 use crate::sources::tabular::{Cell, tell_left_out};
+use crate::sources::units::OneUnitEach;
 
 /// Most labels and ids that are held in memory.
 const MAX_LABELS: u64 = 1 << 28;
@@ -25,6 +27,8 @@ pub(super) struct Reading<'a> {
     cells: u64,
     /// What looks like labels and is none, with the reason.
     left_out: Vec<String>,
+    /// Units of labels, and the files that state them.
+    units: OneUnitEach<Rc<str>>,
 }
 
 impl<'a> Reading<'a> {
@@ -36,14 +40,16 @@ impl<'a> Reading<'a> {
             ids: Vec::new(),
             cells: 0,
             left_out: Vec::new(),
+            units: OneUnitEach::default(),
         }
     }
 
-    /// Reads the labels and ids of one file, which has so many objects.
+    /// Reads the labels and ids of one file, called `place`, which has so many objects.
     ///
     /// # Errors
-    /// When a dataset is not there, damaged, or has not one value per object.
-    pub(super) fn read(&mut self, file: &File, rows: usize) -> Result<(), String> {
+    /// When a dataset is not there, damaged, in another unit than in a file before, or has not one
+    /// value per object.
+    pub(super) fn read(&mut self, file: &File, place: &str, rows: usize) -> Result<(), String> {
         let names = match &self.names {
             Some(names) => names.clone(),
             None => self.find(file, rows)?,
@@ -57,10 +63,15 @@ impl<'a> Reading<'a> {
             ));
         }
         let mut columns = Vec::with_capacity(names.len());
-        for (path, _) in &names {
-            columns.push(labels_of(&file.dataset(path)?, rows).map_err(|message| {
+        let place: Rc<str> = place.into();
+        for (path, name) in &names {
+            let dataset = file.dataset(path)?;
+            columns.push(labels_of(&dataset, rows).map_err(|message| {
                 format!("dataset {path:?}: {message}; choose others with `labels`")
             })?);
+            if let Some(unit) = dataset.units.as_ref().filter(|_| dataset.numbers) {
+                self.units.add(name, place.clone(), unit)?;
+            }
         }
         self.names = Some(names);
         self.parts.push((rows, columns));
@@ -132,6 +143,7 @@ impl<'a> Reading<'a> {
             }
             first += rows;
         }
+        let table = table.in_units(self.units.settled(), "");
         (table, self.config.id.is_some().then_some(self.ids))
     }
 }

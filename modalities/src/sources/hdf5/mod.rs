@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use astropt_core::observation::{Array, Data, Field, Labels, Observation};
+use astropt_core::observation::{Array, Data, Field, LabelUnits, Labels, Observation};
 use astropt_core::seam::{Groups, Source, SourceConfig};
 use astropt_core::{Error, Result};
 
@@ -121,7 +121,9 @@ impl SourceConfig for Hdf5Config {
                 return Err(Error::file(&path, "more objects than 2^32; name fewer files"));
             }
             starts.push(total as u32);
-            reading.read(&file, rows).map_err(|message| Error::file(&path, message))?;
+            reading
+                .read(&file, listing.relative(k), rows)
+                .map_err(|message| Error::file(&path, message))?;
         }
         if total == 0 {
             return Err(Error::file(listing.base(), "no objects: the datasets have no rows"));
@@ -324,6 +326,10 @@ impl Source for Hdf5 {
 
     fn labels(&self, index: usize) -> Labels {
         self.labels.of(index)
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        self.labels.units().clone()
     }
 
     fn groups(&self) -> Option<Groups> {

@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use astropt_core::observation::{Array, Field, Labels, Observation};
+use astropt_core::observation::{Array, Field, LabelUnits, Labels, Observation};
 use astropt_core::seam::{Source, SourceConfig};
 use astropt_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,10 @@ impl Source for ImageFolder {
 
     fn labels(&self, index: usize) -> Labels {
         self.labels.as_ref().map(|table| table.of(index)).unwrap_or_default()
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        self.labels.as_ref().map(|table| table.units().clone()).unwrap_or_default()
     }
 
     fn read(&self, index: usize) -> Result<Observation> {

@@ -17,7 +17,7 @@
 //! said where it comes from. Its fields are those of all parts it has; an object without a part
 //! simply lacks that part's fields. Two parts that give a field of the same name are an error,
 //! which `prefix` resolves. A label that two parts give is kept where they agree; where they
-//! differ it is unknown.
+//! differ it is unknown, and in two units it is an error.
 //!
 //! Objects come in the order of the leading part: the first by name of those that are best read
 //! in groups, else of those required, else of all. Objects that it lacks follow in the order of
@@ -28,12 +28,13 @@ mod matching;
 
 use std::path::Path;
 
-use astropt_core::observation::{Label, Labels, Observation};
+use astropt_core::observation::{Label, LabelUnits, Labels, Observation};
 use astropt_core::seam::{ConfigType, Groups, PluginInfo, Source, SourceConfig, SourcePlugin};
 use astropt_core::{Error, Result, progress};
 
 pub use config::{JoinConfig, MatchConfig, Require};
 
+use super::units::OneUnitEach;
 use matching::{Keys, Matches};
 
 /// The reader that [`JoinConfig`] opens.
@@ -41,6 +42,7 @@ struct Join {
     parts: Vec<Part>,
     matches: Matches,
     groups: Option<Groups>,
+    label_units: LabelUnits,
 }
 
 /// One of the sources.
@@ -106,7 +108,8 @@ impl SourceConfig for JoinConfig {
             progress::say(&line);
         }
         let groups = parts[lead].source.groups().map(|groups| matches.groups(lead, &groups));
-        Ok(Box::new(Join { parts, matches, groups }))
+        let label_units = label_units(&parts).map_err(Error::Misuse)?;
+        Ok(Box::new(Join { parts, matches, groups, label_units }))
     }
 }
 
@@ -116,6 +119,23 @@ impl Join {
         let places = self.matches.places(index);
         self.parts.iter().zip(places).filter_map(|(part, place)| Some((part, place?)))
     }
+}
+
+/// The units of the parts' labels.
+///
+/// # Errors
+/// When two parts give a label in different units.
+fn label_units(parts: &[Part]) -> Result<LabelUnits, String> {
+    let mut units = OneUnitEach::default();
+    for part in parts {
+        for (name, unit) in part.source.label_units() {
+            let name = format!("{}{name}", part.prefix);
+            units.add(&name, format!("the part {:?}", part.name), &unit).map_err(|message| {
+                format!("join: {message}; or tell the parts' labels apart with `prefix`")
+            })?;
+        }
+    }
+    Ok(units.settled())
 }
 
 /// Adds the labels of a part; those that differ from another part's become unknown.
@@ -160,6 +180,10 @@ impl Source for Join {
         }
         labels.retain(|name, _| !disputed.contains(name));
         labels
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        self.label_units.clone()
     }
 
     fn groups(&self) -> Option<Groups> {

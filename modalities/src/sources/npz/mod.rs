@@ -20,7 +20,7 @@ mod numbers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use astropt_core::observation::{Array, Field, Label, Labels, Observation};
+use astropt_core::observation::{Array, Field, Label, LabelUnits, Labels, Observation};
 use astropt_core::seam::{Source, SourceConfig};
 use astropt_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -405,6 +405,10 @@ impl Source for Npz {
 
     fn labels(&self, index: usize) -> Labels {
         self.labels.of(index)
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        self.labels.units().clone()
     }
 
     fn read(&self, index: usize) -> Result<Observation> {

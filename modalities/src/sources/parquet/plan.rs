@@ -101,6 +101,8 @@ impl Names {
             }
             let written = footer.written.as_ref();
             let stated = written.and_then(|schema| schema::unit(schema, &found.path));
+            // Dates become days, whatever they are counted in.
+            let stated = stated.filter(|_| !found.is_date());
             let unit = units::settled(stated.as_deref(), unit.as_deref())
                 .map_err(|message| Error::file(path, format!("`{key}`: {message}")))?;
             let (name, column) = (name.clone(), column.clone());
@@ -151,6 +153,20 @@ impl Names {
     /// Names of the fields, in the order in which a plan has them.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
         self.fields.keys().map(String::as_str)
+    }
+
+    /// Units of the labels of one shard that state one, by the labels' names. Dates become days.
+    pub(crate) fn label_units(plan: &Plan, footer: &Footer) -> Vec<(String, String)> {
+        let unit = |(name, found): &(String, Found)| {
+            let stated = footer.written.as_ref().and_then(|s| schema::unit(s, &found.path));
+            let unit = match found.kind() {
+                Kind::Numbers if found.is_date() => Some(tabular::DAYS.to_owned()),
+                Kind::Numbers => stated,
+                Kind::Picture | Kind::Text | Kind::Other => None,
+            };
+            Some((name.clone(), unit?))
+        };
+        plan.labels.iter().filter_map(unit).collect()
     }
 
     /// Columns of a shard that look like labels and are none, with the reason; none where the

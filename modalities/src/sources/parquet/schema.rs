@@ -1,6 +1,7 @@
 //! Columns by their dotted names in the schema of one file.
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
+use astropt_core::embed::column_unit;
 
 use crate::sources::tabular;
 
@@ -118,6 +119,11 @@ impl Found {
         matches!(innermost(&self.data_type), DataType::Utf8View | DataType::Utf8)
     }
 
+    /// Whether it is dates or times, or lists of them.
+    pub(super) fn is_date(&self) -> bool {
+        innermost(&self.data_type).is_temporal()
+    }
+
     /// Whether nothing is known in any row, as pyarrow writes a column of nothing but `None`.
     pub(super) fn is_null(&self) -> bool {
         self.data_type == DataType::Null
@@ -174,7 +180,7 @@ pub(super) fn unit(schema: &Schema, path: &[String]) -> Option<String> {
 }
 
 fn stated(field: &Field) -> Option<String> {
-    tabular::unit(field).or_else(|| match field.data_type() {
+    column_unit(field).or_else(|| match field.data_type() {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             stated(item)
         }

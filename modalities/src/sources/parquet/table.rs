@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array as _, ArrayRef};
-use astropt_core::observation::{Field, Labels, Observation};
+use astropt_core::observation::{Field, LabelUnits, Labels, Observation};
 use astropt_core::seam::{Groups, Source};
 use astropt_core::{Error, Result, progress};
 
@@ -21,7 +21,7 @@ use super::{layout, value};
 use crate::sources::decode::decode;
 use crate::sources::lru::Lru;
 use crate::sources::tabular::{self, cell};
-use crate::sources::units::{ONE_UNIT, OneUnit};
+use crate::sources::units::{ONE_UNIT, OneUnit, OneUnitEach};
 
 /// Largest stated size of a part, in bytes; larger row groups are read in several parts.
 const PART: u64 = 32 << 20;
@@ -58,6 +58,8 @@ pub(crate) struct ShardRows {
     pub(crate) groups: Vec<Group>,
     /// The unit of every field, as the shard or the recipe states it.
     pub(crate) units: Vec<Option<String>>,
+    /// The units of labels that the shard states.
+    pub(crate) label_units: Vec<(String, String)>,
     /// Columns that would be labels by default and are none here, and why.
     pub(crate) unlabelled: Vec<(String, String)>,
 }
@@ -66,6 +68,8 @@ pub(crate) struct ShardRows {
 pub(crate) struct Table {
     store: Box<dyn Store>,
     names: Names,
+    /// Units of labels that state one.
+    label_units: LabelUnits,
     /// The path without extension, and the index of the first object.
     shards: Vec<(String, u32)>,
     /// Shard and rows of each part, in order.
@@ -95,7 +99,8 @@ impl Table {
     /// A table of these shards, which `store` has. Ids are read if a column holds them.
     ///
     /// # Errors
-    /// When there are no rows, or more than can be counted, or two objects share an id.
+    /// When there are no rows, or more than can be counted, two objects share an id, or shards
+    /// state different units.
     pub(crate) fn new(
         store: Box<dyn Store>,
         names: Names,
@@ -103,6 +108,7 @@ impl Table {
         shards: &[ShardRows],
     ) -> Result<Self> {
         check_units(&names, shards)?;
+        let label_units = label_units(shards)?;
         tell_unlabelled(shards);
         let buffer = columns.buffer.map_or(BUFFER, |buffer| buffer.0);
         let (mut parts, mut starts, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
@@ -132,6 +138,7 @@ impl Table {
         let mut table = Self {
             store,
             names,
+            label_units,
             shards: firsts,
             parts,
             starts,
@@ -304,6 +311,10 @@ impl Source for Table {
         })
     }
 
+    fn label_units(&self) -> LabelUnits {
+        self.label_units.clone()
+    }
+
     fn labelled(&self) -> usize {
         if self.names.has_labels() { self.len() } else { 0 }
     }
@@ -384,6 +395,7 @@ pub(crate) fn survey(
     Ok(ShardRows {
         name: name.to_owned(),
         groups: footer.groups(&leaves),
+        label_units: Names::label_units(&plan, footer),
         units: plan.fields.into_iter().map(|field| field.unit).collect(),
         unlabelled: names.unlabelled(footer),
     })
@@ -404,6 +416,20 @@ fn check_units(names: &Names, shards: &[ShardRows]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The unit of each label that some shard states one of.
+///
+/// # Errors
+/// When two shards state different ones; names both.
+fn label_units(shards: &[ShardRows]) -> Result<LabelUnits> {
+    let mut units = OneUnitEach::default();
+    for shard in shards {
+        for (label, unit) in &shard.label_units {
+            units.add(label, &shard.name, unit).map_err(Error::Failed)?;
+        }
+    }
+    Ok(units.settled())
 }
 
 /// Says which columns are not among the labels, though no recipe left them out.

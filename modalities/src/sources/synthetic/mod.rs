@@ -44,7 +44,7 @@ mod votes;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use astropt_core::observation::{Array, Data, Field, Labels, Observation};
+use astropt_core::observation::{Array, Data, Field, LabelUnits, Labels, Observation};
 use astropt_core::seam::{Source, SourceConfig};
 use astropt_core::{Error, Result};
 use rand::{Rng, SeedableRng};
@@ -63,6 +63,14 @@ pub const PIXEL_SCALE: f64 = 0.262;
 const BANDS: usize = 3;
 /// Largest side of a stamp, in pixels.
 const MAX_SIZE: usize = 4096;
+
+/// Units, and the labels that are in them; the others are pure numbers and texts.
+const LABEL_UNITS: [(&str, &[&str]); 4] = [
+    ("mag", &["mag_g", "mag_r", "mag_z", "g_r", "r_z", "abs_mag_g", "abs_mag_r", "abs_mag_z"]),
+    ("dex", &["log_stellar_mass", "log_ssfr"]),
+    ("arcsec", &["half_light_radius"]),
+    ("deg", &["inclination", "position_angle", "pitch_angle", "ra", "dec"]),
+];
 
 /// Most galaxies: ten times the largest survey's.
 const MAX_OBJECTS: usize = 1_000_000_000;
@@ -269,6 +277,13 @@ impl Source for Synthetic {
 
     fn labels(&self, index: usize) -> Labels {
         self.labels_of(index, &self.galaxy(index))
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        let units = LABEL_UNITS.iter().flat_map(|(unit, labels)| {
+            labels.iter().map(|label| ((*label).to_owned(), (*unit).to_owned()))
+        });
+        units.collect()
     }
 
     fn read(&self, index: usize) -> Result<Observation> {

@@ -78,6 +78,18 @@ fn a_smaller_picture_is_the_middle_of_a_larger_one() {
 }
 
 #[test]
+fn units_are_those_of_labels_that_there_are() {
+    let survey = survey("objects = 200");
+    let units = survey.label_units();
+    let labels: Vec<_> = (0..200).flat_map(|index| survey.labels(index)).collect();
+    for (name, unit) in &units {
+        let label = labels.iter().find(|(label, _)| label == name).map(|(_, label)| label);
+        assert!(label.is_some_and(|label| label.number().is_some()), "{name} in {unit}");
+    }
+    assert_eq!((units.len(), units["half_light_radius"].as_str()), (16, "arcsec"));
+}
+
+#[test]
 fn labels_are_known_and_plausible() {
     let survey = survey("objects = 3000");
     let mut north = 0;

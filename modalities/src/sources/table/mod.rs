@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use astropt_core::observation::{Array, Data, Field, Labels, Observation};
+use astropt_core::observation::{Array, Data, Field, LabelUnits, Labels, Observation};
 use astropt_core::seam::{Groups, Source, SourceConfig};
 use astropt_core::{Error, Result};
 
@@ -300,6 +300,18 @@ impl Source for TableSource {
 
     fn labels(&self, index: usize) -> Labels {
         self.labels.of(index)
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        let mut units = self.labels.units().clone();
+        // What the recipe says of a column as a field holds for the label that it is, too.
+        for spec in self.specs.iter().filter(|_| self.layout == Layout::Wide) {
+            let name = &self.table.columns()[spec.column].name;
+            if let (Some(unit), true) = (&spec.unit, self.labels.has(name)) {
+                units.entry(name.clone()).or_insert_with(|| unit.clone());
+            }
+        }
+        units
     }
 
     fn groups(&self) -> Option<Groups> {

@@ -22,6 +22,7 @@ fn sections(path: &Path) -> Result<Vec<Section>> {
             Content::Integer => "integers".to_owned(),
             Content::Single => "f32".to_owned(),
             Content::Double => "f64".to_owned(),
+            Content::Date => "dates, read as MJD in f64".to_owned(),
             Content::Other(what) => what.clone(),
         },
         unit: column.unit.clone(),

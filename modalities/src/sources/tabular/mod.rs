@@ -16,7 +16,7 @@ use astropt_core::{Error, Result, progress};
 
 pub(crate) use cell::{Cell, cell, is_converted};
 use parquet::ParquetFile;
-pub(crate) use parquet::{check_codecs, unit};
+pub(crate) use parquet::check_codecs;
 
 use super::fits;
 
@@ -42,10 +42,24 @@ enum Format {
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
-    /// From the metadata of a Parquet column.
+    /// From the metadata of a Parquet column, TUNITn of a FITS table.
     pub(crate) unit: Option<String>,
     pub(crate) content: Content,
 }
+
+impl Column {
+    /// The unit of the label that is made of it: of a date, which becomes days, these.
+    pub(crate) fn label_unit(&self) -> Option<&str> {
+        match self.content {
+            Content::Date => Some(DAYS),
+            Content::Text | Content::Other(_) => None,
+            _ => self.unit.as_deref(),
+        }
+    }
+}
+
+/// The unit of the numbers that dates become.
+pub(crate) const DAYS: &str = "d";
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +72,8 @@ pub(crate) enum Content {
     Single,
     /// Double-precision numbers.
     Double,
+    /// Dates and times, which become days of double precision.
+    Date,
     /// Neither a number nor a text; what the file calls it.
     Other(String),
 }
@@ -106,15 +122,7 @@ impl Table {
                 let columns = file.columns();
                 (Format::Parquet(file), columns)
             }
-            "fits" | "fit" => {
-                let names = fits::label_columns(&path)?;
-                let columns = names.into_iter().map(|(name, unusable)| Column {
-                    name,
-                    unit: None,
-                    content: unusable.map_or(Content::Written, Content::Other),
-                });
-                (Format::Fits, columns.collect())
-            }
+            "fits" | "fit" => (Format::Fits, fits::label_columns(&path)?),
             _ => return Err(Error::file(path, "a table is a .csv, .parquet or .fits file")),
         };
         if columns.len() > MAX_COLUMNS {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
-use arrow_schema::{DataType, Field};
+use arrow_schema::DataType;
+use astropt_core::embed::column_unit;
 use astropt_core::guard::guarded;
 use astropt_core::{Error, Result, plain};
 use parquet::arrow::ProjectionMask;
@@ -22,9 +23,6 @@ const BATCH: usize = 8192;
 
 /// Most rows of a block; larger row groups are cut.
 const BLOCK_ROWS: usize = 1 << 20;
-
-/// Keys that name a column's unit in its metadata.
-const UNIT_KEYS: [&str; 4] = ["unit", "units", "UNIT", "Unit"];
 
 /// What the end of a Parquet file says of it.
 #[derive(Debug)]
@@ -48,10 +46,11 @@ impl ParquetFile {
         let fields = self.metadata.schema().fields();
         fields
             .iter()
-            .map(|field| Column {
-                name: field.name().clone(),
-                unit: unit(field),
-                content: content(field.data_type()),
+            .map(|field| {
+                let content = content(field.data_type());
+                // Dates become days, whatever they are counted in.
+                let unit = column_unit(field).filter(|_| content != Content::Date);
+                Column { name: field.name().clone(), unit, content }
             })
             .collect()
     }
@@ -166,12 +165,6 @@ pub(crate) fn check_codecs(
     Ok(())
 }
 
-/// The unit that the metadata of a column states.
-pub(crate) fn unit(field: &Field) -> Option<String> {
-    let found = UNIT_KEYS.iter().find_map(|key| field.metadata().get(key))?;
-    Some(found.trim()).filter(|unit| !unit.is_empty()).map(str::to_owned)
-}
-
 fn content(data_type: &DataType) -> Content {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Content::Text,
@@ -180,6 +173,7 @@ fn content(data_type: &DataType) -> Content {
         DataType::Float16 | DataType::Float32 => Content::Single,
         DataType::Float64 => Content::Double,
         DataType::Dictionary(_, values) => content(values),
+        date if is_converted(date) && date.is_temporal() => Content::Date,
         // Also of whole decimals: what is no label is a number of double precision.
         other if is_converted(other) => Content::Double,
         other => Content::Other(other.to_string()),
