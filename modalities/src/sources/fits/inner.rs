@@ -9,7 +9,7 @@ use astropt_core::{Error, Result};
 
 use super::config::{FitsConfig, Objects};
 use super::fields::{Open, Place};
-use super::header::{BLOCK, Hdu};
+use super::header::{BLOCK, Hdu, Kind};
 use super::index::Index;
 use super::reader::Reader;
 use super::table::{Column, Table};
@@ -211,6 +211,7 @@ impl Inner<'_> {
         let why = |column: &Column| match column.is_label() {
             _ if id.is_some_and(|id| id.eq_ignore_ascii_case(&column.name)) => None,
             true => (!known(&column.name)).then(|| "not in the first file, but".to_owned()),
+            false if column.holds_texts() => Some("several texts a row".to_owned()),
             false => (column.repeat == 1).then(|| column.holds()),
         };
         let labels = table.columns.iter().filter(|column| column.is_label()).map(|c| &c.name);
@@ -272,7 +273,12 @@ impl Inner<'_> {
             )));
         }
         let hdu = open.named(name).map_err(Trouble::Asked)?;
-        let table = Table::of(&hdu)?;
+        let table = match hdu.kind {
+            Kind::PackedTable { .. } => Table::of(&hdu).map_err(Trouble::Asked)?,
+            // All columns are looked at where the recipe does not say which.
+            _ if self.config.label_columns.is_none() => Table::of(&hdu)?.whole()?,
+            _ => Table::of(&hdu)?,
+        };
         if table.rows != objects.len() {
             return Err(Trouble::Asked(format!(
                 "{}: `label_hdu` has {} rows for {} objects; name a table with one row per \
@@ -285,6 +291,13 @@ impl Inner<'_> {
         let text = |name: &String| super::Name::Text(name.clone());
         let id = self.config.id.as_ref().map(|id| table.find(&hdu, &text(id))).transpose();
         let id = id.map_err(Trouble::Asked)?;
+        if let Some(id) = id.filter(|id| !id.is_label()) {
+            return Err(Trouble::Asked(format!(
+                "{}: `id` is the column {:?}, which holds no single integer or text a row",
+                hdu.title(),
+                id.name
+            )));
+        }
         self.prepare(Some(&table), &open.reader.path().display().to_string());
         let (mut columns, places) = self.columns(&table, &hdu)?;
         columns.extend(id);

@@ -180,7 +180,7 @@ impl Source for Fits {
 pub(super) fn label_columns(path: &Path) -> Result<Vec<(String, Option<String>)>> {
     let (_, _, table) = label_table(path)?;
     let column = |column: &table::Column| {
-        let several = if column.repeat > 1 { "several values a row, " } else { "" };
+        let several = if column.is_several() { "several values a row, " } else { "" };
         let unusable = (!column.is_label()).then(|| format!("{several}{}", column.holds()));
         (column.name.clone(), unusable)
     };
@@ -203,10 +203,10 @@ fn label_table(path: &Path) -> Result<(Open, std::sync::Arc<header::Hdu>, table:
     let fail = |message: String| Error::file(path, message);
     let mut open = Open::new(Reader::open(path, &Unpacked::new(None), false)?);
     let hdu = open
-        .first(|hdu| matches!(hdu.kind, header::Kind::Table { .. }))
+        .first(header::Hdu::is_table)
         .map_err(fail)?
         .ok_or_else(|| fail("it holds no binary table of labels".to_owned()))?;
-    let table = table::Table::of(&hdu).map_err(fail)?;
+    let table = table::Table::of(&hdu).and_then(table::Table::whole).map_err(fail)?;
     Ok((open, hdu, table))
 }
 

@@ -121,7 +121,7 @@ impl SourceConfig for Hdf5Config {
                 return Err(Error::file(&path, "more objects than 2^32; name fewer files"));
             }
             starts.push(total as u32);
-            reading.read(&file, rows).map_err(|message| Error::file(&path, message))?;
+            reading.read(&file, listing.relative(k), rows).map_err(|message| Error::file(&path, message))?;
         }
         if total == 0 {
             return Err(Error::file(listing.base(), "no objects: the datasets have no rows"));
@@ -149,8 +149,8 @@ impl Hdf5Config {
         for ((name, field), dataset) in self.fields.iter().zip(&open.datasets) {
             if !dataset.numbers {
                 return Err(format!(
-                    "field {name:?}: dataset {:?} holds no plain numbers; texts may be `labels` \
-                     or the `id`",
+                    "field {name:?}: dataset {:?} holds no plain numbers (integers of 1, 2, 4 or 8 \
+                     whole bytes, IEEE floats); texts may be `labels` or the `id`",
                     field.dataset
                 ));
             }

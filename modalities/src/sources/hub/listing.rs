@@ -1,16 +1,20 @@
 //! What files a dataset has on the hub.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use astropt_core::{Error, Result};
+use astropt_core::{Error, Result, progress};
 use serde::Deserialize;
 
 use super::address::{Origin, encode, is_hash, is_safe};
 use super::client::Client;
 use crate::sources::parquet::layout;
+use crate::sources::tabular;
 
 /// The branch where the hub keeps what it has converted to Parquet itself.
 const CONVERTED: &str = "refs/convert/parquet";
+/// The config that the hub takes where none is named, and what names all.
+const DEFAULT: &str = "default";
+const ALL: &str = "*";
 /// Most pages and files of a listing that are read.
 const MAX_PAGES: usize = 10_000;
 const MAX_FILES: usize = 1_000_000;
@@ -38,12 +42,12 @@ pub(super) struct RemoteFile {
     pub(super) hash: Hash,
 }
 
-/// What a file is called in the cache, and whether that can be checked.
+/// What a file is called in the cache: a hash that is checked of what arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hash {
     /// SHA-256 of a large file.
     Sha256(String),
-    /// Git's own hash of a small one; of such a file the size alone is checked.
+    /// Git's own hash of a small one: SHA-1 of its length and its bytes.
     Git(String),
 }
 
@@ -151,7 +155,7 @@ impl Listing {
         let kept = |files: &[RemoteFile], keep: &dyn Fn(&str) -> bool| -> Vec<RemoteFile> {
             files.iter().filter(|file| keep(&file.path)).cloned().collect()
         };
-        if let Some(config) = choice.config {
+        if let Some(config) = choice.config.filter(|config| *config != ALL) {
             let files = kept(&self.files, &|path| layout::in_folder(path, config));
             if files.is_empty() {
                 let names = self.files.iter().map(|file| file.path.as_str());
@@ -172,6 +176,45 @@ impl Listing {
             }
             self.files = files;
         }
+        match choice.config {
+            Some(_) => Ok(self),
+            None => self.of_one_config(choice.split),
+        }
+    }
+
+    /// Keeps the shards of the config `default`, where there are several configs: they are other
+    /// objects, or the same in other words.
+    ///
+    /// # Errors
+    /// When there are several and none is the default; names them.
+    fn of_one_config(mut self, split: Option<&str>) -> Result<Self> {
+        let paths: Vec<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
+        let of = layout::configs(&paths, split);
+        let configs: BTreeSet<&str> = of.iter().copied().collect();
+        if configs.len() < 2 {
+            return Ok(self);
+        }
+        if !configs.contains(DEFAULT) {
+            let named = |config: &&str| match *config {
+                "" => "(no folder)".to_owned(),
+                config => config.to_owned(),
+            };
+            let configs: Vec<String> = configs.iter().map(named).collect();
+            return Err(Error::Failed(format!(
+                "the dataset {} at {} has several configs: {}; say which with `config`, or \
+                 \"{ALL}\" to read the shards of all as one dataset",
+                self.repo,
+                self.revision,
+                tabular::list(&configs)
+            )));
+        }
+        let kept: Vec<bool> = of.iter().map(|config| *config == DEFAULT).collect();
+        let mut kept = kept.into_iter();
+        self.files.retain(|_| kept.next().unwrap_or(false));
+        progress::say(&format!(
+            "{} has several configs; {DEFAULT:?} is read, for `config` names none",
+            self.repo
+        ));
         Ok(self)
     }
 

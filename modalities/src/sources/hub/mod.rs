@@ -51,11 +51,12 @@ pub struct HubConfig {
     /// A branch, tag or commit.
     #[serde(default = "main_branch")]
     pub revision: String,
-    /// Reads only the shards of this split: files whose name starts with it, as in
-    /// `train-00000-of-00010.parquet`, or that lie in a folder of that name.
+    /// Reads only the shards of this split: files that are called so, alone or with a number
+    /// behind it as in `train-00000-of-00010.parquet`, or that lie in a folder of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// Reads only the shards in the folder of this name.
+    /// Reads only the shards in the folder of this name; `"*"` those of all folders. Left out, all
+    /// must be in one, or those in `default` are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
     /// Fields of an object; see [`ParquetConfig::fields`](super::parquet::ParquetConfig).

@@ -115,11 +115,12 @@ impl Footer {
         }
         let as_stored = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let inferred = ArrowReaderMetadata::try_new(metadata.clone(), as_stored).map_err(text)?;
-        let views = Arc::new(schema::with_views(inferred.schema()));
+        let written = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new());
+        let written = written.ok().map(|found| found.schema().clone());
+        let views = Arc::new(schema::with_views(inferred.schema(), written.as_deref()));
         let with_views = ArrowReaderOptions::new().with_schema(views);
-        let read = ArrowReaderMetadata::try_new(metadata.clone(), with_views).map_err(text)?;
-        let written = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new());
-        Ok(Self { metadata: read, written: written.ok().map(|found| found.schema().clone()) })
+        let read = ArrowReaderMetadata::try_new(metadata, with_views).map_err(text)?;
+        Ok(Self { metadata: read, written })
     }
 
     /// The schema as it is read.
