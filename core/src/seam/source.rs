@@ -31,6 +31,11 @@ pub trait SourceConfig: Debug + Send + Sync {
         false
     }
 
+    /// What of [`Source::pins`] the configuration states already.
+    fn pins(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Opens the source: lists its objects without reading their data.
     /// `root` is the folder relative paths start from.
     ///
@@ -85,6 +90,13 @@ pub trait Source: Send + Sync {
     /// hold what it has read of that many groups.
     fn groups(&self) -> Option<Groups> {
         None
+    }
+
+    /// Keys of the source's own table, with values, that keep the data as they are now where what
+    /// the recipe names may come to hold others, such as a branch. A run adds them to its recipe when
+    /// it begins.
+    fn pins(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     /// Objects that will be read before long, the nearest first: a source that fetches files

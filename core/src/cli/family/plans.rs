@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::super::args::FamilyArgs;
+use super::super::data::with_pins;
 use super::members::{self, is_run};
 use crate::cost::Forecast;
 use crate::error::{Error, Result};
@@ -104,6 +105,16 @@ impl Planned {
         let plans: Vec<Plan> = by_compute.into_iter().map(|(_, plan)| plan).collect();
         let family = family(&plans, settings, old)?;
         Ok(Self { family, plans, changed })
+    }
+}
+
+/// `plan` on the data as the model `before` it has them, of whatever commit; a scale's source may be
+/// of another kind, which is let be.
+pub(super) fn on_the_data_of(before: Option<&Plan>, plan: Plan) -> Result<Plan> {
+    let kind = |plan: &Plan| Some(serde_json::to_value(&plan.source).ok()?.get("kind")?.clone());
+    match before.filter(|before| kind(before) == kind(&plan)) {
+        Some(before) => with_pins(&plan, &before.source.pins()),
+        None => Ok(plan),
     }
 }
 

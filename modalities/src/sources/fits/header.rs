@@ -354,9 +354,7 @@ fn describe(header: &Header, number: usize) -> Result<(Kind, u64), String> {
             };
             header.count("TFIELDS", MAX_COLUMNS)?;
             match header.is_true("ZTABLE") {
-                true => Kind::PackedTable {
-                    rows: header.count("ZNAXIS2", i64::from(u32::MAX))?,
-                },
+                true => Kind::PackedTable { rows: header.count("ZNAXIS2", i64::from(u32::MAX))? },
                 false => Kind::Table { row, rows },
             }
         }

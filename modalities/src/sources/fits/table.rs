@@ -331,10 +331,9 @@ impl Column {
         let data = self.scale.clone()?.apply(decode(bytes, bitpix))?;
         Ok(match (self.kind, data) {
             // `T` and `F`, or 0 where it is not known.
-            (
-                Type::Logical | Type::VarArrayP(LOGICAL) | Type::VarArrayQ(LOGICAL),
-                Data::U8(v),
-            ) => Data::U8(v.into_iter().map(|x| u8::from(x == b'T')).collect()),
+            (Type::Logical | Type::VarArrayP(LOGICAL) | Type::VarArrayQ(LOGICAL), Data::U8(v)) => {
+                Data::U8(v.into_iter().map(|x| u8::from(x == b'T')).collect())
+            }
             (_, data) => data,
         })
     }

@@ -121,7 +121,9 @@ impl SourceConfig for Hdf5Config {
                 return Err(Error::file(&path, "more objects than 2^32; name fewer files"));
             }
             starts.push(total as u32);
-            reading.read(&file, listing.relative(k), rows).map_err(|message| Error::file(&path, message))?;
+            reading
+                .read(&file, listing.relative(k), rows)
+                .map_err(|message| Error::file(&path, message))?;
         }
         if total == 0 {
             return Err(Error::file(listing.base(), "no objects: the datasets have no rows"));

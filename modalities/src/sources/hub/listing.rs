@@ -28,6 +28,8 @@ pub(super) struct Listing {
     pub(super) repo: String,
     /// The branch, tag or commit that was asked for, or [`CONVERTED`].
     pub(super) revision: String,
+    /// The branch, tag or commit that the recipe names.
+    pub(super) asked: String,
     pub(super) commit: String,
     /// The shards, ordered by path.
     pub(super) files: Vec<RemoteFile>,
@@ -88,6 +90,8 @@ struct LargeFile {
 pub(super) struct Choice<'a> {
     pub(super) repo: &'a str,
     pub(super) revision: &'a str,
+    /// The commit that a run began with, wherever the revision is by now.
+    pub(super) commit: Option<&'a str>,
     pub(super) config: Option<&'a str>,
     pub(super) split: Option<&'a str>,
 }
@@ -99,6 +103,11 @@ impl Listing {
     /// # Errors
     /// When the hub does not answer, or the dataset has no such shards.
     pub(super) fn fetch(client: &Client, choice: Choice<'_>) -> Result<Self> {
+        if let Some(commit) = choice.commit {
+            let listing = Self::of_revision(client, choice, commit)?;
+            tell_moved(client, choice, commit);
+            return listing.choose(choice);
+        }
         let listing = Self::of_revision(client, choice, choice.revision)?;
         let listing = match listing.files.is_empty() && choice.revision == "main" {
             true => Self::of_revision(client, choice, CONVERTED).unwrap_or(listing),
@@ -112,11 +121,7 @@ impl Listing {
         let endpoint = &client.environment().endpoint;
         let api = format!("{endpoint}/api/datasets/{repo}");
         let what = format!("the dataset {repo} at {revision}");
-        let address = format!("{api}/revision/{}", encode(revision, false));
-        let (Revision { sha: commit }, _) = client.json(&address, &what)?;
-        if !is_hash(&commit, 40) {
-            return Err(Error::Failed(format!("{what}: {commit:?} is no commit")));
-        }
+        let commit = commit_of(client, repo, revision)?;
         let home = Origin::of(endpoint);
         let mut next = Some(format!("{api}/tree/{commit}?recursive=1"));
         let mut files = Vec::new();
@@ -140,7 +145,14 @@ impl Listing {
         files.sort_by(|a: &RemoteFile, b| a.path.cmp(&b.path));
         files.dedup_by(|a, b| a.path == b.path);
         let (repo, revision) = (repo.to_owned(), revision.to_owned());
-        Ok(Self { repo, revision, commit, files })
+        Ok(Self { repo, revision, asked: choice.revision.to_owned(), commit, files })
+    }
+
+    /// What keeps the dataset as it is now, as [`HubConfig::pinned`](super::HubConfig) has it;
+    /// `None` where the recipe names the commit itself.
+    pub(super) fn pin(&self) -> Option<String> {
+        let Self { repo, asked, commit, .. } = self;
+        (asked != commit).then(|| format!("{repo}@{asked}:{commit}"))
     }
 
     /// Keeps the shards of the config and split that are wanted.
@@ -228,6 +240,45 @@ impl Listing {
             encode(&file.path, true)
         )
     }
+}
+
+/// The commit that a branch or tag is at.
+///
+/// # Errors
+/// When the hub does not say.
+fn commit_of(client: &Client, repo: &str, revision: &str) -> Result<String> {
+    let endpoint = &client.environment().endpoint;
+    let what = format!("the dataset {repo} at {revision}");
+    let address = format!("{endpoint}/api/datasets/{repo}/revision/{}", encode(revision, false));
+    let (Revision { sha: commit }, _) = client.json(&address, &what)?;
+    match is_hash(&commit, 40) {
+        true => Ok(commit),
+        false => Err(Error::Failed(format!("{what}: {commit:?} is no commit"))),
+    }
+}
+
+/// Says when a revision is at another commit by now than the one that is read.
+fn tell_moved(client: &Client, choice: Choice<'_>, commit: &str) {
+    let Choice { repo, revision, .. } = choice;
+    let at = |revision: &str| commit_of(client, repo, revision);
+    let now = match at(revision) {
+        Ok(now) if now != commit => now,
+        Ok(_) => return,
+        Err(why) => {
+            progress::warn(&format!("whether {revision} has moved is not known: {why}"));
+            return;
+        }
+    };
+    if revision == "main" && at(CONVERTED).is_ok_and(|converted| converted == commit) {
+        return;
+    }
+    let short = |commit: &str| commit.get(..12).unwrap_or_default().to_owned();
+    progress::warn(&format!(
+        "{repo}: {revision} is at {} by now; {} is read, with which this work began (a new run reads \
+         the new one)",
+        short(&now),
+        short(commit)
+    ));
 }
 
 /// The shard that an entry of a listing names, if it is one.

@@ -42,6 +42,9 @@ use queue::Queue;
 /// Time before a question is asked again; it doubles from there.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
+/// The key that [`HubConfig::pinned`] is read from.
+const PINNED: &str = "pinned";
+
 /// Configuration of the source `hub`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +54,11 @@ pub struct HubConfig {
     /// A branch, tag or commit.
     #[serde(default = "main_branch")]
     pub revision: String,
+    /// What a run adds by itself when it begins: dataset and revision, and the commit they were at,
+    /// `owner/name@main:COMMIT`. It goes on with that, and is embedded and audited on it, wherever
+    /// the branch is by then. Passed over where `repo` or `revision` is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
     /// Reads only the shards of this split: files that are called so, alone or with a number
     /// behind it as in `train-00000-of-00010.parquet`, or that lie in a folder of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +101,17 @@ impl SourceConfig for HubConfig {
             let message = format!("`revision` is {:?}, no branch or commit", self.revision);
             return Err(Error::Misuse(message));
         }
+        if let Some(pinned) = &self.pinned
+            && !pinned.rsplit_once(':').is_some_and(|(_, commit)| address::is_hash(commit, 40))
+        {
+            let message = format!("`{PINNED}` is {pinned:?}, not owner/name@revision:COMMIT");
+            return Err(Error::Misuse(message));
+        }
         self.columns().check()
+    }
+
+    fn pins(&self) -> Vec<(String, String)> {
+        self.pinned.iter().map(|pinned| (PINNED.to_owned(), pinned.clone())).collect()
     }
 
     fn is_remote(&self) -> bool {
@@ -117,6 +135,12 @@ pub struct Surroundings<'a> {
 }
 
 impl HubConfig {
+    /// The commit that `pinned` states of this dataset and revision.
+    fn commit(&self) -> Option<&str> {
+        let (of, commit) = self.pinned.as_deref()?.rsplit_once(':')?;
+        (of == format!("{}@{}", self.repo, self.revision)).then_some(commit)
+    }
+
     fn columns(&self) -> Columns {
         Columns {
             fields: self.fields.clone(),
@@ -152,6 +176,7 @@ impl HubConfig {
         let choice = Choice {
             repo: &self.repo,
             revision: &self.revision,
+            commit: self.commit(),
             config: self.config.as_deref(),
             split: self.split.as_deref(),
         };
@@ -176,6 +201,7 @@ impl HubConfig {
         let downloader = Downloader { client, cache: cache.clone(), listing: listing.clone() };
         let columns = self.columns();
         let (names, shards) = footers::read(&downloader, &columns)?;
+        let downloader = Downloader { client: downloader.client.patient(), ..downloader };
         let downloader = (!offline).then_some(downloader);
         let queue = Queue::start(downloader, cache, listing, self.disk_budget.map(|b| b.0));
         Table::new(Box::new(queue), names, &columns, &shards)
@@ -183,11 +209,12 @@ impl HubConfig {
 
     /// The shards that are in the cache, for when the hub may not be asked.
     fn found_here(&self, cache: &Cache, choice: Choice<'_>) -> Result<Listing> {
-        let commit = cache.recall(choice.revision).ok_or_else(|| {
+        let revision = choice.commit.unwrap_or(choice.revision);
+        let commit = cache.recall(revision).ok_or_else(|| {
             Error::Failed(format!(
-                "the dataset {} at {} was never fetched to here, and HF_HUB_OFFLINE is set; \
-                 unset it, or set HF_HOME to where it is",
-                choice.repo, choice.revision
+                "the dataset {} at {revision} was never fetched to here, and HF_HUB_OFFLINE is \
+                 set; unset it, or set HF_HOME to where it is",
+                choice.repo
             ))
         })?;
         let shards = layout::list(&cache.snapshot(&commit, ""), None)?;
@@ -200,6 +227,7 @@ impl HubConfig {
         let listing = Listing {
             repo: choice.repo.to_owned(),
             revision: choice.revision.to_owned(),
+            asked: choice.revision.to_owned(),
             commit,
             files: shards.into_iter().map(file).collect(),
         };

@@ -123,6 +123,11 @@ impl Store for Queue {
     fn is_remote(&self) -> bool {
         true
     }
+
+    fn pins(&self) -> Vec<(String, String)> {
+        let pin = self.shared.listing.pin();
+        pin.map(|pin| (super::PINNED.to_owned(), pin)).into_iter().collect()
+    }
 }
 
 impl Shared {

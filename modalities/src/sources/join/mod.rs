@@ -82,6 +82,10 @@ impl SourceConfig for JoinConfig {
         Ok(())
     }
 
+    fn pins(&self) -> Vec<(String, String)> {
+        pins(self.parts.iter().map(|(name, part)| (name, part.pins())))
+    }
+
     fn open(&self, root: &Path) -> Result<Box<dyn Source>> {
         self.check()?;
         let root = root.join(&self.path);
@@ -108,6 +112,16 @@ impl SourceConfig for JoinConfig {
         let groups = parts[lead].source.groups().map(|groups| matches.groups(lead, &groups));
         Ok(Box::new(Join { parts, matches, groups }))
     }
+}
+
+/// The pins of parts as those of the whole.
+fn pins<'a>(
+    parts: impl Iterator<Item = (&'a String, Vec<(String, String)>)>,
+) -> Vec<(String, String)> {
+    let of = |(name, pins): (&'a String, Vec<(String, String)>)| {
+        pins.into_iter().map(move |(key, value)| (format!("parts.{name}.{key}"), value))
+    };
+    parts.flat_map(of).collect()
 }
 
 impl Join {
@@ -160,6 +174,10 @@ impl Source for Join {
 
     fn groups(&self) -> Option<Groups> {
         self.groups.clone()
+    }
+
+    fn pins(&self) -> Vec<(String, String)> {
+        pins(self.parts.iter().map(|part| (&part.name, part.source.pins())))
     }
 
     fn read(&self, index: usize) -> Result<Observation> {

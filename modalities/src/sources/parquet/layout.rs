@@ -109,7 +109,8 @@ fn missing<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
         let numbered = stem(name).rsplit_once("-of-").and_then(|(start, _)| start.rsplit_once('-'));
         let Some((before, number)) = numbered else { continue };
         let Ok(index) = number.parse() else { continue };
-        let (_, known) = sets.entry((before, of)).or_insert_with(|| (number.len(), BTreeSet::new()));
+        let (_, known) =
+            sets.entry((before, of)).or_insert_with(|| (number.len(), BTreeSet::new()));
         known.insert(index);
     }
     let absent = |((before, of), (width, known)): ((&str, usize), (usize, BTreeSet<usize>))| {
@@ -238,7 +239,10 @@ mod tests {
         assert!(found(&whole).is_empty() && found(&["0000.parquet"]).is_empty());
         let of_many = found(&["a-0-of-999999999999.parquet"]);
         assert_eq!(of_many.len(), LISTED + 1);
-        assert!(of_many.last().is_some_and(|last| last.contains("999999999992 more")), "{of_many:?}");
+        assert!(
+            of_many.last().is_some_and(|last| last.contains("999999999992 more")),
+            "{of_many:?}"
+        );
         assert!(found(&["a-1-of-18446744073709551615.parquet", "b-of-3.parquet"]).len() > LISTED);
     }
 

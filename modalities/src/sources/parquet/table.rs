@@ -48,6 +48,11 @@ pub(crate) trait Store: Send + Sync {
 
     /// Whether shards have to be fetched as a whole before they can be read.
     fn is_remote(&self) -> bool;
+
+    /// See [`Source::pins`].
+    fn pins(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 /// A shard before it is read.
@@ -315,6 +320,10 @@ impl Source for Table {
             false => vec![0],
         };
         Some(Groups { starts: self.starts.clone(), held: self.held, shards })
+    }
+
+    fn pins(&self) -> Vec<(String, String)> {
+        self.store.pins()
     }
 
     fn expect(&self, upcoming: &[u32]) {
