@@ -41,5 +41,6 @@ mod same_data;
 mod slurm;
 mod threads;
 mod tidy;
+mod told;
 mod units;
 mod verify;

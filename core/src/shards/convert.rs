@@ -131,11 +131,25 @@ fn head(plan: &Plan, objects: &Objects, settings: &Settings) -> Result<Head> {
         specs: objects.specs.clone(),
         precision: settings.precision,
         shard_bytes: settings.shard_bytes,
-        source: serde_json::to_value(&plan.source).map_err(json)?,
+        source: pinned(serde_json::to_value(&plan.source).map_err(json)?, objects),
         objects: objects.source.len(),
         ids: ids(objects.source.as_ref()),
         groups: objects.source.groups(),
     })
+}
+
+/// The source with what keeps its data as they are now: another part of the conversion must be of
+/// the same.
+fn pinned(mut source: serde_json::Value, objects: &Objects) -> serde_json::Value {
+    for (key, value) in objects.source.pins() {
+        let (table, key) = key.rsplit_once('.').unwrap_or(("", &key));
+        let tables = table.split('.').filter(|name| !name.is_empty());
+        let pointer: String = tables.map(|name| format!("/{name}")).collect();
+        if let Some(serde_json::Value::Object(table)) = source.pointer_mut(&pointer) {
+            table.insert(key.to_owned(), value.into());
+        }
+    }
+    source
 }
 
 fn ids(source: &dyn Source) -> String {

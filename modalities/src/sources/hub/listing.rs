@@ -261,22 +261,24 @@ fn commit_of(client: &Client, repo: &str, revision: &str) -> Result<String> {
 fn tell_moved(client: &Client, choice: Choice<'_>, commit: &str) {
     let Choice { repo, revision, .. } = choice;
     let at = |revision: &str| commit_of(client, repo, revision);
-    let now = match at(revision) {
-        Ok(now) if now != commit => now,
-        Ok(_) => return,
-        Err(why) => {
-            progress::warn(&format!("whether {revision} has moved is not known: {why}"));
-            return;
+    match at(revision) {
+        Ok(now) => {
+            let converted = || revision == "main" && at(CONVERTED).is_ok_and(|at| at == commit);
+            if now != commit && !converted() {
+                warn_moved(repo, revision, &now, commit);
+            }
         }
-    };
-    if revision == "main" && at(CONVERTED).is_ok_and(|converted| converted == commit) {
-        return;
+        Err(why) => progress::warn(&format!("whether {revision} has moved is not known: {why}")),
     }
+}
+
+/// Says that a revision is at the commit `now`, and that `commit` is read.
+pub(super) fn warn_moved(repo: &str, revision: &str, now: &str, commit: &str) {
     let short = |commit: &str| commit.get(..12).unwrap_or_default().to_owned();
     progress::warn(&format!(
         "{repo}: {revision} is at {} by now; {} is read, with which this work began (a new run reads \
          the new one)",
-        short(&now),
+        short(now),
         short(commit)
     ));
 }

@@ -217,6 +217,10 @@ impl HubConfig {
                 choice.repo
             ))
         })?;
+        // As far as is known here.
+        if let Some(now) = cache.recall(choice.revision).filter(|now| *now != commit) {
+            listing::warn_moved(choice.repo, choice.revision, &now, &commit);
+        }
         let shards = layout::list(&cache.snapshot(&commit, ""), None)?;
         let file = |shard: layout::LocalShard| RemoteFile {
             size: std::fs::metadata(&shard.path).map_or(0, |m| m.len()),
