@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::args::RecipeArgs;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::recipe::{DEMO, Plan, Request, amend, data_stated, lacks_data};
+use crate::recipe::{self, DEMO, Plan, Request, data_stated, lacks_data};
 
 impl RecipeArgs {
     /// What these arguments ask of the recipe `name`.
@@ -35,15 +35,7 @@ pub(super) fn open(plan: &Plan) -> Result<Arc<Dataset>> {
 /// `plan` with what keeps its data, which are open, as they are now: they are the same when the run
 /// goes on, and when it is embedded or audited.
 pub(super) fn pinned(plan: &Plan, data: &Dataset) -> Result<Plan> {
-    with_pins(plan, &data.pins())
-}
-
-/// `plan` with these keys of its source set.
-pub(super) fn with_pins(plan: &Plan, pins: &[(String, String)]) -> Result<Plan> {
-    let set = |(key, value): &(String, String)| {
-        format!("source.{key}={}", toml::Value::String(value.clone()))
-    };
-    amend(plan, &["source."], &pins.iter().map(set).collect::<Vec<_>>(), None)
+    recipe::with_pins(plan, &data.pins())
 }
 
 /// `error`, with a word on relative paths where the data are not there: they may have been given in

@@ -8,6 +8,7 @@ use crate::data::{Dataset, Witnesses};
 use crate::error::{Error, Result};
 use crate::parallel::{Ranks, settled};
 use crate::recipe::Plan;
+use crate::seam::Pin;
 
 /// What a process works on.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ struct Work {
     recipe: String,
     objects: String,
     /// What keeps the data as they are.
-    pins: Vec<(String, String)>,
+    pins: Vec<Pin>,
     witnesses: Witnesses,
 }
 

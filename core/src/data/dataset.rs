@@ -90,7 +90,7 @@ impl Dataset {
     }
 
     /// What keeps the data as they are now; see [`Source::pins`](crate::seam::Source::pins).
-    pub(crate) fn pins(&self) -> Vec<(String, String)> {
+    pub(crate) fn pins(&self) -> Vec<crate::seam::Pin> {
         self.objects.source.pins()
     }
 

@@ -141,12 +141,11 @@ fn head(plan: &Plan, objects: &Objects, settings: &Settings) -> Result<Head> {
 /// The source with what keeps its data as they are now: another part of the conversion must be of
 /// the same.
 fn pinned(mut source: serde_json::Value, objects: &Objects) -> serde_json::Value {
-    for (key, value) in objects.source.pins() {
-        let (table, key) = key.rsplit_once('.').unwrap_or(("", &key));
-        let tables = table.split('.').filter(|name| !name.is_empty());
-        let pointer: String = tables.map(|name| format!("/{name}")).collect();
-        if let Some(serde_json::Value::Object(table)) = source.pointer_mut(&pointer) {
-            table.insert(key.to_owned(), value.into());
+    for (keys, value) in objects.source.pins() {
+        let Some((key, tables)) = keys.split_last() else { continue };
+        let table = tables.iter().try_fold(&mut source, |table, name| table.get_mut(name));
+        if let Some(serde_json::Value::Object(table)) = table {
+            table.insert(key.clone(), value.into());
         }
     }
     source

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use super::super::args::FamilyArgs;
-use super::super::data::with_pins;
 use super::members::{self, is_run};
 use crate::cost::Forecast;
 use crate::error::{Error, Result};
@@ -113,7 +112,7 @@ impl Planned {
 pub(super) fn on_the_data_of(before: Option<&Plan>, plan: Plan) -> Result<Plan> {
     let kind = |plan: &Plan| Some(serde_json::to_value(&plan.source).ok()?.get("kind")?.clone());
     match before.filter(|before| kind(before) == kind(&plan)) {
-        Some(before) => with_pins(&plan, &before.source.pins()),
+        Some(before) => recipe::with_pins(&plan, &before.source.pins()),
         None => Ok(plan),
     }
 }

@@ -22,6 +22,9 @@
 //! id = "TARGETID"
 //! ```
 //!
+//! Tables that are compressed by tiles (`fpack -table`) are refused. `CHECKSUM` and `DATASUM` are not
+//! compared, for that takes reading a file whole: `fitscheck` of astropy does it.
+//!
 //! Nothing but the headers, rows and HDUs that are asked for is read, at the moment they are
 //! asked for: memory does not depend on the size of a file. A file compressed as a whole
 //! (`.fits.gz`) is unpacked first, beyond 8 MiB in a temporary file, which takes disk up to

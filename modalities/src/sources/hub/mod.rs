@@ -8,6 +8,9 @@
 //! `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to Python; the token
 //! goes to the endpoint and nowhere else.
 //!
+//! A run adds to its recipe at which commit a branch was when it began (`pinned`), and goes on with
+//! that. Once it is going, an outage of the hub of up to 7 minutes or so is waited for.
+//!
 //! Ids from a column (`id`), and a split by a label (`split.column`), need every shard before
 //! training starts.
 
@@ -26,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use astropt_core::seam::{Source, SourceConfig};
+use astropt_core::seam::{Pin, Source, SourceConfig};
 use astropt_core::{Error, Result, progress};
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +77,8 @@ pub struct HubConfig {
         deserialize_with = "super::shorthand::map"
     )]
     pub fields: Option<BTreeMap<String, FieldColumn>>,
-    /// Columns that become labels; by default all that hold one number, date, truth value or text.
+    /// Columns that become labels; by default all that hold one number, date (as days, MJD),
+    /// duration (as seconds), truth value or text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
     /// Column of the objects' ids, which must differ.
@@ -110,8 +114,8 @@ impl SourceConfig for HubConfig {
         self.columns().check()
     }
 
-    fn pins(&self) -> Vec<(String, String)> {
-        self.pinned.iter().map(|pinned| (PINNED.to_owned(), pinned.clone())).collect()
+    fn pins(&self) -> Vec<Pin> {
+        self.pinned.iter().map(|pinned| (vec![PINNED.to_owned()], pinned.clone())).collect()
     }
 
     fn is_remote(&self) -> bool {

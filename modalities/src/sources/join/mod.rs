@@ -29,7 +29,7 @@ mod matching;
 use std::path::Path;
 
 use astropt_core::observation::{Label, Labels, Observation};
-use astropt_core::seam::{ConfigType, Groups, PluginInfo, Source, SourceConfig, SourcePlugin};
+use astropt_core::seam::{ConfigType, Groups, Pin, PluginInfo, Source, SourceConfig, SourcePlugin};
 use astropt_core::{Error, Result, progress};
 
 pub use config::{JoinConfig, MatchConfig, Require};
@@ -82,7 +82,7 @@ impl SourceConfig for JoinConfig {
         Ok(())
     }
 
-    fn pins(&self) -> Vec<(String, String)> {
+    fn pins(&self) -> Vec<Pin> {
         pins(self.parts.iter().map(|(name, part)| (name, part.pins())))
     }
 
@@ -115,11 +115,12 @@ impl SourceConfig for JoinConfig {
 }
 
 /// The pins of parts as those of the whole.
-fn pins<'a>(
-    parts: impl Iterator<Item = (&'a String, Vec<(String, String)>)>,
-) -> Vec<(String, String)> {
-    let of = |(name, pins): (&'a String, Vec<(String, String)>)| {
-        pins.into_iter().map(move |(key, value)| (format!("parts.{name}.{key}"), value))
+fn pins<'a>(parts: impl Iterator<Item = (&'a String, Vec<Pin>)>) -> Vec<Pin> {
+    let of = |(name, pins): (&'a String, Vec<Pin>)| {
+        let whole = move |(keys, value): Pin| {
+            (["parts".to_owned(), name.clone()].into_iter().chain(keys).collect(), value)
+        };
+        pins.into_iter().map(whole)
     };
     parts.flat_map(of).collect()
 }
@@ -176,7 +177,7 @@ impl Source for Join {
         self.groups.clone()
     }
 
-    fn pins(&self) -> Vec<(String, String)> {
+    fn pins(&self) -> Vec<Pin> {
         pins(self.parts.iter().map(|part| (&part.name, part.source.pins())))
     }
 

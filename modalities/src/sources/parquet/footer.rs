@@ -25,8 +25,8 @@ const MAX_ROWS: i64 = i32::MAX as i64;
 /// The metadata of a file, read and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Footer {
-    /// With texts and bytes as views; what the file says of Arrow's types is passed over,
-    /// since it need not be true.
+    /// With texts and bytes as views; what the file says of Arrow's types is passed over, since it
+    /// need not be true, but for durations, which Parquet has no type for.
     pub(super) metadata: ArrowReaderMetadata,
     /// The schema as the writer had it, for what it says of units.
     pub(super) written: Option<Arc<Schema>>,

@@ -64,7 +64,8 @@ pub struct ParquetConfig {
         deserialize_with = "super::shorthand::map"
     )]
     pub fields: Option<BTreeMap<String, FieldColumn>>,
-    /// Columns that become labels; by default all that hold one number, date, truth value or text.
+    /// Columns that become labels; by default all that hold one number, date (as days, MJD),
+    /// duration (as seconds), truth value or text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
     /// Column of the objects' ids, which must differ.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array as _, ArrayRef};
 use astropt_core::observation::{Field, Labels, Observation};
-use astropt_core::seam::{Groups, Source};
+use astropt_core::seam::{Groups, Pin, Source};
 use astropt_core::{Error, Result, progress};
 
 use super::columns::Columns;
@@ -50,7 +50,7 @@ pub(crate) trait Store: Send + Sync {
     fn is_remote(&self) -> bool;
 
     /// See [`Source::pins`].
-    fn pins(&self) -> Vec<(String, String)> {
+    fn pins(&self) -> Vec<Pin> {
         Vec::new()
     }
 }
@@ -322,7 +322,7 @@ impl Source for Table {
         Some(Groups { starts: self.starts.clone(), held: self.held, shards })
     }
 
-    fn pins(&self) -> Vec<(String, String)> {
+    fn pins(&self) -> Vec<Pin> {
         self.store.pins()
     }
 

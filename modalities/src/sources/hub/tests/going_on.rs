@@ -24,7 +24,7 @@ fn an_outage_of_minutes_is_waited_for() {
 fn a_branch_that_moves_is_read_where_it_was() {
     let (server, cache) = hub();
     let source = open(&server, &cache).expect("opens");
-    let pins = [("pinned".to_owned(), format!("{REPO}@main:{COMMIT}"))];
+    let pins = [(vec!["pinned".to_owned()], format!("{REPO}@main:{COMMIT}"))];
     assert_eq!(source.pins(), pins);
     server.move_main(OTHER);
     let error = open(&server, &cache).map(drop).expect_err("nothing is known of it").to_string();
