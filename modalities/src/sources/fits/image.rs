@@ -12,7 +12,7 @@ use fitsio_pure::image::{ImageData, read_image_data};
 use super::header::{Hdu, Kind, MAX_BYTES};
 use super::numbers::{Scale, decode};
 use super::reader::Reader;
-use super::table::{Table, descriptor};
+use super::table::{Column, Table, descriptor};
 
 /// How many bytes of an image are read at a time.
 const STEP: usize = 4 << 20;
@@ -180,20 +180,7 @@ fn check_tiles(
     let most = tile_pixels.saturating_mul(bitpix.unsigned_abs() / 8).saturating_add(64);
     for column in ["COMPRESSED_DATA", "GZIP_COMPRESSED_DATA", "UNCOMPRESSED_DATA"] {
         let Some(column) = table.columns.iter().find(|c| c.name == column) else { continue };
-        let (wide, element) = match column.kind {
-            Type::VarArrayP(element) => (false, element),
-            Type::VarArrayQ(element) => (true, element),
-            _ => return Err(format!("its column {} does not hold tiles", column.name)),
-        };
-        let width = match element {
-            'I' => 2,
-            'J' | 'E' => 4,
-            'K' | 'D' => 8,
-            _ => 1,
-        };
-        if column.repeat == 0 {
-            return Err(format!("its column {} has no room for tiles", column.name));
-        }
+        let (wide, width) = of_tiles(column)?;
         let start = hdu.data + heap;
         for row in 0..table.rows {
             let at = hdu.data + (row * table.row + column.offset) as u64;
@@ -215,6 +202,25 @@ fn check_tiles(
         }
     }
     Ok(rows..heap as usize)
+}
+
+/// Whether the cells of a column of tiles have wide descriptors, and the bytes of a number in them.
+fn of_tiles(column: &Column) -> Result<(bool, u64), String> {
+    let (wide, element) = match column.kind {
+        Type::VarArrayP(element) => (false, element),
+        Type::VarArrayQ(element) => (true, element),
+        _ => return Err(format!("its column {} does not hold tiles", column.name)),
+    };
+    if column.repeat == 0 {
+        return Err(format!("its column {} has no room for tiles", column.name));
+    }
+    let width = match element {
+        'I' => 2,
+        'J' | 'E' => 4,
+        'K' | 'D' => 8,
+        _ => 1,
+    };
+    Ok((wide, width))
 }
 
 /// How many tiles the header states, and how many numbers the largest has.

@@ -262,6 +262,38 @@ impl Inner<'_> {
         Ok((columns, places))
     }
 
+    /// The table in `hdu`, with a row for each of so many objects.
+    fn table(&self, hdu: &Hdu, objects: usize) -> Result<Table, Trouble> {
+        let table = match hdu.kind {
+            Kind::PackedTable { .. } => Table::of(hdu).map_err(Trouble::Asked)?,
+            // All columns are looked at where the recipe does not say which.
+            _ if self.config.label_columns.is_none() => Table::of(hdu)?.whole()?,
+            _ => Table::of(hdu)?,
+        };
+        match table.rows == objects {
+            true => Ok(table),
+            false => Err(Trouble::Asked(format!(
+                "{}: `label_hdu` has {} rows for {objects} objects; name a table with one row per \
+                 object, or a table of `labels` beside the files",
+                hdu.title(),
+                table.rows
+            ))),
+        }
+    }
+
+    /// The column of ids, if the recipe names one.
+    fn id<'t>(&self, table: &'t Table, hdu: &Hdu) -> Result<Option<&'t Column>, Trouble> {
+        let Some(id) = &self.config.id else { return Ok(None) };
+        let column = table.find(hdu, &super::Name::Text(id.clone())).map_err(Trouble::Asked)?;
+        match column.is_label() {
+            true => Ok(Some(column)),
+            false => Err(Trouble::Asked(format!(
+                "{}: `id` is the column {id:?}, which holds no single integer or text a row",
+                hdu.title()
+            ))),
+        }
+    }
+
     /// Labels and ids from `label_hdu`.
     fn rows(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), Trouble> {
         let Some(name) = &self.config.label_hdu else { return Ok(()) };
@@ -273,31 +305,8 @@ impl Inner<'_> {
             )));
         }
         let hdu = open.named(name).map_err(Trouble::Asked)?;
-        let table = match hdu.kind {
-            Kind::PackedTable { .. } => Table::of(&hdu).map_err(Trouble::Asked)?,
-            // All columns are looked at where the recipe does not say which.
-            _ if self.config.label_columns.is_none() => Table::of(&hdu)?.whole()?,
-            _ => Table::of(&hdu)?,
-        };
-        if table.rows != objects.len() {
-            return Err(Trouble::Asked(format!(
-                "{}: `label_hdu` has {} rows for {} objects; name a table with one row per \
-                 object, or a table of `labels` beside the files",
-                hdu.title(),
-                table.rows,
-                objects.len()
-            )));
-        }
-        let text = |name: &String| super::Name::Text(name.clone());
-        let id = self.config.id.as_ref().map(|id| table.find(&hdu, &text(id))).transpose();
-        let id = id.map_err(Trouble::Asked)?;
-        if let Some(id) = id.filter(|id| !id.is_label()) {
-            return Err(Trouble::Asked(format!(
-                "{}: `id` is the column {:?}, which holds no single integer or text a row",
-                hdu.title(),
-                id.name
-            )));
-        }
+        let table = self.table(&hdu, objects.len())?;
+        let id = self.id(&table, &hdu)?;
         self.prepare(Some(&table), &open.reader.path().display().to_string());
         let (mut columns, places) = self.columns(&table, &hdu)?;
         columns.extend(id);
