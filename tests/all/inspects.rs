@@ -167,3 +167,17 @@ fn the_recorded_data_are_all_shown() {
         }
     }
 }
+
+/// It is the error of whoever knows the file that is shown, not that others do not.
+#[test]
+fn a_picture_that_is_cut_short_is_said_to_be_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = std::fs::read(workspace().join("fuzz/seeds/baseline.jpg")).expect("there");
+    std::fs::write(folder.path().join("a.jpg"), &whole[..whole.len() / 2]).expect("written");
+    let error = fails(folder.path(), &["inspect", "a.jpg"], 1);
+    assert!(error.contains("image-folder: the JPEG cannot be decoded"), "{error}");
+    assert!(error.contains("cut short") && !error.contains("as a Parquet file does"), "{error}");
+    std::fs::write(folder.path().join("a.parquet"), "no table").expect("written");
+    let error = fails(folder.path(), &["inspect", "a.parquet"], 1);
+    assert!(error.contains("Parquet"), "{error}");
+}

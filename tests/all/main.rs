@@ -43,5 +43,6 @@ mod self_check;
 mod slurm;
 mod threads;
 mod tidy;
+mod told;
 mod units;
 mod verify;

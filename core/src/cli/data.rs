@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::args::RecipeArgs;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::recipe::{DEMO, Plan, Request, data_stated, lacks_data};
+use crate::recipe::{self, DEMO, Plan, Request, data_stated, lacks_data};
 
 impl RecipeArgs {
     /// What these arguments ask of the recipe `name`.
@@ -48,6 +48,12 @@ pub(super) fn apart_from(plan: &Plan, out: &Path) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// `plan` with what keeps its data, which are open, as they are now: they are the same when the run
+/// goes on, and when it is embedded or audited.
+pub(super) fn pinned(plan: &Plan, data: &Dataset) -> Result<Plan> {
+    recipe::with_pins(plan, &data.pins())
 }
 
 /// `error`, with a word on relative paths where the data are not there: they may have been given in

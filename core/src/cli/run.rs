@@ -148,6 +148,7 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
     }
     warn_unevaluated(&plan, &data);
     let session = chosen.open(&model, plan.train.precision)?;
+    let plan = data::pinned(&plan, &data)?;
     let (folder, manifest) = if let Some((folder, old)) = begun {
         match args.check.no_self_check {
             true => old.check_ids(&data, &out)?,

@@ -8,6 +8,7 @@ use crate::data::{Dataset, Witnesses};
 use crate::error::{Error, Result};
 use crate::parallel::{Ranks, settled};
 use crate::recipe::Plan;
+use crate::seam::Pin;
 
 /// What a process works on.
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ struct Work {
     out: PathBuf,
     recipe: String,
     objects: String,
+    /// What keeps the data as they are.
+    pins: Vec<Pin>,
     witnesses: Witnesses,
 }
 
@@ -27,6 +30,10 @@ impl Work {
         }
         if self.objects != other.objects {
             return Some("other data: other ids or splits".into());
+        }
+        if self.pins != other.pins {
+            let why = "a branch has moved while the processes began";
+            return Some(format!("another commit of the data: {why}"));
         }
         if let Some(why) = self.witnesses.contradict(&other.witnesses) {
             return Some(format!("other data: {why}"));
@@ -54,6 +61,7 @@ pub(super) fn same_everywhere(
         out: out.to_owned(),
         recipe: without_source(&plan.recipe),
         objects: data.digest(),
+        pins: data.pins(),
         witnesses: data.witnesses()?,
     };
     let failed = |e: serde_json::Error| Error::Failed(format!("cannot compare the processes: {e}"));

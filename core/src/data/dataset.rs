@@ -89,6 +89,11 @@ impl Dataset {
         &self.objects
     }
 
+    /// What keeps the data as they are now; see [`Source::pins`](crate::seam::Source::pins).
+    pub(crate) fn pins(&self) -> Vec<crate::seam::Pin> {
+        self.objects.source.pins()
+    }
+
     /// Whether the files that were read are what they were; see
     /// [`Source::unchanged`](crate::seam::Source::unchanged).
     ///

@@ -26,7 +26,7 @@ pub use plan::{Modalities, Plan};
 pub(crate) use plan::{data_place, data_stated};
 pub use probe::{ProbeConfig, ProbeProtocol};
 pub use reference::{Reference, ReferencePoint, ReferenceTask};
-pub(crate) use resumable::{RESUMABLE, other_course, other_training};
+pub(crate) use resumable::{RESUMABLE, other_course, other_training, with_pins};
 pub use schema::{
     CheckpointChoice, Choice, EmbedConfig, ModelSection, Pooling, SplitConfig, TrainConfig,
 };

@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::Plan;
+use super::tree::Tree;
+use super::{Plan, plan};
+use crate::error::Result;
 use crate::plain::differences;
+use crate::seam::Pin;
 
 /// What a resumed run may change; everything else would make it another run.
 pub(crate) const RESUMABLE: [&str; 13] = [
@@ -25,6 +28,19 @@ pub(crate) const RESUMABLE: [&str; 13] = [
 /// Of a plan what says nothing of how its model is trained: where the data lie, words, and the
 /// recipe's text, which the plan is built from.
 const BESIDE: [&str; 5] = ["source", "cost", "reference", "summary", "recipe"];
+
+/// The plan `of`, with these keys of its source set.
+///
+/// # Errors
+/// As [`resolve`](super::resolve), where the source does not know them.
+pub(crate) fn with_pins(of: &Plan, pins: &[Pin]) -> Result<Plan> {
+    let mut tree = Tree::parse("the run's recipe", &of.recipe)?;
+    for (keys, value) in pins {
+        let keys = ["source".to_owned()].into_iter().chain(keys.iter().cloned()).collect();
+        tree.overlay(Tree::of(keys, value.clone().into(), "what the source was at"));
+    }
+    plan::build(&tree, of.scale.clone())
+}
 
 /// What makes the trainings by two plans different ones, each of `places` the name of where its
 /// plan is; empty where one may have become the other by going on with it.

@@ -24,4 +24,4 @@ pub use registry::{
     ConfigError, PluginInfo, backends, check_registry, find_backend, find_modality, find_source,
     modalities, parse_config, sources,
 };
-pub use source::{Groups, Source, SourceConfig, SourcePlugin, TokenSource};
+pub use source::{Groups, Pin, Source, SourceConfig, SourcePlugin, TokenSource};

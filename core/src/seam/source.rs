@@ -31,6 +31,11 @@ pub trait SourceConfig: Debug + Send + Sync {
         false
     }
 
+    /// What of [`Source::pins`] the configuration states already.
+    fn pins(&self) -> Vec<Pin> {
+        Vec::new()
+    }
+
     /// Opens the source: lists its objects without reading their data.
     /// `root` is the folder relative paths start from.
     ///
@@ -38,6 +43,9 @@ pub trait SourceConfig: Debug + Send + Sync {
     /// When the data cannot be found or opened, or when there is none.
     fn open(&self, root: &Path) -> Result<Box<dyn Source>>;
 }
+
+/// A key in a source's table, table by table, and its value.
+pub type Pin = (Vec<String>, String);
 
 /// Runs of objects that are read together: row groups of Parquet, chunks of HDF5.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -98,6 +106,13 @@ pub trait Source: Send + Sync {
     /// hold what it has read of that many groups.
     fn groups(&self) -> Option<Groups> {
         None
+    }
+
+    /// Keys of the source's own table, with values, that keep the data as they are now where what
+    /// the recipe names may come to hold others, such as a branch. A run adds them to its recipe when
+    /// it begins.
+    fn pins(&self) -> Vec<Pin> {
+        Vec::new()
     }
 
     /// Objects that will be read before long, the nearest first: a source that fetches files

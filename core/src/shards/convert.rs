@@ -132,13 +132,26 @@ fn head(plan: &Plan, objects: &Objects, settings: &Settings) -> Result<Head> {
         specs: objects.specs.clone(),
         precision: settings.precision,
         shard_bytes: settings.shard_bytes,
-        source: serde_json::to_value(&plan.source).map_err(json)?,
+        source: pinned(serde_json::to_value(&plan.source).map_err(json)?, objects),
         objects: objects.source.len(),
         ids: ids(objects.source.as_ref()),
         ids_are_places: objects.source.ids_are_places(),
         groups: objects.source.groups(),
         label_units: objects.label_units.clone(),
     })
+}
+
+/// The source with what keeps its data as they are now: another part of the conversion must be of
+/// the same.
+fn pinned(mut source: serde_json::Value, objects: &Objects) -> serde_json::Value {
+    for (keys, value) in objects.source.pins() {
+        let Some((key, tables)) = keys.split_last() else { continue };
+        let table = tables.iter().try_fold(&mut source, |table, name| table.get_mut(name));
+        if let Some(serde_json::Value::Object(table)) = table {
+            table.insert(key.clone(), value.into());
+        }
+    }
+    source
 }
 
 fn ids(source: &dyn Source) -> String {

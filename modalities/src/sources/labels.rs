@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use astropt_core::observation::{Label, LabelUnits, Labels};
-use astropt_core::{Error, Result};
+use astropt_core::{Error, Result, progress};
 
 use super::listing::Names;
 use super::tabular::{Cell, Row, Table, list, tell_left_out};
@@ -170,9 +170,12 @@ impl LabelTable {
                 }
             }
         })?;
-        for (k, index) in disputed {
+        let mut counts = vec![0usize; columns.len()];
+        for (k, index) in disputed.into_iter().filter(|(k, _)| *k != key) {
             columns[k].1.clear(index);
+            counts[k] += 1;
         }
+        tell_disputed(table, &counts);
         columns.remove(key);
         Ok(labels.in_units_of(table, (0..table.columns().len()).filter(|&column| column != key)))
     }
@@ -280,6 +283,21 @@ fn tell_unusable(table: &Table, columns: impl Iterator<Item = usize>) {
         Some(format!("{name:?} ({what} in {})", table.path().display()))
     });
     tell_left_out(&told.collect::<Vec<_>>());
+}
+
+/// Says of how many objects rows disagree on a label, column by column.
+fn tell_disputed(table: &Table, counts: &[usize]) {
+    let disputed = table.columns().iter().zip(counts).filter(|(_, count)| **count > 0);
+    let told: Vec<String> =
+        disputed.map(|(column, count)| format!("{:?} of {count} objects", column.name)).collect();
+    if !told.is_empty() {
+        progress::warn(&format!(
+            "labels left out: {}, on which rows of {} that name one object disagree; leave one row \
+             an object",
+            list(&told),
+            table.path().display()
+        ));
+    }
 }
 
 fn find(names: &Names<'_>, cells: &[Cell<'_>], column: usize) -> Option<usize> {

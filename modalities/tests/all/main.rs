@@ -10,6 +10,7 @@ mod hdf5;
 mod image_folder;
 mod join;
 mod npz;
+mod odd;
 mod parquet;
 mod real_sources;
 mod round_trip;

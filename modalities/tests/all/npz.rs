@@ -60,6 +60,38 @@ fn stars() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// As a disk may change it: NumPy says that the checksum is another.
+#[test]
+fn a_changed_bit_in_a_stored_array_is_found() {
+    let folder = folder();
+    let root = folder.path();
+    let path = root.join("stars.npz");
+    archive(&path, &stars(), Stored);
+    let sound = fs::read(&path).expect("there");
+    // One number of the flux, of the grid that all share, of the labels and of the ids.
+    for (number, name) in [
+        (7f32.to_le_bytes().to_vec(), "flux"),
+        (vec![0, 0x3c, 0, 0x40], "wave"),
+        (4000f32.to_le_bytes().to_vec(), "teff"),
+        (1_237_650_795_683_184_716u64.to_be_bytes().to_vec(), "id"),
+    ] {
+        let mut bytes = sound.clone();
+        let at = bytes.windows(number.len()).position(|window| window == number);
+        bytes[at.expect("stored as it is")] ^= 1;
+        fs::write(&path, bytes).expect("written");
+        let error = refusal("npz", STARS, root);
+        assert!(error.contains(&format!("the array {name:?} is damaged")), "{error}");
+        assert!(error.contains("checksum") && error.contains("stars.npz"), "{error}");
+    }
+    // What is not read is not looked at.
+    let mut bytes = sound;
+    let at = bytes.windows(4).position(|window| window == 7f32.to_le_bytes());
+    bytes[at.expect("stored as it is")] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let cube = open("npz", "path = 'stars.npz'\nfields.image = { array = 'cube' }", root);
+    assert!(cube.expect("opens").read(2).is_ok());
+}
+
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }

@@ -118,9 +118,10 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     let least = args.least_gain.or(before.map(|fit| fit.least_gain)).unwrap_or(LEAST_GAIN);
     let write = |family: &Family| if ranks.rank() == 0 { family.write(&out) } else { Ok(()) };
     cost::say(&family, &plans, &out, args.train.overwrite)?;
-    let mut done = Vec::new();
+    let (mut done, mut before) = (Vec::new(), None);
     for (k, plan) in plans.into_iter().enumerate() {
         let place = out.join(&family.members[k].scale);
+        let plan = plans::on_the_data_of(before.as_ref(), plan)?;
         if args.train.overwrite || finished(&place, &plan)?.is_none() {
             family.fit(least);
             let stops = family.settings.as_ref().is_some_and(|of| of.stop_at_saturation);
@@ -147,6 +148,7 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
         };
         family.settle(k, trained, least);
         done.push(plan);
+        before = Some(members::open(&place)?.1.plan);
         write(&family)?;
         progress::say(&told::describe_member(&family.members[k]));
     }

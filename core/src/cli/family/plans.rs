@@ -116,6 +116,16 @@ impl Planned {
     }
 }
 
+/// `plan` on the data as the model `before` it has them, of whatever commit; a scale's source may be
+/// of another kind, which is let be.
+pub(super) fn on_the_data_of(before: Option<&Plan>, plan: Plan) -> Result<Plan> {
+    let kind = |plan: &Plan| Some(serde_json::to_value(&plan.source).ok()?.get("kind")?.clone());
+    match before.filter(|before| kind(before) == kind(&plan)) {
+        Some(before) => recipe::with_pins(&plan, &before.source.pins()),
+        None => Ok(plan),
+    }
+}
+
 /// What of `asked` changes models that have begun. Of the rest, only what the family was begun
 /// with may be said again.
 fn changed(asked: &[String], begun_with: &[String]) -> Result<Vec<String>> {

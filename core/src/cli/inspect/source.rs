@@ -107,7 +107,7 @@ fn of_format(path: &Path) -> Result<(usize, String)> {
 /// more, and nothing of the path itself.
 pub(super) fn is_general(refusal: &str) -> bool {
     let general = [
-        "is missing",
+        "\" is missing", // a key of its table
         "on another machine",
         ": neither ",
         "holds no converted data",
@@ -119,7 +119,13 @@ pub(super) fn is_general(refusal: &str) -> bool {
 
 /// The refusals that are about the file itself, in full; of the other sources the names.
 fn told(refusals: &[String]) -> String {
-    let (general, own): (Vec<_>, Vec<_>) = refusals.iter().partition(|r| is_general(r));
+    let (mut general, mut own): (Vec<_>, Vec<_>) = refusals.iter().partition(|r| is_general(r));
+    // That a file is none of a kind is no news where one that knows it has read on.
+    if own.len() > 1 {
+        let (other, knowing): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|r| r.contains("does not end as a"));
+        (general, own) = ([general, other].concat(), knowing);
+    }
     let kinds: Vec<&str> = general.iter().filter_map(|r| Some(r.split_once(": ")?.0)).collect();
     let mut said: Vec<String> = own.into_iter().cloned().collect();
     if !kinds.is_empty() {

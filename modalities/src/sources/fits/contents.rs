@@ -9,7 +9,7 @@ use super::EXTENSIONS;
 use super::fields::Open;
 use super::header::{Hdu, Kind};
 use super::reader::Reader;
-use super::table::{Column, Table};
+use super::table::{Column, PACKED_TABLE, Table};
 use super::unpack::Unpacked;
 
 /// Most HDUs that are listed.
@@ -33,7 +33,13 @@ fn sections(path: &Path) -> Result<Vec<Section>> {
                 holds: column.holds(),
                 unit: column.unit.clone(),
             };
-            sections.push(Section { title, parts: table.columns.iter().map(part).collect() });
+            let mut parts: Vec<Part> = table.columns.iter().map(part).collect();
+            parts.extend(table.unknown.map(|why| Part {
+                name: format!("{} and on", parts.len() + 1),
+                holds: why,
+                ..Part::default()
+            }));
+            sections.push(Section { title, parts });
         }
     }
     Ok(sections)
@@ -47,9 +53,12 @@ fn of_hdu(hdu: &Hdu) -> Part {
             (axes.clone(), format!("{}, compressed by tiles", numbers(*bitpix)))
         }
         Kind::Table { rows, .. } => (vec![*rows], "rows of a binary table".to_owned()),
+        Kind::PackedTable { rows } => {
+            (vec![*rows], format!("rows of a binary table: {PACKED_TABLE}"))
+        }
         Kind::Other => (Vec::new(), "something that is not read".to_owned()),
     };
-    let name = hdu.header.text("EXTNAME");
+    let name = hdu.name();
     Part {
         name: name.map_or_else(|| hdu.number.to_string(), |n| format!("{} {n}", hdu.number)),
         shape,

@@ -81,9 +81,7 @@ impl Open {
     pub(super) fn named(&mut self, name: &Name) -> Result<Arc<Hdu>, String> {
         let found = match name {
             Name::Number(number) => self.first(|hdu| hdu.number == *number as usize)?,
-            Name::Text(text) => self.first(|hdu| {
-                hdu.header.text("EXTNAME").is_some_and(|n| n.eq_ignore_ascii_case(text))
-            })?,
+            Name::Text(text) => self.first(|hdu| hdu.is_called(text))?,
         };
         found.ok_or_else(|| {
             let titles: Vec<_> = self.hdus.iter().take(40).map(|hdu| hdu.title()).collect();
@@ -106,7 +104,7 @@ impl Open {
                 Hdu::read(&mut self.reader, offset, number).map(Arc::new)
             }
             (None, _) if field.column.is_some() => self
-                .first(|hdu| matches!(hdu.kind, Kind::Table { .. }))?
+                .first(Hdu::is_table)?
                 .ok_or_else(|| "it has no binary table to take the column from".to_owned()),
             (None, _) => self.first_image(),
         }
@@ -115,7 +113,7 @@ impl Open {
     /// The image that the file is of: what its first HDU with data holds. An image behind a
     /// table is a part of something else, such as an aperture or a grid of wavelengths.
     fn first_image(&mut self) -> Result<Arc<Hdu>, String> {
-        let found = self.first(|hdu| hdu.is_image() || matches!(hdu.kind, Kind::Table { .. }))?;
+        let found = self.first(|hdu| hdu.is_image() || hdu.is_table())?;
         match found {
             Some(hdu) if hdu.is_image() => Ok(hdu),
             Some(hdu) => Err(format!(
@@ -142,6 +140,7 @@ impl Open {
         let hdu = self.of_field(field, Place::Whole)?;
         match &hdu.kind {
             Kind::Table { row: 1.., rows } if field.column.is_some() => Ok(*rows),
+            Kind::PackedTable { .. } => Table::of(&hdu).map(|table| table.rows),
             Kind::Image { axes, .. } if hdu.is_image() && field.column.is_none() => {
                 Ok(axes.first().copied().unwrap_or(0))
             }

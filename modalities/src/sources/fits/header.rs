@@ -187,6 +187,11 @@ pub(super) enum Kind {
         /// Number of rows.
         rows: usize,
     },
+    /// A binary table of so many rows, compressed by tiles (FITS standard 4.0, section 10.3).
+    PackedTable {
+        /// Number of rows.
+        rows: usize,
+    },
     /// Something else, such as an ASCII table.
     Other,
 }
@@ -232,11 +237,47 @@ impl Hdu {
         (end < reader.len()).then_some(end)
     }
 
-    /// The name, as errors show it: number and EXTNAME.
+    /// The name, as errors show it: number, EXTNAME and EXTVER.
     pub(super) fn title(&self) -> String {
-        match self.header.text("EXTNAME") {
+        match self.name() {
             Some(name) => format!("HDU {} ({name})", self.number),
             None => format!("HDU {}", self.number),
+        }
+    }
+
+    /// EXTNAME, followed by EXTVER where that is not 1: `SCI,2`.
+    pub(super) fn name(&self) -> Option<String> {
+        let name = self.header.text("EXTNAME")?;
+        Some(match self.header.integer("EXTVER").filter(|&version| version != 1) {
+            Some(version) => format!("{name},{version}"),
+            None => name.to_owned(),
+        })
+    }
+
+    /// Whether it is called `name`: its EXTNAME, or EXTNAME and EXTVER as in `SCI,2`.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let Some(own) = self.header.text("EXTNAME") else { return false };
+        // The standard's version where none is stated (section 4.4.2.6).
+        let version = self.header.integer("EXTVER").unwrap_or(1);
+        let versioned = name.rsplit_once(',').is_some_and(|(name, wanted)| {
+            own.eq_ignore_ascii_case(name.trim()) && wanted.trim().parse() == Ok(version)
+        });
+        own.eq_ignore_ascii_case(name) || versioned
+    }
+
+    /// Whether it holds a binary table, compressed or not.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.kind, Kind::Table { .. } | Kind::PackedTable { .. })
+    }
+
+    /// Bytes from the start of its data to the heap of its table.
+    ///
+    /// # Errors
+    /// When THEAP is negative.
+    pub(super) fn heap(&self, row: usize, rows: usize) -> Result<u64, String> {
+        match self.header.integer("THEAP") {
+            Some(theap) => u64::try_from(theap).map_err(|_| "THEAP is negative".to_owned()),
+            None => Ok((row * rows) as u64),
         }
     }
 
@@ -312,7 +353,10 @@ fn describe(header: &Header, number: usize) -> Result<(Kind, u64), String> {
                 return Err("a table has two axes; the header says otherwise".to_owned());
             };
             header.count("TFIELDS", MAX_COLUMNS)?;
-            Kind::Table { row, rows }
+            match header.is_true("ZTABLE") {
+                true => Kind::PackedTable { rows: header.count("ZNAXIS2", i64::from(u32::MAX))? },
+                false => Kind::Table { row, rows },
+            }
         }
         _ => Kind::Other,
     };

@@ -1,5 +1,8 @@
 //! Image HDUs, whole or the part of one object, plain or compressed by tiles.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use astropt_core::guard::guarded;
 use astropt_core::observation::{Array, Data};
 use fitsio_pure::bintable::BinaryColumnType as Type;
@@ -9,7 +12,7 @@ use fitsio_pure::image::{ImageData, read_image_data};
 use super::header::{Hdu, Kind, MAX_BYTES};
 use super::numbers::{Scale, decode};
 use super::reader::Reader;
-use super::table::{Table, descriptor};
+use super::table::{Column, Table, descriptor};
 
 /// How many bytes of an image are read at a time.
 const STEP: usize = 4 << 20;
@@ -123,13 +126,17 @@ fn tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> Result<
     if hdu.len > MAX_BYTES {
         return Err("its compressed data are more than 2 GiB; unpack it with funpack".to_owned());
     }
-    check_tiles(reader, hdu, bitpix, axes)?;
+    let gap = check_tiles(reader, hdu, bitpix, axes)?;
     let cards = hdu.header.0.clone();
-    let bytes = reader.at(hdu.data, hdu.len as usize)?;
+    let mut bytes = Cow::Borrowed(reader.at(hdu.data, hdu.len as usize)?);
+    // The decompressor takes the heap to begin where the rows end.
+    if !gap.is_empty() {
+        bytes.to_mut().drain(gap);
+    }
     let raw = guarded(|| {
         let fail = |error| format!("its tiles cannot be decompressed ({error})");
         let compressed = CrateHdu::from_cards(cards, 0, 0).map_err(fail)?;
-        read_image_data(bytes, &compressed).map_err(fail)
+        read_image_data(&bytes, &compressed).map_err(fail)
     })?;
     let held = match &raw {
         ImageData::U8(v) => v.len(),
@@ -146,17 +153,16 @@ fn tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> Result<
 }
 
 /// Checks what the decompressor takes on trust: that there is a tile for every part of the
-/// image, that tiles lie within the heap, and that none unpacks to more than it holds.
-fn check_tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> Result<(), String> {
-    let table = Table::of_tiles(hdu)?;
-    let (mut tiles, mut tile_pixels) = (1u64, 1u64);
-    for (k, &axis) in axes.iter().rev().enumerate() {
-        let whole = if k == 0 { axis } else { 1 };
-        let stated = hdu.header.integer(&format!("ZTILE{}", k + 1)).unwrap_or(whole as i64);
-        let tile = u64::try_from(stated).unwrap_or(0).clamp(1, axis as u64);
-        tiles = tiles.saturating_mul((axis as u64).div_ceil(tile));
-        tile_pixels = tile_pixels.saturating_mul(tile);
-    }
+/// image, that tiles lie within the heap, and that none unpacks to more than it holds. Hands back
+/// where in the HDU's data the gap between the table's rows and the heap lies.
+fn check_tiles(
+    reader: &mut Reader,
+    hdu: &Hdu,
+    bitpix: i64,
+    axes: &[usize],
+) -> Result<Range<usize>, String> {
+    let table = Table::of_tiles(hdu)?.whole()?;
+    let (tiles, tile_pixels) = stated_tiles(hdu, axes);
     if tiles != table.rows as u64 {
         return Err(format!("it has {} tiles where its header promises {tiles}", table.rows));
     }
@@ -167,24 +173,15 @@ fn check_tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> R
     {
         return Err("ZVAL1, the block size of RICE, cannot be; the file is damaged".to_owned());
     }
+    let (rows, heap) = (table.row * table.rows, hdu.heap(table.row, table.rows)?);
+    if !(rows as u64..=hdu.len).contains(&heap) {
+        return Err(format!("THEAP, {heap}, is no place behind its rows; the file is damaged"));
+    }
     let most = tile_pixels.saturating_mul(bitpix.unsigned_abs() / 8).saturating_add(64);
     for column in ["COMPRESSED_DATA", "GZIP_COMPRESSED_DATA", "UNCOMPRESSED_DATA"] {
         let Some(column) = table.columns.iter().find(|c| c.name == column) else { continue };
-        let (wide, element) = match column.kind {
-            Type::VarArrayP(element) => (false, element),
-            Type::VarArrayQ(element) => (true, element),
-            _ => return Err(format!("its column {} does not hold tiles", column.name)),
-        };
-        let width = match element {
-            'I' => 2,
-            'J' | 'E' => 4,
-            'K' | 'D' => 8,
-            _ => 1,
-        };
-        if column.repeat == 0 {
-            return Err(format!("its column {} has no room for tiles", column.name));
-        }
-        let start = hdu.data + (table.row * table.rows) as u64;
+        let (wide, width) = of_tiles(column)?;
+        let start = hdu.data + heap;
         for row in 0..table.rows {
             let at = hdu.data + (row * table.row + column.offset) as u64;
             let (count, offset) = descriptor(reader.at(at, if wide { 16 } else { 8 })?, wide)?;
@@ -204,7 +201,39 @@ fn check_tiles(reader: &mut Reader, hdu: &Hdu, bitpix: i64, axes: &[usize]) -> R
             }
         }
     }
-    Ok(())
+    Ok(rows..heap as usize)
+}
+
+/// Whether the cells of a column of tiles have wide descriptors, and the bytes of a number in them.
+fn of_tiles(column: &Column) -> Result<(bool, u64), String> {
+    let (wide, element) = match column.kind {
+        Type::VarArrayP(element) => (false, element),
+        Type::VarArrayQ(element) => (true, element),
+        _ => return Err(format!("its column {} does not hold tiles", column.name)),
+    };
+    if column.repeat == 0 {
+        return Err(format!("its column {} has no room for tiles", column.name));
+    }
+    let width = match element {
+        'I' => 2,
+        'J' | 'E' => 4,
+        'K' | 'D' => 8,
+        _ => 1,
+    };
+    Ok((wide, width))
+}
+
+/// How many tiles the header states, and how many numbers the largest has.
+fn stated_tiles(hdu: &Hdu, axes: &[usize]) -> (u64, u64) {
+    let (mut tiles, mut numbers) = (1u64, 1u64);
+    for (k, &axis) in axes.iter().rev().enumerate() {
+        let whole = if k == 0 { axis } else { 1 };
+        let stated = hdu.header.integer(&format!("ZTILE{}", k + 1)).unwrap_or(whole as i64);
+        let tile = u64::try_from(stated).unwrap_or(0).clamp(1, axis as u64);
+        tiles = tiles.saturating_mul((axis as u64).div_ceil(tile));
+        numbers = numbers.saturating_mul(tile);
+    }
+    (tiles, numbers)
 }
 
 /// Unpacks a large gzip tile once without keeping anything: the decompressor would let it grow

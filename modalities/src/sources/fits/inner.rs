@@ -10,7 +10,7 @@ use astropt_core::{Error, Result};
 
 use super::config::{FitsConfig, Objects};
 use super::fields::{Open, Place};
-use super::header::{BLOCK, Hdu};
+use super::header::{BLOCK, Hdu, Kind};
 use super::index::Index;
 use super::reader::Reader;
 use super::table::{Column, Table};
@@ -217,6 +217,7 @@ impl Inner<'_> {
         let why = |column: &Column| match column.is_label() {
             _ if id.is_some_and(|id| id.eq_ignore_ascii_case(&column.name)) => None,
             true => (!known(&column.name)).then(|| "not in the first file, but".to_owned()),
+            false if column.holds_texts() => Some("several texts a row".to_owned()),
             false => (column.repeat == 1).then(|| column.holds()),
         };
         let labels = table.columns.iter().filter(|column| column.is_label()).map(|c| &c.name);
@@ -285,6 +286,38 @@ impl Inner<'_> {
         Ok(())
     }
 
+    /// The table in `hdu`, with a row for each of so many objects.
+    fn table(&self, hdu: &Hdu, objects: usize) -> Result<Table, Trouble> {
+        let table = match hdu.kind {
+            Kind::PackedTable { .. } => Table::of(hdu).map_err(Trouble::Asked)?,
+            // All columns are looked at where the recipe does not say which.
+            _ if self.config.label_columns.is_none() => Table::of(hdu)?.whole()?,
+            _ => Table::of(hdu)?,
+        };
+        match table.rows == objects {
+            true => Ok(table),
+            false => Err(Trouble::Asked(format!(
+                "{}: `label_hdu` has {} rows for {objects} objects; name a table with one row per \
+                 object, or a table of `labels` beside the files",
+                hdu.title(),
+                table.rows
+            ))),
+        }
+    }
+
+    /// The column of ids, if the recipe names one.
+    fn id<'t>(&self, table: &'t Table, hdu: &Hdu) -> Result<Option<&'t Column>, Trouble> {
+        let Some(id) = &self.config.id else { return Ok(None) };
+        let column = table.find(hdu, &super::Name::Text(id.clone())).map_err(Trouble::Asked)?;
+        match column.is_label() {
+            true => Ok(Some(column)),
+            false => Err(Trouble::Asked(format!(
+                "{}: `id` is the column {id:?}, which holds no single integer or text a row",
+                hdu.title()
+            ))),
+        }
+    }
+
     /// Labels and ids from `label_hdu`.
     fn rows(&mut self, open: &mut Open, objects: Range<usize>) -> Result<(), Trouble> {
         let Some(name) = &self.config.label_hdu else { return Ok(()) };
@@ -296,19 +329,8 @@ impl Inner<'_> {
             )));
         }
         let hdu = open.named(name).map_err(Trouble::Asked)?;
-        let table = Table::of(&hdu)?;
-        if table.rows != objects.len() {
-            return Err(Trouble::Asked(format!(
-                "{}: `label_hdu` has {} rows for {} objects; name a table with one row per \
-                 object, or a table of `labels` beside the files",
-                hdu.title(),
-                table.rows,
-                objects.len()
-            )));
-        }
-        let text = |name: &String| super::Name::Text(name.clone());
-        let id = self.config.id.as_ref().map(|id| table.find(&hdu, &text(id))).transpose();
-        let id = id.map_err(Trouble::Asked)?;
+        let table = self.table(&hdu, objects.len())?;
+        let id = self.id(&table, &hdu)?;
         self.prepare(Some(&table), &open.reader.path().display().to_string());
         let (mut columns, places) = self.columns(&table, &hdu)?;
         self.add_units(&columns, &places, &open.reader.path().display().to_string())?;

@@ -22,6 +22,9 @@
 //! id = "TARGETID"
 //! ```
 //!
+//! Tables that are compressed by tiles (`fpack -table`) are refused. `CHECKSUM` and `DATASUM` are not
+//! compared, for that takes reading a file whole: `fitscheck` of astropy does it.
+//!
 //! Nothing but the headers, rows and HDUs that are asked for is read, at the moment they are
 //! asked for: memory does not depend on the size of a file. A file compressed as a whole
 //! (`.fits.gz`) is unpacked first, beyond 8 MiB in a temporary file, which takes disk up to
@@ -206,7 +209,7 @@ impl Source for Fits {
 pub(super) fn label_columns(path: &Path) -> Result<Vec<tabular::Column>> {
     let (_, _, table) = label_table(path)?;
     let column = |column: &table::Column| {
-        let several = if column.repeat > 1 { "several values a row, " } else { "" };
+        let several = if column.is_several() { "several values a row, " } else { "" };
         let content = match column.is_label() {
             true => Content::Written,
             false => Content::Other(format!("{several}{}", column.holds())),
@@ -233,10 +236,10 @@ fn label_table(path: &Path) -> Result<(Open, std::sync::Arc<header::Hdu>, table:
     let fail = |message: String| Error::file(path, message);
     let mut open = Open::new(Reader::open(path, &Unpacked::new(None), false)?);
     let hdu = open
-        .first(|hdu| matches!(hdu.kind, header::Kind::Table { .. }))
+        .first(header::Hdu::is_table)
         .map_err(fail)?
         .ok_or_else(|| fail("it holds no binary table of labels".to_owned()))?;
-    let table = table::Table::of(&hdu).map_err(fail)?;
+    let table = table::Table::of(&hdu).and_then(table::Table::whole).map_err(fail)?;
     Ok((open, hdu, table))
 }
 

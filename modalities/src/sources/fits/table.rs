@@ -17,6 +17,11 @@ use crate::sources::tabular::Cell;
 
 /// How many bytes of rows are read at a time.
 const STEP: usize = 4 << 20;
+/// What is said of a compressed table.
+pub(super) const PACKED_TABLE: &str =
+    "it is compressed by tiles (ZTABLE), which is not read; unpack the file with funpack";
+/// The letter of truth values.
+const LOGICAL: char = 'L';
 /// How many column names an error lists before it stops.
 const LISTED: usize = 40;
 
@@ -29,6 +34,9 @@ pub(super) struct Table {
     pub(super) rows: usize,
     /// Its columns, in order.
     pub(super) columns: Vec<Column>,
+    /// Why its columns end before those that the header states: the type of the next is unknown,
+    /// so that it is not known where those behind it lie.
+    pub(super) unknown: Option<String>,
 }
 
 /// A column of a binary table.
@@ -60,6 +68,7 @@ impl Table {
     pub(super) fn of(hdu: &Hdu) -> Result<Self, String> {
         match hdu.kind {
             Kind::Table { .. } => Self::of_tiles(hdu),
+            Kind::PackedTable { .. } => Err(format!("{}: {PACKED_TABLE}", hdu.title())),
             _ => Err(format!("{}: it holds no binary table; name another `hdu`", hdu.title())),
         }
     }
@@ -75,11 +84,18 @@ impl Table {
         let (row, rows, fields) =
             get().ok_or_else(|| fail("no NAXIS1, NAXIS2 or TFIELDS".into()))?;
         let mut columns: Vec<Column> = Vec::with_capacity(fields);
-        let mut offset = 0;
+        let (mut offset, mut unknown) = (0, None);
         for k in 1..=fields {
-            let column = Column::of(hdu, k, offset).map_err(fail)?;
-            offset = column.offset.saturating_add(column.width);
-            columns.push(column);
+            match Column::of(hdu, k, offset) {
+                Ok(column) => {
+                    offset = column.offset.saturating_add(column.width);
+                    columns.push(column);
+                }
+                Err(message) => {
+                    unknown = Some(fail(message));
+                    break;
+                }
+            }
         }
         // GCOUNT is 1 and PCOUNT the heap: both are within the bytes that the file has.
         let all = row.checked_mul(rows).filter(|&bytes| bytes as u64 <= hdu.len);
@@ -88,7 +104,18 @@ impl Table {
                 "its columns take {offset} bytes and its rows {row}; the header is damaged"
             )));
         }
-        Ok(Self { row, rows, columns })
+        Ok(Self { row, rows, columns, unknown })
+    }
+
+    /// The table, if all of its columns are known.
+    ///
+    /// # Errors
+    /// Why they are not.
+    pub(super) fn whole(self) -> Result<Self, String> {
+        match self.unknown {
+            Some(why) => Err(why),
+            None => Ok(self),
+        }
     }
 
     /// The column `name`: as it is written, else whatever the case of its letters.
@@ -107,6 +134,9 @@ impl Table {
                 .or_else(|| self.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name))),
         };
         found.ok_or_else(|| {
+            if let Some(why) = &self.unknown {
+                return why.clone();
+            }
             let names: Vec<_> =
                 self.columns.iter().take(LISTED).map(|column| column.name.as_str()).collect();
             let more = if self.columns.len() > LISTED { " and more" } else { "" };
@@ -211,10 +241,7 @@ impl Table {
         let bitpix = bitpix(parse_tform_binary(&element.to_string()).map_or(Type::Bit, |t| t.1))?;
         let at = hdu.data + (row * self.row + column.offset) as u64;
         let (count, offset) = descriptor(reader.at(at, if wide { 16 } else { 8 })?, wide)?;
-        let heap = match hdu.header.integer("THEAP") {
-            Some(theap) => u64::try_from(theap).map_err(|_| "THEAP is negative".to_owned())?,
-            None => (self.row * self.rows) as u64,
-        };
+        let heap = hdu.heap(self.row, self.rows)?;
         let bytes = count.saturating_mul(bitpix.unsigned_abs() / 8);
         let start = heap.saturating_add(offset);
         if start.saturating_add(bytes) > hdu.len || bytes > MAX_BYTES {
@@ -268,10 +295,9 @@ impl Column {
     fn of(hdu: &Hdu, k: usize, offset: usize) -> Result<Self, String> {
         let header = &hdu.header;
         let form = header.text(&format!("TFORM{k}")).filter(|form| form.is_ascii());
-        let parsed = form.and_then(|form| parse_tform_binary(form).ok());
-        let (repeat, kind) = parsed.ok_or_else(|| {
-            format!("TFORM{k} ({}) is no type of a column", form.unwrap_or("missing"))
-        })?;
+        let (form, rest) = type_of(form.unwrap_or("missing"));
+        let (repeat, kind) = parse_tform_binary(form)
+            .map_err(|_| format!("TFORM{k} ({form}{rest}) is no type of a column"))?;
         let width = match kind {
             Type::Bit => Some(repeat.div_ceil(8)),
             kind => repeat.checked_mul(binary_type_byte_size(&kind)),
@@ -285,6 +311,7 @@ impl Column {
             .and_then(parse_tdim)
             .filter(|axes| product(axes) == Some(repeat))
             .map(|axes| axes.into_iter().rev().collect())
+            .or_else(|| texts(kind, repeat, rest))
             .unwrap_or_else(|| if repeat == 1 { Vec::new() } else { vec![repeat] });
         let integer = matches!(kind, Type::Byte | Type::Short | Type::Int | Type::Long)
             || matches!(kind, Type::VarArrayP(e) | Type::VarArrayQ(e) if "BIJK".contains(e));
@@ -304,7 +331,7 @@ impl Column {
         let data = self.scale.clone()?.apply(decode(bytes, bitpix))?;
         Ok(match (self.kind, data) {
             // `T` and `F`, or 0 where it is not known.
-            (Type::Logical, Data::U8(v)) => {
+            (Type::Logical | Type::VarArrayP(LOGICAL) | Type::VarArrayQ(LOGICAL), Data::U8(v)) => {
                 Data::U8(v.into_iter().map(|x| u8::from(x == b'T')).collect())
             }
             (_, data) => data,
@@ -320,8 +347,22 @@ impl Column {
         String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).trim_end().to_owned()
     }
 
+    /// Whether a cell holds more than one value: several numbers, or several texts.
+    pub(super) fn is_several(&self) -> bool {
+        match (self.kind, self.axes.split_last()) {
+            (Type::Ascii, Some((_, texts))) => texts.iter().any(|&axis| axis != 1),
+            (Type::Ascii, None) => false,
+            _ => self.repeat != 1,
+        }
+    }
+
+    /// Whether a cell holds several texts.
+    pub(super) fn holds_texts(&self) -> bool {
+        self.kind == Type::Ascii && self.is_several()
+    }
+
     fn cell<'a>(&self, bytes: &[u8], text: &'a str) -> Cell<'a> {
-        if self.kind == Type::Ascii {
+        if self.kind == Type::Ascii && !self.is_several() {
             return Cell::Text(text);
         }
         let bitpix = match (self.kind, bitpix(self.kind)) {
@@ -354,6 +395,7 @@ impl Column {
     pub(super) fn holds(&self) -> String {
         let of = |kind| bitpix(kind).map_or("neither numbers nor text", contents::numbers);
         match self.kind {
+            Type::Ascii if self.holds_texts() => "texts".to_owned(),
             Type::Ascii => "text".to_owned(),
             Type::Logical => "true or false".to_owned(),
             Type::Bit => "bits".to_owned(),
@@ -372,10 +414,27 @@ impl Column {
 
     /// Whether a cell can be a label: one number, or a text.
     pub(super) fn is_label(&self) -> bool {
-        let single = self.repeat == 1 && bitpix(self.kind).is_ok();
         // Texts of no length are no labels: a header can promise any number of them.
-        single || (self.kind == Type::Ascii && self.width > 0)
+        let text = self.kind == Type::Ascii && self.width > 0;
+        !self.is_several() && (text || bitpix(self.kind).is_ok())
     }
+}
+
+/// A TFORM up to the letters of its type, and what follows them, which is the writer's own (FITS
+/// standard 4.0, section 7.3.1) but for the length of each text, as in `12A4`.
+fn type_of(form: &str) -> (&str, &str) {
+    let digits = form.find(|c: char| !c.is_ascii_digit()).unwrap_or(form.len());
+    let letters = if form[digits..].starts_with(['P', 'Q']) { 2 } else { 1 };
+    form.split_at_checked(digits + letters).unwrap_or((form, ""))
+}
+
+/// The axes of a column of texts of `rest` characters each, where there are several in a cell.
+fn texts(kind: Type, repeat: usize, rest: &str) -> Option<Vec<usize>> {
+    // `12A:SSTR4/32` is an older way to write it, with the character between them.
+    let length = rest.trim_start_matches(":SSTR").split('/').next().unwrap_or_default();
+    let length: usize = length.trim().parse().ok().filter(|_| kind == Type::Ascii)?;
+    let several = length > 0 && length < repeat && repeat.is_multiple_of(length);
+    several.then(|| vec![repeat / length, length])
 }
 
 /// How the numbers of column `k`, integers or others, are stored.

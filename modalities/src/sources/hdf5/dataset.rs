@@ -180,13 +180,26 @@ fn fast_element(datatype: &Datatype) -> Option<Element> {
     }
 }
 
-/// Opens a dataset with the other library.
-pub(super) fn other(file: &hdf5_reader::Hdf5File, name: &str) -> Result<Dataset, String> {
+/// Whether the first library knows the type of the dataset `name` and it is none that is read.
+/// The other does not look at the bits that its numbers leave out (reduced precision, as the N-bit
+/// filter packs them).
+pub(super) fn is_unreadable(file: &hdf5_pure::File, name: &str) -> bool {
+    let datatype = file.dataset(name).and_then(|dataset| dataset.datatype());
+    datatype.is_ok_and(|datatype| fast_element(&datatype).is_none())
+}
+
+/// Opens a dataset with the other library; `unreadable`: whether its elements are of a type that
+/// is not read.
+pub(super) fn other(
+    file: &hdf5_reader::Hdf5File,
+    name: &str,
+    unreadable: bool,
+) -> Result<Dataset, String> {
     let fail = |error: hdf5_reader::error::Error| said(error);
     let dataset = file.dataset(name).map_err(fail)?;
     let shape = lengths(dataset.shape())?;
     let size = dataset.raw_element_size().map_err(fail)? as u64;
-    let element = other_element(dataset.dtype());
+    let element = other_element(dataset.dtype()).filter(|_| !unreadable);
     let units = ["units", "unit"].iter().find_map(|name| dataset.attribute(name).ok());
     let chunk = dataset.chunks().map(|chunk| chunk.into_iter().map(u64::from).collect());
     Ok(Dataset {

@@ -9,7 +9,9 @@ use hdf5_reader::storage::DynStorage;
 use hdf5_reader::{ExternalLinkResolver, FileStorage, FilterRegistry, OpenOptions};
 
 use super::chunks::Chunks;
-use super::dataset::{Dataset, MAX_BYTES, Stored, fast, is_final, other, stored_element};
+use super::dataset::{
+    Dataset, MAX_BYTES, Stored, fast, is_final, is_unreadable, other, stored_element,
+};
 use super::lzf;
 
 /// Deflate, the most that HDF5's filters shrink numbers, packs 1,032 bytes into one.
@@ -110,16 +112,21 @@ impl File {
     /// the file can hold.
     pub(super) fn dataset(&self, name: &str) -> Result<Dataset, String> {
         let fail = |message: String| format!("dataset {name:?}: {message}");
-        let fast = match &self.fast {
-            Ok(file) => guarded(|| fast(file, name)),
-            Err(error) => Err(error.clone()),
+        let (fast, unreadable) = match &self.fast {
+            Ok(file) => {
+                let unreadable = || guarded(|| Ok(is_unreadable(file, name)));
+                let opened = guarded(|| fast(file, name));
+                let unreadable = opened.is_err() && unreadable().unwrap_or(false);
+                (opened, unreadable)
+            }
+            Err(error) => (Err(error.clone()), false),
         };
         let dataset = match (fast, &self.other) {
             (Ok(dataset), _) => Ok(dataset),
             (Err(first), _) if is_final(&first) => Err(first),
             (Err(first), Ok(known)) => {
                 drop(known.links.take());
-                guarded(|| other(&known.file, name)).map_err(|second| {
+                guarded(|| other(&known.file, name, unreadable)).map_err(|second| {
                     let links = known.links.take();
                     // Of two refusals of a dataset that is there the first is about the content.
                     match second.contains("not found") {

@@ -29,6 +29,8 @@ pub(super) struct Reading<'a> {
     left_out: Vec<String>,
     /// Units of labels, and the files that state them.
     units: OneUnitEach<Rc<str>>,
+    /// Datasets of later files that were looked at already.
+    met: BTreeSet<String>,
 }
 
 impl<'a> Reading<'a> {
@@ -41,17 +43,21 @@ impl<'a> Reading<'a> {
             cells: 0,
             left_out: Vec::new(),
             units: OneUnitEach::default(),
+            met: BTreeSet::new(),
         }
     }
 
-    /// Reads the labels and ids of one file, called `place`, which has so many objects.
+    /// Reads the labels and ids of the file called `called`, which has so many objects.
     ///
     /// # Errors
     /// When a dataset is not there, damaged, in another unit than in a file before, or has not one
     /// value per object.
-    pub(super) fn read(&mut self, file: &File, place: &str, rows: usize) -> Result<(), String> {
-        let names = match &self.names {
-            Some(names) => names.clone(),
+    pub(super) fn read(&mut self, file: &File, called: &str, rows: usize) -> Result<(), String> {
+        let names = match self.names.clone() {
+            Some(names) => {
+                self.leave_out(file, called, rows, &names);
+                names
+            }
             None => self.find(file, rows)?,
         };
         let columns = names.len() as u64 + u64::from(self.config.id.is_some());
@@ -92,11 +98,55 @@ impl<'a> Reading<'a> {
         if let Some(labels) = &self.config.labels {
             return Ok(labels.iter().map(named).collect());
         }
+        let mut labels = Vec::new();
+        for path in self.unused(file) {
+            match file.dataset(&path) {
+                Ok(dataset) if !dataset.is_column(rows) => {}
+                Ok(dataset) if dataset.numbers => labels.push(named(&path)),
+                Ok(dataset) => {
+                    let texts = dataset.element.map(|element| element.holds());
+                    let why = texts.unwrap_or_else(|| "of a type that is not read".to_owned());
+                    self.left_out.push(format!("{path:?} ({why})"));
+                }
+                Err(why) => self.left_out.push(why),
+            }
+        }
+        let linked = self.groups().into_iter().flat_map(|group| file.linked(&group));
+        let linked = linked.map(|file| format!("a link to {file:?}, which is not followed"));
+        self.left_out.extend(linked);
+        Ok(labels)
+    }
+
+    /// Notes the labels that a later file has and the first, of which all labels are, has not.
+    fn leave_out(&mut self, file: &File, called: &str, rows: usize, names: &[(String, String)]) {
+        if self.config.labels.is_some() {
+            return;
+        }
+        for path in self.unused(file) {
+            if names.iter().any(|(known, _)| *known == path) || self.met.contains(&path) {
+                continue;
+            }
+            if let Ok(dataset) = file.dataset(&path)
+                && dataset.numbers
+                && dataset.is_column(rows)
+            {
+                self.left_out.push(format!("{path:?} (not in the first file, but in {called})"));
+            }
+            self.met.insert(path);
+        }
+    }
+
+    /// The groups that fields lie in.
+    fn groups(&self) -> BTreeSet<String> {
         let group = |field: &FieldConfig| {
             field.dataset.rsplit_once('/').map_or("", |(group, _)| group).to_owned()
         };
         let fields = self.config.fields.values().filter(|field| !field.shared);
-        let groups: BTreeSet<String> = fields.map(group).collect();
+        fields.map(group).collect()
+    }
+
+    /// The datasets beside the fields that are neither fields nor ids.
+    fn unused(&self, file: &File) -> Vec<String> {
         let used = |path: &String| {
             let same = |other: &String| other.trim_matches('/') == path.trim_matches('/');
             self.config.fields.values().any(|field| same(&field.dataset))
@@ -109,24 +159,7 @@ impl<'a> Reading<'a> {
             };
             file.members(group).1.into_iter().map(path).collect::<Vec<_>>()
         };
-        let paths = groups.iter().flat_map(members);
-        let mut labels = Vec::new();
-        for path in paths.filter(|path| !used(path)) {
-            match file.dataset(&path) {
-                Ok(dataset) if !dataset.is_column(rows) => {}
-                Ok(dataset) if dataset.numbers => labels.push(named(&path)),
-                Ok(dataset) => {
-                    let texts = dataset.element.map(|element| element.holds());
-                    let why = texts.unwrap_or_else(|| "of a type that is not read".to_owned());
-                    self.left_out.push(format!("{path:?} ({why})"));
-                }
-                Err(why) => self.left_out.push(why),
-            }
-        }
-        let linked = groups.iter().flat_map(|group| file.linked(group));
-        let linked = linked.map(|file| format!("a link to {file:?}, which is not followed"));
-        self.left_out.extend(linked);
-        Ok(labels)
+        self.groups().iter().flat_map(members).filter(|path| !used(path)).collect()
     }
 
     /// The labels and ids of all `total` objects; says what was left out.

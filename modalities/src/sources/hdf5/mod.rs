@@ -151,8 +151,8 @@ impl Hdf5Config {
         for ((name, field), dataset) in self.fields.iter().zip(&open.datasets) {
             if !dataset.numbers {
                 return Err(format!(
-                    "field {name:?}: dataset {:?} holds no plain numbers; texts may be `labels` \
-                     or the `id`",
+                    "field {name:?}: dataset {:?} holds no plain numbers (integers of 1, 2, 4 or 8 \
+                     whole bytes, IEEE floats); texts may be `labels` or the `id`",
                     field.dataset
                 ));
             }

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use astropt_core::{Error, Result, progress, stop};
 use serde_json::error::Category;
@@ -14,8 +14,13 @@ use ureq::{Agent, Body};
 use super::address::{Origin, follow, next_page};
 use super::environment::Environment;
 
-/// How often a question is asked before it is given up.
-pub(super) const ATTEMPTS: u32 = 6;
+/// How often a question is asked before it is given up, while a person may be waiting for a
+/// beginning: half a minute.
+const ATTEMPTS: u32 = 6;
+/// The same once a run is going, which an outage of some minutes must not end: 7 to 10 minutes.
+const PATIENT_ATTEMPTS: u32 = 15;
+/// The time between two of them doubles until it is so many times the first.
+const MOST_DOUBLED: u32 = 64;
 /// Longest time between two of them, whatever the hub asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const MAX_REDIRECTS: usize = 8;
@@ -34,6 +39,8 @@ pub(super) struct Client {
     /// Time before the second attempt; it doubles from there.
     first_wait: Duration,
     longest_wait: Duration,
+    /// How often a question is asked.
+    pub(super) attempts: u32,
     /// Where redirects may lead, `host:port`; anywhere if `None`.
     hosts: Option<Vec<String>>,
     /// Set when nobody waits for the answers any more.
@@ -65,6 +72,7 @@ impl Client {
             environment,
             first_wait,
             longest_wait: LONGEST_WAIT,
+            attempts: ATTEMPTS,
             hosts: None,
             cancelled: Arc::default(),
         }
@@ -74,6 +82,11 @@ impl Client {
     /// nowhere but to these `hosts` (`host:port`).
     pub(super) fn confined(self, longest: Duration, hosts: Vec<String>) -> Self {
         Self { longest_wait: longest, hosts: Some(hosts), ..self }
+    }
+
+    /// A client that waits for the end of an outage of some minutes.
+    pub(super) fn patient(self) -> Self {
+        Self { attempts: PATIENT_ATTEMPTS, ..self }
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -96,19 +109,29 @@ impl Client {
         Ok(())
     }
 
-    /// Waits before attempt `attempt` (from 1) is made again: twice as long each time, with
-    /// a random part so that many clients do not come back at once.
+    /// Waits before attempt `attempt` (from 1) to have `what` is made again: twice as long each
+    /// time, with a random part so that many clients do not come back at once.
     ///
     /// # Errors
     /// See [`check_wanted`](Self::check_wanted).
-    pub(super) fn back_off(&self, attempt: u32, asked: Option<Duration>, why: &str) -> Result<()> {
-        let doubled = self.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(16));
+    pub(super) fn back_off(
+        &self,
+        attempt: u32,
+        asked: Option<Duration>,
+        (what, why): (&str, &str),
+    ) -> Result<()> {
+        let doubled = (1 << attempt.saturating_sub(1).min(16)).min(MOST_DOUBLED);
+        let doubled = self.first_wait.saturating_mul(doubled);
         let random = RandomState::new().hash_one(attempt) >> 32;
-        let jitter = 0.5 + random as f64 / f64::from(u32::MAX) / 2.0;
+        let jitter = 0.75 + random as f64 / f64::from(u32::MAX) / 4.0;
         let wait = asked.unwrap_or(doubled.mul_f64(jitter)).min(self.longest_wait);
         if wait >= Duration::from_secs(2) {
             let seconds = wait.as_secs();
-            progress::say(&format!("the hub does not deliver ({why}); trying again in {seconds}s"));
+            progress::say(&format!(
+                "waiting for {what}: the hub does not deliver it ({why}); trying again in {seconds}s, \
+                 {attempt} of {} attempts made",
+                self.attempts
+            ));
         }
         let until = Instant::now() + wait;
         while Instant::now() < until {
@@ -137,14 +160,16 @@ impl Client {
             match self.once(address, range, what) {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(why, _)) if attempt == ATTEMPTS => {
+                Err(Failure::Passing(why, _)) if attempt == self.attempts => {
                     return Err(Error::Failed(format!(
-                        "{what}: {} did not deliver in {ATTEMPTS} attempts ({why}); check the \
+                        "{what}: {} did not deliver in {attempt} attempts ({why}); check the \
                          connection and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what is here",
                         self.environment.endpoint
                     )));
                 }
-                Err(Failure::Passing(why, asked)) => self.back_off(attempt, asked, &why)?,
+                Err(Failure::Passing(why, asked)) => {
+                    self.back_off(attempt, asked, (what, &why))?;
+                }
             }
         }
     }
@@ -212,7 +237,7 @@ impl Client {
             || status.is_server_error()
         {
             let asked = answer.headers().get(RETRY_AFTER).and_then(|s| s.to_str().ok());
-            let asked = asked.and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
+            let asked = asked.and_then(|text| retry_after(text, SystemTime::now()));
             return Err(Failure::Passing(format!("status {status}"), asked));
         }
         let token = match self.environment.token {
@@ -245,13 +270,13 @@ impl Client {
             let next = link.and_then(next_page).and_then(|next| follow(address, next));
             match answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
                 Ok(bytes) => break (bytes, next),
-                Err(error) if attempt == ATTEMPTS => {
+                Err(error) if attempt == self.attempts => {
                     return Err(Error::Failed(format!(
-                        "{what}: the answer breaks off ({error}), {ATTEMPTS} times; try another \
+                        "{what}: the answer breaks off ({error}), {attempt} times; try another \
                          HF_ENDPOINT, or later"
                     )));
                 }
-                Err(error) => self.back_off(attempt, None, &error.to_string())?,
+                Err(error) => self.back_off(attempt, None, (what, &error.to_string()))?,
             }
         };
         let value = serde_json::from_slice(&bytes).map_err(|e| {
@@ -290,12 +315,38 @@ impl Client {
                 }
                 Err(error) => error.to_string(),
             };
-            if attempt == ATTEMPTS {
+            if attempt == self.attempts {
                 return Err(Error::Failed(format!(
-                    "{what}: {why}, {ATTEMPTS} times; try another HF_ENDPOINT, or later"
+                    "{what}: {why}, {attempt} times; try another HF_ENDPOINT, or later"
                 )));
             }
-            self.back_off(attempt, None, &why)?;
+            self.back_off(attempt, None, (what, &why))?;
         }
+    }
+}
+
+/// How long `Retry-After` asks to wait: seconds, or until a date (RFC 9110, section 10.2.3).
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = chrono::DateTime::parse_from_rfc2822(text.trim()).ok()?;
+    Some(SystemTime::from(date).duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_come_back_is_seconds_or_a_date() {
+        // 1994-11-06 08:49:37, the example of RFC 9110.
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let before = date - Duration::from_secs(90);
+        let asked = |text: &str| retry_after(text, before).map(|wait| wait.as_secs());
+        assert_eq!(asked(" 120 "), Some(120));
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(90));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", date), Some(Duration::ZERO));
+        assert_eq!(asked("soon"), None);
     }
 }

@@ -12,7 +12,7 @@ use ureq::http::StatusCode;
 use ureq::http::header::CONTENT_RANGE;
 
 use super::cache::Cache;
-use super::client::{ATTEMPTS, Client};
+use super::client::Client;
 use super::listing::{Hash, Listing, RemoteFile};
 
 /// Bytes read at a time.
@@ -145,12 +145,12 @@ impl Downloader {
                 Some("it sends another part of the file than was asked for".to_owned())
             };
             vain = if partial.len > before { 0 } else { vain + 1 };
-            if vain == ATTEMPTS {
+            if vain == self.client.attempts {
                 let why = why.unwrap_or_default();
                 return Err(Error::Failed(format!("{what}: nothing arrives ({why})")));
             }
             if let Some(why) = why {
-                self.client.back_off(vain, None, &why)?;
+                self.client.back_off(vain, None, (&what, &why))?;
             }
         }
         Ok(())

@@ -8,6 +8,9 @@
 //! `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to Python; the token
 //! goes to the endpoint and nowhere else.
 //!
+//! A run adds to its recipe at which commit a branch was when it began (`pinned`), and goes on with
+//! that. Once it is going, an outage of the hub of up to 7 minutes or so is waited for.
+//!
 //! Ids from a column (`id`), and a split by a label (`split.column`), need every shard before
 //! training starts.
 
@@ -26,7 +29,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use astropt_core::seam::{Source, SourceConfig};
+use astropt_core::seam::{Pin, Source, SourceConfig};
 use astropt_core::{Error, Result, progress};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +45,9 @@ use queue::Queue;
 /// Time before a question is asked again; it doubles from there.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
+/// The key that [`HubConfig::pinned`] is read from.
+const PINNED: &str = "pinned";
+
 /// Configuration of the source `hub`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,11 +57,17 @@ pub struct HubConfig {
     /// A branch, tag or commit.
     #[serde(default = "main_branch")]
     pub revision: String,
-    /// Reads only the shards of this split: files whose name starts with it, as in
-    /// `train-00000-of-00010.parquet`, or that lie in a folder of that name.
+    /// What a run adds by itself when it begins: dataset and revision, and the commit they were at,
+    /// `owner/name@main:COMMIT`. It goes on with that, and is embedded and audited on it, wherever
+    /// the branch is by then. Passed over where `repo` or `revision` is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
+    /// Reads only the shards of this split: files that are called so, alone or with a number
+    /// behind it as in `train-00000-of-00010.parquet`, or that lie in a folder of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// Reads only the shards in the folder of this name.
+    /// Reads only the shards in the folder of this name; `"*"` those of all folders. Left out, all
+    /// must be in one, or those in `default` are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
     /// Fields of an object; see [`ParquetConfig::fields`](super::parquet::ParquetConfig).
@@ -65,7 +77,8 @@ pub struct HubConfig {
         deserialize_with = "super::shorthand::map"
     )]
     pub fields: Option<BTreeMap<String, FieldColumn>>,
-    /// Columns that become labels; by default all that hold one number, date, truth value or text.
+    /// Columns that become labels; by default all that hold one number, date (as days, MJD),
+    /// duration (as seconds), truth value or text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
     /// Column of the objects' ids, which must differ.
@@ -92,7 +105,17 @@ impl SourceConfig for HubConfig {
             let message = format!("`revision` is {:?}, no branch or commit", self.revision);
             return Err(Error::Misuse(message));
         }
+        if let Some(pinned) = &self.pinned
+            && !pinned.rsplit_once(':').is_some_and(|(_, commit)| address::is_hash(commit, 40))
+        {
+            let message = format!("`{PINNED}` is {pinned:?}, not owner/name@revision:COMMIT");
+            return Err(Error::Misuse(message));
+        }
         self.columns().check()
+    }
+
+    fn pins(&self) -> Vec<Pin> {
+        self.pinned.iter().map(|pinned| (vec![PINNED.to_owned()], pinned.clone())).collect()
     }
 
     fn is_remote(&self) -> bool {
@@ -116,6 +139,12 @@ pub struct Surroundings<'a> {
 }
 
 impl HubConfig {
+    /// The commit that `pinned` states of this dataset and revision.
+    fn commit(&self) -> Option<&str> {
+        let (of, commit) = self.pinned.as_deref()?.rsplit_once(':')?;
+        (of == format!("{}@{}", self.repo, self.revision)).then_some(commit)
+    }
+
     fn columns(&self) -> Columns {
         Columns {
             fields: self.fields.clone(),
@@ -151,6 +180,7 @@ impl HubConfig {
         let choice = Choice {
             repo: &self.repo,
             revision: &self.revision,
+            commit: self.commit(),
             config: self.config.as_deref(),
             split: self.split.as_deref(),
         };
@@ -175,6 +205,7 @@ impl HubConfig {
         let downloader = Downloader { client, cache: cache.clone(), listing: listing.clone() };
         let columns = self.columns();
         let (names, shards) = footers::read(&downloader, &columns)?;
+        let downloader = Downloader { client: downloader.client.patient(), ..downloader };
         let downloader = (!offline).then_some(downloader);
         let queue = Queue::start(downloader, cache, listing, self.disk_budget.map(|b| b.0));
         Table::new(Box::new(queue), names, &columns, &shards)
@@ -182,13 +213,18 @@ impl HubConfig {
 
     /// The shards that are in the cache, for when the hub may not be asked.
     fn found_here(&self, cache: &Cache, choice: Choice<'_>) -> Result<Listing> {
-        let commit = cache.recall(choice.revision).ok_or_else(|| {
+        let revision = choice.commit.unwrap_or(choice.revision);
+        let commit = cache.recall(revision).ok_or_else(|| {
             Error::Failed(format!(
-                "the dataset {} at {} was never fetched to here, and HF_HUB_OFFLINE is set; \
-                 unset it, or set HF_HOME to where it is",
-                choice.repo, choice.revision
+                "the dataset {} at {revision} was never fetched to here, and HF_HUB_OFFLINE is \
+                 set; unset it, or set HF_HOME to where it is",
+                choice.repo
             ))
         })?;
+        // As far as is known here.
+        if let Some(now) = cache.recall(choice.revision).filter(|now| *now != commit) {
+            listing::warn_moved(choice.repo, choice.revision, &now, &commit);
+        }
         let shards = layout::list(&cache.snapshot(&commit, ""), None)?;
         let file = |shard: layout::LocalShard| RemoteFile {
             size: std::fs::metadata(&shard.path).map_or(0, |m| m.len()),
@@ -199,6 +235,7 @@ impl HubConfig {
         let listing = Listing {
             repo: choice.repo.to_owned(),
             revision: choice.revision.to_owned(),
+            asked: choice.revision.to_owned(),
             commit,
             files: shards.into_iter().map(file).collect(),
         };

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use astropt_core::progress::{self, duration};
+use astropt_core::seam::Pin;
 use astropt_core::{Error, Result};
 
 use super::cache::{Cache, InUse};
@@ -122,6 +123,11 @@ impl Store for Queue {
 
     fn is_remote(&self) -> bool {
         true
+    }
+
+    fn pins(&self) -> Vec<Pin> {
+        let pin = self.shared.listing.pin();
+        pin.map(|pin| (vec![super::PINNED.to_owned()], pin)).into_iter().collect()
     }
 }
 

@@ -29,7 +29,7 @@ mod matching;
 use std::path::Path;
 
 use astropt_core::observation::{Label, LabelUnits, Labels, Observation};
-use astropt_core::seam::{ConfigType, Groups, PluginInfo, Source, SourceConfig, SourcePlugin};
+use astropt_core::seam::{ConfigType, Groups, Pin, PluginInfo, Source, SourceConfig, SourcePlugin};
 use astropt_core::{Error, Result, progress};
 
 pub use config::{JoinConfig, MatchConfig, Require};
@@ -84,6 +84,10 @@ impl SourceConfig for JoinConfig {
         Ok(())
     }
 
+    fn pins(&self) -> Vec<Pin> {
+        pins(self.parts.iter().map(|(name, part)| (name, part.pins())))
+    }
+
     fn open(&self, root: &Path) -> Result<Box<dyn Source>> {
         self.check()?;
         let root = root.join(&self.path);
@@ -111,6 +115,17 @@ impl SourceConfig for JoinConfig {
         let label_units = label_units(&parts).map_err(Error::Misuse)?;
         Ok(Box::new(Join { parts, matches, groups, label_units }))
     }
+}
+
+/// The pins of parts as those of the whole.
+fn pins<'a>(parts: impl Iterator<Item = (&'a String, Vec<Pin>)>) -> Vec<Pin> {
+    let of = |(name, pins): (&'a String, Vec<Pin>)| {
+        let whole = move |(keys, value): Pin| {
+            (["parts".to_owned(), name.clone()].into_iter().chain(keys).collect(), value)
+        };
+        pins.into_iter().map(whole)
+    };
+    parts.flat_map(of).collect()
 }
 
 impl Join {
@@ -188,6 +203,10 @@ impl Source for Join {
 
     fn groups(&self) -> Option<Groups> {
         self.groups.clone()
+    }
+
+    fn pins(&self) -> Vec<Pin> {
+        pins(self.parts.iter().map(|part| (&part.name, part.source.pins())))
     }
 
     fn read(&self, index: usize) -> Result<Observation> {

@@ -5,14 +5,20 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use astropt_core::plain;
-use astropt_core::{Error, Result};
+use astropt_core::progress::Progress;
+use astropt_core::{Error, Result, plain, stop};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::header::Header;
 
 /// Most arrays of an archive or folder.
 const MAX_ARRAYS: usize = 4096;
+
+/// Bytes that are read at a time where an array is checked.
+const CHUNK: usize = 1 << 20;
+
+/// Arrays of so many bytes take long enough to check to say so.
+const WORTH_TELLING: u64 = 1 << 30;
 
 /// Deflate makes at most so much of a byte.
 const MAX_INFLATION: u64 = 1032;
@@ -35,8 +41,8 @@ struct Member {
 /// Where an array's numbers are.
 #[derive(Clone, Debug)]
 enum Place {
-    /// As they are, from this byte of this file on.
-    Plain { file: PathBuf, start: u64 },
+    /// As they are, from this byte of this file on; in an archive, its entry.
+    Plain { file: PathBuf, start: u64, entry: Option<usize> },
     /// Deflated, in this entry of the archive.
     Deflated { entry: usize },
 }
@@ -108,7 +114,7 @@ impl Archive {
         let header = member.header.clone().map_err(fail)?;
         let bytes = header.bytes().unwrap_or(u64::MAX); // checked against the file's size
         let sought = match &member.place {
-            Place::Plain { file, start } if !header.fortran => {
+            Place::Plain { file, start, .. } if !header.fortran => {
                 let open = File::open(file).map_err(|e| Error::io("read the arrays", file, &e))?;
                 Some((Mutex::new(open), *start))
             }
@@ -122,6 +128,7 @@ impl Archive {
             place: member.place.clone(),
             sought,
             whole: Mutex::new(None),
+            sound: Mutex::new(None),
         })
     }
 }
@@ -151,7 +158,7 @@ fn plain(path: &Path) -> Result<Member> {
     let header = Header::read(&mut BufReader::new(file)).and_then(|header| fits(header, size));
     let start = header.as_ref().map_or(0, |header| header.length);
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Member { name, place: Place::Plain { file: path.to_owned(), start }, header })
+    Ok(Member { name, place: Place::Plain { file: path.to_owned(), start, entry: None }, header })
 }
 
 /// Refuses a header whose shape is not that of so many bytes.
@@ -204,7 +211,9 @@ fn entries(path: &Path) -> Result<Vec<Member>> {
         let (stated, packed) = (file.size(), file.compressed_size());
         let start = file.data_start().unwrap_or(u64::MAX);
         let place = match file.compression() {
-            CompressionMethod::Stored => Place::Plain { file: path.to_owned(), start },
+            CompressionMethod::Stored => {
+                Place::Plain { file: path.to_owned(), start, entry: Some(entry) }
+            }
             _ => Place::Deflated { entry },
         };
         let known =
@@ -220,14 +229,40 @@ fn entries(path: &Path) -> Result<Vec<Member>> {
             () => Header::read(&mut file).and_then(|header| fits(header, stated)),
         };
         let place = match (place, &header) {
-            (Place::Plain { file, start }, Ok(header)) => {
-                Place::Plain { file, start: start + header.length }
+            (Place::Plain { file, start, entry }, Ok(header)) => {
+                Place::Plain { file, start: start + header.length, entry }
             }
             (place, _) => place,
         };
         members.push(Member { name: name.to_owned(), place, header });
     }
     Ok(members)
+}
+
+/// Reads an entry of an archive to its end, where its checksum is compared; tells what is wrong.
+///
+/// # Errors
+/// When the user has asked to stop.
+fn checked(mut file: impl Read, bytes: u64) -> Result<Result<(), String>> {
+    let mut progress =
+        (bytes >= WORTH_TELLING).then(|| Progress::new("checking arrays", bytes >> 20, 0));
+    let (mut chunk, mut read) = (vec![0; CHUNK], 0u64);
+    loop {
+        if stop::asked() {
+            return Err(stop::stopped(" while arrays were checked"));
+        }
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(Ok(())),
+            Ok(more) => read += more as u64,
+            Err(error) => {
+                let why = plain::zip(error);
+                return Ok(Err(format!("is damaged: {why}; fetch or write it again")));
+            }
+        }
+        if let Some(progress) = &mut progress {
+            progress.update(read >> 20, "MiB");
+        }
+    }
 }
 
 /// An array of an archive.
@@ -243,6 +278,9 @@ pub(super) struct Array {
     sought: Option<(Mutex<File>, u64)>,
     /// All numbers once they were read, where single entries cannot be.
     whole: Mutex<Option<Arc<Vec<u8>>>>,
+    /// Whether it has the checksum that the archive states of it, or what is wrong, once it was
+    /// looked at.
+    sound: Mutex<Option<Result<(), String>>>,
 }
 
 impl Array {
@@ -272,6 +310,7 @@ impl Array {
             let row = whole.get(from as usize..(from + length) as usize);
             return row.map(<[u8]>::to_vec).ok_or_else(|| self.error("is cut short"));
         };
+        self.check()?;
         let fail = |e| self.error(format!("cannot be read at entry {index}: {e}"));
         let mut row = vec![0; length as usize];
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -297,11 +336,28 @@ impl Array {
         Ok(whole)
     }
 
+    /// Reads an array that an archive holds as it is through once, however it is read later, and
+    /// compares its checksum; the first who wants it does.
+    ///
+    /// # Errors
+    /// When it is damaged, or the user has asked to stop.
+    fn check(&self) -> Result<()> {
+        let Place::Plain { entry: Some(entry), .. } = &self.place else { return Ok(()) };
+        let mut sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+        if sound.is_none() {
+            let mut archive = unzip(&self.path)?;
+            let file = archive.by_index(*entry).map_err(|e| damaged(&self.path, e))?;
+            *sound = Some(checked(file, self.bytes)?);
+        }
+        sound.clone().unwrap_or(Ok(())).map_err(|why| self.error(why))
+    }
+
     fn read_whole(&self) -> Result<Vec<u8>> {
         let fail = |e: &dyn std::fmt::Display| self.error(format!("cannot be read: {e}"));
         let mut bytes = Vec::new();
+        self.check()?;
         match &self.place {
-            Place::Plain { file, start } => {
+            Place::Plain { file, start, .. } => {
                 let mut file = File::open(file).map_err(|e| fail(&e))?;
                 file.seek(SeekFrom::Start(*start)).map_err(|e| fail(&e))?;
                 file.take(self.bytes).read_to_end(&mut bytes).map_err(|e| fail(&e))?;

@@ -8,7 +8,8 @@
 //!
 //! # Memory
 //! Arrays that are not compressed (`numpy.savez`, `numpy.save`) are read entry by entry: memory
-//! stays flat however large they are. Deflated ones (`numpy.savez_compressed`) and those in
+//! stays flat however large they are. Before the first entry of one in an archive it is read
+//! through once, and its checksum compared. Deflated ones (`numpy.savez_compressed`) and those in
 //! Fortran order are read whole at the first use and kept; together with ids, labels and shared
 //! arrays they must fit in `memory_mib`.
 

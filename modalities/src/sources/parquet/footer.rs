@@ -25,8 +25,8 @@ const MAX_ROWS: i64 = i32::MAX as i64;
 /// The metadata of a file, read and checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Footer {
-    /// With texts and bytes as views; what the file says of Arrow's types is passed over,
-    /// since it need not be true.
+    /// With texts and bytes as views; what the file says of Arrow's types is passed over, since it
+    /// need not be true, but for durations, which Parquet has no type for.
     pub(super) metadata: ArrowReaderMetadata,
     /// The schema as the writer had it, for what it says of units.
     pub(super) written: Option<Arc<Schema>>,
@@ -115,11 +115,12 @@ impl Footer {
         }
         let as_stored = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let inferred = ArrowReaderMetadata::try_new(metadata.clone(), as_stored).map_err(text)?;
-        let views = Arc::new(schema::with_views(inferred.schema()));
+        let written = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new());
+        let written = written.ok().map(|found| found.schema().clone());
+        let views = Arc::new(schema::with_views(inferred.schema(), written.as_deref()));
         let with_views = ArrowReaderOptions::new().with_schema(views);
-        let read = ArrowReaderMetadata::try_new(metadata.clone(), with_views).map_err(text)?;
-        let written = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new());
-        Ok(Self { metadata: read, written: written.ok().map(|found| found.schema().clone()) })
+        let read = ArrowReaderMetadata::try_new(metadata, with_views).map_err(text)?;
+        Ok(Self { metadata: read, written })
     }
 
     /// The schema as it is read.

@@ -11,7 +11,7 @@
 //! Its id is `{shard}:{row}`, such as `train-00000-of-00010:7`, or comes from a column.
 //!
 //! Decimals are numbers, dates and times days of the modified Julian date (MJD, as the file has
-//! them, UTC where it states a time zone).
+//! them, UTC where it states a time zone), and durations seconds.
 //!
 //! Row groups are decoded as they are needed, large ones in parts, and the parts used last
 //! are held; pictures are decoded at every reading. Memory does not grow with the files, but a
@@ -52,8 +52,8 @@ use table::{Local, Table, survey};
 pub struct ParquetConfig {
     /// A `.parquet` file, or a folder that is searched with all folders in it.
     pub path: PathBuf,
-    /// Reads only the shards of this split: files whose name starts with it, as in
-    /// `train-00000-of-00010.parquet`, or that lie in a folder of that name.
+    /// Reads only the shards of this split: files that are called so, alone or with a number
+    /// behind it as in `train-00000-of-00010.parquet`, or that lie in a folder of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
     /// Fields of an object and the columns they come from. By default `image`, if there is
@@ -64,7 +64,8 @@ pub struct ParquetConfig {
         deserialize_with = "super::shorthand::map"
     )]
     pub fields: Option<BTreeMap<String, FieldColumn>>,
-    /// Columns that become labels; by default all that hold one number, date, truth value or text.
+    /// Columns that become labels; by default all that hold one number, date (as days, MJD),
+    /// duration (as seconds), truth value or text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
     /// Column of the objects' ids, which must differ.
@@ -97,6 +98,7 @@ impl SourceConfig for ParquetConfig {
         let columns = self.columns();
         columns.check()?;
         let files = layout::list(&root.join(&self.path), self.split.as_deref())?;
+        layout::tell_missing(files.iter().map(|file| file.name.as_str()));
         let (mut names, mut shards) = (None, Vec::with_capacity(files.len()));
         for file in &files {
             if astropt_core::stop::asked() {

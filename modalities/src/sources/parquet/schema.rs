@@ -146,19 +146,44 @@ impl Found {
 }
 
 /// The same types with texts and bytes as views into the pages they were read from: nothing
-/// is copied, and a value that a page repeats is held once.
-pub(super) fn with_views(schema: &Schema) -> Schema {
-    let fields: Fields = schema.fields().iter().map(view).collect();
+/// is copied, and a value that a page repeats is held once. Durations, which Parquet itself does
+/// not tell from integers, are such as they were `written`.
+pub(super) fn with_views(schema: &Schema, written: Option<&Schema>) -> Schema {
+    let fields = views(schema.fields(), written.map(Schema::fields));
     Schema::new_with_metadata(fields, schema.metadata().clone())
 }
 
-fn view(field: &FieldRef) -> FieldRef {
-    let data_type = match field.data_type() {
-        DataType::Utf8 => DataType::Utf8View,
-        DataType::Binary => DataType::BinaryView,
-        DataType::List(item) => DataType::List(view(item)),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(view).collect()),
-        other => other.clone(),
+fn views(fields: &Fields, written: Option<&Fields>) -> Fields {
+    let with = |(k, field): (usize, &FieldRef)| {
+        let written = written.and_then(|written| written.get(k));
+        view(field, written.filter(|written| written.name() == field.name()))
+    };
+    fields.iter().enumerate().map(with).collect()
+}
+
+fn view(field: &FieldRef, written: Option<&FieldRef>) -> FieldRef {
+    let written = written.map(|written| written.data_type());
+    let data_type = match (field.data_type(), written) {
+        (DataType::Utf8, _) => DataType::Utf8View,
+        (DataType::Binary, _) => DataType::BinaryView,
+        (DataType::Int64, Some(duration @ DataType::Duration(_))) => duration.clone(),
+        (DataType::List(item), written) => {
+            let written = written.and_then(|written| match written {
+                DataType::List(item)
+                | DataType::LargeList(item)
+                | DataType::FixedSizeList(item, _) => Some(item),
+                _ => None,
+            });
+            DataType::List(view(item, written))
+        }
+        (DataType::Struct(fields), written) => {
+            let written = written.and_then(|written| match written {
+                DataType::Struct(fields) => Some(fields),
+                _ => None,
+            });
+            DataType::Struct(views(fields, written))
+        }
+        (other, _) => other.clone(),
     };
     Field::clone(field).with_data_type(data_type).into()
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array as _, ArrayRef};
 use astropt_core::observation::{Field, LabelUnits, Labels, Observation};
-use astropt_core::seam::{Groups, Source};
+use astropt_core::seam::{Groups, Pin, Source};
 use astropt_core::{Error, Result, progress};
 
 use super::columns::Columns;
@@ -48,6 +48,11 @@ pub(crate) trait Store: Send + Sync {
 
     /// Whether shards have to be fetched as a whole before they can be read.
     fn is_remote(&self) -> bool;
+
+    /// See [`Source::pins`].
+    fn pins(&self) -> Vec<Pin> {
+        Vec::new()
+    }
 }
 
 /// A shard before it is read.
@@ -330,6 +335,10 @@ impl Source for Table {
             false => vec![0],
         };
         Some(Groups { starts: self.starts.clone(), held: self.held, shards })
+    }
+
+    fn pins(&self) -> Vec<Pin> {
+        self.store.pins()
     }
 
     fn expect(&self, upcoming: &[u32]) {

@@ -109,8 +109,9 @@ pub(crate) fn cell(column: &dyn Array, i: usize) -> Cell<'_> {
     }
 }
 
-/// Whether a type's values become numbers of another: decimals, and dates and times, which become
-/// days of the modified Julian date (of an hour in no time zone, that hour).
+/// Whether a type's values become numbers of another: decimals; dates and times, which become
+/// days of the modified Julian date (of an hour in no time zone, that hour); and durations, which
+/// become seconds.
 pub(crate) fn is_converted(data_type: &DataType) -> bool {
     matches!(
         data_type,
@@ -121,6 +122,7 @@ pub(crate) fn is_converted(data_type: &DataType) -> bool {
             | DataType::Date32
             | DataType::Date64
             | DataType::Timestamp(..)
+            | DataType::Duration(_)
     )
 }
 
@@ -140,7 +142,24 @@ fn converted(column: &dyn Array, i: usize) -> Option<Cell<'static>> {
             Some(Cell::Number(EPOCH_MJD + whole + rest))
         }};
     }
+    // Divided once, so that whole counts become the nearest double.
+    macro_rules! seconds {
+        ($type:ty, $a_second:expr) => {{
+            let count = column.as_primitive::<$type>().value(i);
+            Some(Cell::Number(count as f64 / f64::from($a_second)))
+        }};
+    }
     match column.data_type() {
+        DataType::Duration(TimeUnit::Second) => seconds!(arrow::DurationSecondType, 1),
+        DataType::Duration(TimeUnit::Millisecond) => {
+            seconds!(arrow::DurationMillisecondType, 1_000)
+        }
+        DataType::Duration(TimeUnit::Microsecond) => {
+            seconds!(arrow::DurationMicrosecondType, 1_000_000)
+        }
+        DataType::Duration(TimeUnit::Nanosecond) => {
+            seconds!(arrow::DurationNanosecondType, 1_000_000_000)
+        }
         DataType::Decimal32(..) => decimal!(arrow::Decimal32Type),
         DataType::Decimal64(..) => decimal!(arrow::Decimal64Type),
         DataType::Decimal128(..) => decimal!(arrow::Decimal128Type),
@@ -201,7 +220,7 @@ mod tests {
 
     use arrow_array::{
         ArrayRef, ArrowPrimitiveType, Date32Array, Decimal128Array, Decimal256Array,
-        TimestampMicrosecondArray,
+        DurationMillisecondArray, TimestampMicrosecondArray,
     };
 
     use super::*;
@@ -224,6 +243,8 @@ mod tests {
         let noon = (10_957 * 86_400 + 43_200) * 1_000_000;
         let noon = TimestampMicrosecondArray::from(vec![noon]);
         assert_eq!(label(Arc::new(noon)), Some(Label::Number(51_544.5)));
+        let exposure = DurationMillisecondArray::from(vec![-86_400_500]);
+        assert_eq!(label(Arc::new(exposure)), Some(Label::Number(-86_400.5)));
         let before = TimestampMicrosecondArray::from(vec![-21_600_000_000]);
         assert_eq!(label(Arc::new(before)), Some(Label::Number(40_586.75)));
     }

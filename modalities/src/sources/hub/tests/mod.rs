@@ -1,5 +1,6 @@
 //! The source against a server that misbehaves.
 
+mod going_on;
 mod server;
 
 use std::fs;

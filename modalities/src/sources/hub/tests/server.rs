@@ -54,6 +54,8 @@ struct State {
     faults: HashMap<String, VecDeque<Option<Fault>>>,
     requests: Vec<Request>,
     released: bool,
+    /// Where the branch `main` is, if not at [`COMMIT`].
+    main: Option<String>,
 }
 
 #[derive(Clone)]
@@ -113,6 +115,11 @@ impl Server {
     /// Lists `path` in other words.
     pub(super) fn list(&self, path: &str, entry: serde_json::Value) {
         self.state().listed.insert(path.to_owned(), entry);
+    }
+
+    /// The branch `main` moves to this commit, of which nothing is known.
+    pub(super) fn move_main(&self, commit: &str) {
+        self.state().main = Some(commit.to_owned());
     }
 
     pub(super) fn release(&self) {
@@ -221,7 +228,9 @@ impl Server {
     fn api(&self, path: &str) -> Option<(serde_json::Value, Option<String>)> {
         let rest = path.strip_prefix(&format!("/api/datasets/{REPO}/"))?;
         if rest == "revision/main" || rest == format!("revision/{COMMIT}") {
-            return Some((serde_json::json!({ "sha": COMMIT, "id": REPO }), None));
+            let main = self.state().main.clone().filter(|_| rest == "revision/main");
+            let sha = main.unwrap_or_else(|| COMMIT.to_owned());
+            return Some((serde_json::json!({ "sha": sha, "id": REPO }), None));
         }
         let query = rest.strip_prefix(&format!("tree/{COMMIT}?recursive=1"))?;
         let page: usize = query.strip_prefix("&cursor=").map_or(Some(0), |p| p.parse().ok())?;

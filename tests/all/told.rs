@@ -1,0 +1,80 @@
+//! What is left out of data, or missing in them, is told: a warning that `--quiet` leaves standing.
+
+use std::path::Path;
+
+use crate::program::{astropt, workspace};
+
+/// The warnings of an `inspect` of `path` by the source `kind`, with these keys set, that must succeed.
+fn warnings(folder: &Path, path: &str, kind: &str, set: &[&str]) -> Vec<String> {
+    let mut arguments = vec!["inspect", path, "--source", kind, "--quiet"];
+    set.iter().for_each(|set| arguments.extend(["--set", set]));
+    let output = astropt(folder, &arguments);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {told}");
+    told.lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect()
+}
+
+fn fixture(name: &str) -> String {
+    workspace().join("modalities/tests/fixtures").join(name).display().to_string()
+}
+
+/// The one warning of such an `inspect`, with these words in it.
+fn one(folder: &Path, path: &str, kind: &str, set: &[&str], words: &[&str]) {
+    let told = warnings(folder, path, kind, set);
+    assert_eq!(told.len(), 1, "{path}: {told:?}");
+    for word in words {
+        assert!(told[0].contains(word), "no {word} in: {told:?}");
+    }
+}
+
+#[test]
+fn labels_that_rows_disagree_on_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    std::fs::create_dir(at.join("d")).expect("a folder");
+    for name in ["a.png", "b.png"] {
+        let picture = image::RgbImage::from_pixel(4, 4, image::Rgb([9, 8, 7]));
+        picture.save(at.join("d").join(name)).expect("written");
+    }
+    let labels = |rows: &str| {
+        std::fs::write(at.join("d/labels.csv"), format!("name,z,ra\n{rows}")).expect("written");
+    };
+    labels("a,1.5,10\na,2.5,10\nb,3,20\n");
+    let words = ["labels left out: \"z\" of 1 objects", "labels.csv", "disagree"];
+    one(at, "d", "image-folder", &[], &words);
+    labels("a,1.5,10\na,1.5,10\nb,3,20\n");
+    assert!(warnings(at, "d", "image-folder", &[]).is_empty(), "the same twice is no dispute");
+}
+
+#[test]
+fn labels_of_a_later_file_alone_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let later = fixture("odd/later");
+    let flux = "source.fields.flux.dataset=flux";
+    let words = ["labels left out", "\"z\" (not in the first file, but in b.h5)"];
+    one(folder.path(), &later, "hdf5", &[flux], &words);
+    let named = [flux, "source.labels=['mag']"];
+    assert!(warnings(folder.path(), &later, "hdf5", &named).is_empty(), "the recipe says which");
+}
+
+#[test]
+fn several_texts_in_a_cell_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let set = ["source.objects=row", "source.label_hdu=1", "source.fields={z={column='z'}}"];
+    let words = ["labels left out", "\"dim\"", "\"length\"", "\"sstr\"", "several texts"];
+    one(folder.path(), &fixture("odd/texts.fits"), "fits", &set, &words);
+}
+
+#[test]
+fn shards_that_are_announced_and_missing_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let shards = fixture("parquet/hf/data");
+    let name = "train-00001-of-00002.parquet";
+    std::fs::copy(Path::new(&shards).join(name), at.join(name)).expect("copied");
+    let words = ["shards are missing", "train-00000-of-00002", "a part of the dataset"];
+    one(at, ".", "parquet", &["source.split=train"], &words);
+    one(at, ".", "parquet", &[], &words);
+    assert!(warnings(at, &shards, "parquet", &["source.split=train"]).is_empty(), "all are there");
+    assert!(warnings(at, name, "parquet", &[]).is_empty(), "one file is asked for");
+}
