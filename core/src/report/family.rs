@@ -412,3 +412,43 @@ fn published(reference: &Reference) -> Markup {
         losses.into_iter().map(|(scale, loss)| vec![scale.clone(), fixed(loss, 4)]).collect();
     table(&["Scale", "Validation loss"], &rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::Energy;
+
+    #[test]
+    fn every_source_of_energy_is_named_with_its_models() {
+        let model = |scale: &str, source: &str| {
+            let energy = Some(Energy { joules: 1.0, source: source.into() });
+            let trained = Some(Trained { energy, ..Trained::default() });
+            Member { scale: scale.into(), trained, ..Member::default() }
+        };
+        let of = |members: &[Member]| {
+            let trained: Vec<_> =
+                members.iter().filter_map(|m| Some((m, m.trained.as_ref()?))).collect();
+            sources(&trained)
+        };
+        let members = [model("S", "counters"), model("M", "a model"), model("L", "counters")];
+        assert_eq!(of(&members).as_deref(), Some("S, L: counters; M: a model"));
+        assert_eq!(of(&members[..1]).as_deref(), Some("counters"));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn a_choice_in_other_words_than_the_papers_says_why() {
+        let why = "the head comes after it";
+        let point = ReferencePoint {
+            id: "D4".into(),
+            about: "Embedding".into(),
+            paper: "the penultimate layer".into(),
+            why: why.into(),
+            ..ReferencePoint::default()
+        };
+        let reference = Reference { points: vec![point], ..Reference::default() };
+        let input = FamilyInput { reference: Some(&reference), ..FamilyInput::default() };
+        let page = choices(&input).expect("a point").into_string();
+        assert!(page.contains(&format!("<span>why</span>{why}")), "{page}");
+    }
+}
