@@ -27,6 +27,12 @@ fn a_family_is_trained_once_and_gone_on_with() {
         members.iter().map(|m| m["trained"]["loss"].as_f64().expect("a loss")).collect();
     assert!(losses.iter().all(|loss| (0.1..1.0).contains(loss)), "{losses:?}");
     assert!(family["compute"]["law"]["b"].as_f64().is_some(), "three models have a law");
+    // Groups are many however few objects are held out; the micro-batch has all of these.
+    for member in members {
+        let groups = member["trained"]["batches"].as_array().expect("groups");
+        assert!(groups.len() >= 20 && groups.iter().all(|group| group[1] == 1), "{member}");
+    }
+    assert!(members[2]["predicted"]["right"].is_boolean(), "{family}");
     let foretold = |k: usize| members[k]["predicted"]["loss"]["value"].as_f64();
     assert!(foretold(1).is_none() && foretold(2).is_some(), "two models foretell the third");
     let trends = family["trends"].as_array().expect("trends");
@@ -133,7 +139,8 @@ fn a_family_says_what_it_will_cost_and_how_to_go_on() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{said}");
     let forecast = said.split_once("forecast:").expect("a forecast").1;
-    for text in ["demo-S", "demo-M", "demo-L", "processor core", "g CO2 per kWh"] {
+    let texts = ["demo-S", "demo-M", "demo-L", "processor core", "g CO2 per kWh", "Not in the"];
+    for text in texts {
         assert!(forecast.contains(text), "{text}: {said}");
     }
     assert!(forecast.contains("--resume --out f"), "{said}");
@@ -165,8 +172,14 @@ fn scales_past_saturation_are_left_out(at: &Path) {
     }
     let mut arguments = scale(&["--resume", "--stop-at-saturation", "--set", "train.steps=8"]);
     arguments[3] = "demo-S,demo-M,demo-L,demo";
+    // What recipe it is of stands in its record.
+    arguments.remove(1);
     let family: Value = serde_json::from_str(&succeeds(at, &arguments)).expect("JSON");
     assert!(family["members"][3]["trained"].is_null(), "{family}");
+    assert_eq!(family["members"][3]["unfinished"], "left out: saturated there");
+    let none = ["scale", "--resume", "--out", "nowhere", "--scales", "demo-S,demo-M"];
+    let error = fails(at, &none, 2);
+    assert!(error.contains("nowhere holds no family") && error.contains("recipe"), "{error}");
     let turn = family["compute"]["saturation"]["value"].as_f64().expect("it is saturated");
     assert!(family["members"][1]["trained"]["flops"].as_f64() > Some(0.1 * turn), "{turn:e}");
     assert!(!at.join("f/demo").exists());
@@ -181,6 +194,10 @@ fn scales_past_saturation_are_left_out(at: &Path) {
     assert_eq!(family["compute"]["saturation"]["value"], 0.0);
     let report = std::fs::read_to_string(at.join("f/report.html")).expect("a report");
     assert!(report.contains("Saturated at every size trained"));
+    // And it stays told when the report is drawn anew.
+    succeeds(at, &["report", "f", "--quiet"]);
+    let report = std::fs::read_to_string(at.join("f/report.html")).expect("a report");
+    assert!(report.contains("demo (left out: saturated there)"));
 }
 
 /// Writes `loss` into what a run's files say of its last evaluation.
@@ -222,6 +239,12 @@ fn the_papers_family_is_forecast_without_data() {
     assert!((hours(&json) / hours(&two) - 2.0).abs() < 1e-9);
     let text = succeeds(folder.path(), &["run", "galaxy-grz", "--plan"]);
     assert!(text.contains("published: 120 kg CO2"), "{text}");
+    // Small numbers keep their digits.
+    let text = succeeds(folder.path(), &["run", "galaxy-grz", "--demo", "--plan"]);
+    let smallest = text.lines().find(|line| line.trim_start().starts_with("demo-S"));
+    let cells: Vec<&str> = smallest.expect("a row").split("  ").collect();
+    assert!(cells.iter().any(|cell| cell.trim().starts_with("0.00")), "{text}");
+    assert!(!text.contains('<') && text.contains("Not in the forecast: the making"), "{text}");
     the_forecast_knows_precision_and_devices(folder.path(), &json);
     let error = fails(folder.path(), &["run", "galaxy-grz", "--plan", "--set", "cost.grids=1"], 2);
     assert!(error.contains("did you mean \"grid\""), "{error}");
@@ -268,6 +291,10 @@ fn a_recipe_is_read_as_coded_or_as_published() {
     let published = recipe(&["--set", "as=published"]);
     assert!(published.contains("orientation = \"figure-1\""), "{published}");
     assert!(published.contains("steps = 26500"), "{published}");
+    assert!(published.contains("the layer before the last"), "why the last block is penultimate");
+    let demo = succeeds(folder.path(), &["recipes", "galaxy-grz", "--scale", "demo-S"]);
+    let beside = demo.split_once("beside = [").expect("probes beside").1.split(']').next();
+    assert!(beside.is_some_and(|of| of.contains("knn") && of.contains("mlp")), "{demo}");
     let mixed = recipe(&["--set", "as=published", "--set", "train.steps=7"]);
     assert!(mixed.contains("steps = 7") && mixed.contains("validation-test"), "{mixed}");
     // What extends a recipe with variants keeps its own word.

@@ -175,7 +175,8 @@ fn a_family_remembers_and_tells() {
     assert!((unit / (flops(0) * flops(1)).sqrt() - 1.0).abs() < 1e-9, "a law of two models");
     let report = || std::fs::read_to_string(f.join("report.html")).expect("a report");
     let said = format!(
-        "demo-L ({} in 1 micro-batch) was evaluated on other objects than demo-S, demo-M ({} in",
+        "demo-L ({} objects in {0} groups) was evaluated on other objects than demo-S, demo-M ({} \
+         objects in",
         objects(2),
         objects(0)
     );
@@ -196,10 +197,37 @@ fn a_family_remembers_and_tells() {
     assert!(output.status.success() && words.contains("drawn anew"), "{words}");
     let text = std::fs::read_to_string(&own).expect("a report");
     assert!(text.contains("validation and test together, halved"), "the report before");
+    a_probe_that_fails_takes_nothing(at);
     succeeds(at, &["embed", "f/demo-L", "-q", "--set", "embed.layer=middle"]);
     let words = succeeds(at, &["report", "f", "--json"]);
     assert!(words.contains("report.html"));
     assert!(report().contains("demo-L (trained, but not embedded and probed since)"));
     let family = json(&f.join("family.json"));
     assert!(family["members"][2]["unfinished"].as_str().is_some_and(|s| s.starts_with("trained")));
+}
+
+/// Of the family in `at`/f: a probe that is refused leaves the model its report, and one that was
+/// stopped before it was drawn draws it when it is done again.
+fn a_probe_that_fails_takes_nothing(at: &Path) {
+    let own = at.join("f/demo-M/report.html");
+    let family = || std::fs::read_to_string(at.join("f/report.html")).expect("a report");
+    let before = std::fs::read(&own).expect("a report");
+    let refused = ["probe", "f/demo-M", "-q", "--set", "probe.nuisance=['telescop']"];
+    assert!(fails(at, &refused, 2).contains("\"telescop\""));
+    assert!(std::fs::read(&own).expect("a report") == before);
+    assert!(at.join("f/demo-M/figures/maps.svg").exists());
+
+    // As an interrupt leaves it that comes before the report is drawn.
+    std::fs::remove_file(&own).expect("there");
+    let said = "trained and probed, but its report is missing; `astropt report f/demo-M` makes it";
+    let output = astropt(at, &["report", "f", "-q"]);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && words.contains(said), "{words}");
+    assert!(family().contains("report is missing"));
+    succeeds(at, &["probe", "f/demo-M", "-q"]);
+    assert!(own.exists(), "the report is not drawn again");
+    succeeds(at, &["report", "f", "-q"]);
+    assert!(!family().contains("report is missing"));
+    let members = json(&at.join("f/family.json"))["members"].clone();
+    assert!(members.as_array().expect("members").iter().all(|m| m["trained"].is_object()));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::program::{astropt, fails, succeeds};
 
 /// A demo that takes seconds.
-pub(crate) const SMALL: [&str; 23] = [
+pub(crate) const SMALL: [&str; 25] = [
     "--scale",
     "demo",
     "--quiet",
@@ -29,6 +29,8 @@ pub(crate) const SMALL: [&str; 23] = [
     "train.eval_every=3",
     "--set",
     "train.batch=32",
+    "--set",
+    "probe.beside=[]",
 ];
 
 pub(crate) fn small<'a>(command: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {

@@ -23,11 +23,11 @@ pub(super) fn asked(plan: &Plan) -> bool {
     plan.probe.checkpoints || plan.probe.layers
 }
 
-/// Probes what the plan asks for and writes it into the run's folder.
+/// Probes what the plan asks for of the run in `folder`.
 ///
 /// # Errors
 /// When a checkpoint cannot be read, or as embedding and probing.
-pub(super) fn write(
+pub(super) fn probes_of(
     folder: &RunFolder,
     plan: &Plan,
     data: &Arc<Dataset>,
@@ -55,9 +55,16 @@ pub(super) fn write(
     for (block, told) in out.layers.iter_mut().enumerate() {
         told.at = block as u64;
     }
-    let path = folder.file(EMERGENCE);
-    checksums::rewritten(folder.path(), &[EMERGENCE], || out.write_json(&path))?;
     Ok(out)
+}
+
+/// Writes the probes into the run's `folder`.
+///
+/// # Errors
+/// When they cannot be written.
+pub(super) fn keep(folder: &RunFolder, probes: &Emergence) -> Result<()> {
+    let path = folder.file(EMERGENCE);
+    checksums::rewritten(folder.path(), &[EMERGENCE], || probes.write_json(&path))
 }
 
 /// The checkpoints to probe, by step: all, or the embedded one alone.

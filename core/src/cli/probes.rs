@@ -37,24 +37,30 @@ fn probed(args: &ProbeArgs, output: Output) -> Result<()> {
     };
     let plan = amend(&manifest.plan, &["probe."], &args.set, None)?;
     let from = args.embeddings.as_deref().unwrap_or(folder.path());
-    let own = args.embeddings.is_none();
-    let reported = own && report::forget(folder.path(), "of the probes before these")?;
-    let table = write(from, &plan)?;
+    let table = probes_of(from, &plan)?;
     if args.embeddings.is_some() {
+        keep(from, &table)?;
         return output.result(&table, || describe(&table));
     }
-    emergence::forget(folder.path())?;
     let mut emerged = Emergence::default();
     if emergence::asked(&plan) {
         let chosen = choose(&args.device)?;
         let data = data::open(&plan)?;
         manifest.check_data(&data, folder.path())?;
         let mut session = chosen.backend.open(chosen.index, data.model())?;
-        emerged = emergence::write(&folder, &plan, &data, session.as_mut())?;
+        emerged = emergence::probes_of(&folder, &plan, &data, session.as_mut())?;
+    }
+    // All of the new is there: nothing of the old went for what cannot be made or was stopped.
+    let reported = report::forget(folder.path(), "of the probes before these")?;
+    emergence::forget(folder.path())?;
+    keep(folder.path(), &table)?;
+    if emergence::asked(&plan) {
+        emergence::keep(&folder, &emerged)?;
     }
     manifest.plan = plan;
     folder.write_manifest(&manifest)?;
-    if reported {
+    // A report that an interrupt kept from being drawn is missed in what is trained to its end.
+    if reported || folder.taken()? >= manifest.plan.train.steps {
         report::write(&folder, &manifest)?;
         progress::say(&format!("{REPORT} and figures are drawn anew"));
     }
@@ -63,9 +69,8 @@ fn probed(args: &ProbeArgs, output: Output) -> Result<()> {
     })
 }
 
-/// Probes the embeddings in `folder` in every way that the plan asks for, and writes the table
-/// beside them.
-pub(super) fn write(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
+/// The probes of the embeddings in `folder`, in every way that the plan asks for.
+pub(super) fn probes_of(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
     let embedded = Embedded::read(folder, plan)?;
     let mut probes = embedded.probe(&plan.probe.fit)?;
     for method in plan.probe.beside.iter().filter(|method| **method != plan.probe.fit.method) {
@@ -76,8 +81,12 @@ pub(super) fn write(folder: &Path, plan: &Plan) -> Result<ProbeTable> {
     for nuisance in &plan.probe.nuisance {
         probes.audits.push(embedded.audit(nuisance)?);
     }
-    checksums::rewritten(folder, &[PROBES], || probes.write_json(folder.join(PROBES)))?;
     Ok(probes)
+}
+
+/// Writes the table beside the embeddings in `folder`.
+pub(super) fn keep(folder: &Path, probes: &ProbeTable) -> Result<()> {
+    checksums::rewritten(folder, &[PROBES], || probes.write_json(folder.join(PROBES)))
 }
 
 /// Probes the embeddings in `folder` by the recipe's own model alone.

@@ -71,7 +71,7 @@ pub(super) fn write(folder: &RunFolder, manifest: &Manifest) -> Result<()> {
 }
 
 /// Deletes the report and the figures of the run in `folder`, of which `what` says why they no longer
-/// hold; answers whether there were any.
+/// hold; answers whether there was a report.
 pub(super) fn forget(folder: &Path, what: &str) -> Result<bool> {
     let path = folder.join(REPORT);
     let there = path.is_file();
@@ -79,8 +79,8 @@ pub(super) fn forget(folder: &Path, what: &str) -> Result<bool> {
         progress::say(&format!("deleting {REPORT} and figures: {what}"));
         checksums::forget(folder, &[REPORT])?;
         std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
-        clear_figures(folder)?;
     }
+    clear_figures(folder)?;
     Ok(there)
 }
 

@@ -23,8 +23,8 @@ use crate::model::initial_parameters;
 use crate::parallel::{self, Ranks, agree, first, settled};
 use crate::recipe::{CheckpointChoice, Plan, amend};
 use crate::run::{
-    Manifest, RunFolder, RunLock, Saved, StageRecord, Work, clear_embeddings, clear_figures,
-    is_embedding, nothing_foreign, write_rejected,
+    Manifest, RunFolder, RunLock, Saved, StageRecord, Work, clear_embeddings, is_embedding,
+    nothing_foreign, write_rejected,
 };
 
 pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
@@ -78,14 +78,16 @@ fn after_embedding(open: &mut OpenRun, stage: Stage, step: u64) -> Result<()> {
     open.folder.write_rejected(&open.data.rejected())?;
     open.manifest.stages.push(stage.record(&open.chosen, &open.manifest.plan, step_fact(step)));
     let stage = Stage::start("probe", &open.chosen);
-    let table = probes::write(&out, &open.manifest.plan)?;
+    let table = probes::probes_of(&out, &open.manifest.plan)?;
+    probes::keep(&out, &table)?;
     open.manifest.stages.push(stage.record(&open.chosen, &open.manifest.plan, BTreeMap::new()));
     open.folder.write_manifest(&open.manifest)?;
     crate::progress::say(&probes::describe(&table));
     if emergence::asked(&open.manifest.plan) {
         let stage = Stage::start("emergence", &open.chosen);
         let (plan, session) = (&open.manifest.plan, open.session.as_mut());
-        let emerged = emergence::write(&open.folder, plan, &open.data, session)?;
+        let emerged = emergence::probes_of(&open.folder, plan, &open.data, session)?;
+        emergence::keep(&open.folder, &emerged)?;
         crate::progress::say(&emergence::describe(&emerged));
         open.manifest.stages.push(stage.record(&open.chosen, plan, BTreeMap::new()));
         open.folder.write_manifest(&open.manifest)?;
@@ -239,17 +241,17 @@ fn record(
 /// may pass for them.
 fn clear_stale(out: &Path) -> Result<()> {
     // Elsewhere than in a run only probes are made of them.
-    let made: &[&str] =
-        if RunFolder::is_run(out) { &[PROBES, EMERGENCE, REPORT] } else { &[PROBES] };
+    let mut made = vec![PROBES];
+    if RunFolder::is_run(out) {
+        made.push(EMERGENCE);
+        super::report::forget(out, "of the embeddings before these")?;
+    }
     for stale in made {
         let path = out.join(stale);
         if path.is_file() {
             crate::progress::say(&format!("deleting {stale}: of the embeddings before these"));
             std::fs::remove_file(&path).map_err(|e| Error::io("delete", &path, &e))?;
         }
-    }
-    if RunFolder::is_run(out) {
-        clear_figures(out)?;
     }
     clear_embeddings(out)
 }

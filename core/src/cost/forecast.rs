@@ -110,10 +110,14 @@ impl Forecast {
 
 /// What stands beside forecasts of trainings in `precision`: the assumptions, as one sentence.
 pub(crate) fn assumptions(cost: &CostConfig, precision: Precision) -> String {
+    let without = match &cost.leaves_out {
+        nothing if nothing.is_empty() => String::new(),
+        what => format!(". Not in the forecast: {what}"),
+    };
     format!(
         "assumed, in [cost]: {} x {} at {:.0}% of {} TFLOP/s in {} and {:.0} W each, times {} for \
          the building; {} g CO2 per kWh. The hours count attention's own operations, which 6ND \
-         leaves out",
+         leaves out{without}",
         cost.devices,
         cost.device,
         100.0 * cost.utilisation,

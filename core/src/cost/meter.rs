@@ -20,6 +20,10 @@ use crate::seam::Monitor;
 const COUNTERS: &str = "/sys/class/powercap";
 /// What energies from them say of their source.
 const RAPL: &str = "RAPL counters of the machine's processors and memory";
+/// Between the sources of energies that are added up.
+const IN_PART: &str = "; in part ";
+/// Two counters of one count, read one after the other, are this near to each other, in microjoules.
+const SAME_COUNT: f64 = 1e6;
 /// Time between two readings. The counters start anew after some 10^5 joules, which the
 /// largest machines take minutes for.
 const EVERY: Duration = Duration::from_secs(20);
@@ -34,9 +38,15 @@ pub struct Energy {
 }
 
 impl Energy {
-    /// Of both together, whose source is that of the first.
+    /// Of both together, with the sources of both.
     pub(crate) fn and(self, other: Self) -> Self {
-        Self { joules: self.joules + other.joules, ..self }
+        let mut source = self.source;
+        for part in other.source.split(IN_PART) {
+            if source.split(IN_PART).all(|known| known != part) {
+                source = format!("{source}{IN_PART}{part}");
+            }
+        }
+        Self { joules: self.joules + other.joules, source }
     }
 
     /// Energy, carbon and where the number is from, in words.
@@ -157,22 +167,70 @@ impl Counter {
         self.sum = self.sum.zip(passed).map(|(sum, passed)| sum + passed);
         self.last = now.unwrap_or(self.last);
     }
+
+    /// Whether `other` reads what this one does, before and after it.
+    fn shows_what(&self, other: &Self) -> bool {
+        let read = || Some([number(&self.file)?, number(&other.file)?, number(&self.file)?]);
+        read().is_some_and(|[before, between, after]| {
+            let passed = |now: f64| (now - before).rem_euclid(self.range);
+            let slack = |now: f64| passed(now + SAME_COUNT);
+            slack(between) <= slack(after) + SAME_COUNT
+        })
+    }
 }
 
-/// The counters of packages, and of memory beside them. Names: `intel-rapl:0` is a package,
-/// `intel-rapl:0:1` a part of it; parts other than memory are in the package's count.
-fn counters(folder: &Path) -> Vec<Counter> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let counter = |path: PathBuf| {
-        let parts = path.file_name()?.to_str()?.matches(':').count();
-        let name = std::fs::read_to_string(path.join("name")).ok()?;
-        let counts = (parts == 1 && name.starts_with("package")) || name.trim() == "dram";
+/// A counter, and what it counts.
+#[derive(Debug)]
+struct Zone {
+    /// Names of the package and of its part, if it is of one.
+    of: (String, String),
+    counter: Counter,
+}
+
+impl Zone {
+    /// The zone in `path`, if packages or memory are counted there. Names: `intel-rapl:0` is a
+    /// package, `intel-rapl:0:1` a part of it; parts other than memory are in the package's count.
+    fn at(path: &Path) -> Option<Self> {
+        let name = |path: &Path| {
+            let text = std::fs::read_to_string(path.join("name")).ok()?;
+            Some(text.trim().to_owned())
+        };
+        let (above, _) = path.to_str()?.rsplit_once(':')?;
+        let own = name(path)?;
+        let of = match path.file_name()?.to_str()?.matches(':').count() {
+            1 if own.starts_with("package") => (own, String::new()),
+            _ if own == "dram" => (name(Path::new(above)).unwrap_or_default(), own),
+            _ => return None,
+        };
         let file = path.join("energy_uj");
         let range = number(&path.join("max_energy_range_uj"))?;
-        let last = number(&file).filter(|_| counts)?;
-        Some(Counter { file, range, last, sum: Some(0.0) })
-    };
-    entries.filter_map(|entry| counter(entry.path())).collect()
+        let last = number(&file)?;
+        Some(Self { of, counter: Counter { file, range, last, sum: Some(0.0) } })
+    }
+
+    /// Whether what `other` counts is in this one's count: the same name, reached another way, or
+    /// another die of the package, where all dies show what the package takes (Linux on processors
+    /// of AMD; those of Intel with several dies count each).
+    fn holds(&self, other: &Self) -> bool {
+        let package = |zone: &Self| Some(zone.of.0.split_once("-die-")?.0.to_owned());
+        let dies =
+            self.of.1 == other.of.1 && package(self).is_some_and(|of| package(other) == Some(of));
+        self.of == other.of || dies && self.counter.shows_what(&other.counter)
+    }
+}
+
+/// The counters of packages, and of memory beside them, each count once.
+fn counters(folder: &Path) -> Vec<Counter> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut zones: Vec<Zone> = entries.filter_map(|entry| Zone::at(&entry.path())).collect();
+    zones.sort_by(|a, b| (&a.of, &a.counter.file).cmp(&(&b.of, &b.counter.file)));
+    let mut kept: Vec<Zone> = Vec::new();
+    for zone in zones {
+        if !kept.iter().any(|known| known.holds(&zone)) {
+            kept.push(zone);
+        }
+    }
+    kept.into_iter().map(|zone| zone.counter).collect()
 }
 
 fn number(path: &Path) -> Option<f64> {
@@ -217,6 +275,49 @@ mod tests {
         assert!(energy.source.contains("RAPL"));
         std::fs::remove_dir_all(folder.path().join("intel-rapl:0")).expect("there");
         assert!(meter.read(&cost, 1, 1).source.contains("a model"), "no half of a number");
+    }
+
+    #[test]
+    fn what_is_shown_twice_is_counted_once() {
+        let energy = |before: &[(&str, &str, u64)], passed: u64| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let show = |name: &str, of: &str, count: u64| {
+                put(folder.path(), name, [of, &count.to_string(), "262143328850"]);
+            };
+            before.iter().for_each(|(name, of, count)| show(name, of, *count));
+            let meter = Meter::at(folder.path(), Duration::from_secs(60), None);
+            before.iter().for_each(|(name, of, count)| show(name, of, count + passed));
+            let cost = CostConfig { overhead: 1.0, ..CostConfig::default() };
+            meter.read(&cost, 1, 1).joules
+        };
+        // Registers and mapped memory tell of the same package, a moment apart.
+        let both = [
+            ("intel-rapl:0", "package-0\n", 5_000_000_000),
+            ("intel-rapl:0:0", "core\n", 100),
+            ("intel-rapl:0:1", "dram\n", 70_000_000),
+            ("intel-rapl:1", "psys\n", 9_000_000_000),
+            ("intel-rapl-mmio:0", "package-0\n", 5_000_003_000),
+            ("intel-rapl-mmio:0:0", "dram\n", 70_000_100),
+        ];
+        assert!((energy(&both, 4_000_000) - 8.0).abs() < 1e-9);
+        let dies = |other: u64| {
+            [
+                ("intel-rapl:0", "package-0-die-0\n", 5_000_000_000),
+                ("intel-rapl:1", "package-0-die-1\n", other),
+                ("intel-rapl:2", "package-1-die-2\n", 5_000_000_000),
+            ]
+        };
+        // One count of the package under the name of every die, or one of each die's own.
+        assert!((energy(&dies(5_000_000_400), 4_000_000) - 8.0).abs() < 1e-9);
+        assert!((energy(&dies(262_143_328_000), 4_000_000) - 12.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_added_up_names_all_its_sources() {
+        let of = |joules: f64, source: &str| Energy { joules, source: source.into() };
+        let all = of(1.0, "a").and(of(2.0, "b")).and(of(3.0, "a"));
+        assert_eq!(all, of(6.0, "a; in part b"));
+        assert_eq!(of(1.0, "b").and(all).source, "b; in part a");
     }
 
     #[test]

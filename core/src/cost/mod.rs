@@ -50,6 +50,9 @@ pub struct CostConfig {
     /// Power of one busy processor core, in watts: for measurements where the machine has no
     /// energy counter.
     pub core_watts: f64,
+    /// What forecasts of time and energy leave out, which is said beside them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub leaves_out: String,
     /// Carbon dioxide per energy from the grid, in grams per kilowatt-hour. By default the
     /// world's average of 2023 (Ember, Global Electricity Review 2024).
     pub grid: f64,
@@ -67,6 +70,7 @@ impl Default for CostConfig {
             device_memory: 80e9,
             overhead: 1.58,
             core_watts: 10.0,
+            leaves_out: String::new(),
             grid: 480.0,
         }
     }

@@ -1,5 +1,7 @@
 //! The laws fitted to what was measured, with bootstrap intervals.
 
+use std::collections::BTreeSet;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,9 @@ use crate::probe::Interval;
 const RESAMPLES: usize = 1000;
 const SIZE_RESAMPLES: usize = 100;
 const CONFIDENCE: f64 = 0.95;
+/// Groups of objects that an interval is to be of, so that it holds what it should: of 8 a nominal 95%
+/// covers 90%, of 3 it covers 71%.
+pub(super) const FEWEST_GROUPS: usize = 20;
 /// Stands for a compute that is never reached, among those of resamples.
 const NEVER: f64 = f64::MAX;
 
@@ -36,12 +41,15 @@ pub struct ComputeFit {
     pub saturation: Option<Interval>,
     /// Share of the loss that counts as a gain.
     pub least_gain: f64,
+    /// Where the groups of objects end that resamples draw: after how many objects.
+    #[serde(skip)]
+    ends: Vec<u64>,
     /// The laws of the resamples, each with its draw; not written out.
     #[serde(skip)]
     resampled: Vec<Resample>,
 }
 
-/// The micro-batches that a resample drew, and the law of the losses on them.
+/// The groups of objects that a resample drew, and the law of the losses on them.
 #[derive(Clone, Debug, PartialEq)]
 struct Resample {
     drawn: Vec<usize>,
@@ -52,22 +60,24 @@ impl ComputeFit {
     /// Fits the law to the last losses of `models`; `None` with fewer than two of them.
     /// The law of two is a power law without a floor.
     ///
-    /// The models were evaluated on the same objects ([`Family::compared`](super::Family)), so resamples draw the same micro-batches
-    /// for all of them: what makes some objects harder than others cancels. How a loss changes
-    /// with the seed of a training is not in the intervals.
-    pub(super) fn of(models: &[Model], least_gain: f64) -> Option<Self> {
-        let points = |loss: &dyn Fn(&Trained) -> f64| -> Vec<(f64, f64)> {
-            models.iter().map(|model| (model.trained.flops, loss(model.trained))).collect()
-        };
-        let law = ComputeLaw::fit(&points(&|trained| trained.loss))?;
-        let batches = models[0].trained.batches.len();
+    /// The models were evaluated on the same objects ([`Family::compared`](super::Family)), so
+    /// resamples draw the same groups of them, which end at `ends`, for all models: what makes some
+    /// objects harder than others cancels. How a loss changes with the seed of a training is not in
+    /// the intervals.
+    pub(super) fn of(models: &[Model], ends: Vec<u64>, least_gain: f64) -> Option<Self> {
+        let computes = || models.iter().map(|model| model.trained.flops);
+        let losses = models.iter().map(|model| model.trained.loss);
+        let law = ComputeLaw::fit(&computes().zip(losses).collect::<Vec<_>>())?;
+        let grouped: Vec<Vec<(f64, f64)>> =
+            models.iter().map(|model| grouped(model.trained, &ends)).collect();
         let mut random = ChaCha8Rng::seed_from_u64(0);
-        let count = if batches > 1 { RESAMPLES } else { 0 };
+        let count = if ends.len() > 1 { RESAMPLES } else { 0 };
         let resampled: Vec<Resample> = (0..count)
             .filter_map(|_| {
                 let drawn: Vec<usize> =
-                    (0..batches).map(|_| random.random_range(0..batches)).collect();
-                let law = ComputeLaw::fit(&points(&|trained| mean(trained, &drawn)))?;
+                    (0..ends.len()).map(|_| random.random_range(0..ends.len())).collect();
+                let losses = grouped.iter().map(|groups| mean(groups, &drawn));
+                let law = ComputeLaw::fit(&computes().zip(losses).collect::<Vec<_>>())?;
                 Some(Resample { drawn, law })
             })
             .collect();
@@ -86,6 +96,7 @@ impl ComputeFit {
             saturation,
             law,
             least_gain,
+            ends,
             resampled,
         })
     }
@@ -101,7 +112,8 @@ impl ComputeFit {
     /// step from `last` to it: that some objects are harder than others moves both alike, and is
     /// no part of it. Nor is how far the law itself, or another seed of a training, may be off.
     pub(super) fn foretell(&self, last: &Trained, compute: f64) -> Interval {
-        let step = |one: &Resample| one.law.at(compute) - mean(last, &one.drawn) + last.loss;
+        let groups = grouped(last, &self.ends);
+        let step = |one: &Resample| one.law.at(compute) - mean(&groups, &one.drawn) + last.loss;
         let replicates: Vec<f64> = self.resampled.iter().map(step).collect();
         Interval::percentile(self.law.at(compute), &replicates, CONFIDENCE)
     }
@@ -109,21 +121,46 @@ impl ComputeFit {
     /// By how much the loss of `trained` lies above the law, on the same objects: both are taken
     /// from the same resamples.
     pub(super) fn above(&self, trained: &Trained) -> Interval {
-        let same = |one: &&Resample| one.drawn.len() == trained.batches.len();
-        let above = |one: &Resample| mean(trained, &one.drawn) - one.law.at(trained.flops);
-        let replicates: Vec<f64> = self.resampled.iter().filter(same).map(above).collect();
+        let groups = grouped(trained, &self.ends);
+        let above = |one: &Resample| mean(&groups, &one.drawn) - one.law.at(trained.flops);
+        let replicates: Vec<f64> = self.resampled.iter().map(above).collect();
         Interval::percentile(trained.loss - self.law.at(trained.flops), &replicates, CONFIDENCE)
     }
 }
 
-/// Mean loss of the micro-batches `drawn`, each counted as often as it has objects.
-fn mean(trained: &Trained, drawn: &[usize]) -> f64 {
-    let (mut sum, mut count) = (0.0, 0.0);
-    for &(loss, objects) in drawn.iter().filter_map(|&k| trained.batches.get(k)) {
-        sum += loss * objects as f64;
-        count += objects as f64;
+/// Where groups of objects end in which all of `models` were evaluated: after how many objects.
+pub(super) fn common_ends<'a>(models: impl Iterator<Item = &'a Trained>) -> Vec<u64> {
+    let ends = |model: &Trained| {
+        let counts = model.batches.iter().map(|batch| batch.1);
+        let sums = counts.scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        sums.collect::<BTreeSet<u64>>()
+    };
+    let common = models.map(ends).reduce(|a, b| &a & &b);
+    common.unwrap_or_default().into_iter().collect()
+}
+
+/// The sum of the losses of `trained` in each of the groups of objects that end at `ends`, and how
+/// many objects each has.
+fn grouped(trained: &Trained, ends: &[u64]) -> Vec<(f64, f64)> {
+    let mut groups = vec![(0.0, 0.0); ends.len()];
+    let mut seen = 0;
+    for &(loss, objects) in &trained.batches {
+        seen += objects;
+        if let Some(group) = groups.get_mut(ends.partition_point(|end| *end < seen)) {
+            group.0 += loss * objects as f64;
+            group.1 += objects as f64;
+        }
     }
-    sum / count
+    groups
+}
+
+/// Mean loss of the groups `drawn`, each counted as often as it has objects.
+fn mean(groups: &[(f64, f64)], drawn: &[usize]) -> f64 {
+    let sum = |of: fn(&(f64, f64)) -> f64| drawn.iter().map(|&k| of(&groups[k])).sum::<f64>();
+    sum(|group| group.0) / sum(|group| group.1)
 }
 
 /// Loss against parameters and tokens.
@@ -187,7 +224,7 @@ impl SizeFit {
 mod tests {
     use super::*;
 
-    /// Models whose losses follow `law`, on the same hard and easy micro-batches.
+    /// Models whose losses follow `law`, on the same hard and easy groups of objects.
     fn models(law: &ComputeLaw, computes: &[f64]) -> Vec<Trained> {
         let batch = |loss: f64, k: u32| (loss + 0.01 * f64::from(k % 7), 8);
         let model = |&flops: &f64| {
@@ -213,7 +250,10 @@ mod tests {
             .iter()
             .map(|trained| Model { parameters: trained.flops.sqrt(), trained })
             .collect();
-        let fit = ComputeFit::of(&models[..3], 0.005).expect("three models");
+        let ends = common_ends(trained.iter());
+        assert_eq!(ends, (1..=21).map(|k| 8 * k).collect::<Vec<u64>>());
+        let of = |models: &[Model]| ComputeFit::of(models, ends.clone(), 0.005);
+        let fit = of(&models[..3]).expect("three models");
         let next = fit.foretell(&trained[2], 1e19);
         let truth = trained[3].loss;
         // Objects are equally hard for all models: what is foretold does not move with the draw.
@@ -235,9 +275,29 @@ mod tests {
         assert!((fit.b.value - 0.3).abs() < 1e-3);
         let turn = fit.saturation.expect("it falls").value;
         assert!((1e17..1e20).contains(&turn), "{turn:e}");
-        let two = ComputeFit::of(&models[..2], 0.005).expect("two models");
+        let two = of(&models[..2]).expect("two models");
         assert!(two.floor.value == 0.0 && two.at(1e18).low < Some(truth), "{two:?}");
-        assert!(ComputeFit::of(&models[..1], 0.005).is_none());
+        assert!(of(&models[..1]).is_none());
         assert!(SizeFit::of(&models).is_some_and(|fit| fit.points == 24 && fit.residual < 0.01));
+    }
+
+    #[test]
+    fn groups_of_other_sizes_are_put_together_where_they_end_together() {
+        // The same objects in fours, in twos, and in threes.
+        let of = |size: usize| {
+            let losses: Vec<f64> = (0..24).map(|k| 0.3 + 0.01 * f64::from(k % 5)).collect();
+            let group = |of: &[f64]| (of.iter().sum::<f64>() / of.len() as f64, of.len() as u64);
+            Trained { batches: losses.chunks(size).map(group).collect(), ..Trained::default() }
+        };
+        let (fours, twos, threes) = (of(4), of(2), of(3));
+        let ends = common_ends([&fours, &twos].into_iter());
+        assert_eq!(ends, [4, 8, 12, 16, 20, 24]);
+        let (a, b) = (grouped(&fours, &ends), grouped(&twos, &ends));
+        assert!(
+            a.iter().zip(&b).all(|(a, b)| (a.0 - b.0).abs() < 1e-12 && a.1 == b.1 && a.1 == 4.0)
+        );
+        assert!((mean(&a, &[0, 0, 5]) - (2.0 * a[0].0 + a[5].0) / 12.0).abs() < 1e-12);
+        assert_eq!(common_ends([&fours, &threes].into_iter()), [12, 24]);
+        assert!(common_ends([&fours, &Trained::default()].into_iter()).is_empty());
     }
 }

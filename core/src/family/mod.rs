@@ -16,7 +16,7 @@ use crate::checkpoint::{checksums, format, write_bytes};
 use crate::cost::{Energy, Forecast};
 use crate::error::{Error, Result};
 use crate::probe::{Interval, Trend};
-use fit::{ComputeFit, SizeFit};
+use fit::{ComputeFit, FEWEST_GROUPS, SizeFit};
 
 /// The file's name in a family's folder.
 pub const FAMILY: &str = "family.json";
@@ -116,25 +116,33 @@ pub struct Trained {
     pub energy: Option<Energy>,
     /// The evaluations: tokens read and loss.
     pub curve: Vec<(u64, f64)>,
-    /// Losses of the last evaluation by micro-batch, and how many objects each has.
+    /// Losses of the last evaluation by groups of objects, and how many each has.
     pub batches: Vec<(f64, u64)>,
 }
 
 impl Trained {
-    /// Whether the last evaluation was of as many objects, in the same micro-batches, and of the
-    /// same ones: predicting zero has the same loss on them.
+    /// Whether the last evaluation was of as many objects, and of the same ones: predicting zero has
+    /// the same loss on them.
     pub(crate) fn evaluated_as(&self, other: &Self) -> bool {
-        let counts = |of: &Self| of.batches.iter().map(|batch| batch.1).collect::<Vec<_>>();
         let near = (self.zero_loss - other.zero_loss).abs() <= SAME_OBJECTS * self.zero_loss.abs();
-        counts(self) == counts(other) && near
+        self.objects() == other.objects() && near
     }
 
-    /// How many objects the last evaluation was of, in words.
-    fn evaluated_on(&self) -> String {
-        let objects: u64 = self.batches.iter().map(|batch| batch.1).sum();
-        let batches = self.batches.len();
-        format!("{objects} in {batches} micro-batch{}", if batches == 1 { "" } else { "es" })
+    /// How many objects the last evaluation was of.
+    fn objects(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.1).sum()
     }
+
+    /// The same in words.
+    fn evaluated_on(&self) -> String {
+        in_groups(self.objects(), self.batches.len())
+    }
+}
+
+/// So many objects in so many groups, in words.
+fn in_groups(objects: u64, groups: usize) -> String {
+    let (many, more) = (if objects == 1 { "" } else { "s" }, if groups == 1 { "" } else { "s" });
+    format!("{objects} object{many} in {groups} group{more}")
 }
 
 impl Family {
@@ -205,8 +213,37 @@ impl Family {
 
     /// Fits the laws to the models trained so far.
     pub fn fit(&mut self, least_gain: f64) {
-        let models = self.models();
-        (self.compute, self.size) = (ComputeFit::of(&models, least_gain), SizeFit::of(&models));
+        let (models, ends) = (self.models(), self.ends(None));
+        (self.compute, self.size) =
+            (ComputeFit::of(&models, ends, least_gain), SizeFit::of(&models));
+    }
+
+    /// Where groups of objects end in which the [`compared`](Self::compared) models were evaluated,
+    /// and `also` another.
+    fn ends(&self, also: Option<&Trained>) -> Vec<u64> {
+        let compared = self.compared().into_iter().map(|(_, trained)| trained);
+        fit::common_ends(compared.chain(also))
+    }
+
+    /// Of how many objects the compared losses are, in how many groups that resamples draw, in
+    /// words.
+    pub(crate) fn evaluated_on(&self) -> String {
+        let ends = self.ends(None);
+        in_groups(ends.last().copied().unwrap_or(0), ends.len())
+    }
+
+    /// That the groups of objects that resamples draw are too few, and what of it, in words; `None`
+    /// where they are not, or nothing is compared.
+    pub(crate) fn few_groups(&self) -> Option<String> {
+        let few = self.compared().len() > 1 && self.ends(None).len() < FEWEST_GROUPS;
+        few.then(|| {
+            format!(
+                "losses are of {}, and fewer than {FEWEST_GROUPS} say little of their scatter: \
+                 intervals over them come out too narrow, and whether a loss was foretold rightly is \
+                 left open (more train.eval_batches, or more objects held out by [split], give more)",
+                self.evaluated_on()
+            )
+        })
     }
 
     fn models(&self) -> Vec<fit::Model<'_>> {
@@ -221,24 +258,29 @@ impl Family {
     /// counted as in [`Trained::flops`]; `None` with fewer than two of them.
     pub fn foretell(&self, flops: f64, least_gain: f64) -> Option<Prediction> {
         let (_, last) = self.compared().pop()?;
-        let loss = ComputeFit::of(&self.models(), least_gain)?.foretell(last, flops);
+        let fit = ComputeFit::of(&self.models(), self.ends(None), least_gain)?;
+        let loss = fit.foretell(last, flops);
         Some(Prediction { loss, flops, above: None, right: None })
     }
 
     /// Says whether `prediction` was right of `trained`, by the models trained so far, from which
-    /// it was made. Where they would not make it again, as some went on since, it stays open.
+    /// it was made. Where they would not make it again, as some went on since, it stays open, and
+    /// where too few groups of objects were evaluated.
     pub fn judge(&self, prediction: &mut Prediction, trained: &Trained, least_gain: f64) {
         (prediction.above, prediction.right) = (None, None);
         // Of other objects nothing was said.
         if self.compared().first().is_none_or(|(_, first)| !first.evaluated_as(trained)) {
             return;
         }
-        let Some(fit) = ComputeFit::of(&self.models(), least_gain) else { return };
+        let ends = self.ends(Some(trained));
+        let groups = ends.len();
+        let Some(fit) = ComputeFit::of(&self.models(), ends, least_gain) else { return };
         if (fit.law.at(prediction.flops) - prediction.loss.value).abs() > SAME_LOSS {
             return;
         }
         let above = fit.above(trained);
-        prediction.right = above.low.is_some().then(|| !above.above_zero() && !above.below_zero());
+        let enough = groups >= FEWEST_GROUPS;
+        prediction.right = enough.then(|| !above.above_zero() && !above.below_zero());
         prediction.above = Some(above);
     }
 
@@ -295,7 +337,7 @@ mod tests {
         assert_eq!(names, ["S", "M"]);
         let said = family.apart().expect("two are apart");
         assert!(
-            said.starts_with("L (8 in 1 micro-batch), XL (32 in 4 micro-batches) were"),
+            said.starts_with("L (8 objects in 1 group), XL (32 objects in 4 groups) were"),
             "{said}"
         );
         family.fit(0.005);
@@ -306,5 +348,54 @@ mod tests {
         let other = family.members[2].trained.clone().expect("trained");
         family.judge(&mut said, &other, 0.005);
         assert!(said.right.is_none() && said.above.is_none(), "of other objects: {said:?}");
+    }
+
+    /// Three models of 256 objects, in groups of `sizes`, whose losses go down alike but for `scatter`;
+    /// the third is what the others foretell.
+    fn judged(sizes: [usize; 3], scatter: f64) -> Family {
+        let mut family = Family::default();
+        for (k, size) in sizes.into_iter().enumerate() {
+            let (flops, law) = (1e15 * 10f64.powi(k as i32), 0.36 * 0.97f64.powi(k as i32));
+            let noise = |i: usize, k: usize| ((i * 3 + k) as f64 * 12.9898).sin() * scatter;
+            let losses: Vec<f64> = (0..256).map(|i| law + noise(i, 0) + noise(i, k)).collect();
+            let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+            let group = |of: &[f64]| (mean(of), of.len() as u64);
+            let batches = losses.chunks(size).map(group).collect();
+            let loss = mean(&losses);
+            let trained = Trained { flops, loss, zero_loss: 0.4, batches, ..Trained::default() };
+            let predicted = family.foretell(flops, 0.005);
+            let member = Member { scale: k.to_string(), predicted, ..Member::default() };
+            family.members.push(member);
+            family.settle(k, trained, 0.005);
+        }
+        family.fit(0.005);
+        family
+    }
+
+    /// The width of the interval of what lies above what was foretold, and the verdict.
+    fn verdict(family: &Family) -> (f64, Option<bool>) {
+        let said = family.members[2].predicted.as_ref().expect("foretold");
+        let above = said.above.expect("both are on the same objects");
+        (above.high.zip(above.low).map_or(0.0, |(high, low)| high - low), said.right)
+    }
+
+    #[test]
+    fn micro_batches_decide_neither_intervals_nor_what_is_compared() {
+        let alike = judged([4, 4, 4], 0.01);
+        let (width, right) = verdict(&alike);
+        assert!(width > 0.0 && right.is_some() && alike.few_groups().is_none(), "{width}");
+        assert_eq!(alike.evaluated_on(), "256 objects in 64 groups");
+        for sizes in [[2, 2, 2], [4, 2, 4], [2, 4, 1]] {
+            let other = judged(sizes, 0.01);
+            assert!(other.apart().is_none(), "the same objects: {:?}", other.apart());
+            let (again, same) = verdict(&other);
+            assert!((0.8..1.25).contains(&(again / width)), "{again} {width}");
+            assert_eq!(right, same);
+        }
+        // Eight groups hardly tell how objects scatter.
+        let few = judged([32, 32, 4], 0.01);
+        assert_eq!(verdict(&few).1, None);
+        let said = few.few_groups().expect("few");
+        assert!(said.starts_with("losses are of 256 objects in 8 groups"), "{said}");
     }
 }

@@ -63,6 +63,8 @@ pub struct LossCurves {
 const NAMES: f64 = 62.0;
 /// Size of names and notes.
 const NOTE: f64 = 11.5;
+/// From a mark down to the foot of its name.
+const NAME_BELOW: f64 = 18.0;
 
 /// Figure 2: a curve a model against compute (above) and against tokens (below), both axes
 /// logarithmic, with the law, its band, the saturation and the forecast. Empty axes where there
@@ -154,7 +156,7 @@ fn against_compute(svg: &mut Svg, input: &LossCurves, area: Area) {
     let xs = input.curves.iter().flat_map(flops).chain(marks().map(|mark| mark.flops));
     let band = input.law.iter().flat_map(|law| law.band.iter().flat_map(|b| [b.1, b.2]));
     let ends = marks().flat_map(|m| [Some(m.loss.value), m.loss.low, m.loss.high]).flatten();
-    // Two names stand below a loss that was foretold.
+    // Up to two names stand below a loss that was foretold.
     let y_margin = if input.forecast.is_some() { 0.2 } else { 0.07 };
     let axes = axes(area, xs, losses(input).chain(band).chain(ends), [0.03, 0.13], y_margin);
     let at_points = |curve: &LossCurve| {
@@ -170,8 +172,12 @@ fn against_compute(svg: &mut Svg, input: &LossCurves, area: Area) {
     for (index, curve) in input.curves.iter().enumerate() {
         if let Some(&[x, y]) = at_points(curve).last() {
             end_dot(svg, [x, y], &of_model(index, input.curves.len()));
+            if input.forecast.as_ref().is_some_and(|mark| hides(&axes, mark, [x, y])) {
+                name_beside(svg, &axes, [x, y], &curve.name);
+                continue;
+            }
             let foot = input.forecast.iter().map(|mark| below(&axes, mark, x)).fold(y, f64::max);
-            name_below(svg, &axes, [x, foot + 18.0], &curve.name, INK);
+            name_below(svg, &axes, [x, foot + NAME_BELOW], &curve.name, INK);
         }
     }
     if let Some(mark) = near(input) {
@@ -179,7 +185,7 @@ fn against_compute(svg: &mut Svg, input: &LossCurves, area: Area) {
     }
     if let Some(mark) = &input.forecast {
         let ends = input.curves.iter().filter_map(|curve| at_points(curve).pop());
-        draw_forecast(svg, &axes, mark, ends);
+        draw_forecast(svg, &axes, mark, &ends.collect::<Vec<_>>());
     }
     note(svg, area, input);
     axes.draw(svg, ["Training compute [FLOP]", &capital(&input.loss_name)], [6, 5]);
@@ -281,11 +287,29 @@ fn draw_saturation(svg: &mut Svg, axes: &Axes, mark: &LossMark) {
     svg.text(place, &mark.name, look);
 }
 
+/// Whether a text about `x` would cover a mark.
+fn covers(axes: &Axes, mark: &LossMark, x: f64) -> bool {
+    (axes.x.at(mark.flops) - x).abs() < 40.0
+}
+
 /// The foot of a mark's error bar, where a text about `x` would cover it; else 0.
 fn below(axes: &Axes, mark: &LossMark, x: f64) -> f64 {
-    const HALF: f64 = 40.0;
     let lowest = mark.loss.low.unwrap_or(mark.loss.value);
-    if (axes.x.at(mark.flops) - x).abs() < HALF { axes.y.at(lowest) } else { 0.0 }
+    if covers(axes, mark, x) { axes.y.at(lowest) } else { 0.0 }
+}
+
+/// Whether a mark stands below the `end` of a curve, so that a name below would be read as the
+/// mark's.
+fn hides(axes: &Axes, mark: &LossMark, end: [f64; 2]) -> bool {
+    let [x, y] = axes.at(mark.flops, mark.loss.value);
+    (end[0] - x).abs() < 1.0 && end[1] < y
+}
+
+/// A name to the right of the end of a curve at `place` and above it, as the curve comes from the
+/// left and the law goes down.
+fn name_beside(svg: &mut Svg, axes: &Axes, [x, y]: [f64; 2], name: &str) {
+    let room = axes.x.to - 4.0 - text_width(name, NOTE);
+    svg.text([(x + 7.0).min(room), y - 5.0], name, Look::new(NOTE).rim());
 }
 
 /// A name centred at `place`, as far as the panel goes.
@@ -295,14 +319,9 @@ fn name_below(svg: &mut Svg, axes: &Axes, [x, y]: [f64; 2], name: &str, colour: 
     svg.text([x.min(room), y.min(axes.y.from - 8.0)], name, look);
 }
 
-/// A diamond with its error bar. Its name stands below that of the model whose curve has one of
-/// the `ends`, and both below the curve, which comes from above.
-fn draw_forecast(
-    svg: &mut Svg,
-    axes: &Axes,
-    mark: &LossMark,
-    ends: impl Iterator<Item = [f64; 2]>,
-) {
+/// A diamond with its error bar. Its name stands below it, and below that of a model whose curve has
+/// one of the `ends` and is named there.
+fn draw_forecast(svg: &mut Svg, axes: &Axes, mark: &LossMark, ends: &[[f64; 2]]) {
     const COLOUR: &str = "#c2410c";
     point(svg, axes, mark.flops, &mark.loss, COLOUR);
     let [x, y] = axes.at(mark.flops, mark.loss.value);
@@ -311,8 +330,11 @@ fn draw_forecast(
         y - 5.5
     ));
     let foot = below(axes, mark, x).max(y);
-    let foot = ends.filter(|end| (end[0] - x).abs() < 1.0).map(|end| end[1]).fold(foot, f64::max);
-    name_below(svg, axes, [x, foot + 33.0], &mark.name, COLOUR);
+    let at = ends.iter().filter(|end| (end[0] - x).abs() < 1.0);
+    let foot = at.map(|end| end[1]).fold(foot, f64::max);
+    let named = ends.iter().any(|end| covers(axes, mark, end[0]) && !hides(axes, mark, *end));
+    let line = if named { 15.0 } else { 0.0 };
+    name_below(svg, axes, [x, foot + NAME_BELOW + line], &mark.name, COLOUR);
 }
 
 /// The law's formula and numbers, and a saturation too far off to be drawn, in the corner below

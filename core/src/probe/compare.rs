@@ -168,6 +168,28 @@ pub(super) fn mean(scores: Vec<ProbeScore>, settings: &ProbeSettings) -> Result<
     Ok(out)
 }
 
+/// The R^2 of `scores` of one label on the same objects by folds that fell otherwise: their mean,
+/// whose resamples are of each in turn, so that how the folds fell is in its interval. All else is
+/// that of the first.
+///
+/// # Errors
+/// When there is none, or they are of different objects.
+pub(super) fn however_folded(
+    scores: Vec<ProbeScore>,
+    settings: &ProbeSettings,
+) -> Result<ProbeScore> {
+    let (count, spread) = (scores.len(), scores.len() > 1);
+    let replicates: Vec<&[f64]> = scores.iter().map(|s| &s.held_out.replicates.r2[..]).collect();
+    let drawn = |k: usize| replicates[k % count].get(k).copied();
+    let drawn: Vec<f64> = (0..).map_while(|k| if spread { drawn(k) } else { None }).collect();
+    let mut out = mean(scores, settings)?;
+    if spread {
+        out.r2 = Interval::percentile(out.r2.value, &drawn, settings.confidence);
+        out.held_out.replicates.r2 = drawn;
+    }
+    Ok(out)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

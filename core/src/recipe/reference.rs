@@ -42,6 +42,9 @@ pub struct ReferencePoint {
     /// What was done here, where it is no choice.
     #[serde(default)]
     pub here: String,
+    /// Why what is done here is what a text says, where its words are others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// What was published of one label.

@@ -25,14 +25,20 @@ pub(super) fn audit(audit: &Audit) -> Markup {
         }
         @if !audit.drops.is_empty() {
             p {
-                "All objects of the probe cross-validated in " (audit.folds) " folds: once with the "
-                "values of " (name) " mixed, once parted, so that each object is predicted by a fit "
-                "that has not seen its value."
+                "All objects of the probe cross-validated in " (audit.folds) " folds: with the values "
+                "of " (name) " mixed"
+                @if audit.mixings > 1 {
+                    " (the mean of " (audit.mixings) " ways to mix them, one of which each resample is of)"
+                }
+                ", and once parted, so that each object is predicted by a fit that has not seen its "
+                "value."
             }
             (table(audit))
             p.explain {
                 span.worse { "▼" } " the whole interval of the paired difference is a drop: part of "
-                "what the probe reads does not carry over; " span.same { "≈" } " none to be told."
+                "what the probe reads does not carry over; " span.better { "▲" } " it is a rise: what "
+                "has not seen the value predicts better, of which " (name) " is no likely cause; "
+                span.same { "≈" } " neither is to be told."
             }
         }
     }

@@ -85,7 +85,11 @@ fn summary(input: &FamilyInput) -> String {
         );
         if family.trends.iter().any(|trend| !trend.untrained.is_empty()) {
             let more = family.trends.iter().filter(|trend| trend.no_merit()).count();
-            text += &format!("; of {more} of them untrained models of the same sizes gain more");
+            text += &format!(
+                "; on {more} of these {} probes untrained models of the same sizes gain more than the \
+                 trained ones",
+                family.trends.len()
+            );
         }
     }
     text + "."
@@ -193,12 +197,13 @@ fn models(input: &FamilyInput) -> Option<Markup> {
             }
             "What smaller "
             "models foretell was written down before the model was trained. Its interval of 95%, and "
-            "that of the difference, are over those objects, drawn alike for all models: that some "
-            "are harder than others moves all losses together, and is left out. ✓ where the interval "
-            "of the difference holds zero, ✗ where it does not. How far the law itself may be off is "
-            "in neither, nor the seed of a training. Of two models the law is a power law without a "
-            "floor, which cannot know how the curve bends: losses that level off come to lie above "
-            "what it foretells."
+            "that of the difference, are over " (family.evaluated_on()) ", drawn alike for all models: "
+            "that some are harder than others moves all losses together, and is left out. ✓ where the "
+            "interval of the difference holds zero, ✗ where it does not. How far the law itself may be "
+            "off is in neither, nor the seed of a training. Of two models the law is a power law "
+            "without a floor, which cannot know how the curve bends: losses that level off come to lie "
+            "above what it foretells."
+            @if let Some(few) = family.few_groups() { " " strong { "Here " (few) "." } }
         }
         (table(&heading, &rows))
     })
@@ -213,7 +218,8 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
             ")" sup { "−b" } " with L" sub { "0" } " = "
             @if compute.floor.value > 0.0 { (interval(&compute.floor, 5)) } @else { "0" }
             ", a = " (significant(compute.law.a, 3)) " and b = " (interval(&compute.b, 3))
-            (left_open(&compute.b)) ". Intervals of 95% are over the evaluated objects alone."
+            (left_open(&compute.b)) ". Intervals of 95% are over the evaluated objects alone, "
+            (family.evaluated_on()) "."
         }
         p {
             @match &compute.saturation {
@@ -264,12 +270,30 @@ fn gallery(input: &FamilyInput) -> Option<Markup> {
     })
 }
 
+/// Where the energies of the `trained` models are from; of which, where they differ.
+fn sources(trained: &[(&Member, &Trained)]) -> Option<String> {
+    let mut of: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (member, trained) in trained {
+        let Some(energy) = &trained.energy else { continue };
+        match of.iter_mut().find(|(source, _)| *source == energy.source) {
+            Some((_, scales)) => scales.push(&member.scale),
+            None => of.push((&energy.source, vec![&member.scale])),
+        }
+    }
+    match &of[..] {
+        [] => None,
+        [(source, _)] => Some((*source).to_owned()),
+        _ => {
+            let each = of.iter().map(|(source, scales)| format!("{}: {source}", scales.join(", ")));
+            Some(each.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
 /// What each training was to cost by the forecast, beside what it did.
 fn cost(input: &FamilyInput) -> Option<Markup> {
     let trained: Vec<_> = input.family?.trained().collect();
-    let sources: Vec<&str> =
-        trained.iter().filter_map(|(_, t)| Some(t.energy.as_ref()?.source.as_str())).collect();
-    let first = sources.first()?;
+    let measured = sources(&trained)?;
     let kwh = |trained: &Trained| Some(trained.energy.as_ref()?.joules / KILOWATT_HOUR);
     let or = |value: Option<f64>| value.map_or("–".to_owned(), |value| significant(value, 3));
     let pair = |before: Option<String>, after: String| match before {
@@ -293,7 +317,7 @@ fn cost(input: &FamilyInput) -> Option<Markup> {
     Some(html! {
         p {
             "Forecast → measured, of the trainings. Forecasts: " (assumptions(&input.cost, input.precision)) ". "
-            "Measured: " (first) ", times what the building takes, of all that was "
+            "Measured: " (measured) "; times what the building takes, of all that was "
             "done, steps that were lost to a stop and taken again included (at most the last half "
             "minute before a process was killed is missing); "
             (significant(input.cost.grid, 3)) " g of CO" sub { "2" } " per kWh. In all "
@@ -337,6 +361,7 @@ fn choices(input: &FamilyInput) -> Option<Markup> {
                                 p { span { "paper" } (point.paper) }
                                 p { span { "program" } (point.program) }
                                 p.here { span { "here" } (here(point)) }
+                                @if !point.why.is_empty() { p { span { "why" } (point.why) } }
                             }
                         }
                     }
@@ -386,4 +411,44 @@ fn published(reference: &Reference) -> Markup {
     let rows: Vec<Vec<String>> =
         losses.into_iter().map(|(scale, loss)| vec![scale.clone(), fixed(loss, 4)]).collect();
     table(&["Scale", "Validation loss"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::Energy;
+
+    #[test]
+    fn every_source_of_energy_is_named_with_its_models() {
+        let model = |scale: &str, source: &str| {
+            let energy = Some(Energy { joules: 1.0, source: source.into() });
+            let trained = Some(Trained { energy, ..Trained::default() });
+            Member { scale: scale.into(), trained, ..Member::default() }
+        };
+        let of = |members: &[Member]| {
+            let trained: Vec<_> =
+                members.iter().filter_map(|m| Some((m, m.trained.as_ref()?))).collect();
+            sources(&trained)
+        };
+        let members = [model("S", "counters"), model("M", "a model"), model("L", "counters")];
+        assert_eq!(of(&members).as_deref(), Some("S, L: counters; M: a model"));
+        assert_eq!(of(&members[..1]).as_deref(), Some("counters"));
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn a_choice_in_other_words_than_the_papers_says_why() {
+        let why = "the head comes after it";
+        let point = ReferencePoint {
+            id: "D4".into(),
+            about: "Embedding".into(),
+            paper: "the penultimate layer".into(),
+            why: why.into(),
+            ..ReferencePoint::default()
+        };
+        let reference = Reference { points: vec![point], ..Reference::default() };
+        let input = FamilyInput { reference: Some(&reference), ..FamilyInput::default() };
+        let page = choices(&input).expect("a point").into_string();
+        assert!(page.contains(&format!("<span>why</span>{why}")), "{page}");
+    }
 }

@@ -202,6 +202,14 @@ impl RunFolder {
         Ok(out)
     }
 
+    /// Steps before the last whole checkpoint; 0 where there is none.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn taken(&self) -> Result<u64> {
+        Ok(self.checkpoints()?.last().map_or(0, |saved| saved.step))
+    }
+
     /// The checkpoint a user names: `last`, `best` or a step.
     ///
     /// # Errors

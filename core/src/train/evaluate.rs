@@ -19,9 +19,13 @@ pub(crate) struct Evaluation {
     /// Loss of predicting zero everywhere.
     pub(crate) zero_loss: f64,
     pub(crate) objects: u64,
-    /// Loss of every micro-batch, and how many objects it has.
+    /// Loss of every group of objects, and how many it has.
     pub(crate) batches: Vec<(f64, u64)>,
 }
+
+/// Groups of objects that an evaluation has where it may: their losses are what intervals are made
+/// of, which a few hardly have.
+const GROUPS: usize = 50;
 
 /// File of the last evaluation's [`ValidationLosses`].
 pub const VALIDATION: &str = "validation.json";
@@ -31,11 +35,11 @@ pub const VALIDATION: &str = "validation.json";
 pub struct ValidationLosses {
     /// Steps taken before it.
     pub step: u64,
-    /// Loss of every micro-batch, and how many objects it has.
+    /// Loss of every group of objects, and how many it has.
     pub batches: Vec<(f64, u64)>,
 }
 
-/// What one micro-batch of an evaluation says.
+/// What one group of objects of an evaluation says.
 struct Piece {
     place: u64,
     rows: u64,
@@ -43,26 +47,36 @@ struct Piece {
     zero_loss: f64,
 }
 
+/// How many objects are evaluated at once, of so many in all: a micro-batch, or where there would be
+/// fewer than [`GROUPS`] a smaller power of two, so that groups of trainings in other micro-batches
+/// end at the same objects.
+fn at_once(objects: usize, micro_batch: usize) -> usize {
+    match (objects / GROUPS).max(1) {
+        most if most >= micro_batch => micro_batch,
+        most => 1 << most.ilog2(),
+    }
+}
+
 /// Evaluates on the objects of `train.eval_split`, the same ones each time: all of them, or as many as
-/// `train.eval_batches` micro-batches hold. `None` when there are none. Of `ranks` each takes
-/// every so many micro-batches; what they find is added up in the order of the micro-batches, and
-/// the same on each.
+/// `train.eval_batches` micro-batches hold, in groups. `None` when there are none. Of `ranks` each
+/// takes every so many groups; what they find is added up in the order of the groups, and the same
+/// on each.
 pub(crate) fn evaluate(
     plan: &Plan,
     data: &Arc<Dataset>,
     session: &mut dyn Session,
     ranks: &dyn Ranks,
 ) -> Result<Option<Evaluation>> {
-    let size = plan.train.micro_batch;
+    let micro_batch = plan.train.micro_batch;
     let limit = match plan.train.eval_batches {
         0 => usize::MAX,
-        batches => batches * size,
+        batches => batches * micro_batch,
     };
     let objects = data.sample(plan.train.eval_split, limit);
     if objects.is_empty() {
         return Ok(None);
     }
-    let data = data.clone();
+    let (data, size) = (data.clone(), at_once(objects.len(), micro_batch));
     let (rank, every) = (ranks.rank() as u64, ranks.size() as u64);
     let mine = (objects.len().div_ceil(size) as u64).saturating_sub(rank).div_ceil(every);
     let loader = Loader::start(plan.train.workers, mine, move |k| {
@@ -158,4 +172,19 @@ fn zero_loss(loaded: &Loaded, session: &dyn Session) -> f64 {
         total += f64::from(spec.loss_weight) * loss;
     }
     total / loaded.batch.parts.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_many_and_nested_whatever_the_micro_batch() {
+        // The demo's, the paper's, few objects, and none too few for one.
+        let sizes = [(256, 32, 4), (256, 8, 4), (256, 2, 2), (1600, 8, 8), (340, 8, 4), (30, 8, 1)];
+        for (objects, micro_batch, size) in sizes {
+            assert_eq!(at_once(objects, micro_batch), size, "{objects} in {micro_batch}");
+        }
+        assert!((1..2000).all(|n| at_once(n, 32) <= 32 && n.div_ceil(at_once(n, 32)) >= n.min(50)));
+    }
 }

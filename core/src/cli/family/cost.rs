@@ -10,6 +10,7 @@ use crate::cost::{Forecast, assumptions, idle};
 use crate::engine::Precision;
 use crate::error::Result;
 use crate::family::{Family, Settings};
+use crate::figures::format::significant;
 use crate::progress::{self, quantity};
 use crate::recipe::{self, Plan, resolve};
 
@@ -83,8 +84,7 @@ fn number(x: f64) -> String {
     match x {
         x if x >= 100.0 => format!("{x:.0}"),
         x if x >= 1.0 => format!("{x:.1}"),
-        x if x >= 0.01 => format!("{x:.2}"),
-        _ => "<0.01".to_owned(),
+        x => significant(x, 2),
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn finished(path: &Path, plan: &Plan) -> Result<Option<Trained>> {
         return Ok(None);
     }
     let (folder, manifest) = open(path)?;
-    let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
+    let taken = folder.taken()?;
     let asked = &manifest.plan;
     let as_asked = asked.embed == plan.embed && asked.probe == plan.probe;
     if taken < plan.train.steps || !as_asked || !embedded(&folder, plan)? {
@@ -76,10 +76,15 @@ pub(super) fn unfinished(path: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     let (folder, manifest) = open(path)?;
-    let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
-    Ok(Some(match manifest.plan.train.steps {
-        steps if taken < steps => format!("trained for {taken} of {steps} steps"),
-        _ => "trained, but not embedded and probed since".to_owned(),
+    let (taken, steps) = (folder.taken()?, manifest.plan.train.steps);
+    let there = |name: &str| folder.file(name).exists();
+    Ok(Some(if taken < steps {
+        format!("trained for {taken} of {steps} steps")
+    } else if !embedded(&folder, &manifest.plan)? || !there(PROBES) {
+        "trained, but not embedded and probed since".to_owned()
+    } else {
+        let path = path.display();
+        format!("trained and probed, but its report is missing; `astropt report {path}` makes it")
     }))
 }
 

@@ -26,6 +26,9 @@ use plans::Planned;
 /// Share of the loss that counts as a gain, where nothing says another.
 const LEAST_GAIN: f64 = 0.005;
 
+/// Why a model that was left out is not trained.
+const SATURATED: &str = "left out: saturated there";
+
 /// `astropt scale`.
 pub(super) fn scale(args: &FamilyArgs, output: Output) -> Result<()> {
     let names = names(args)?;
@@ -33,9 +36,12 @@ pub(super) fn scale(args: &FamilyArgs, output: Output) -> Result<()> {
         return forecast(args, &names, output);
     }
     if names.is_empty() {
-        return Err(Error::Misuse(
-            "the recipe lists no `family` of scales; name them with --scales 1M,5M".into(),
-        ));
+        return Err(Error::Misuse(match &args.train.recipe {
+            Some(_) => {
+                "the recipe lists no `family` of scales; name them with --scales 1M,5M".into()
+            }
+            None => format!("{} holds no family to go on with", folder(args)?.display()),
+        }));
     }
     super::listen_until(&args.train)?;
     run(args, &names, output)
@@ -61,9 +67,17 @@ pub(super) fn names(args: &FamilyArgs) -> Result<Vec<String>> {
         }
     }
     match (&args.train.recipe, &args.scales[..]) {
-        (None, _) => Ok(Vec::new()),
+        (None, []) => Ok(Vec::new()),
         (Some(recipe), []) => recipe::family(&args.train.choice.request(recipe)),
-        (Some(_), named) => {
+        (recipe, named) => {
+            // Of a family that is gone on with, the recipe stands in its record.
+            let out = folder(args)?;
+            if recipe.is_none() && !is_family(&out) {
+                return Err(Error::Misuse(format!(
+                    "{} holds no family to go on with; of a new one, name the recipe",
+                    out.display()
+                )));
+            }
             let twice = |(k, name): &(usize, &String)| named[..*k].contains(name);
             match named.iter().enumerate().find(twice) {
                 Some((_, name)) => {
@@ -131,6 +145,7 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
                      (--stop-at-saturation=false trains it)",
                     family.members[k].scale
                 ));
+                family.members[k].unfinished = Some(SATURATED.to_owned());
                 continue;
             }
             foretell(&mut family, k, least);
@@ -171,7 +186,12 @@ pub(super) fn report(out: &Path, output: Output) -> Result<()> {
         }
         let (_, manifest) = members::open(&place)?;
         let Some(trained) = finished(&place, &manifest.plan)? else {
-            family.members[k].unfinished = members::unfinished(&place)?;
+            let unfinished = members::unfinished(&place)?;
+            if let Some(how_far) = &unfinished {
+                let scale = &family.members[k].scale;
+                progress::warn(&format!("leaving out {scale}: {how_far}"));
+            }
+            family.members[k].unfinished = unfinished;
             continue;
         };
         family.members[k].unfinished = None;
@@ -218,11 +238,14 @@ fn member_args(args: &FamilyArgs, place: &Path, changed: &[String]) -> TrainArgs
     one
 }
 
-/// An interruption of the model in `place`, as that of its family, which is to be gone on with.
+/// What ended the model in `place`, with its family as what is to be gone on with.
 fn of_family(error: Error, place: &Path, out: &Path) -> Error {
-    let (one, all) = (format!("--out {}", place.display()), format!("--out {}", out.display()));
+    let again = |folder: &Path| format!("--resume --out {}", folder.display());
+    let all = |what: String| what.replace(&again(place), &again(out));
     match error {
-        Error::Interrupted(what) => Error::Interrupted(what.replace(&one, &all)),
+        Error::Interrupted(what) => Error::Interrupted(all(what)),
+        Error::Failed(what) => Error::Failed(all(what)),
+        Error::File { path, message } => Error::File { path, message: all(message) },
         other => other,
     }
 }
@@ -260,10 +283,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interruption_names_the_family_to_go_on_with() {
+    fn whatever_ends_a_model_names_the_family_to_go_on_with() {
         let (out, place) = (Path::new("runs/f"), Path::new("runs/f/1M"));
-        let said = "stopped after step 3 of 9; go on with --resume --out runs/f/1M";
-        let error = of_family(Error::Interrupted(said.into()), place, out);
-        assert!(error.to_string().ends_with("go on with --resume --out runs/f"), "{error}");
+        let said = || "it ended after step 3; go on with --resume --out runs/f/1M".to_owned();
+        let full = Error::file(place.join("metrics.jsonl"), said());
+        for error in [Error::Interrupted(said()), Error::Failed(said()), full] {
+            let error = of_family(error, place, out);
+            assert!(error.to_string().ends_with("go on with --resume --out runs/f"), "{error}");
+        }
     }
 }

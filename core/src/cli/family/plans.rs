@@ -35,7 +35,9 @@ impl Planned {
                 out.display()
             )));
         }
-        let planned = match begun && train.resume {
+        // One whose recipe is not named goes on by its record, though no model has begun.
+        let recorded = train.recipe.is_none() && !old.members.is_empty();
+        let planned = match train.resume && (begun || recorded) {
             true => Self::resumed(args, names, out, &old)?,
             false => Self::fresh(args, names)?,
         };
@@ -191,7 +193,7 @@ fn with_begun(names: &[String], out: &Path, old: &Family) -> Vec<String> {
 fn begun(place: &Path, changed: &[String], data: Option<&Path>) -> Result<Plan> {
     let (folder, manifest) = members::open(place)?;
     let plan = amend(&manifest.plan, &RESUMABLE, changed, data)?;
-    let taken = folder.checkpoints()?.last().map_or(0, |saved| saved.step);
+    let taken = folder.taken()?;
     if plan.train.steps < taken {
         return Err(Error::Misuse(format!(
             "{} has taken {taken} steps already, more than train.steps = {}; --set \

@@ -17,7 +17,7 @@ use crate::report::{Choice, FamilyInput, Preview, few_objects, render_family};
 use crate::run::RunFolder;
 
 /// What intervals of losses are, and of what follows from them.
-pub(super) const OVER_OBJECTS: &str = "95% over the evaluated objects alone";
+pub(super) const OVER_OBJECTS: &str = "95% over groups of the evaluated objects alone";
 /// The set of features of the models before training, in tables of probes.
 const UNTRAINED: &str = "random-init";
 
@@ -29,6 +29,9 @@ pub(super) fn conclude(family: &mut Family, plans: &[Plan], out: &Path, least: f
         progress::warn(&format!(
             "{apart}; going on with --resume and more train.steps evaluates all alike"
         ));
+    }
+    if let Some(few) = family.few_groups() {
+        progress::warn(&few);
     }
     if family.trained().next().is_none() {
         return family.write(out);
@@ -250,7 +253,7 @@ pub(super) fn describe(family: &Family, out: &Path) -> String {
             rho(&trend.spearman)
         ));
     }
-    lines.extend(family.apart());
+    lines.extend(family.apart().into_iter().chain(family.few_groups()));
     lines.push(format!("family: {}", out.display()));
     lines.join("\n")
 }

@@ -188,7 +188,7 @@ fn emerged(emergence: &Emergence) -> Found {
 }
 
 fn validation(of: &ValidationLosses) -> Found {
-    let mut found = Found::new("the last evaluation of a training, by micro-batch");
+    let mut found = Found::new("the last evaluation of a training, by groups of objects");
     let objects: u64 = of.batches.iter().map(|batch| batch.1).sum();
     let sum: f64 = of.batches.iter().map(|(loss, n)| loss * *n as f64).sum();
     found.fact("after step", of.step);
@@ -198,7 +198,7 @@ fn validation(of: &ValidationLosses) -> Found {
         vec![k.to_string(), significant(*loss), n.to_string()]
     };
     let rows = of.batches.iter().enumerate().map(row).collect();
-    found.table("micro-batches", &["number", "loss", "objects"], rows);
+    found.table("groups", &["number", "loss", "objects"], rows);
     found
 }
 

@@ -10,8 +10,9 @@
 //! come from, or that they are stand-ins.
 //!
 //! North is up, east left, and a pixel is 0.262 arcsec wide, as in the DESI Legacy Imaging
-//! Surveys. A stamp of a smaller `size` is the middle of the larger one, pixel by pixel, and
-//! has the same labels.
+//! Surveys. A stamp of a smaller `size` shows the middle of the larger one, the same sky with the same
+//! noise, and has the same labels; at its rim, where a JPEG's colours are interpolated from other
+//! pixels, some bytes are others.
 //!
 //! | label | |
 //! |---|---|
