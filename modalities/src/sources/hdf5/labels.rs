@@ -69,7 +69,7 @@ impl<'a> Reading<'a> {
             ));
         }
         let mut columns = Vec::with_capacity(names.len());
-        let place: Rc<str> = place.into();
+        let place: Rc<str> = called.into();
         for (path, name) in &names {
             let dataset = file.dataset(path)?;
             columns.push(labels_of(&dataset, rows).map_err(|message| {
