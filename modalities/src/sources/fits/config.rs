@@ -84,7 +84,8 @@ pub enum Objects {
 #[serde(deny_unknown_fields)]
 pub struct FieldConfig {
     /// The HDU, by EXTNAME or number (0 is the primary); of several of one EXTNAME the first, or
-    /// by EXTVER as in `"SCI,2"`. By default the object's own, else the first with data, if it is an image, or the first table where a `column` is asked for.
+    /// by EXTVER as in `"SCI,2"`. By default the object's own, else the first with data, if it is
+    /// an image, or the first table where a `column` is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hdu: Option<Name>,
     /// The column of a table, by TTYPE or number (from 1).

@@ -97,8 +97,12 @@ impl SourceConfig for ParquetConfig {
     fn open(&self, root: &Path) -> Result<Box<dyn Source>> {
         let columns = self.columns();
         columns.check()?;
-        let files = layout::list(&root.join(&self.path), self.split.as_deref())?;
-        layout::tell_missing(files.iter().map(|file| file.name.as_str()));
+        let path = root.join(&self.path);
+        let files = layout::list(&path, self.split.as_deref())?;
+        // Of one file no others are asked for.
+        if path.is_dir() {
+            layout::tell_missing(files.iter().map(|file| file.name.as_str()));
+        }
         let (mut names, mut shards) = (None, Vec::with_capacity(files.len()));
         for file in &files {
             if astropt_core::stop::asked() {
