@@ -30,7 +30,7 @@ pub(crate) const SMALL: [&str; 25] = [
     "--set",
     "train.batch=32",
     "--set",
-    "probe.beside=[]",
+    "probe.beside=['knn']",
 ];
 
 pub(crate) fn small<'a>(command: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {

@@ -356,8 +356,9 @@ mod tests {
         let mut family = Family::default();
         for (k, size) in sizes.into_iter().enumerate() {
             let (flops, law) = (1e15 * 10f64.powi(k as i32), 0.36 * 0.97f64.powi(k as i32));
-            let noise = |i: usize, k: usize| ((i * 3 + k) as f64 * 12.9898).sin() * scatter;
-            let losses: Vec<f64> = (0..256).map(|i| law + noise(i, 0) + noise(i, k)).collect();
+            let hash = |i: usize, k: usize| crate::data::unit_hash(&format!("{i} {k}"), 0);
+            let noise = |i: usize, k: usize| scatter * (hash(i, k) - 0.5);
+            let losses: Vec<f64> = (0..256).map(|i| law + noise(i, 9) + noise(i, k)).collect();
             let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
             let group = |of: &[f64]| (mean(of), of.len() as u64);
             let batches = losses.chunks(size).map(group).collect();

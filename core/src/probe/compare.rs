@@ -1,5 +1,8 @@
 //! One set of features beside another, on the same held-out objects.
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StudentT;
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Interval, Replicates};
@@ -168,24 +171,25 @@ pub(super) fn mean(scores: Vec<ProbeScore>, settings: &ProbeSettings) -> Result<
     Ok(out)
 }
 
-/// The R^2 of `scores` of one label on the same objects by folds that fell otherwise: their mean,
-/// whose resamples are of each in turn, so that how the folds fell is in its interval. All else is
-/// that of the first.
+/// The mean of `scores` of one label on the same objects by folds that fell otherwise, to be set beside
+/// a score by folds of its own: what those may differ from the mean by chance, by Student's t as
+/// there are few, is in the resamples of R^2.
 ///
 /// # Errors
-/// When there is none, or they are of different objects.
+/// As [`mean`].
 pub(super) fn however_folded(
     scores: Vec<ProbeScore>,
     settings: &ProbeSettings,
 ) -> Result<ProbeScore> {
-    let (count, spread) = (scores.len(), scores.len() > 1);
-    let replicates: Vec<&[f64]> = scores.iter().map(|s| &s.held_out.replicates.r2[..]).collect();
-    let drawn = |k: usize| replicates[k % count].get(k).copied();
-    let drawn: Vec<f64> = (0..).map_while(|k| if spread { drawn(k) } else { None }).collect();
+    let count = scores.len() as f64;
     let mut out = mean(scores, settings)?;
-    if spread {
-        out.r2 = Interval::percentile(out.r2.value, &drawn, settings.confidence);
-        out.held_out.replicates.r2 = drawn;
+    let Some((spread, chance)) = out.spread.zip(StudentT::new(count - 1.0).ok()) else {
+        return Ok(out);
+    };
+    let deviation = spread.deviation * (1.0 + 1.0 / count).sqrt();
+    let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
+    for r2 in &mut out.held_out.replicates.r2 {
+        *r2 += deviation * random.sample(chance);
     }
     Ok(out)
 }

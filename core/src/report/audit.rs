@@ -28,7 +28,8 @@ pub(super) fn audit(audit: &Audit) -> Markup {
                 "All objects of the probe cross-validated in " (audit.folds) " folds: with the values "
                 "of " (name) " mixed"
                 @if audit.mixings > 1 {
-                    " (the mean of " (audit.mixings) " ways to mix them, one of which each resample is of)"
+                    " (the mean of " (audit.mixings) " ways to mix them, whose scatter is in the "
+                    "interval of the drop)"
                 }
                 ", and once parted, so that each object is predicted by a fit that has not seen its "
                 "value."
