@@ -40,7 +40,7 @@ fn labels_that_rows_disagree_on_are_told() {
         std::fs::write(at.join("d/labels.csv"), format!("name,z,ra\n{rows}")).expect("written");
     };
     labels("a,1.5,10\na,2.5,10\nb,3,20\n");
-    let words = ["labels left out: \"z\" of 1 objects", "labels.csv", "disagree"];
+    let words = ["labels left out: \"z\" of 1 object(s)", "labels.csv", "disagree"];
     one(at, "d", "image-folder", &[], &words);
     labels("a,1.5,10\na,1.5,10\nb,3,20\n");
     assert!(warnings(at, "d", "image-folder", &[]).is_empty(), "the same twice is no dispute");

@@ -289,7 +289,7 @@ fn tell_unusable(table: &Table, columns: impl Iterator<Item = usize>) {
 fn tell_disputed(table: &Table, counts: &[usize]) {
     let disputed = table.columns().iter().zip(counts).filter(|(_, count)| **count > 0);
     let told: Vec<String> =
-        disputed.map(|(column, count)| format!("{:?} of {count} objects", column.name)).collect();
+        disputed.map(|(column, count)| format!("{:?} of {count} object(s)", column.name)).collect();
     if !told.is_empty() {
         progress::warn(&format!(
             "labels left out: {}, on which rows of {} that name one object disagree; leave one row \

@@ -84,9 +84,11 @@ impl Client {
         Self { longest_wait: longest, hosts: Some(hosts), ..self }
     }
 
-    /// A client that waits for the end of an outage of some minutes.
+    /// A client that waits for the end of an outage of some minutes; one that is confined keeps to
+    /// the patience that it was given.
     pub(super) fn patient(self) -> Self {
-        Self { attempts: PATIENT_ATTEMPTS, ..self }
+        let attempts = if self.hosts.is_some() { self.attempts } else { PATIENT_ATTEMPTS };
+        Self { attempts, ..self }
     }
 
     pub(super) fn environment(&self) -> &Environment {
