@@ -285,9 +285,9 @@ mod tests {
             assert_eq!((audit.mixings, audit.drops.len()), (5, 1));
             audit.drops[0].verdict() != Verdict::Undecided
         });
-        // One in twenty is two of forty.
+        // One in twenty is two of forty; of one way to mix alone it was a third.
         let clear = clear.count();
-        assert!(clear <= 4, "{clear} of 40");
+        assert!(clear <= 5, "{clear} of 40");
     }
 
     #[test]
