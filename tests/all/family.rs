@@ -329,3 +329,46 @@ fn a_recipe_has_the_scales_it_lists_alone() {
     let error = fails(folder.path(), &["recipes", "mine.toml", "--data", "."], 2);
     assert!(error.contains("mine.toml:3:1") && error.contains("\"6M\""), "{error}");
 }
+
+#[test]
+fn a_recipe_that_extends_another_says_which_variant_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("writable");
+    };
+    let base = "name = 'mine'\nextends = 'galaxy-grz'\n";
+    let resolved = |name: &str, more: &[&str]| {
+        succeeds(folder.path(), &[&["recipes", name, "--scale", "1M"], more].concat())
+    };
+    write("plain.toml", base);
+    write("mine.toml", &format!("{base}as = 'published'\n"));
+    let set = resolved("plain.toml", &["--set", "as=published"]);
+    assert!(set.contains("validation-test") && set.contains("as = \"published\""), "{set}");
+    assert_eq!(resolved("mine.toml", &[]), set);
+    assert_ne!(resolved("plain.toml", &[]), set);
+    // The command line has the last word.
+    let coded = resolved("mine.toml", &["--set", "as=coded"]);
+    assert_eq!(coded, resolved("plain.toml", &[]));
+    // So has what extends a recipe that extends another; its own variants stand beside.
+    write("again.toml", "name = 'mine'\nextends = 'mine.toml'\nas = 'coded'\n");
+    assert_eq!(resolved("again.toml", &[]), coded);
+    let own = "[variant.short]\ntrain.steps = 7\n";
+    write("own.toml", &format!("{base}as = 'short'\n{own}"));
+    let short = resolved("own.toml", &[]);
+    assert!(short.contains("steps = 7") && short.contains("\"halves\""), "{short}");
+    write("other.toml", &format!("{base}as = 'published'\n{own}"));
+    assert_eq!(resolved("other.toml", &[]), set);
+    // What no recipe of them has is refused where it stands.
+    write("wrong.toml", &format!("{base}as = 'nosuch'\n"));
+    let error = fails(folder.path(), &["recipes", "wrong.toml", "--scale", "1M"], 2);
+    assert!(error.contains("wrong.toml:3:1") && error.contains("\"nosuch\""), "{error}");
+    assert!(error.contains("coded, published"), "{error}");
+    // A resolved recipe is read again as it is.
+    write("resolved.toml", &set);
+    assert!(resolved_again(folder.path()).contains("as = \"published\""));
+}
+
+/// `resolved.toml` in `folder`, read once more.
+fn resolved_again(folder: &std::path::Path) -> String {
+    succeeds(folder, &["recipes", "resolved.toml"])
+}

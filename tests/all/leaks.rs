@@ -105,14 +105,6 @@ fn planted_leaks_are_found_and_nothing_else() {
     let (found, code) = leaks(folder.path(), &["--pairs", "0"]);
     assert!(found["unlooked"].as_u64() >= Some(3) && pairs(&found, "pixels").is_empty(), "{found}");
     assert_eq!(code, Some(1));
-    let number = data.join("g001.png");
-    let sound = std::fs::read(&number).expect("there");
-    std::fs::write(&number, "no picture").expect("writable");
-    let (found, code) = leaks(folder.path(), &["--pairs", "1000000", "--separation", "0"]);
-    assert_eq!((found["unread"].as_u64(), code), (Some(1), Some(1)), "{found}");
-    std::fs::write(&number, sound).expect("writable");
-    let (_, code) = leaks(folder.path(), &["--no-pixels", "--ra", "alpha"]);
-    assert_eq!(code, Some(1), "neither places nor pictures");
     // A person is told in words, and converted data know their pictures too.
     let arguments = ["leaks", "galaxy-grz", "--data", "data", "--set", "split.column=split"];
     let output = crate::program::astropt(folder.path(), &arguments);
@@ -129,6 +121,36 @@ fn planted_leaks_are_found_and_nothing_else() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let found: serde_json::Value = serde_json::from_str(text.trim()).expect("JSON");
     assert!(pairs(&found, "pixels").contains(&pair("g009", "g010")), "{found}");
+}
+
+/// What was not looked at is no proof either.
+#[test]
+fn objects_that_nothing_is_known_of_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    galaxies(folder.path());
+    let data = folder.path().join("data");
+    let number = data.join("g001.png");
+    let sound = std::fs::read(&number).expect("there");
+    std::fs::write(&number, "no picture").expect("writable");
+    let (found, code) = leaks(folder.path(), &["--pairs", "1000000", "--separation", "0"]);
+    assert_eq!((found["unread"].as_u64(), code), (Some(1), Some(1)), "{found}");
+    std::fs::write(&number, sound).expect("writable");
+    let (_, code) = leaks(folder.path(), &["--no-pixels", "--ra", "alpha"]);
+    assert_eq!(code, Some(1), "neither places nor pictures");
+    let (_, code) = leaks(folder.path(), &["--ra", "alpha"]);
+    assert_eq!(code, Some(1), "no places under the name that was given");
+}
+
+/// Objects of one group are in one split, also in halves of the held-out ones; a group that nobody is
+/// of is refused.
+#[test]
+fn a_split_by_group_is_told_of_and_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    galaxies(folder.path());
+    let mut arguments = vec!["leaks", "galaxy-grz", "--data", "data", "--no-pixels", "--quiet"];
+    arguments.extend(["--set", "split.group=nosuch"]);
+    let error = fails(folder.path(), &arguments, 1);
+    assert!(error.contains("no object has the label \"nosuch\""), "{error}");
 }
 
 /// Objects of one tile are in one split; those without coordinates go by their ids.

@@ -156,19 +156,25 @@ fn over_other_objects_the_best_model_is_chosen_anew() {
     assert!(output.status.success() && !said.contains("chosen anew"), "{said}");
 }
 
+/// A file of somebody's.
+fn put(at: &Path, name: &str) {
+    let path = at.join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(path, "mine").expect("written");
+}
+
+/// Checks that it is as it was.
+fn mine(at: &Path, name: &str) {
+    assert_eq!(std::fs::read(at.join(name)).expect("there"), b"mine", "{name}");
+}
+
 #[test]
 fn nobody_elses_files_are_written_over_or_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     succeeds(at, &small("pretrain", "r", &[]));
-    let put = |name: &str| {
-        let path = at.join(name);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-        std::fs::write(path, "mine").expect("written");
-    };
-    let mine = |name: &str| {
-        assert_eq!(std::fs::read(at.join(name)).expect("there"), b"mine", "{name}");
-    };
+    let put = |name: &str| put(at, name);
+    let mine = |name: &str| mine(at, name);
     let theirs = ["my/report.html", "my/figures/paper.tex", "own/recipe.toml", "fam/report.html"];
     theirs.iter().for_each(|name| put(name));
     let error = fails(at, &["embed", "r", "--out", "my", "-q"], 2);
@@ -186,6 +192,28 @@ fn nobody_elses_files_are_written_over_or_deleted() {
     assert!(error.contains("is in the way"), "{error}");
     let error = fails(at, &["embed", "r", "--out", "r/previews", "-q"], 2);
     assert!(error.contains("lies in the run"), "{error}");
+    let beside = ["r/embeddings_backup.npy", "r/recipe.toml.bak", "r/checkpoints/notes.txt"];
+    beside.iter().for_each(|name| put(name));
+    succeeds(at, &small("pretrain", "r", &["--overwrite"]));
+    beside.iter().for_each(|name| mine(name));
+    // Embeddings of one's own folder are made anew there, and what is beside them stays.
+    succeeds(at, &["embed", "r", "--out", "e", "-q"]);
+    put("e/report.html");
+    // What a process left that was killed there goes.
+    put("e/.partial.x");
+    succeeds(at, &["embed", "r", "--out", "e", "-q"]);
+    mine("e/report.html");
+    assert!(!at.join("e/.partial.x").exists());
+    assert!(astropt(at, &["probe", "r", "--embeddings", "e", "-q"]).status.success());
+}
+
+#[test]
+fn what_is_asked_for_is_not_written_over_what_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(at, &small("pretrain", "r", &[]));
+    let put = |name: &str| put(at, name);
+    let mine = |name: &str| mine(at, name);
     // What commands are asked to write is not there before.
     put("counts.csv");
     assert!(fails(at, &["audit", "r", "--counts", "counts.csv"], 2).contains("is there already"));
@@ -212,18 +240,4 @@ fn nobody_elses_files_are_written_over_or_deleted() {
     assert!(fails(at, &generate, 1).contains("is being written by"));
     drop(lock);
     succeeds(at, &generate);
-
-    let beside = ["r/embeddings_backup.npy", "r/recipe.toml.bak", "r/checkpoints/notes.txt"];
-    beside.iter().for_each(|name| put(name));
-    succeeds(at, &small("pretrain", "r", &["--overwrite"]));
-    beside.iter().for_each(|name| mine(name));
-    // Embeddings of one's own folder are made anew there, and what is beside them stays.
-    succeeds(at, &["embed", "r", "--out", "e", "-q"]);
-    put("e/report.html");
-    // What a process left that was killed there goes.
-    put("e/.partial.x");
-    succeeds(at, &["embed", "r", "--out", "e", "-q"]);
-    mine("e/report.html");
-    assert!(!at.join("e/.partial.x").exists());
-    assert!(astropt(at, &["probe", "r", "--embeddings", "e", "-q"]).status.success());
 }

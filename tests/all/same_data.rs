@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::bad_input::{on_pictures, pictures};
 use crate::one_writer::{ended, endless, wait_for};
-use crate::program::{fails, succeeds};
+use crate::program::{astropt, fails, succeeds};
 use crate::run::small;
 
 /// Every picture under the name of the one before.
@@ -62,6 +62,12 @@ fn a_runs_own_pictures_are_no_data() {
         let error = fails(&data, words, 2);
         assert!(error.contains("is the folder of the data"), "{error}");
     }
+    // A folder of pictures would be passed over with what is written there.
+    std::fs::create_dir(data.join("north")).expect("made");
+    std::fs::copy(data.join("g001.png"), data.join("north/n1.png")).expect("copied");
+    let north = ["embed", "runs/mine", "--out", "north", "-q"];
+    assert!(fails(&data, &north, 2).contains("lies among the data and holds files"));
+    std::fs::remove_dir_all(data.join("north")).expect("there");
     let mut here = on_pictures(".", &[]);
     here[5] = ".";
     assert!(fails(&data, &here, 2).contains("is the folder of the data"));
@@ -69,6 +75,23 @@ fn a_runs_own_pictures_are_no_data() {
     assert!(fails(&data, &inside, 2).contains("lies in the run"));
     let conversion = ["convert", "galaxy-grz", "--data", ".", "--out", "runs/mine/c"];
     assert!(fails(&data, &conversion, 2).contains("lies in the run"));
+}
+
+/// The same pictures under other ids: which of them trained the model is not known.
+#[test]
+fn objects_under_other_names_are_told_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let data = pictures(at, 30);
+    succeeds(at, &on_pictures("data", &[]));
+    std::fs::create_dir(at.join("above")).expect("made");
+    std::fs::rename(&data, at.join("above/data")).expect("moved");
+    for (place, told) in [("above", true), ("above/data", false)] {
+        let output = astropt(at, &["embed", "r", "--data", place, "--out", "e", "-q"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("not the objects that the model was trained on"), told, "{said}");
+    }
 }
 
 #[test]

@@ -43,6 +43,34 @@ pub(crate) fn to_json(of: &impl Serialize) -> std::result::Result<String, serde_
     Ok(text + "\n")
 }
 
+/// As [`to_json`], of what can be read again.
+///
+/// # Errors
+/// As [`to_json`] and [`readable`].
+pub(crate) fn to_json_again<T: Serialize + DeserializeOwned>(
+    of: &T,
+) -> std::result::Result<String, serde_json::Error> {
+    readable(of)?;
+    to_json(of)
+}
+
+/// Checks that `of` can be read from the JSON that it is written as, which has no word for a number
+/// that is not finite.
+///
+/// # Errors
+/// When it cannot, with the reason.
+pub(crate) fn readable<T: Serialize + DeserializeOwned>(
+    of: &T,
+) -> std::result::Result<(), serde_json::Error> {
+    let again = serde_json::to_value(of).and_then(serde_json::from_value::<T>);
+    again.map(drop).map_err(|e| {
+        let why = plain::json(&e);
+        serde::ser::Error::custom(format!(
+            "it could not be read again, as where a number is not finite: {why}"
+        ))
+    })
+}
+
 /// Reads the JSON file `path`, of this version or an older one. `what` is what it should
 /// be, such as `a run's manifest`.
 ///
@@ -117,6 +145,11 @@ mod tests {
         let text = to_json(&record).expect("written");
         assert!(text.contains("\"astropt_format\": 2"), "{text}");
         assert_eq!(read(&text).expect("read"), record);
+        assert_eq!(to_json_again(&record).expect("written"), text);
+        for a in [f64::NAN, f64::INFINITY] {
+            let error = to_json_again(&Record { a }).expect_err("null").to_string();
+            assert!(error.contains("not finite"), "{error}");
+        }
         for older in
             ["{\"a\": 0.1}", "{\"format\": 1, \"a\": 0.1}", "{\"astropt_format\":1,\"a\":0.1}"]
         {

@@ -82,8 +82,13 @@ fn describe(Proved { run, audited: of }: &Proved<'_>) -> String {
             of.trained_objects, of.train_objects, of.least, of.most, of.median
         ),
         format!(
-            "none of the {} validation and {} test objects did",
-            of.validation_objects, of.test_objects
+            "none of the {} validation and {} test objects did{}",
+            of.validation_objects,
+            of.test_objects,
+            match of.steps_before {
+                0 => String::new(),
+                before => format!(" from step {} on", before + 1),
+            }
         ),
         match of.checkpoints {
             0 => {

@@ -7,6 +7,7 @@ use super::args::RecipeArgs;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::recipe::{self, DEMO, Plan, Request, data_stated, lacks_data};
+use crate::run::is_made;
 
 impl RecipeArgs {
     /// What these arguments ask of the recipe `name`.
@@ -32,15 +33,28 @@ pub(super) fn open(plan: &Plan) -> Result<Arc<Dataset>> {
     Dataset::open(plan, Path::new(".")).map(Arc::new).map_err(|error| from_where(error, plan))
 }
 
-/// Checks that `out` is not the folder of the data of `plan`: pictures that are written there would
-/// be taken for objects. Folders within it are passed over by what reads it.
+/// Checks that `out` is not the folder of the data of `plan`, where pictures that are written would be
+/// taken for objects, nor a folder of them: folders of this program's are passed over by what reads
+/// the data, with all that is in them.
 ///
 /// # Errors
 /// When it is.
 pub(super) fn apart_from(plan: &Plan, out: &Path) -> Result<()> {
     let real = |path: &Path| std::fs::canonicalize(path).ok().filter(|path| path.is_dir());
-    let data = data_stated(plan).as_deref().and_then(real);
-    if data.is_some() && data == real(out) {
+    let (Some(data), Some(place)) = (data_stated(plan).as_deref().and_then(real), real(out)) else {
+        return Ok(());
+    };
+    let hidden = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+    let filled =
+        || std::fs::read_dir(&place).is_ok_and(|all| all.flatten().any(|entry| !hidden(&entry)));
+    if place != data && place.starts_with(&data) && !is_made(&place) && filled() {
+        return Err(Error::Misuse(format!(
+            "{} lies among the data and holds files: with what is written there they would be passed \
+             over as this program's own; choose another with --out",
+            out.display()
+        )));
+    }
+    if data == place {
         return Err(Error::Misuse(format!(
             "{} is the folder of the data, where what is written would be taken for more of them; \
              choose another with --out",

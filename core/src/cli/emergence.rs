@@ -11,7 +11,7 @@ use crate::data::{Dataset, Split};
 use crate::embed::{Embeddings, features};
 use crate::engine::{Layer, Session};
 use crate::error::{Error, Result};
-use crate::probe::{Emergence, FeatureSet, Told, add_tasks, probe_table};
+use crate::probe::{Emergence, FeatureSet, Told, add_tasks, asked_labels, probe_table};
 use crate::recipe::{CheckpointChoice, Plan, ProbeProtocol};
 use crate::run::{RunFolder, Saved};
 
@@ -101,9 +101,10 @@ fn told(
         features(data, session, &plan.embed, layers, splits, workers)?;
     add_tasks(&mut table, &plan.probe.tasks)?;
     let split = objects(&table, plan);
+    let labels = asked_labels(&table, &plan.probe.labels, &plan.probe.tasks);
     let probe = |features| {
         let sets = [FeatureSet { name: "embedding", members: std::slice::from_ref(features) }];
-        let probes = probe_table(&table, &sets, &plan.probe.labels, &split, &plan.probe.fit)?;
+        let probes = probe_table(&table, &sets, &labels, &split, &plan.probe.fit)?;
         Ok(Told::of(step, &probes))
     };
     all.iter().map(probe).collect()

@@ -17,8 +17,8 @@ use crate::figures::{
     property_maps, score_curves, spiral,
 };
 use crate::picture;
-use crate::probe::{Emergence, Features, Interval, Told, add_tasks};
-use crate::recipe::Plan;
+use crate::probe::{Emergence, Features, Interval, Told, add_tasks, asked_labels};
+use crate::recipe::{Plan, ProbeConfig};
 use crate::report::Figure;
 use crate::run::RunFolder;
 use crate::seam::Modality;
@@ -217,7 +217,8 @@ fn band(fit: &crate::family::fit::ComputeFit, computes: &[f64]) -> Vec<(f64, f64
 fn trends(family: &Family, smallest: &str) -> Option<Figure> {
     let computes: Vec<f64> = family.trained().map(|(_, trained)| trained.flops).collect();
     let undefined = Interval { value: f64::NAN, low: None, high: None };
-    let panels = family.trends.iter().map(|trend| GainPanel {
+    let determined = family.trends.iter().filter(|trend| trend.determined());
+    let panels = determined.map(|trend| GainPanel {
         task: trend.label.clone(),
         gains: computes
             .iter()
@@ -315,7 +316,7 @@ fn maps(columns: &[(String, PathBuf)], plan: &Plan) -> Result<Option<Figure>> {
         drawn.push(MapColumn { title: title.clone(), places });
         first.get_or_insert(table);
     }
-    let properties = first.map_or_else(Vec::new, |table| properties(&table, &rows, plan));
+    let properties = first.map_or_else(Vec::new, |table| properties(&table, &rows, &plan.probe));
     if properties.is_empty() {
         return Ok(None);
     }
@@ -347,16 +348,16 @@ fn sample(ids: &[String]) -> Vec<usize> {
 }
 
 /// What maps are coloured by: the first of the probed labels that are numbers and vary.
-fn properties(table: &Embeddings, rows: &[usize], plan: &Plan) -> Vec<MapProperty> {
+fn properties(table: &Embeddings, rows: &[usize], probe: &ProbeConfig) -> Vec<MapProperty> {
     let columns = table.columns();
-    let asked = &plan.probe.labels;
+    let asked = asked_labels(table, &probe.labels, &probe.tasks);
     let names: Vec<&String> =
         if asked.is_empty() { columns.keys().collect() } else { asked.iter().collect() };
     let property = |name: &String| {
         if columns.get(name) != Some(&LabelKind::Number) {
             return None;
         }
-        let (all, valid) = (table.numbers(name), plan.probe.fit.valid.get(name));
+        let (all, valid) = (table.numbers(name), probe.fit.valid.get(name));
         let known = |value: &f64| valid.is_none_or(|valid| valid.knows(*value));
         let value = |&row: &usize| all[row].filter(known).unwrap_or(f64::NAN);
         let values: Vec<f64> = rows.iter().map(value).collect();
@@ -374,6 +375,28 @@ fn properties(table: &Embeddings, rows: &[usize], plan: &Plan) -> Vec<MapPropert
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observation::Label;
+
+    #[test]
+    fn maps_are_of_the_tasks_where_no_labels_are_listed() {
+        let mut probe = ProbeConfig::default();
+        let mut table = Embeddings::new(&[1], Default::default());
+        for k in 0..3 {
+            let number = |name: &str, value| (name.to_owned(), Label::Number(value));
+            let labels = [number("a", f64::from(k)), number("mag", f64::from(2 * k))];
+            table.push(&format!("o{k}"), "test", labels.into(), &[0.0]).expect("a row");
+        }
+        let names = |table: &Embeddings, probe: &ProbeConfig| -> Vec<String> {
+            properties(table, &[0, 1, 2], probe).into_iter().map(|map| map.name).collect()
+        };
+        assert_eq!(names(&table, &probe), ["a", "mag"]);
+        let task = "mag - a".parse().expect("a task");
+        probe.tasks.insert("difference".into(), task);
+        add_tasks(&mut table, &probe.tasks).expect("one unit");
+        assert_eq!(names(&table, &probe), ["difference"]);
+        probe.labels = vec!["mag".into()];
+        assert_eq!(names(&table, &probe), ["mag"]);
+    }
 
     #[test]
     fn a_sample_depends_on_ids_alone() {

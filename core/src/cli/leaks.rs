@@ -46,8 +46,16 @@ pub(super) fn leaks(args: &LeaksArgs, output: Output) -> Result<ExitCode> {
     let objects = Objects::open(&plan, Path::new("."))?;
     let splits = Splits::of(objects.source.as_ref(), &plan.split)?;
     let found = find(&objects, &splits, &settings)?;
-    output.result(&found, || describe(&found, &settings))?;
-    let clean = found.leaks.is_empty() && not_looked_at(&found, &settings).is_empty();
+    let mut missed = not_looked_at(&found, &settings);
+    let named = args.ra.is_some() || args.dec.is_some() || plan.split.tile.is_some();
+    if named && found.placed == 0 && found.pictured > 0 {
+        missed.push(format!(
+            "no object has the labels {:?} and {:?} that were named",
+            settings.ra, settings.dec
+        ));
+    }
+    let clean = found.leaks.is_empty() && missed.is_empty();
+    output.result(&found, || describe(&found, &settings, &missed))?;
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -93,7 +101,7 @@ fn not_looked_at(found: &Leaks, settings: &LeakSettings) -> Vec<String> {
     missed
 }
 
-fn describe(found: &Leaks, settings: &LeakSettings) -> String {
+fn describe(found: &Leaks, settings: &LeakSettings, missed: &[String]) -> String {
     let count = |of: fn(&By) -> bool| found.leaks.iter().filter(|leak| of(&leak.by)).count();
     let placed = match found.placed {
         0 => format!(
@@ -115,7 +123,6 @@ fn describe(found: &Leaks, settings: &LeakSettings) -> String {
         let n = found.repeated.len();
         lines.push(format!("{n} ids are there more than once in one split, such as {id}"));
     }
-    let missed = not_looked_at(found, settings);
     lines.extend(missed.iter().map(|what| format!("not all was looked at: {what}")));
     if found.leaks.is_empty() {
         let seen = if missed.is_empty() { "no object is" } else { "no object was seen" };

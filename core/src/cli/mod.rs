@@ -2,6 +2,7 @@
 //! `--json`), progress and errors to standard error.
 
 mod args;
+mod as_begun;
 mod audit;
 mod bench;
 mod convert;

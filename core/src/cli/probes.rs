@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::figures::format::significant;
 use crate::probe::{
     Audit, Emergence, FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeSettings, ProbeTable,
-    Split, add_tasks, audit, probe_table,
+    Split, add_tasks, asked_labels, audit, probe_table,
 };
 use crate::progress;
 use crate::recipe::{Plan, ProbeProtocol, amend};
@@ -189,32 +189,38 @@ impl<'a> Embedded<'a> {
         self.sets.iter().map(|(name, members)| FeatureSet { name, members }).collect()
     }
 
+    /// The labels that are probed.
+    fn labels(&self) -> Vec<String> {
+        asked_labels(&self.table, &self.plan.probe.labels, &self.plan.probe.tasks)
+    }
+
     fn probe(&self, settings: &ProbeSettings) -> Result<ProbeTable> {
         let split = objects(&self.table, self.plan);
-        probe_table(&self.table, &self.sets(), &self.plan.probe.labels, &split, settings)
+        probe_table(&self.table, &self.sets(), &self.labels(), &split, settings)
     }
 
     fn audit(&self, nuisance: &str) -> Result<Audit> {
         let Plan { probe, .. } = self.plan;
         let (split, keys) = (objects(&self.table, self.plan), keys(&self.table, self.plan));
         let objects = (&split, &keys[..]);
-        audit(&self.table, &self.sets(), &probe.labels, nuisance, objects, &probe.fit)
+        audit(&self.table, &self.sets(), &self.labels(), nuisance, objects, &probe.fit)
     }
 }
 
 /// The objects that the plan's probes are fitted and scored on.
 pub(super) fn objects(table: &Embeddings, plan: &Plan) -> Split {
     let config = &plan.probe;
+    let keys = keys(table, plan);
     let named = |fit: &[&str], score: &[&str]| Split::named(&table.splits, fit, score);
     let split = match config.protocol {
         ProbeProtocol::TrainValidation => named(&["train"], &["validation"]),
         ProbeProtocol::ValidationTest => named(&["validation"], &["test"]),
         ProbeProtocol::TrainTest => named(&["train", "validation"], &["test"]),
         ProbeProtocol::Halves => {
-            Split::halved(&table.ids, &table.splits, &["validation", "test"], config.fit.seed)
+            Split::halved(&keys, &table.splits, &["validation", "test"], config.fit.seed)
         }
     };
-    split.folded(&keys(table, plan), config.folds, config.fit.seed)
+    split.folded(&keys, config.folds, config.fit.seed)
 }
 
 /// What tells which objects of `table` belong together: ids, or the labels of `split.group`, or

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::args::{FamilyArgs, TrainArgs};
+use super::as_begun::{changing, still_says};
 use super::output::Output;
 use super::together::same_everywhere;
 use super::{Chosen, choose, data, family, report, stages};
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::family::FAMILY;
 use crate::parallel::{self, Ranks, agree, first};
 use crate::progress::{self, duration, quantity};
-use crate::recipe::{Plan, RESUMABLE, amend, lacks_data, other_course, other_training, resolve};
+use crate::recipe::{Plan, RESUMABLE, amend, lacks_data, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{
     FAULTS, LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares,
@@ -271,7 +272,8 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
     let last = folder.checkpoints()?.pop();
     let taken = last.map(|saved| saved.state()).transpose()?.map_or(0, |state| state.step);
     let data = args.choice.data.as_deref();
-    let plan = amend(&manifest.plan, &RESUMABLE, &args.choice.set, data)?;
+    let set = changing(&manifest.plan, &args.choice.set)?;
+    let plan = amend(&manifest.plan, &RESUMABLE, &set, data)?;
     if lacks_data(&plan) {
         return Err(Error::Misuse(format!(
             "{0} has no data yet, for it was imported without any; `astropt pretrain --resume --out \
@@ -291,43 +293,6 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
         still_says(&resolve(&args.choice.request_dataless(recipe))?, recipe, &plan, &out)?;
     }
     Ok((plan, out, Some((folder, manifest))))
-}
-
-/// Checks that the recipe that is `named` describes the run in `out`, by its own `plan`, still: what
-/// was changed of it meanwhile would not be taken up. What `--set` may change is told of.
-///
-/// # Errors
-/// When it describes another run.
-fn still_says(now: &Plan, named: &str, plan: &Plan, out: &Path) -> Result<()> {
-    let out = out.display();
-    if now.name != plan.name {
-        return Err(Error::Misuse(format!(
-            "{out} is a run of the recipe {:?}, not of {named:?}",
-            plan.name
-        )));
-    }
-    let places = ["in the recipe now", "in the run"];
-    let scale = |plan: &Plan| plan.scale.clone().unwrap_or_else(|| "no scale".to_owned());
-    let scales = (now.scale != plan.scale).then(|| {
-        format!("the scale is {} {} and {} {}", scale(now), places[0], scale(plan), places[1])
-    });
-    if let Some(other) = scales.or_else(|| other_training(now, plan, places).into_iter().next()) {
-        return Err(Error::Misuse(format!(
-            "{out} was begun by another recipe than {named} is now: {other}; go on as it was begun by \
-             leaving the recipe out, or by giving the --scale and --set of then again; else begin a \
-             new run (--overwrite, or another --out)"
-        )));
-    }
-    let told = other_course(now, plan, places);
-    if let Some(first) = told.first() {
-        let more = told.len() - 1;
-        progress::warn(&format!(
-            "{first}{}: the run goes on as it was begun; --set KEY=VALUE takes up what the recipe says \
-             now",
-            if more == 0 { String::new() } else { format!(", and {more} more keys differ") }
-        ));
-    }
-    Ok(())
 }
 
 fn begin(args: &TrainArgs) -> Start {

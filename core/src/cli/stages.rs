@@ -161,7 +161,10 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     let check = !args.check.no_self_check;
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
     match (&args.data, check) {
-        (Some(_), true) => manifest.check_units(&data, &args.run)?,
+        (Some(_), true) => {
+            manifest.check_units(&data, &args.run)?;
+            manifest.tell_strangers(&data);
+        }
         (Some(_), false) => {}
         (None, true) => manifest.check_data(&data, &args.run)?,
         (None, false) => manifest.check_ids(&data, &args.run)?,

@@ -60,7 +60,7 @@ impl Splits {
         if let Some(tile) = &config.tile {
             check_degrees(&source.label_units(), &tile.ra, &tile.dec)?;
         }
-        let mut placeless = 0;
+        let (mut placeless, mut alone) = (0, 0);
         for index in 0..source.len() {
             if crate::stop::asked() {
                 return Err(crate::stop::stopped(" before all objects were looked at"));
@@ -70,7 +70,11 @@ impl Splits {
                 Some(column) => by_label(&id, &source.labels(index), column, config)?,
                 None if config.group.is_none() && config.tile.is_none() => by_hash(&id, config),
                 None => {
-                    let key = split_key(&id, &source.labels(index), config)?;
+                    let labels = source.labels(index);
+                    let key = split_key(&id, &labels, config)?;
+                    let grouped =
+                        config.group.as_ref().is_none_or(|group| labels.contains_key(group));
+                    alone += usize::from(!grouped);
                     placeless += usize::from(config.tile.is_some() && key == id);
                     by_hash(&key, config)
                 }
@@ -86,6 +90,9 @@ impl Splits {
         }
         if let Some(tile) = &config.tile {
             tell_placeless(placeless, source.len(), tile)?;
+        }
+        if let Some(group) = &config.group {
+            tell_alone(alone, source.len(), group)?;
         }
         if splits.train.is_empty() {
             return Err(Error::Failed(format!(
@@ -169,6 +176,20 @@ pub fn split_key(id: &str, labels: &Labels, config: &SplitConfig) -> Result<Stri
         (None, Some(tile)) => Ok(tile.key(id, labels)?.unwrap_or_else(|| id.to_owned())),
         (None, None) => Ok(id.to_owned()),
     }
+}
+
+/// Says how many objects are of no group; refuses a recipe that names a label nobody has.
+fn tell_alone(alone: usize, all: usize, group: &str) -> Result<()> {
+    if alone == all && all > 0 {
+        let message = format!("no object has the label {group:?} that split.group names");
+        return Err(Error::Failed(message));
+    }
+    if alone > 0 {
+        progress::warn(&format!(
+            "{alone} of {all} objects have no label {group:?} (split.group): each is split by its id"
+        ));
+    }
+    Ok(())
 }
 
 /// Says how many objects have no coordinates; refuses a recipe that names labels nobody has.

@@ -24,6 +24,13 @@ pub fn at_edge(exponent: f64) -> bool {
 /// but an end of what was searched. Empty where it leaves nothing open.
 pub fn left_open(exponent: &Interval) -> String {
     let [low, high] = EXPONENTS;
+    // Nothing below is searched: of two models it is the slope between them.
+    if exponent.value <= 0.0 {
+        return " (the loss does not fall)".to_owned();
+    }
+    if exponent.low.is_some_and(|low| low <= 0.0) {
+        return " (the loss does not clearly fall)".to_owned();
+    }
     if at_edge(exponent.value) {
         return format!(" (not determined: an end of what was searched, {low} to {high})");
     }
@@ -40,7 +47,7 @@ pub struct ComputeLaw {
     pub floor: f64,
     /// The loss above the floor at C = `unit`.
     pub a: f64,
-    /// The exponent.
+    /// The exponent; not above zero where the loss of two models does not fall, and `a` is 0.
     pub b: f64,
     /// Compute that the law is written in units of, in FLOP: the geometric mean of the fitted.
     pub unit: f64,
@@ -71,7 +78,7 @@ impl ComputeLaw {
     }
 
     /// The power law through the mean losses at two computes; where they do not fall, their
-    /// mean, with nothing above it.
+    /// mean, with nothing above it, and the exponent that says so: not above zero.
     fn through(points: &[(f64, f64)], [low, high]: [f64; 2], unit: f64) -> Option<Self> {
         let mean = |compute: f64| {
             let losses = points.iter().filter(|p| p.0 == compute).map(|p| p.1);
@@ -84,7 +91,7 @@ impl ComputeLaw {
         }
         Some(match b > 0.0 {
             true => Self { floor: 0.0, a: (first * last).sqrt(), b, unit },
-            false => Self { floor: f64::midpoint(first, last), a: 0.0, b: EXPONENTS[0], unit },
+            false => Self { floor: f64::midpoint(first, last), a: 0.0, b, unit },
         })
     }
 
@@ -317,6 +324,7 @@ mod tests {
         let two = ComputeLaw::fit(&rising[..2]).expect("two points");
         assert!(two.a == 0.0 && two.at(3.0) == 1.5, "{two:?}");
         assert_eq!(two.saturation(0.01), Some(0.0));
+        assert!((two.b + 2f64.log10()).abs() < 1e-12, "its true slope: {two:?}");
         // Ten times as much lowers it by 18%, whatever it is: never less, or always.
         let slow = ComputeLaw { floor: 0.0, a: 1.0, b: 0.086, unit: 1e18 };
         assert_eq!(slow.saturation(0.1), None);
@@ -341,5 +349,7 @@ mod tests {
         assert!(said(law.b, 0.01, 0.02).contains("not determined"));
         assert!(said(0.5, 0.01, 3.0).contains("reaches an end"));
         assert_eq!(said(0.5, 0.1, 0.9), "");
+        assert!(said(0.02, -0.01, 0.05).contains("does not clearly fall"));
+        assert!(said(-0.02, -0.05, 0.01).contains("does not fall"));
     }
 }

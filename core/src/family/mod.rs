@@ -10,7 +10,8 @@ pub mod law;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::checkpoint::{checksums, format, write_bytes};
 use crate::cost::{Energy, Forecast};
@@ -37,11 +38,37 @@ pub struct Family {
     /// One a scale, the smallest first; each has the folder of its name beside this file.
     pub members: Vec<Member>,
     /// Loss against compute.
+    #[serde(default, deserialize_with = "unless_undefined")]
     pub compute: Option<ComputeFit>,
     /// Loss against parameters and tokens.
+    #[serde(default, deserialize_with = "unless_undefined")]
     pub size: Option<SizeFit>,
     /// Probes against compute, by label.
+    #[serde(default, deserialize_with = "unless_undefined")]
     pub trends: Vec<Trend>,
+}
+
+/// Reads what is computed from the models; nothing where a number of it is missing, for which
+/// earlier versions took one that was not finite: it is computed again.
+fn unless_undefined<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    from: D,
+) -> std::result::Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    let undefined = holds_null(&value);
+    match serde_json::from_value(value) {
+        Err(_) if undefined => Ok(T::default()),
+        read => read.map_err(serde::de::Error::custom),
+    }
+}
+
+/// Whether anything in `value` is null.
+fn holds_null(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Null => true,
+        serde_json::Value::Array(of) => of.iter().any(holds_null),
+        serde_json::Value::Object(of) => of.values().any(holds_null),
+        _ => false,
+    }
 }
 
 /// One model of a family.
@@ -166,7 +193,10 @@ impl Family {
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FAMILY);
-        let text = format::to_json(self)
+        let text = format::readable(&self.trends)
+            .and_then(|()| format::readable(&self.compute))
+            .and_then(|()| format::readable(&self.size))
+            .and_then(|()| format::to_json_again(self))
             .map_err(|e| Error::file(&path, format!("cannot write the family: {e}")))?;
         checksums::rewritten(folder, &[FAMILY], || write_bytes(&path, text.as_bytes()))
     }
@@ -348,6 +378,39 @@ mod tests {
         let other = family.members[2].trained.clone().expect("trained");
         family.judge(&mut said, &other, 0.005);
         assert!(said.right.is_none() && said.above.is_none(), "of other objects: {said:?}");
+    }
+
+    #[test]
+    fn what_earlier_versions_wrote_of_undefined_gains_is_computed_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let family = judged([4, 4, 4], 0.01);
+        family.write(folder.path()).expect("written");
+        let path = folder.path().join(FAMILY);
+        let text = std::fs::read_to_string(&path).expect("there");
+        let trend = r#"[{"label": "class", "gains": [{"value": null, "low": null, "high": null}],
+            "pearson": null, "spearman": null}]"#;
+        let nulls = text.replace("\"trends\": []", &format!("\"trends\": {trend}"));
+        assert_ne!(text, nulls);
+        let read =
+            |text: &str| format::parse_json::<Family>(&path, text.as_bytes(), "a family of runs");
+        let again = read(&nulls).expect("read");
+        assert!(again.trends.is_empty() && again.compute.is_some(), "{again:?}");
+        assert_eq!(again.members, family.members);
+        assert!(read(&text.replace("\"trends\": []", "\"trends\": 3")).is_err());
+        // Nor is any of that written any more.
+        let value = Interval { value: f64::NAN, low: None, high: None };
+        let trends = vec![Trend {
+            label: "class".into(),
+            gains: vec![value],
+            pearson: None,
+            spearman: None,
+            untrained: Vec::new(),
+            fitted: 1,
+            scored: 1,
+        }];
+        let error = Family { trends, ..family }.write(folder.path()).expect_err("NaN");
+        assert!(error.to_string().contains("not finite"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
     }
 
     /// Three models of 256 objects, in groups of `sizes`, whose losses go down alike but for `scatter`;

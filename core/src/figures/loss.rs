@@ -364,7 +364,9 @@ fn law_text(fitted: &FittedLaw) -> Vec<String> {
     };
     let mut lines = vec![law.to_owned(), constants, format!("b = {b}")];
     if fitted.open {
-        lines.push("b reaches an end of the search".to_owned());
+        let rises = fitted.b.low.is_some_and(|low| low <= 0.0) || fitted.b.value <= 0.0;
+        let said = if rises { "no clear fall" } else { "b reaches an end of the search" };
+        lines.push(said.to_owned());
     }
     if fitted.b.low.is_some() {
         lines.push("intervals: over the evaluated objects".to_owned());

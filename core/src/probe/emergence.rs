@@ -76,7 +76,7 @@ impl Emergence {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_json(&self, path: &Path) -> Result<()> {
-        let text = format::to_json(self)
+        let text = format::to_json_again(self)
             .map_err(|e| Error::file(path, format!("cannot write the probes: {e}")))?;
         write_bytes(path, text.as_bytes())
     }

@@ -45,5 +45,5 @@ pub use settings::{
 pub use stats::{interquartile_range, median, pearson, quantile, r_squared, spearman};
 pub use table::{FeatureSet, Outcome, ProbeRow, ProbeTable, Skipped, Versus, probe_table};
 pub use task::Task;
-pub(crate) use task::add_tasks;
+pub(crate) use task::{add_tasks, asked_labels};
 pub use trend::{Trend, trend};

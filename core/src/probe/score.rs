@@ -53,7 +53,7 @@ pub struct ProbeScore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
     /// Some held-out objects, evenly chosen: label and prediction, in the label's unit.
-    pub pairs: Vec<[f32; 2]>,
+    pub pairs: Vec<[f64; 2]>,
     /// Every held-out prediction; not written out.
     #[serde(skip)]
     pub held_out: HeldOut,
@@ -209,7 +209,7 @@ fn scored(
         rank: fitted.rank,
         note: fitted.note,
         spread: None,
-        pairs: pairs.map(|(&t, &p)| [t as f32, p as f32]).collect(),
+        pairs: pairs.map(|(&t, &p)| [t, p]).collect(),
         held_out: HeldOut { rows: target.test, truth, predicted, replicates },
     })
 }

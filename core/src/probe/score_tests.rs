@@ -46,6 +46,16 @@ fn a_linear_relation_is_found_exactly() {
 }
 
 #[test]
+fn labels_beyond_single_precision_keep_their_values() {
+    let features = features(90, 4);
+    let y: Vec<_> = linear(&features, 0.1).iter().map(|y| y.map(|y| y * 1e44)).collect();
+    let score = run(&features, &y, &ProbeSettings::default()).unwrap();
+    assert!(score.pairs.iter().flatten().all(|x| (1e45..1e46).contains(x)), "{:?}", score.pairs);
+    let text = serde_json::to_string(&score).unwrap();
+    assert_eq!(serde_json::from_str::<ProbeScore>(&text).unwrap().pairs, score.pairs);
+}
+
+#[test]
 fn more_features_than_objects_is_said_and_survived() {
     let features = features(90, 200);
     let y = linear(&features, 0.1);

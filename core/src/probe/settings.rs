@@ -267,15 +267,18 @@ impl Split {
     }
 
     /// Objects whose split is one of `names`, put together and halved by a hash of their
-    /// `ids` and `seed`, before any cut: what the paper's program did with `validation` and
-    /// `test`.
-    pub fn halved(ids: &[String], splits: &[String], names: &[&str], seed: u64) -> Self {
+    /// `keys` (their ids, or what keeps some together) and `seed`, before any cut: what the paper's
+    /// program did with `validation` and `test`. Objects of one key are in one half.
+    pub fn halved(keys: &[String], splits: &[String], names: &[&str], seed: u64) -> Self {
         let mut rows = Self::named(splits, names, &[]).train;
         rows.sort_by(|&a, &b| {
-            let hash = |row: usize| crate::data::unit_hash(&ids[row], seed);
-            hash(a).total_cmp(&hash(b)).then_with(|| ids[a].cmp(&ids[b]))
+            let hash = |row: usize| crate::data::unit_hash(&keys[row], seed);
+            hash(a).total_cmp(&hash(b)).then_with(|| keys[a].cmp(&keys[b]))
         });
-        let mut test = rows.split_off(rows.len().div_ceil(2));
+        let half = rows.len().div_ceil(2);
+        let last = half.checked_sub(1).map(|k| &keys[rows[k]]);
+        let whole = rows[half..].iter().take_while(|&&row| Some(&keys[row]) == last).count();
+        let mut test = rows.split_off(half + whole);
         rows.sort_unstable();
         test.sort_unstable();
         Self { train: rows, test, ..Self::default() }
@@ -312,6 +315,15 @@ mod tests {
         assert_eq!(split, Split::halved(&ids, &splits, &["test", "validation"], 1));
         assert_ne!(split, Split::halved(&ids, &splits, &["test", "validation"], 2));
         assert_eq!(Split::named(&splits, &["train"], &["test"]).train.len(), 34);
+        // Of ten copies of each object all are in one half.
+        let keys: Vec<String> = (0..101).map(|i| format!("g{}", i / 10)).collect();
+        let split = Split::halved(&keys, &splits, &["test", "validation"], 1);
+        let of = |rows: &[usize]| -> std::collections::BTreeSet<&String> {
+            rows.iter().map(|&row| &keys[row]).collect()
+        };
+        assert!(of(&split.train).is_disjoint(&of(&split.test)), "{split:?}");
+        assert_eq!(split.train.len() + split.test.len(), 67);
+        assert!(split.test.len() > 20, "{split:?}");
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl ProbeTable {
     /// When the file cannot be written.
     pub fn write_json(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let text = format::to_json(self)
+        let text = format::to_json_again(self)
             .map_err(|e| Error::file(path, format!("cannot write the probes: {e}")))?;
         write_bytes(path, text.as_bytes())
     }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Once;
 
 use serde::{Deserialize, Serialize};
 
-use crate::embed::Embeddings;
+use crate::embed::{Embeddings, LabelKind};
 use crate::error::{Error, Result};
 use crate::observation::{Label, LabelUnits, Labels, like_unit};
+use crate::progress;
 
 /// A label by another name, or the difference of two, such as a colour of two magnitudes;
 /// written `"a"` or `"a - b"`, with spaces about the minus, as names may hold one.
@@ -107,6 +109,34 @@ pub(crate) fn add_tasks(table: &mut Embeddings, tasks: &BTreeMap<String, Task>) 
     Ok(())
 }
 
+/// Which labels of `table`, to which [`add_tasks`] added `tasks`, are probed: `labels`, or where
+/// these are none, the tasks that are there. None: every label is. Says once that it is the tasks
+/// alone.
+pub(crate) fn asked_labels(
+    table: &Embeddings,
+    labels: &[String],
+    tasks: &BTreeMap<String, Task>,
+) -> Vec<String> {
+    static SAID: Once = Once::new();
+    if !labels.is_empty() || tasks.is_empty() {
+        return labels.to_vec();
+    }
+    let columns = table.columns();
+    let there = |name: &&String| columns.get(*name) == Some(&LabelKind::Number);
+    let found: Vec<String> = tasks.keys().filter(there).cloned().collect();
+    if !found.is_empty() && columns.len() > found.len() {
+        SAID.call_once(|| {
+            progress::say(&format!(
+                "probing the recipe's probe.tasks alone ({} of the {} labels; probe.labels lists \
+                 others)",
+                found.len(),
+                columns.len()
+            ));
+        });
+    }
+    found
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -121,6 +151,23 @@ mod tests {
         for text in ["", " - b", "a - ", "a - b - c"] {
             assert!(text.parse::<Task>().unwrap_err().contains("is no task"), "{text:?}");
         }
+    }
+
+    #[test]
+    fn tasks_are_probed_alone_where_no_labels_are_listed() {
+        let mut table = Embeddings::new(&[1], Description::default());
+        let number = |name: &str, value| (name.to_owned(), Label::Number(value));
+        let labels = Labels::from([number("g", 3.0), number("r", 2.5), number("z", 0.1)]);
+        table.push("o", "test", labels, &[0.0]).unwrap();
+        let task = |name: &str, text: &str| (name.to_owned(), text.parse::<Task>().unwrap());
+        let tasks = [task("colour", "g - r"), task("z", "z_best"), task("other", "unheard of")];
+        let tasks = BTreeMap::from(tasks);
+        add_tasks(&mut table, &tasks).unwrap();
+        assert_eq!(asked_labels(&table, &[], &tasks), ["colour", "z"]);
+        assert_eq!(asked_labels(&table, &["r".to_owned()], &tasks), ["r"]);
+        let unknown = BTreeMap::from([task("other", "unheard of")]);
+        assert!(asked_labels(&table, &[], &unknown).is_empty());
+        assert!(asked_labels(&table, &[], &BTreeMap::new()).is_empty());
     }
 
     #[test]

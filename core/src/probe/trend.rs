@@ -13,10 +13,11 @@ use super::stats::{pearson, spearman};
 pub struct Trend {
     /// The label.
     pub label: String,
-    /// One gain a model, in the order given; the first is 1.
+    /// One gain a model, in the order given; the first is 1. Empty where they are not determined: a
+    /// model that misses nothing has no gain that is a number.
     pub gains: Vec<Interval>,
     /// Pearson's correlation of the gains with log10 FLOP: what the paper prints as rho (of
-    /// five models, where Spearman's moves in steps of 0.1). `None` of two models.
+    /// five models, where Spearman's moves in steps of 0.1). `None` of two models, and without gains.
     pub pearson: Option<Interval>,
     /// Spearman's correlation of the same: what the paper says it prints.
     pub spearman: Option<Interval>,
@@ -45,7 +46,10 @@ pub fn trend(label: &str, models: &[(f64, &ProbeScore)], confidence: f64) -> Opt
     }
     let x: Vec<f64> = models.iter().map(|(flops, _)| flops.log10()).collect();
     let misses: Vec<Miss> = models.iter().map(|(_, score)| Miss::of(score)).collect();
-    let gains = gains(misses.iter().map(|miss| miss.value));
+    let mut gains = gains(misses.iter().map(|miss| miss.value));
+    if !gains.iter().all(|&gain| gain.is_finite() && gain > 0.0) {
+        gains.clear();
+    }
     let count = misses.iter().map(|miss| miss.resampled.len()).min().unwrap_or(0);
     let resampled: Vec<Vec<f64>> =
         (0..count).map(|k| self::gains(misses.iter().map(|miss| miss.resampled[k]))).collect();
@@ -55,7 +59,8 @@ pub fn trend(label: &str, models: &[(f64, &ProbeScore)], confidence: f64) -> Opt
     };
     let correlation = |how: fn(&[f64], &[f64]) -> Option<f64>| {
         // Two points lie on a line whatever they are.
-        let value = if x.len() > 2 { how(&x, &gains)? } else { return None };
+        let enough = x.len() > 2 && !gains.is_empty();
+        let value = if enough { how(&x, &gains).filter(|r| r.is_finite())? } else { return None };
         Some(interval(value, &|gains| how(&x, gains).unwrap_or(f64::NAN)))
     };
     Some(Trend {
@@ -72,6 +77,11 @@ pub fn trend(label: &str, models: &[(f64, &ProbeScore)], confidence: f64) -> Opt
 }
 
 impl Trend {
+    /// Whether there are gains: not where a model misses nothing.
+    pub fn determined(&self) -> bool {
+        !self.gains.is_empty()
+    }
+
     /// Whether the untrained models gain more, from the smallest to the largest, than the trained.
     pub fn no_merit(&self) -> bool {
         let last = |of: &[Interval]| of.last().map(|gain| gain.value);
@@ -159,5 +169,30 @@ mod tests {
         let mut other = score(0.1);
         other.held_out.rows = vec![3, 4];
         assert!(super::trend("x", &[(1.0, &scores[0]), (2.0, &other)], 0.95).is_none());
+    }
+
+    #[test]
+    fn gains_over_a_model_that_misses_nothing_are_not_determined() {
+        let class = |area: f64| {
+            let mut score = score(0.1);
+            let interval = Interval { value: area, low: Some(area), high: Some(area) };
+            (score.auc, score.held_out.replicates.auc) = (Some(interval), vec![area; 50]);
+            score
+        };
+        let compute = [1e17, 1e18, 1e19];
+        for scores in [
+            [0.9, 0.95, 1.0].map(class),
+            [1.0, 1.0, 1.0].map(class),
+            [1.0, 0.9, 0.9].map(class),
+            [0.4, 0.2, 0.0].map(score),
+        ] {
+            let models: Vec<_> = compute.into_iter().zip(&scores).collect();
+            let trend = trend("class", &models, 0.95).expect("three models");
+            let text = serde_json::to_string(&trend).expect("JSON");
+            let again: Trend = serde_json::from_str(&text).expect("it is read again");
+            assert_eq!(again, trend);
+            assert!(!trend.determined() && !trend.no_merit(), "{trend:?}");
+            assert!(trend.pearson.is_none() && trend.spearman.is_none(), "{trend:?}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod reference;
 mod resumable;
 mod schema;
 mod tree;
+mod variant;
 
 use std::path::{Path, PathBuf};
 
@@ -33,10 +34,10 @@ pub use schema::{
 
 use crate::error::{Error, Result};
 use crate::plain::differences;
-use crate::progress;
 use crate::seam::nearest;
 use tree::Tree;
 pub(crate) use tree::readable;
+use variant::{CHOSEN, VARIANT, Variants, asked_variant, tell_unmoved};
 
 /// A recipe carried inside the program.
 pub struct BuiltinRecipe {
@@ -52,10 +53,6 @@ const FAMILY: &str = "family";
 pub(crate) const DEMO: &str = "demo";
 /// Key under which a recipe lists the scales it has, of its own and of what it extends.
 const SCALES: &str = "scales";
-/// Key under which a recipe names the variant it is to be read as.
-const VARIANT: &str = "as";
-/// Under which the choices of the variant stand until the recipe is resolved.
-const CHOSEN: &str = "variant's";
 
 inventory::collect!(BuiltinRecipe);
 
@@ -102,7 +99,7 @@ pub struct RecipeInfo {
 pub fn builtin_recipes() -> Result<Vec<RecipeInfo>> {
     let mut out = Vec::new();
     for recipe in inventory::iter::<BuiltinRecipe> {
-        let tree = load(recipe.name, None, &mut Vec::new())?;
+        let tree = load(recipe.name, None)?;
         let text = |key: &str| tree.table.get(key).and_then(toml::Value::as_str).unwrap_or("");
         out.push(RecipeInfo {
             name: recipe.name.to_owned(),
@@ -133,7 +130,7 @@ pub(crate) fn resolve_over(
     edit: impl FnOnce(&mut toml::Table) -> Result<toml::Table>,
 ) -> Result<Plan> {
     let variant = asked_variant(&request.set);
-    let mut tree = load(&request.recipe, variant, &mut Vec::new())?;
+    let mut tree = load(&request.recipe, variant)?;
     if let Some(name) = variant.filter(|_| !tree.table.contains_key(VARIANT)) {
         let message = format!("--set as={name}: the recipe has no variants");
         return Err(Error::Misuse(message));
@@ -193,7 +190,7 @@ pub(crate) fn reread(recipe: &str, scale: Option<String>) -> Result<Plan> {
 /// # Errors
 /// When it cannot be read, or has none.
 pub(crate) fn name(recipe: &str) -> Result<String> {
-    let tree = load(recipe, None, &mut Vec::new())?;
+    let tree = load(recipe, None)?;
     match tree.table.get("name").and_then(toml::Value::as_str) {
         Some(name) => Ok(name.to_owned()),
         None => Err(tree.error(&["name"], "name: a string is expected, the recipe's name")),
@@ -234,9 +231,19 @@ pub(crate) fn assigned(section: &str, set: &[String]) -> Result<toml::Table> {
     }
 }
 
+/// Reads the recipe `name` and what it extends, as the variant `asked` on the command line, or else
+/// the one that the first of them that has an `as` names.
+fn load(name: &str, asked: Option<&str>) -> Result<Tree> {
+    let mut variants = Variants::asked(asked);
+    let mut tree = extended(name, &mut variants, &mut Vec::new())?;
+    variants.check()?;
+    variants.take_out(&mut tree);
+    Ok(tree)
+}
+
 /// Reads the recipe `name` and what it extends, which `seen` guards against circles. A variant
 /// is laid over the recipe that has it, and what extends that one over both.
-fn load(name: &str, variant: Option<&str>, seen: &mut Vec<String>) -> Result<Tree> {
+fn extended(name: &str, variants: &mut Variants, seen: &mut Vec<String>) -> Result<Tree> {
     let (label, text, folder) = read(name)?;
     if seen.contains(&label) {
         seen.push(label);
@@ -244,8 +251,9 @@ fn load(name: &str, variant: Option<&str>, seen: &mut Vec<String>) -> Result<Tre
     }
     seen.push(label.clone());
     let mut tree = Tree::parse(&label, &text)?;
+    variants.read(&tree);
     let Some(base) = tree.table.remove("extends") else {
-        apply_variant(&mut tree, variant)?;
+        variants.apply(&mut tree)?;
         keep_scales(&mut tree)?;
         return Ok(tree);
     };
@@ -256,9 +264,9 @@ fn load(name: &str, variant: Option<&str>, seen: &mut Vec<String>) -> Result<Tre
         Some(folder) if base.ends_with(".toml") => folder.join(&base).display().to_string(),
         _ => base,
     };
-    let mut merged = load(&base, variant, seen)?;
+    let mut merged = extended(&base, variants, seen)?;
     merged.overlay(tree);
-    apply_variant(&mut merged, variant)?;
+    variants.apply(&mut merged)?;
     keep_scales(&mut merged)?;
     Ok(merged)
 }
@@ -310,61 +318,6 @@ fn scales(tree: &Tree) -> Vec<String> {
 fn names(tree: &Tree, key: &str) -> Vec<String> {
     let table = tree.table.get(key).and_then(toml::Value::as_table);
     table.map(|tables| tables.keys().cloned().collect()).unwrap_or_default()
-}
-
-/// Lays the `[variant.NAME]` of that name, or else the one that `as` names, over the recipe and
-/// takes all variants out.
-fn apply_variant(tree: &mut Tree, asked: Option<&str>) -> Result<()> {
-    let known = names(tree, "variant");
-    let own = tree.table.get(VARIANT).and_then(toml::Value::as_str);
-    let Some(name) = asked.or(own).map(str::to_owned).filter(|_| !known.is_empty()) else {
-        return Ok(());
-    };
-    let Some(overlay) = tree.take(&["variant", &name]) else {
-        let message =
-            format!("as = {name:?}: there is no such variant; there are {}", known.join(", "));
-        return Err(tree.error(&[VARIANT], message));
-    };
-    tree.table.insert(CHOSEN.to_owned(), overlay.table.clone().into());
-    tree.overlay(overlay);
-    tree.table.remove("variant");
-    tree.table.insert(VARIANT.to_owned(), name.into());
-    Ok(())
-}
-
-/// Tells of the choices of a variant that was asked for that the recipe or its scale makes otherwise.
-fn tell_unmoved(chosen: &toml::Table, table: &toml::Table, name: &str) {
-    let mut unmoved = Vec::new();
-    kept(chosen, table, "", &mut unmoved);
-    if !unmoved.is_empty() {
-        progress::warn(&format!(
-            "as={name}: {} {} what the recipe or its scale says; --set changes each alone",
-            unmoved.join(", "),
-            if unmoved.len() == 1 { "stays" } else { "stay" }
-        ));
-    }
-}
-
-/// The keys of `chosen` that have other values in `table`.
-fn kept(chosen: &toml::Table, table: &toml::Table, under: &str, out: &mut Vec<String>) {
-    for (key, value) in chosen {
-        let path = format!("{under}{key}");
-        match (value, table.get(key)) {
-            (toml::Value::Table(inner), Some(toml::Value::Table(found))) => {
-                kept(inner, found, &format!("{path}."), out);
-            }
-            (value, Some(found)) if value != found => out.push(path),
-            _ => {}
-        }
-    }
-}
-
-/// What the last `--set as=NAME` says.
-fn asked_variant(set: &[String]) -> Option<&str> {
-    set.iter().rev().find_map(|argument| {
-        let (key, value) = argument.split_once('=')?;
-        (key.trim() == VARIANT).then(|| value.trim().trim_matches('"'))
-    })
 }
 
 /// Lays the chosen `[scale.NAME]` over the recipe and takes all scales out.
@@ -424,7 +377,7 @@ fn no_scale(name: &str, known: &[String]) -> Error {
 /// # Errors
 /// When the recipe cannot be read, or the list names no scale.
 pub fn family(request: &Request) -> Result<Vec<String>> {
-    let tree = load(&request.recipe, asked_variant(&request.set), &mut Vec::new())?;
+    let tree = load(&request.recipe, asked_variant(&request.set))?;
     let known = scales(&tree);
     let (table, mut place) = match &request.scale {
         None => (Some(&tree.table), Vec::new()),

@@ -10,10 +10,12 @@ use crate::probe::{Method, ProbeSettings, Task};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbeConfig {
-    /// Labels to predict; empty takes every numeric label.
+    /// Labels to predict; empty takes the `tasks`, and where none of them can be computed, every
+    /// label.
     pub labels: Vec<String>,
     /// Labels that are computed from the objects' own, by name: one of them, or the difference of
-    /// two, as `g_r = "mag_g - mag_r"`. One that an object has by that name already is left.
+    /// two, as `g_r = "mag_g - mag_r"`. One that an object has by that name already is left. Where
+    /// `labels` lists none, they are what is probed.
     pub tasks: BTreeMap<String, Task>,
     /// Which objects fit the probe and which score it.
     pub protocol: ProbeProtocol,

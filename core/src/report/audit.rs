@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::format::{count, signed};
 use super::probes::interval;
-use crate::probe::{Audit, ProbeRow, Verdict};
+use crate::probe::{Audit, Outcome, ProbeRow, Verdict};
 
 /// Whether the embedding tells a nuisance, and how far probes drop where it changes.
 pub(super) fn audit(audit: &Audit) -> Markup {
@@ -14,6 +14,15 @@ pub(super) fn audit(audit: &Audit) -> Markup {
         @if audit.told.iter().any(|row| row.score().is_some()) {
             p {
                 "The same probe asked for " (name) " itself, which should not be told: "
+                @for (i, row) in audit.told.iter().enumerate() {
+                    @if i > 0 { "; " }
+                    (told(row))
+                }
+                "."
+            }
+        } @else if !audit.told.is_empty() {
+            p {
+                "The same probe asked for " (name) " itself has no score: "
                 @for (i, row) in audit.told.iter().enumerate() {
                     @if i > 0 { "; " }
                     (told(row))
@@ -55,7 +64,10 @@ fn told(row: &ProbeRow) -> Markup {
                     None => { " R² " (plain(&score.r2)) }
                 }
             }
-            None => { (row.label) " from " (row.features) " without a score" }
+            None => {
+                (row.label) " from " (row.features) " without a score"
+                @if let Outcome::Failed(reason) = &row.outcome { " (" (reason) ")" }
+            }
         }
     }
 }
@@ -102,5 +114,28 @@ fn table(audit: &Audit) -> Markup {
                 }
             } }
         } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nuisance_without_a_score_says_why() {
+        let row = ProbeRow {
+            label: "telescope = B".into(),
+            features: "embedding".into(),
+            outcome: Outcome::Failed("7 labelled objects are too few".into()),
+            versus: Vec::new(),
+        };
+        let page = |told: Vec<ProbeRow>| {
+            let audit = Audit { nuisance: "telescope".into(), values: 9, told, ..Audit::default() };
+            super::audit(&audit).into_string()
+        };
+        let failed = page(vec![row]);
+        assert!(failed.contains("7 labelled objects are too few"), "{failed}");
+        assert!(!failed.contains("too many"), "{failed}");
+        assert!(page(Vec::new()).contains("9 values, too many to be asked for"));
     }
 }

@@ -120,11 +120,11 @@ fn mark(out: &mut String, table: &ProbeTable, label: &str, set: (usize, &str), y
 }
 
 /// Predictions against labels of some held-out objects, with the line of equality.
-pub(super) fn scatter(pairs: &[[f32; 2]], title: &str, unit: &str) -> String {
-    let values = || pairs.iter().flatten().map(|&v| f64::from(v));
+pub(super) fn scatter(pairs: &[[f64; 2]], title: &str, unit: &str) -> String {
+    let values = || pairs.iter().flatten().copied();
     let (width, height) = (230.0, 220.0);
     let (Some(x), Some(y)) = (
-        Scale::around(pairs.iter().map(|p| p[0].into()), 0.05, false, 42.0, width - 8.0),
+        Scale::around(pairs.iter().map(|p| p[0]), 0.05, false, 42.0, width - 8.0),
         Scale::around(values(), 0.05, false, height - 40.0, 22.0),
     ) else {
         return String::new();
@@ -147,8 +147,8 @@ pub(super) fn scatter(pairs: &[[f32; 2]], title: &str, unit: &str) -> String {
         let _ = write!(
             out,
             r#"<circle class="point c1" cx="{:.1}" cy="{:.1}" r="1.8"/>"#,
-            x.at((*known).into()),
-            y.at((*predicted).into())
+            x.at(*known),
+            y.at(*predicted)
         );
     }
     out.push_str("</svg>");

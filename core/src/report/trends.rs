@@ -69,6 +69,7 @@ pub(super) fn trends(input: &FamilyInput) -> Option<Markup> {
                 "that of " (largest) " over " (smallest) "."
             }
         }
+        @if let Some(perfect) = not_determined(family) { p { (perfect) } }
         @if let Some(few) = few_objects(family, input.features) { p { strong { (few) } } }
         (table(&heading, &rows))
     })
@@ -91,6 +92,23 @@ fn published_gain(reference: &Reference) -> (&str, &str) {
         reference.gain_at.as_deref().unwrap_or("a model"),
         reference.gain_over.as_deref().unwrap_or(UNSAID),
     )
+}
+
+/// Of which labels the gains are not determined, in words.
+pub(crate) fn not_determined(family: &Family) -> Option<String> {
+    let of: Vec<&str> = family
+        .trends
+        .iter()
+        .filter(|trend| !trend.determined())
+        .map(|trend| trend.label.as_str())
+        .collect();
+    (!of.is_empty()).then(|| {
+        format!(
+            "Gains and correlations of {} are not determined: a model makes no error there, and a \
+             gain is a ratio of errors.",
+            of.join(", ")
+        )
+    })
 }
 
 /// Which labels have fewer objects than the largest model has features, in words.
@@ -177,6 +195,17 @@ mod tests {
             assert!(other.contains("a model is missing here"), "{other}");
             assert!(other.contains(&format!("<th>Gain of {}</th>", scales[1])), "{other}");
         }
+    }
+
+    #[test]
+    fn gains_that_are_not_determined_are_said_to_be() {
+        let mut family = family(&["1M", "5M"]);
+        (family.trends[0].gains, family.trends[0].untrained) = Default::default();
+        let input = FamilyInput { family: Some(&family), ..FamilyInput::default() };
+        let page = trends(&input).expect("a table").into_string();
+        assert!(page.contains("redshift are not determined: a model makes no error"), "{page}");
+        assert_eq!(page.matches("<td class=\"\">–</td>").count(), 3, "{page}");
+        assert!(!self::page(&["1M", "5M"], 16).contains("not determined"));
     }
 
     #[test]

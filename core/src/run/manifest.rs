@@ -120,6 +120,18 @@ impl Manifest {
         }
     }
 
+    /// Warns where `data` are not the objects that the run was trained on: which of them the model
+    /// has seen is then not known, whatever split they are in now.
+    pub(crate) fn tell_strangers(&self, data: &Dataset) {
+        if self.data_digest.is_empty() || self.data_digest == data.digest() {
+            return;
+        }
+        progress::warn(
+            "these are not the objects that the model was trained on, by their ids and splits: some of \
+             them may have trained it under other ids, and their splits here say nothing of that",
+        );
+    }
+
     /// As [`check_data`](Self::check_data), without a look at what the objects are made of.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use super::index::{
 use super::reader::{Shard, ShardFile};
 use super::writer::{Builder, Spans};
 use super::{INDEX, listing_path, originals, shard_path};
-use crate::checkpoint::files::sweep;
+use crate::checkpoint::files::{PARTIAL, sweep};
 use crate::data::{Loader, Objects, Rejected, Row, Witnesses, too_many_rejected};
 use crate::error::{Error, Result};
 use crate::observation::{Label, Labels};
@@ -73,9 +73,10 @@ pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Res
     begun(out, &head)?; // what is no conversion of ours is not locked
     let _lock = RunLock::take(out)?;
     finished(out)?;
-    match begun(out, &head)? {
-        true => sweep(out)?,
-        false => write_head(out, &head)?,
+    let begun = begun(out, &head)?;
+    sweep(out)?;
+    if !begun {
+        write_head(out, &head)?;
     }
     let budget = (plan.train.max_rejected * objects.source.len() as f64) as usize;
     let mut work = Work::resume(out, &head, budget, &objects)?;
@@ -101,7 +102,10 @@ fn finished(out: &Path) -> Result<()> {
 /// Whether `out` holds the beginning of this conversion; nothing else may be there.
 fn begun(out: &Path, head: &Head) -> Result<bool> {
     let other = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.is_ok_and(|entry| !RunLock::is_file(&entry.file_name()))
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            !RunLock::is_file(&name) && !name.to_string_lossy().starts_with(PARTIAL)
+        })
     };
     match read_head(out)? {
         None if listing_path(out, 0).exists() => refuse(out, "shards without their index"),

@@ -2,7 +2,7 @@
 //!
 //! A table names an object in one of its columns. Rows that name no object and objects that no
 //! row names are fine, as long as at least one pair is found. Where several rows name one
-//! object, a label they disagree on is unknown; two columns that name equally many objects, but
+//! object, those that name it most fully count, and a label they disagree on is unknown; two columns that name equally many objects, but
 //! different ones, are refused.
 
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use astropt_core::observation::{Label, LabelUnits, Labels};
 use astropt_core::{Error, Result, progress};
 
-use super::listing::Names;
+use super::listing::{Match, Names};
 use super::tabular::{Cell, Row, Table, list, tell_left_out};
 
 /// Which table of labels a recipe asks for.
@@ -22,6 +22,9 @@ pub(crate) struct LabelFile<'a> {
     pub(crate) name_column: Option<&'a str>,
     /// Whether to take a `labels.csv` or `labels.parquet` beside the data unasked.
     pub(crate) look: bool,
+    /// Where the objects are called by their places: what a recipe can do but to have the column
+    /// guessed.
+    pub(crate) places: Option<&'static str>,
 }
 
 impl LabelFile<'_> {
@@ -53,7 +56,12 @@ impl LabelFile<'_> {
             )),
             (None, None) => Ok(None),
             (Some(path), column) => {
-                LabelTable::load(&Table::open(path)?, &names(), column).map(Some)
+                // A column `id` that counts from 1 would shift all labels by one.
+                let names = match (self.places, column) {
+                    (Some(_), None) => names().only_whole(),
+                    _ => names(),
+                };
+                LabelTable::load(&Table::open(path)?, &names, column, self.places).map(Some)
             }
         }
     }
@@ -140,7 +148,7 @@ impl Column {
 
 impl LabelTable {
     /// Finds the column that names the objects (or takes `name_column`) and keeps the labels
-    /// of those it names.
+    /// of those it names. `places`: see [`LabelFile`].
     ///
     /// # Errors
     /// When the table cannot be read or names none of the objects.
@@ -148,30 +156,39 @@ impl LabelTable {
         table: &Table,
         names: &Names<'_>,
         name_column: Option<&str>,
+        places: Option<&str>,
     ) -> Result<Self> {
         let candidates = candidates(table, name_column)?;
-        let key = choose(table, names, &candidates)?;
+        let key = choose(table, names, &candidates, places.filter(|_| name_column.is_none()))?;
         let used = (0..table.columns().len()).filter(|&column| column != key);
         tell_unusable(table, used);
         let headings = table.columns().iter().map(|column| column.name.clone()).collect();
         let mut labels = Self::unknown(names.len(), headings);
         let columns = &mut labels.columns;
-        let mut named = vec![false; names.len()];
+        let mut named: Vec<Option<Match>> = vec![None; names.len()];
         let mut disputed = HashSet::new();
         table.for_each(&mut |cells| {
-            let Some(index) = find(names, cells, key) else { return };
-            let again = std::mem::replace(&mut named[index], true);
+            let Some((index, how)) = find(names, cells, key) else { return };
+            let before = named[index];
+            if before.is_some_and(|before| before < how) {
+                return;
+            }
+            named[index] = Some(how);
             for (k, ((_, column), cell)) in columns.iter_mut().zip(cells).enumerate() {
                 let label = cell.label();
-                if !again {
+                if before != Some(how) {
+                    column.clear(index);
                     column.set(index, label);
                 } else if column.get(index) != label {
-                    disputed.insert((k, index));
+                    disputed.insert((k, index, how));
                 }
             }
         })?;
         let mut counts = vec![0usize; columns.len()];
-        for (k, index) in disputed.into_iter().filter(|(k, _)| *k != key) {
+        // What was disputed before a fuller name came settles nothing.
+        let counts_now =
+            |&(k, index, how): &(usize, usize, Match)| k != key && named[index] == Some(how);
+        for (k, index, _) in disputed.into_iter().filter(counts_now) {
             columns[k].1.clear(index);
             counts[k] += 1;
         }
@@ -300,7 +317,7 @@ fn tell_disputed(table: &Table, counts: &[usize]) {
     }
 }
 
-fn find(names: &Names<'_>, cells: &[Cell<'_>], column: usize) -> Option<usize> {
+fn find(names: &Names<'_>, cells: &[Cell<'_>], column: usize) -> Option<(usize, Match)> {
     cells.get(column)?.with_name(|name| names.find(name))
 }
 
@@ -329,7 +346,12 @@ fn is_called_a_name(heading: &str) -> bool {
 }
 
 /// The candidate that names most objects.
-fn choose(table: &Table, names: &Names<'_>, candidates: &[usize]) -> Result<usize> {
+fn choose(
+    table: &Table,
+    names: &Names<'_>,
+    candidates: &[usize],
+    places: Option<&str>,
+) -> Result<usize> {
     let (mut rows, mut example) = (0usize, None);
     let mut matches = vec![0usize; candidates.len()];
     let mut found = vec![None; candidates.len()];
@@ -338,7 +360,7 @@ fn choose(table: &Table, names: &Names<'_>, candidates: &[usize]) -> Result<usiz
     table.for_each(&mut |cells| {
         rows += 1;
         for (k, &column) in candidates.iter().enumerate() {
-            found[k] = find(names, cells, column);
+            found[k] = find(names, cells, column).map(|(index, _)| index);
             matches[k] += usize::from(found[k].is_some());
             for other in 0..k {
                 disagree[other][k] |= found[other].is_some() && found[other] != found[k];
@@ -350,6 +372,16 @@ fn choose(table: &Table, names: &Names<'_>, candidates: &[usize]) -> Result<usiz
         }
     })?;
     let most = matches.iter().max().copied().unwrap_or(0);
+    if let (0, Some(way_out)) = (most, places) {
+        return Err(Error::file(
+            table.path(),
+            format!(
+                "the objects are called by their places, the first {:?}, and which column of the \
+                 table counts them is not guessed; {way_out}",
+                names.first()
+            ),
+        ));
+    }
     if most == 0 {
         let looked: Vec<_> = candidates.iter().map(|&c| &table.columns()[c].name).collect();
         return Err(none_named(table, names, rows, &looked, example));

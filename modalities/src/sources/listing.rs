@@ -1,5 +1,6 @@
 //! Which files there are, in which order, and what their objects are called.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -102,9 +103,12 @@ impl Listing {
 
     /// The files by every name a table may call them.
     pub(crate) fn names(&self) -> Names<'_> {
-        Names::new(self.paths.iter().map(|path| {
-            [path, without_extension(path), file_name(path), without_extension(file_name(path))]
-        }))
+        let mut names = Names::new(self.paths.iter().map(|path| {
+            let name = file_name(path);
+            [[path, without_extension(path)], [name, without_extension(name)]]
+        }));
+        names.folder = Some(self.base.file_name().and_then(|name| name.to_str()).unwrap_or(""));
+        names
     }
 }
 
@@ -113,6 +117,24 @@ pub(crate) struct Names<'a> {
     names: HashMap<&'a str, Name>,
     len: usize,
     first: &'a str,
+    /// How many forms are of whole names: these are the first.
+    forms: usize,
+    /// The folder of objects that are files.
+    folder: Option<&'a str>,
+    /// Whether only names with their folders are found.
+    whole: bool,
+}
+
+/// How a cell names its object, the surest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Match {
+    /// It is the object's name.
+    Whole,
+    /// It is a longer path that ends in it.
+    Longer,
+    /// It is the last part of the name alone, or a path to a file of that name in a folder of
+    /// another name.
+    Short,
 }
 
 /// What a name stands for.
@@ -127,18 +149,20 @@ struct Name {
 impl<'a> Names<'a> {
     /// Objects by their ids, whole or without the folders before the last `/`.
     pub(crate) fn of_ids(ids: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::new(ids.into_iter().map(|id| [id, file_name(id)]))
+        Self::new(ids.into_iter().map(|id| [[id], [file_name(id)]]))
     }
 
-    /// Objects by the forms of their names, the fullest form first.
-    fn new<const FORMS: usize>(objects: impl Iterator<Item = [&'a str; FORMS]>) -> Self {
-        let mut all = Self { names: HashMap::new(), len: 0, first: "" };
+    /// Objects by the forms of their names: of the whole names, and of their last parts, of each
+    /// the fullest first.
+    fn new<const FORMS: usize>(objects: impl Iterator<Item = [[&'a str; FORMS]; 2]>) -> Self {
+        let (names, first) = (HashMap::new(), "");
+        let mut all = Self { names, len: 0, first, forms: FORMS, folder: None, whole: false };
         for (index, forms) in objects.enumerate() {
             if index == 0 {
-                all.first = forms.first().copied().unwrap_or_default();
+                all.first = forms[0].first().copied().unwrap_or_default();
             }
             all.len += 1;
-            for (level, form) in forms.into_iter().enumerate() {
+            for (level, form) in forms.into_iter().flatten().enumerate() {
                 let new = Name { level, index: Some(index) };
                 all.names
                     .entry(form)
@@ -165,12 +189,85 @@ impl<'a> Names<'a> {
         self.first
     }
 
-    /// The object that a table's cell names: by its whole name or a shorter form of it, or
-    /// by a longer path that ends in one of these.
-    pub(crate) fn find(&self, cell: &str) -> Option<usize> {
+    /// The same, found only by whole names that have folders: a number of its own may count
+    /// anything, from 0 or from 1.
+    pub(crate) fn only_whole(self) -> Self {
+        Self { whole: true, ..self }
+    }
+
+    fn is_whole(&self, name: &Name) -> bool {
+        name.level < self.forms
+    }
+
+    /// The object that a table's cell names: by its whole name, by a longer path that ends in
+    /// that, or, if the cell has no folders, by the last part of its name. A path may lead to a
+    /// file that lies in no folder of the data, whatever the data's own folder is called by now.
+    pub(crate) fn find(&self, cell: &str) -> Option<(usize, Match)> {
+        // Between the folders of files, that is; an id is as it is.
+        let cell = match self.folder {
+            Some(_) => Cow::Owned(cell.replace('\\', "/")),
+            None => Cow::Borrowed(cell),
+        };
         let cell = cell.trim().trim_start_matches("./");
-        let last = cell.rsplit(['/', '\\']).next().unwrap_or(cell);
-        self.names.get(cell).or_else(|| self.names.get(last))?.index
+        if !cell.contains('/') {
+            let name = self.names.get(cell).filter(|_| !self.whole)?;
+            return Some((
+                name.index?,
+                if self.is_whole(name) { Match::Whole } else { Match::Short },
+            ));
+        }
+        let whole = |text: &str| self.names.get(text).filter(|name| self.is_whole(name));
+        if let Some(name) = whole(cell) {
+            return Some((name.index?, Match::Whole));
+        }
+        for (at, _) in cell.match_indices('/') {
+            let (before, rest) = (&cell[..at], &cell[at + 1..]);
+            let Some(name) = whole(rest) else { continue };
+            let how = match self.folder {
+                _ if rest.contains('/') => Match::Longer,
+                Some(folder) if file_name(before) == folder => Match::Longer,
+                Some(_) => Match::Short,
+                None => return None,
+            };
+            return Some((name.index?, how));
+        }
+        None
+    }
+}
+
+/// Whether files of the kind lie directly in `folder`, which this program made, that are not its
+/// own: it writes pictures into the folders `previews` and `figures`, or lists them.
+fn holds(folder: &Path, kind: &FileKind) -> bool {
+    if ["previews", "figures"].iter().any(|name| folder.ends_with(name)) {
+        return false;
+    }
+    let own = std::fs::read_to_string(folder.join("generated.json")).unwrap_or_default();
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.any(|entry| {
+        let name = entry.file_name();
+        kind.fits(&entry.path())
+            && entry.path().is_file()
+            && !own.contains(&*name.to_string_lossy())
+    })
+}
+
+/// Says which folders of this program's are passed over, aloud where one holds files that are not
+/// its own.
+fn tell_made(made: &[PathBuf], kind: &FileKind) {
+    let Some(first) = made.first() else { return };
+    let many = made.len();
+    match made.iter().find(|folder| holds(folder, kind)) {
+        Some(folder) => progress::warn(&format!(
+            "the {}s in {} are passed over, as is all that lies in runs and other folders of this \
+             program's ({many} of them); move what belongs to the data elsewhere",
+            kind.one,
+            folder.display()
+        )),
+        None => progress::say(&format!(
+            "passing over what lies in runs and other folders of this program's: {many} of them, \
+             such as {}",
+            first.display()
+        )),
     }
 }
 
@@ -200,13 +297,7 @@ fn walk(folder: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
         })?;
         paths.push(text.replace(std::path::MAIN_SEPARATOR, "/").into_boxed_str());
     }
-    if let Some(first) = made.borrow().first() {
-        progress::say(&format!(
-            "passing over what lies in runs and other folders of this program's: {} of them, such as {}",
-            made.borrow().len(),
-            first.display()
-        ));
-    }
+    tell_made(&made.borrow(), kind);
     if paths.is_empty() {
         return Err(Error::file(
             folder,
@@ -296,7 +387,7 @@ mod tests {
 
     fn listing(paths: &[&str]) -> Listing {
         let paths = paths.iter().map(|&p| p.into()).collect();
-        Listing { base: PathBuf::new(), paths }
+        Listing { base: PathBuf::from("data/images"), paths }
     }
 
     #[test]
@@ -304,18 +395,61 @@ mod tests {
         let listing = listing(&["a/J0001.5.jpg", "a/x.png", "b/x.png", "y.jpg", "b/y.jpg"]);
         let names = listing.names();
         for (cell, found) in [
-            ("J0001.5", Some(0)),
-            (" J0001.5.jpg ", Some(0)),
-            ("./a/J0001.5", Some(0)),
-            ("elsewhere/J0001.5.jpg", Some(0)),
+            ("J0001.5", Some((0, Match::Short))),
+            (" J0001.5.jpg ", Some((0, Match::Short))),
+            ("./a/J0001.5", Some((0, Match::Whole))),
+            ("elsewhere/J0001.5.jpg", None),
+            ("/data/survey/a/J0001.5.jpg", Some((0, Match::Longer))),
+            (r"survey\a\J0001.5.jpg", Some((0, Match::Longer))),
             ("x.png", None),
-            ("b/x", Some(2)),
-            ("y.jpg", Some(3)),
-            ("b/y.jpg", Some(4)),
+            ("b/x", Some((2, Match::Whole))),
+            ("y.jpg", Some((3, Match::Whole))),
+            ("b/y.jpg", Some((4, Match::Whole))),
+            ("images/y.jpg", Some((3, Match::Longer))),
+            ("other/y.jpg", Some((3, Match::Short))),
             ("", None),
         ] {
             assert_eq!(names.find(cell), found, "{cell:?}");
         }
+    }
+
+    #[test]
+    fn the_last_part_of_a_path_names_no_other_object() {
+        let names = Names::of_ids(["A/2", "sv3-dark-26065/0", "7"]);
+        for (cell, found) in [
+            ("A/2", Some((0, Match::Whole))),
+            ("2", Some((0, Match::Short))),
+            ("run/A/2", Some((0, Match::Longer))),
+            ("B/2", None),
+            ("special-dark-27247/0", None),
+            ("B/7", None),
+            ("7", Some((2, Match::Whole))),
+        ] {
+            assert_eq!(names.find(cell), found, "{cell:?}");
+        }
+        let names = names.only_whole();
+        assert_eq!(names.find("A/2"), Some((0, Match::Whole)));
+        assert_eq!((names.find("2"), names.find("7")), (None, None));
+    }
+
+    #[test]
+    fn pictures_of_runs_are_not_files_directly_in_them() {
+        let run = tempfile::tempdir().expect("a folder");
+        let kind = FileKind { one: "image", a: "an image", extensions: &["png"] };
+        std::fs::create_dir(run.path().join("previews")).expect("a folder");
+        for name in ["manifest.json", "previews/0.png"] {
+            std::fs::write(run.path().join(name), "").expect("written");
+        }
+        assert!(!holds(run.path(), &kind));
+        assert!(
+            !holds(&run.path().join("previews"), &kind),
+            "where a run is the data's own folder"
+        );
+        std::fs::write(run.path().join("galaxy.PNG"), "").expect("written");
+        assert!(holds(run.path(), &kind));
+        std::fs::write(run.path().join("generated.json"), r#"{"image": "galaxy.PNG"}"#)
+            .expect("written");
+        assert!(!holds(run.path(), &kind), "what was generated is listed");
     }
 
     #[test]

@@ -96,6 +96,24 @@ fn labels_are_found_by_whatever_column_names_the_images() {
     assert_eq!(source.read(1).expect("readable").labels, labels[1]);
 }
 
+/// The last part of a path names no file of another folder, and no row that names an object less
+/// fully disputes one that names it whole.
+#[test]
+fn labels_of_other_folders_are_not_taken() {
+    let folder = folder(&["tile1/1.png", "tile1/2.png", "tile1/3.png"]);
+    let csv = "file,z\ntile2/1.png,9\n2,9\ntile1/2.png,2\n2.png,8\n/data/tile1/3.png,3\n3,7\n";
+    fs::write(folder.path().join("labels.csv"), csv).expect("written");
+    let source = open("image-folder", "path = ''", folder.path()).expect("opens");
+    assert!(source.labels(0).is_empty(), "{:?}", source.labels(0));
+    assert_eq!(source.labels(1)["z"], Label::Number(2.0));
+    assert_eq!(source.labels(2)["z"], Label::Number(3.0));
+    // Paths that start one folder up, of which one is this.
+    let csv = "file,z\ntile2/1.png,9\ntile1/1.png,1\n";
+    fs::write(folder.path().join("tile1/labels.csv"), csv).expect("written");
+    let source = open("image-folder", "path = 'tile1'", folder.path()).expect("opens");
+    assert_eq!(source.labels(0)["z"], Label::Number(1.0));
+}
+
 #[test]
 fn labels_may_be_a_parquet_table() {
     let folder = folder(&["11.png", "12.png"]);

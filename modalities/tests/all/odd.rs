@@ -172,8 +172,24 @@ fn durations_are_seconds_whatever_their_unit() {
                 assert_eq!(found, seconds, "{kind}, {unit}, row {row}");
             }
         }
+        let units = source.label_units();
+        for label in ["s", "ms", "us", "ns"] {
+            assert_eq!(units.get(label).map(String::as_str), Some("s"), "{kind}, {label}");
+        }
+    }
+    let parts = inspected("durations.parquet");
+    let us = parts.iter().find(|part| part.name == "us").expect("listed");
+    assert!(us.holds.contains("durations") && us.unit.as_deref() == Some("s"), "{}", us.holds);
+    for (kind, rest) in [
+        ("parquet", "fields = { y = { column = 'us', unit = 'd' } }"),
+        ("table", "object = 'n'\nlayout = 'wide'\nfields = { y = { column = 'us', unit = 'd' } }"),
+    ] {
+        let table = format!("path = 'durations.parquet'\n{rest}");
+        refusal(kind, &table, &odd(), &["fields.y", "\"s\"", "\"d\""]);
     }
     let table = "path = 'durations.parquet'\nfields = { x = 'list', y = 'us' }";
     assert_eq!(numbers("parquet", table, "x"), Data::F64(vec![90.0, -86_400.0]));
     assert_eq!(numbers("parquet", table, "y"), Data::F64(vec![90.0]));
+    let object = open("parquet", table, &odd()).expect("opens").read(0).expect("readable");
+    assert!(["x", "y"].iter().all(|field| object.fields[*field].unit.as_deref() == Some("s")));
 }

@@ -15,6 +15,7 @@ use half::f16;
 use tempfile::TempDir;
 
 use crate::fixtures::{fixture, galaxy_image, open};
+use crate::npz::npy;
 use crate::parquet::{lists, write};
 
 /// Reads object 0 of a source, or says why it cannot be opened or read.
@@ -70,6 +71,33 @@ fn bands_in_different_units_are_not_stacked() {
         assert_eq!(object.fields["image"].unit.as_deref(), Some("nanomaggy"));
         assert_eq!(object.fields["image"].array.shape, [2, 2, 2]);
     }
+}
+
+/// An `id` that counts from 1 would give every row the labels of the row before.
+#[test]
+fn labels_of_places_are_not_guessed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, bytes: &[u8]| {
+        fs::write(folder.path().join(name), bytes).expect("written");
+    };
+    put("x.npy", &npy("'<f4'", false, "(3,)", &[0; 12]));
+    put("cube.fits", &fs::read(fixture("fits/cube.fits")).expect("there"));
+    put("from1.csv", b"id,z\n1,0.1\n2,0.2\n3,0.3\n");
+    for (kind, table, way_out) in [
+        ("npz", "path = 'x.npy'\nlabels = 'from1.csv'", "`labels_in_order = true`"),
+        ("fits", "path = 'cube.fits'\nobjects = 'row'\nlabels = 'from1.csv'", "`id`"),
+    ] {
+        refusal(kind, table, folder.path(), &["from1.csv", "`name_column`", way_out]);
+        let table = format!("{table}\nname_column = 'id'");
+        let source = open(kind, &table, folder.path()).expect("opens");
+        assert!(source.labels(0).is_empty());
+        assert_eq!(source.labels(1)["z"], Label::Number(0.1));
+    }
+    put("whole.csv", b"id,z\ncube/1,0.1\nother/0,0.2\n");
+    let table = "path = 'cube.fits'\nobjects = 'row'\nlabels = 'whole.csv'";
+    let source = open("fits", table, folder.path()).expect("opens");
+    assert!(source.labels(0).is_empty());
+    assert_eq!(source.labels(1)["z"], Label::Number(0.1));
 }
 
 #[test]

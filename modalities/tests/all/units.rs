@@ -130,7 +130,9 @@ fn labels_of_shards_have_one_unit() {
     testkit::source::check("parquet", "path = ''", root).expect("a source");
     // Of a field that is made of dates the milliseconds are no unit either.
     let object = first("parquet", "path = ''\nfields = { t = 'start' }", root).expect("readable");
-    assert_eq!(object.fields["t"].unit, None);
+    assert_eq!(object.fields["t"].unit.as_deref(), Some("d"));
+    let other = "path = ''\nfields = { t = { column = 'start', unit = 's' } }";
+    refusal("parquet", other, root, &["fields.t", "\"d\"", "\"s\""]);
 }
 
 #[test]

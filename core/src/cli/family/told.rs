@@ -240,7 +240,7 @@ pub(super) fn describe(family: &Family, out: &Path) -> String {
         ));
     }
     for trend in &family.trends {
-        let gain = trend.gains.last().map_or(String::new(), interval);
+        let gain = trend.gains.last().map_or("not determined".to_owned(), interval);
         let rho = |of: &Option<Interval>| of.as_ref().map_or("-".into(), interval);
         let without = trend
             .untrained

@@ -60,7 +60,9 @@ pub struct FitsConfig {
     /// starts from. By default `labels.csv` or `labels.parquet` in the folder, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// Column of that table that names the objects, if it is not to be found by itself.
+    /// Column of that table that names the objects, if it is not to be found by itself. Rows and
+    /// HDUs without an `id` are found by whole ids alone, such as `cube/7`; name here a column that
+    /// counts them from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_column: Option<String>,
 }

@@ -122,6 +122,7 @@ impl SourceConfig for FitsConfig {
             path: self.labels.as_deref(),
             name_column: self.name_column.as_deref(),
             look: !FITS.fits(&self.path),
+            places: index.ids_are_places().then_some(PLACES),
         };
         let ids: Vec<String>;
         let names = match index.listing() {
@@ -138,6 +139,11 @@ impl SourceConfig for FitsConfig {
         Ok(Box::new(Fits { config: self.clone(), index, labels, label_units, unpacked, idle }))
     }
 }
+
+/// What to do where rows or HDUs have no ids and a table of labels does not say which is whose.
+const PLACES: &str = "name the column that does, rows counted from 0 and HDUs from 0, with \
+                      `name_column`, write whole ids into it, or name what holds the objects' ids \
+                      with `id`";
 
 /// The units of the labels in all of `tables`: where two have a label, one may be of some objects and
 /// the other of others.

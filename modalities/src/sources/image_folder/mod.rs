@@ -67,6 +67,7 @@ impl SourceConfig for ImageFolderConfig {
             name_column: self.name_column.as_deref(),
             // A table beside a single image is about others.
             look: !IMAGES.fits(&self.path),
+            places: None,
         };
         let labels = file.load(listing.base(), root, || listing.names())?;
         Ok(Box::new(ImageFolder { listing, labels }))

@@ -9,6 +9,9 @@ use astropt_core::{Error, Result};
 use super::config::MatchConfig;
 use crate::sources::listing::without_extension;
 
+/// The share of the largest part from which on objects left out are told even under `--quiet`.
+const MANY: f64 = 0.05;
+
 /// Stands for a part that an object lacks.
 const ABSENT: u32 = u32::MAX;
 
@@ -160,8 +163,10 @@ impl Matches {
         Groups { starts, held: of_lead.held, shards: vec![0] }
     }
 
-    /// A line for every part of which objects are left out, or that some objects lack.
-    pub(super) fn report(&self, keys: &[Keys]) -> Vec<String> {
+    /// A line for every part of which objects are left out, or that some objects lack, and whether
+    /// those left out are [many](MANY).
+    pub(super) fn report(&self, keys: &[Keys]) -> Vec<(String, bool)> {
+        let largest = keys.iter().map(|keys| keys.keys.len()).max().unwrap_or(0);
         let report = |(part, keys): (usize, &Keys)| {
             let of_part = self.places.iter().skip(part).step_by(self.parts.max(1));
             let used = of_part.filter(|&&place| place != ABSENT).count();
@@ -174,13 +179,15 @@ impl Matches {
                 0 => String::new(),
                 n => format!(" ({n} of them lack the label that names them)"),
             };
-            Some(format!(
+            let many = (total - used) as f64 > MANY * largest as f64;
+            let line = format!(
                 "join: part {:?}: {used} of its {total} objects are used, {} are left out for want \
                  of a part that is required{nameless}; {} of the {objects} joined objects lack it",
                 keys.part,
                 total - used,
                 objects - used
-            ))
+            );
+            Some((line, many))
         };
         keys.iter().enumerate().filter_map(report).collect()
     }
@@ -213,4 +220,29 @@ fn idle(keys: &[Keys], part: usize) -> Error {
         keys[part].part,
         examples(keys)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_left_out_are_many_from_a_share_of_the_largest_part_on() {
+        let keys = |part: &str, count: u32| {
+            let name = |k: u32| Box::<str>::from(k.to_string());
+            let places = (0..count).map(|k| (name(k), k)).collect();
+            Keys {
+                part: part.to_owned(),
+                keys: (0..count).map(|k| Some(name(k))).collect(),
+                places,
+            }
+        };
+        for (count, many) in [(96, false), (95, false), (94, true)] {
+            let keys = [keys("a", 100), keys("b", count)];
+            let matches = Matches::new(&keys, &[true, true], 0).expect("some");
+            let report = matches.report(&keys);
+            assert_eq!(report.len(), 1, "of the smaller part all are used");
+            assert_eq!(report[0].1, many, "{}", report[0].0);
+        }
+    }
 }

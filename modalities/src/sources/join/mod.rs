@@ -17,7 +17,7 @@
 //! said where it comes from. Its fields are those of all parts it has; an object without a part
 //! simply lacks that part's fields. Two parts that give a field of the same name are an error,
 //! which `prefix` resolves. A label that two parts give is kept where they agree; where they
-//! differ it is unknown, and in two units it is an error.
+//! differ it is unknown, which is said once a label, and in two units it is an error.
 //!
 //! Objects come in the order of the leading part: the first by name of those that are best read
 //! in groups, else of those required, else of all. Objects that it lacks follow in the order of
@@ -26,7 +26,9 @@
 mod config;
 mod matching;
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use astropt_core::observation::{Label, LabelUnits, Labels, Observation};
 use astropt_core::seam::{ConfigType, Groups, Pin, PluginInfo, Source, SourceConfig, SourcePlugin};
@@ -43,6 +45,8 @@ struct Join {
     matches: Matches,
     groups: Option<Groups>,
     label_units: LabelUnits,
+    /// Labels of which it was said that parts differ on them.
+    told: Mutex<BTreeSet<String>>,
 }
 
 /// One of the sources.
@@ -89,6 +93,12 @@ impl SourceConfig for JoinConfig {
     }
 
     fn open(&self, root: &Path) -> Result<Box<dyn Source>> {
+        Ok(Box::new(self.join(root)?))
+    }
+}
+
+impl JoinConfig {
+    fn join(&self, root: &Path) -> Result<Join> {
         self.check()?;
         let root = root.join(&self.path);
         let (mut parts, mut keys) = (Vec::new(), Vec::new());
@@ -108,12 +118,13 @@ impl SourceConfig for JoinConfig {
         let grouped = parts.iter().position(|part| part.source.groups().is_some());
         let lead = grouped.or_else(|| required.iter().position(|&r| r)).unwrap_or(0);
         let matches = Matches::new(&keys, &required, lead)?;
-        for line in matches.report(&keys) {
-            progress::say(&line);
+        for (line, many) in matches.report(&keys) {
+            if many { progress::warn(&line) } else { progress::say(&line) }
         }
         let groups = parts[lead].source.groups().map(|groups| matches.groups(lead, &groups));
         let label_units = label_units(&parts).map_err(Error::Misuse)?;
-        Ok(Box::new(Join { parts, matches, groups, label_units }))
+        let told = Mutex::default();
+        Ok(Join { parts, matches, groups, label_units, told })
     }
 }
 
@@ -133,6 +144,38 @@ impl Join {
     fn of(&self, index: usize) -> impl Iterator<Item = (&Part, usize)> {
         let places = self.matches.places(index);
         self.parts.iter().zip(places).filter_map(|(part, place)| Some((part, place?)))
+    }
+
+    /// Says, the first time, that the parts of object `index` differ on the label `name`.
+    fn tell_disputed(&self, index: usize, name: &str) {
+        if let Some(line) = self.disputed(index, name) {
+            progress::warn(&line);
+        }
+    }
+
+    /// What to say of a label on which the parts of object `index` differ; `None` where it was asked
+    /// before.
+    fn disputed(&self, index: usize, name: &str) -> Option<String> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.insert(name.to_owned()) {
+            return None;
+        }
+        let mut given: Vec<(&str, Label)> = Vec::new();
+        for (part, place) in self.of(index) {
+            let own = name.strip_prefix(part.prefix.as_str());
+            let label = own.and_then(|own| part.source.labels(place).remove(own));
+            given.extend(label.map(|label| (part.name.as_str(), label)));
+        }
+        let (first, value) = given.first()?;
+        let (other, another) = given.iter().find(|(_, label)| !same(value, label))?;
+        Some(format!(
+            "join: the parts {first:?} and {other:?} differ on the label {name:?}, {} and {} of the \
+             object {:?}: wherever they do it is unknown; tell the parts' labels apart with \
+             `prefix`, or leave the label out of one",
+            written(value),
+            written(another),
+            self.matches.id(index)
+        ))
     }
 }
 
@@ -165,6 +208,14 @@ fn merge(labels: &mut Labels, disputed: &mut Vec<String>, part: &Part, more: Lab
     }
 }
 
+/// A label as a message has it.
+fn written(label: &Label) -> String {
+    match label {
+        Label::Number(number) => number.to_string(),
+        Label::Text(text) => format!("{text:?}"),
+    }
+}
+
 /// Whether two parts mean the same: tables are written with fewer digits than files hold.
 fn same(a: &Label, b: &Label) -> bool {
     match (a, b) {
@@ -193,7 +244,10 @@ impl Source for Join {
         for (part, place) in self.of(index) {
             merge(&mut labels, &mut disputed, part, part.source.labels(place));
         }
-        labels.retain(|name, _| !disputed.contains(name));
+        for name in &disputed {
+            self.tell_disputed(index, name);
+            labels.remove(name);
+        }
         labels
     }
 
@@ -255,5 +309,44 @@ astropt_core::inventory::submit! {
         config: ConfigType::of::<JoinConfig>(),
         path_key: Some("path"),
         parse: |table| Ok(Box::new(config::parse(table)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_parts_differ_on_is_told_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in
+            [("a.csv", "id,z,n\nx,1,1\ny,2,2\nw,5,5\n"), ("b.csv", "id,z\nx,1\ny,3\nw,6\n")]
+        {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+        let open = |rest: &str| {
+            let part = |name: &str| {
+                format!(
+                    "parts.{name} = {{ kind = 'table', path = '{name}.csv', object = 'id', \
+                         layout = 'wide', fields = {{}} }}\n"
+                )
+            };
+            let table = format!("{}{}{rest}", part("a"), part("b"));
+            let config = config::parse(toml::from_str(&table).expect("TOML")).expect("a join");
+            config.join(folder.path()).expect("opens")
+        };
+        let join = open("");
+        let line = join.disputed(1, "z").expect("told");
+        for word in ["\"a\"", "\"b\"", "\"z\"", "2 and 3", "\"y\"", "`prefix`"] {
+            assert!(line.contains(word), "no {word} in: {line}");
+        }
+        assert_eq!(join.disputed(2, "z"), None, "once");
+        let join = open("");
+        assert!(join.labels(0).contains_key("z") && join.told.lock().expect("free").is_empty());
+        assert!(!join.labels(2).contains_key("z"));
+        assert_eq!(join.told.lock().expect("free").iter().collect::<Vec<_>>(), ["z"]);
+        let join = open("prefix.b = 'b_'");
+        assert_eq!(join.labels(1)["b_z"], Label::Number(3.0));
+        assert!(join.told.lock().expect("free").is_empty());
     }
 }

@@ -63,7 +63,7 @@ pub struct NpzConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
     /// Column of the table that holds the objects' ids. By default the column that names most
-    /// of them.
+    /// of them; without `ids`, where it counts entries from 0, it is to be named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_column: Option<String>,
     /// Row k of the table is about entry k of the arrays. `name_column`, if set, then gives the
@@ -181,6 +181,7 @@ impl SourceConfig for NpzConfig {
                     path: self.labels.as_deref(),
                     name_column: self.name_column.as_deref(),
                     look: false,
+                    places: ids.is_empty().then_some(PLACES),
                 };
                 let numbers: Vec<String> = match ids.is_empty() {
                     true => (0..len).map(|k| k.to_string()).collect(),
@@ -203,6 +204,10 @@ impl SourceConfig for NpzConfig {
         Ok(Box::new(Npz { len, ids, fields: readers, shared, labels }))
     }
 }
+
+/// What to do where entries have no ids and a table of labels does not say which is whose.
+const PLACES: &str = "name the column that does, counting from 0, with `name_column`, say \
+                      `labels_in_order = true` if row k is about entry k, or name the array of `ids`";
 
 type Fields = BTreeMap<String, ArrayConfig>;
 

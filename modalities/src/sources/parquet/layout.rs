@@ -81,6 +81,30 @@ pub(crate) fn configs<'a>(paths: &[&'a str], split: Option<&str>) -> Vec<&'a str
     paths.iter().map(config).collect()
 }
 
+/// Refuses shards of several configs, which are other objects, or the same in other words. Folders of
+/// files that name no split, where the recipe asks for none, are no configs.
+///
+/// # Errors
+/// When there are several; names them.
+pub(super) fn one_config(path: &Path, names: &[&str], split: Option<&str>) -> Result<()> {
+    let configs: BTreeSet<&str> = configs(names, split).into_iter().collect();
+    let in_layout = split.is_some() || names.iter().any(|name| announced(name).is_some());
+    if configs.len() < 2 || !in_layout {
+        return Ok(());
+    }
+    let named = |config: &&str| match *config {
+        "" => "(no folder)".to_owned(),
+        config => config.to_owned(),
+    };
+    let configs: Vec<String> = configs.iter().map(named).collect();
+    let message = format!(
+        "a dataset of several configs, {}; they are not read as one: give the folder of one of them \
+         as `path`",
+        tabular::list(&configs)
+    );
+    Err(Error::file(path, message))
+}
+
 /// How many files a name such as `train-00000-of-00010.parquet` says there are.
 pub(crate) fn announced(path: &str) -> Option<usize> {
     let (_, rest) = stem(path).rsplit_once("-of-")?;
@@ -226,6 +250,22 @@ mod tests {
         assert_eq!(of(&["train/0.parquet", "part/0.parquet", "test/0.parquet"]), ["", "", ""]);
         assert_eq!(of(&["x=1/0.parquet", "x=2/0.parquet"]), ["", ""]);
         assert_eq!(of(&["train.parquet", "old/train.parquet"]), ["", "old"]);
+    }
+
+    #[test]
+    fn several_configs_are_not_read_as_one() {
+        let of = |names: &[&str], split| one_config(Path::new("set"), names, split);
+        let two = ["cfgA/train-00000-of-00001.parquet", "cfgB/train-00000-of-00001.parquet"];
+        for split in [None, Some("train")] {
+            let error = of(&two, split).expect_err("two").to_string();
+            for word in ["set", "cfgA, cfgB", "`path`"] {
+                assert!(error.contains(word), "no {word} in: {error}");
+            }
+        }
+        of(&two[..1], Some("train")).expect("one");
+        of(&["train/0.parquet", "test/0.parquet"], None).expect("splits");
+        of(&["2020/a.parquet", "2021/b.parquet"], None).expect("folders of one table");
+        of(&["2020/train-0.parquet", "2021/train-0.parquet"], Some("train")).expect_err("two");
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! Its id is `{shard}:{row}`, such as `train-00000-of-00010:7`, or comes from a column.
 //!
 //! Decimals are numbers, dates and times days of the modified Julian date (MJD, as the file has
-//! them, UTC where it states a time zone), and durations seconds.
+//! them, UTC where it states a time zone; in the unit `d`), and durations seconds (`s`).
 //!
 //! Row groups are decoded as they are needed, large ones in parts, and the parts used last
 //! are held; pictures are decoded at every reading. Memory does not grow with the files, but a
@@ -50,7 +50,8 @@ use table::{Local, Table, survey};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
-    /// A `.parquet` file, or a folder that is searched with all folders in it.
+    /// A `.parquet` file, or a folder that is searched with all folders in it. Of a dataset of
+    /// several configs, in a folder each, name one's folder.
     pub path: PathBuf,
     /// Reads only the shards of this split: files that are called so, alone or with a number
     /// behind it as in `train-00000-of-00010.parquet`, or that lie in a folder of that name.
@@ -101,7 +102,9 @@ impl SourceConfig for ParquetConfig {
         let files = layout::list(&path, self.split.as_deref())?;
         // Of one file no others are asked for.
         if path.is_dir() {
-            layout::tell_missing(files.iter().map(|file| file.name.as_str()));
+            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+            layout::one_config(&path, &names, self.split.as_deref())?;
+            layout::tell_missing(names.into_iter());
         }
         let (mut names, mut shards) = (None, Vec::with_capacity(files.len()));
         for file in &files {

@@ -101,8 +101,7 @@ impl Names {
             }
             let written = footer.written.as_ref();
             let stated = written.and_then(|schema| schema::unit(schema, &found.path));
-            // Dates become days, whatever they are counted in.
-            let stated = stated.filter(|_| !found.is_date());
+            let stated = found.converted_unit().map(str::to_owned).or(stated);
             let unit = units::settled(stated.as_deref(), unit.as_deref())
                 .map_err(|message| Error::file(path, format!("`{key}`: {message}")))?;
             let (name, column) = (name.clone(), column.clone());
@@ -155,13 +154,12 @@ impl Names {
         self.fields.keys().map(String::as_str)
     }
 
-    /// Units of the labels of one shard that state one, by the labels' names. Dates become days.
+    /// Units of the labels of one shard that state one, by the labels' names.
     pub(crate) fn label_units(plan: &Plan, footer: &Footer) -> Vec<(String, String)> {
         let unit = |(name, found): &(String, Found)| {
             let stated = footer.written.as_ref().and_then(|s| schema::unit(s, &found.path));
             let unit = match found.kind() {
-                Kind::Numbers if found.is_date() => Some(tabular::DAYS.to_owned()),
-                Kind::Numbers => stated,
+                Kind::Numbers => found.converted_unit().map(str::to_owned).or(stated),
                 Kind::Picture | Kind::Text | Kind::Other => None,
             };
             Some((name.clone(), unit?))

@@ -119,9 +119,9 @@ impl Found {
         matches!(innermost(&self.data_type), DataType::Utf8View | DataType::Utf8)
     }
 
-    /// Whether it is dates or times, or lists of them.
-    pub(super) fn is_date(&self) -> bool {
-        innermost(&self.data_type).is_temporal()
+    /// The unit of what its dates, times or durations, alone or in lists, become.
+    pub(super) fn converted_unit(&self) -> Option<&'static str> {
+        tabular::converted_unit(innermost(&self.data_type))
     }
 
     /// Whether nothing is known in any row, as pyarrow writes a column of nothing but `None`.

@@ -42,15 +42,15 @@ impl Spec {
         let own = match &known.content {
             Content::Integer => NumberType::I64,
             Content::Single => NumberType::F32,
-            Content::Written | Content::Text | Content::Double | Content::Date => NumberType::F64,
             Content::Other(what) => {
                 return refuse(format!(
                     "holds {what}, of which no field is made; convert it to numbers"
                 ));
             }
+            _ => NumberType::F64,
         };
         match (&known.content, &config.codes, config.number) {
-            (Content::Single | Content::Double | Content::Date, Some(_), _) => {
+            (Content::Single | Content::Double | Content::Date | Content::Duration, Some(_), _) => {
                 return refuse("holds fractions, which have no `codes`".to_owned());
             }
             (Content::Text, None, None) => {

@@ -176,6 +176,7 @@ impl TableConfig {
             path: self.labels.as_deref(),
             name_column: self.name_column.as_deref(),
             look: false,
+            places: None,
         };
         let base = table.path().parent().unwrap_or(root);
         let names = || Names::of_ids(index.ids.iter().map(|id| &**id));

@@ -126,6 +126,16 @@ pub(crate) fn is_converted(data_type: &DataType) -> bool {
     )
 }
 
+/// The unit of the numbers that a type's values become, whatever the file counts them in: days of
+/// dates and times, seconds of durations.
+pub(crate) fn converted_unit(data_type: &DataType) -> Option<&'static str> {
+    match data_type {
+        DataType::Duration(_) => Some("s"),
+        date if is_converted(date) && date.is_temporal() => Some("d"),
+        _ => None,
+    }
+}
+
 /// The modified Julian date of 1970-01-01, from which Arrow counts.
 const EPOCH_MJD: f64 = 40_587.0;
 const SECONDS_A_DAY: f64 = 86_400.0;

@@ -23,6 +23,7 @@ fn sections(path: &Path) -> Result<Vec<Section>> {
             Content::Single => "f32".to_owned(),
             Content::Double => "f64".to_owned(),
             Content::Date => "dates, read as MJD in f64".to_owned(),
+            Content::Duration => "durations, read as seconds in f64".to_owned(),
             Content::Other(what) => what.clone(),
         },
         unit: column.unit.clone(),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use astropt_core::{Error, Result, progress};
 
-pub(crate) use cell::{Cell, cell, is_converted};
+pub(crate) use cell::{Cell, cell, converted_unit, is_converted};
 use parquet::ParquetFile;
 pub(crate) use parquet::check_codecs;
 
@@ -42,24 +42,21 @@ enum Format {
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
-    /// From the metadata of a Parquet column, TUNITn of a FITS table.
+    /// From the metadata of a Parquet column, TUNITn of a FITS table; of what becomes days or
+    /// seconds, these.
     pub(crate) unit: Option<String>,
     pub(crate) content: Content,
 }
 
 impl Column {
-    /// The unit of the label that is made of it: of a date, which becomes days, these.
+    /// The unit of the label that is made of it.
     pub(crate) fn label_unit(&self) -> Option<&str> {
         match self.content {
-            Content::Date => Some(DAYS),
             Content::Text | Content::Other(_) => None,
             _ => self.unit.as_deref(),
         }
     }
 }
-
-/// The unit of the numbers that dates become.
-pub(crate) const DAYS: &str = "d";
 
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +71,8 @@ pub(crate) enum Content {
     Double,
     /// Dates and times, which become days of double precision.
     Date,
+    /// Spans of time, which become seconds of double precision.
+    Duration,
     /// Neither a number nor a text; what the file calls it.
     Other(String),
 }

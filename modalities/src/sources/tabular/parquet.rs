@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::Compression;
 use parquet::file::metadata::ParquetMetaData;
 
-use super::cell::{cell, is_converted};
+use super::cell::{cell, converted_unit, is_converted};
 use super::{At, Block, Column, Content, Row, Visit};
 
 /// Rows that are decoded together.
@@ -48,8 +48,8 @@ impl ParquetFile {
             .iter()
             .map(|field| {
                 let content = content(field.data_type());
-                // Dates become days, whatever they are counted in.
-                let unit = column_unit(field).filter(|_| content != Content::Date);
+                let converted = converted_unit(field.data_type()).map(str::to_owned);
+                let unit = converted.or_else(|| column_unit(field));
                 Column { name: field.name().clone(), unit, content }
             })
             .collect()
@@ -173,6 +173,7 @@ fn content(data_type: &DataType) -> Content {
         DataType::Float16 | DataType::Float32 => Content::Single,
         DataType::Float64 => Content::Double,
         DataType::Dictionary(_, values) => content(values),
+        DataType::Duration(_) => Content::Duration,
         date if is_converted(date) && date.is_temporal() => Content::Date,
         // Also of whole decimals: what is no label is a number of double precision.
         other if is_converted(other) => Content::Double,
