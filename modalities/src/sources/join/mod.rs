@@ -331,7 +331,7 @@ mod tests {
                          layout = 'wide', fields = {{}} }}\n"
                 )
             };
-            let table = format!("{}{}{rest}", part("a"), part("b"));
+            let table = format!("path = '.'\n{}{}{rest}", part("a"), part("b"));
             let config = config::parse(toml::from_str(&table).expect("TOML")).expect("a join");
             config.join(folder.path()).expect("opens")
         };
