@@ -68,6 +68,9 @@ fn a_runs_own_pictures_are_no_data() {
     let north = ["embed", "runs/mine", "--out", "north", "-q"];
     assert!(fails(&data, &north, 2).contains("lies among the data and holds files"));
     std::fs::remove_dir_all(data.join("north")).expect("there");
+    let family = ["scale", "galaxy-grz", "--scales", "1M", "--data", ".", "--out", ".", "-q"];
+    assert!(fails(&data, &family, 2).contains("is the folder of the data"));
+    assert!(!data.join("family.json").exists() && !data.join("checksums.json").exists());
     let mut here = on_pictures(".", &[]);
     here[5] = ".";
     assert!(fails(&data, &here, 2).contains("is the folder of the data"));
@@ -84,6 +87,10 @@ fn objects_under_other_names_are_told_of() {
     let at = folder.path();
     let data = pictures(at, 30);
     succeeds(at, &on_pictures("data", &[]));
+    // What was said at the beginning may be said again, the data too.
+    let again = astropt(at, &on_pictures("data", &["--resume"]));
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(again.status.success() && !said.contains("in the recipe now"), "{said}");
     std::fs::create_dir(at.join("above")).expect("made");
     std::fs::rename(&data, at.join("above/data")).expect("moved");
     for (place, told) in [("above", true), ("above/data", false)] {

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::plain::differences;
 use crate::progress;
-use crate::recipe::{Plan, RESUMABLE, amend, other_course, other_training};
+use crate::recipe::{Plan, RESUMABLE, amend, lacks_data, other_course, other_training};
+use crate::seam::find_source;
 
 /// Those of `set` that change something of `plan`, or may: what was said when the run was begun may be
 /// said again.
@@ -28,12 +29,17 @@ pub(super) fn changing(plan: &Plan, set: &[String]) -> Result<Vec<String>> {
     Ok(out)
 }
 
-/// Checks that the recipe that is `named` describes the run in `out`, by its own `plan`, still: what
-/// was changed of it meanwhile would not be taken up. What `--set` may change is told of.
+/// Checks that the recipe that is `named`, which says `now` what it does, describes the run in `out`,
+/// by its own `plan`, still: what was changed of it meanwhile would not be taken up. What `--set` may change is told of.
 ///
 /// # Errors
 /// When it describes another run.
-pub(super) fn still_says(now: &Plan, named: &str, plan: &Plan, out: &Path) -> Result<()> {
+pub(super) fn still_says(
+    (now, by_data): (&Plan, bool),
+    named: &str,
+    plan: &Plan,
+    out: &Path,
+) -> Result<()> {
     let out = out.display();
     if now.name != plan.name {
         return Err(Error::Misuse(format!(
@@ -53,7 +59,7 @@ pub(super) fn still_says(now: &Plan, named: &str, plan: &Plan, out: &Path) -> Re
              new run (--overwrite, or another --out)"
         )));
     }
-    let mut told = other_data(now, plan, places)?;
+    let mut told = other_data((now, by_data), plan, places)?;
     told.extend(other_course(now, plan, places));
     if let Some(first) = told.first() {
         let more = told.len() - 1;
@@ -66,14 +72,26 @@ pub(super) fn still_says(now: &Plan, named: &str, plan: &Plan, out: &Path) -> Re
     Ok(())
 }
 
-/// In what the data that the recipe names now are others than those of the run, as far as it names
-/// any: `--data` may have named them.
-fn other_data(now: &Plan, plan: &Plan, places: [&str; 2]) -> Result<Vec<String>> {
+/// In what the data that the recipe names now are others than those of the run; where they are named
+/// `by_data`, by `--data` that is, does not count.
+fn other_data(
+    (now, by_data): (&Plan, bool),
+    plan: &Plan,
+    places: [&str; 2],
+) -> Result<Vec<String>> {
+    let kind = |source: &Value| source.get("kind")?.as_str().map(str::to_owned);
+    let named_by = |source: &Value| find_source(&kind(source)?).ok()?.path_key;
     let json = |plan: &Plan| {
         serde_json::to_value(&plan.source)
             .map_err(|e| Error::Failed(format!("cannot read the source of the recipe: {e}")))
     };
+    let by_data = by_data || lacks_data(now);
     let (mut now, then) = (json(now)?, json(plan)?);
+    if let Some(key) = named_by(&then).filter(|_| by_data)
+        && let Value::Object(now) = &mut now
+    {
+        now.remove(key);
+    }
     if let (Value::Object(now), Value::Object(then)) = (&mut now, &then) {
         // What is not named now, such as a commit that the run has kept, is the run's.
         let unnamed = then.iter().filter(|(key, _)| now.get(*key).is_none_or(Value::is_null));

@@ -290,7 +290,9 @@ fn resumed(args: &TrainArgs, ranks: &dyn Ranks) -> Result<Begun> {
         )));
     }
     if let Some(recipe) = &args.recipe {
-        still_says(&resolve(&args.choice.request_dataless(recipe))?, recipe, &plan, &out)?;
+        let now = resolve(&args.choice.request_dataless(recipe))?;
+        let by_data = args.choice.data.is_some() || manifest.command.contains(" --data");
+        still_says((&now, by_data), recipe, &plan, &out)?;
     }
     Ok((plan, out, Some((folder, manifest))))
 }

@@ -166,7 +166,7 @@ impl LabelTable {
         let mut labels = Self::unknown(names.len(), headings);
         let columns = &mut labels.columns;
         let mut named: Vec<Option<Match>> = vec![None; names.len()];
-        let mut disputed = HashSet::new();
+        let (mut disputed, mut folders) = (HashSet::new(), false);
         table.for_each(&mut |cells| {
             let Some((index, how)) = find(names, cells, key) else { return };
             let before = named[index];
@@ -174,6 +174,7 @@ impl LabelTable {
                 return;
             }
             named[index] = Some(how);
+            folders |= matches!(how, Match::Whole | Match::Longer);
             for (k, ((_, column), cell)) in columns.iter_mut().zip(cells).enumerate() {
                 let label = cell.label();
                 if before != Some(how) {
@@ -184,6 +185,16 @@ impl LabelTable {
                 }
             }
         })?;
+        let elsewhere: Vec<usize> =
+            (0..named.len()).filter(|&index| named[index] == Some(Match::Elsewhere)).collect();
+        if folders {
+            // Where rows name the data's folder, those of others name other files.
+            elsewhere.iter().for_each(|&index| {
+                columns.iter_mut().for_each(|(_, column)| column.clear(index));
+            });
+        } else if !elsewhere.is_empty() {
+            tell_elsewhere(table, elsewhere.len());
+        }
         let mut counts = vec![0usize; columns.len()];
         // What was disputed before a fuller name came settles nothing.
         let counts_now =
@@ -315,6 +326,15 @@ fn tell_disputed(table: &Table, counts: &[usize]) {
             table.path().display()
         ));
     }
+}
+
+fn tell_elsewhere(table: &Table, count: usize) {
+    progress::warn(&format!(
+        "{}: {count} objects are named by paths into folders that are not called as the data's is: their \
+         labels are taken, for the files' names are the same; should they be other files, leave such \
+         rows out",
+        table.path().display()
+    ));
 }
 
 fn find(names: &Names<'_>, cells: &[Cell<'_>], column: usize) -> Option<(usize, Match)> {

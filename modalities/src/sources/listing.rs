@@ -132,9 +132,10 @@ pub(crate) enum Match {
     Whole,
     /// It is a longer path that ends in it.
     Longer,
-    /// It is the last part of the name alone, or a path to a file of that name in a folder of
-    /// another name.
+    /// It is the last part of the name alone.
     Short,
+    /// It is a path to a file of that name in a folder of another name.
+    Elsewhere,
 }
 
 /// What a name stands for.
@@ -226,7 +227,7 @@ impl<'a> Names<'a> {
             let how = match self.folder {
                 _ if rest.contains('/') => Match::Longer,
                 Some(folder) if file_name(before) == folder => Match::Longer,
-                Some(_) => Match::Short,
+                Some(_) => Match::Elsewhere,
                 None => return None,
             };
             return Some((name.index?, how));
@@ -406,7 +407,7 @@ mod tests {
             ("y.jpg", Some((3, Match::Whole))),
             ("b/y.jpg", Some((4, Match::Whole))),
             ("images/y.jpg", Some((3, Match::Longer))),
-            ("other/y.jpg", Some((3, Match::Short))),
+            ("other/y.jpg", Some((3, Match::Elsewhere))),
             ("", None),
         ] {
             assert_eq!(names.find(cell), found, "{cell:?}");

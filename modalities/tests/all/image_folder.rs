@@ -112,6 +112,16 @@ fn labels_of_other_folders_are_not_taken() {
     fs::write(folder.path().join("tile1/labels.csv"), csv).expect("written");
     let source = open("image-folder", "path = 'tile1'", folder.path()).expect("opens");
     assert_eq!(source.labels(0)["z"], Label::Number(1.0));
+    // Where rows name the data's folder, those of others are of other files; where none does, it may
+    // have been given another name.
+    for (csv, known) in [
+        ("file,z\ntile1/1.png,1\ntile2/2.png,9\n", false),
+        ("file,z\ntile2/1.png,9\ntile2/2.png,9\n", true),
+    ] {
+        fs::write(folder.path().join("tile1/labels.csv"), csv).expect("written");
+        let source = open("image-folder", "path = 'tile1'", folder.path()).expect("opens");
+        assert_eq!(source.labels(1).contains_key("z"), known, "{csv}");
+    }
 }
 
 #[test]

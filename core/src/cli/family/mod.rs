@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::args::{FamilyArgs, TrainArgs};
 use super::output::Output;
 use super::stages::REPORT;
-use super::{choose, run};
+use super::{choose, data, run};
 use crate::checkpoint::checksums;
 use crate::error::{Error, Result};
 use crate::family::{FAMILY, Family, Prediction};
@@ -114,6 +114,10 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     // What is refused leaves no folder behind; one that is there is looked at once it is held.
     let plan = || agree(ranks, Planned::of(args, names, &out));
     let fresh = if out.exists() { None } else { Some(plan()?) };
+    if out.exists() && !is_family(&out) {
+        let planned = plan()?;
+        planned.plans.first().map_or(Ok(()), |plan| data::apart_from(plan, &out))?;
+    }
     let _lock = first(ranks, || {
         std::fs::create_dir_all(&out).map_err(|e| Error::io("make the folder", &out, &e))?;
         let lock = RunLock::take(&out)?;
