@@ -30,7 +30,8 @@ pub(super) fn changing(plan: &Plan, set: &[String]) -> Result<Vec<String>> {
 }
 
 /// Checks that the recipe that is `named`, which says `now` what it does, describes the run in `out`,
-/// by its own `plan`, still: what was changed of it meanwhile would not be taken up. What `--set` may change is told of.
+/// by its own `plan`, still: what was changed of it meanwhile would not be taken up. What `--set`
+/// may change is told of, and other data.
 ///
 /// # Errors
 /// When it describes another run.
