@@ -1,11 +1,12 @@
 //! Stopping: on a signal, where the first asks the work to finish its step and save and the second
 //! ends the process at once, and ahead of a limit of time.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::error::{Error, Result};
@@ -28,8 +29,9 @@ struct Walltime {
     limit: Duration,
 }
 
-/// Listens for SIGINT, SIGTERM and, unless `nohup` or its like started the program, SIGHUP. Called
-/// once, by the program.
+/// Listens for SIGINT, SIGTERM and, unless `nohup` or its like started the program, SIGHUP. A limit
+/// on the size of files (`ulimit -f`) no longer ends the process: the write fails, which is told.
+/// Called once, by the program.
 ///
 /// # Errors
 /// When the operating system refuses.
@@ -37,6 +39,7 @@ pub fn listen() -> Result<()> {
     let heard = [SIGINT, SIGTERM].into_iter().chain((!ignores_hangups()).then_some(SIGHUP));
     let failed = |e: std::io::Error| Error::Failed(format!("cannot listen for signals: {e}"));
     let mut signals = Signals::new(heard).map_err(failed)?;
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(failed)?;
     let listens = std::thread::Builder::new().name("signals".into());
     let heard = move || signals.forever().for_each(ask);
     listens.spawn(heard).map(drop).map_err(failed)

@@ -116,6 +116,8 @@ fn a_run_without_data_says_how_it_gets_some_and_takes_it() {
     ];
     import.extend(sets.iter().flat_map(|set| ["--set", set]));
     succeeds(folder.path(), &import);
+    let among = ["import", text(&checkpoint), "--out", "data", "--data", "data"];
+    assert!(fails(folder.path(), &among, 2).contains("is the folder of the data"));
     let resume = ["pretrain", "--resume", "--out", "r", "-q"];
     let error = fails(folder.path(), &resume, 2);
     assert!(error.contains("r has no data yet, for it was imported without any"), "{error}");

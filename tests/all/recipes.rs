@@ -25,7 +25,7 @@ fn write(at: &Path, name: &str, bytes: impl AsRef<[u8]>) {
 }
 
 /// An array as NumPy writes it.
-fn npy(kind: &str, shape: &str, numbers: impl Iterator<Item = [u8; 4]>) -> Vec<u8> {
+pub(crate) fn npy(kind: &str, shape: &str, numbers: impl Iterator<Item = [u8; 4]>) -> Vec<u8> {
     let mut header =
         format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape},), }}");
     while (header.len() + 11) % 64 != 0 {

@@ -49,6 +49,15 @@ fn a_recipe_that_was_changed_is_not_taken_for_the_runs() {
     assert!(!said.contains("in the recipe now"), "{said}");
     assert!(steps().contains("\"steps\": 20"));
 
+    // Where the power comes from is no matter of training.
+    let said = told(at, &[&resume[..], &["--set", "cost.grid=50"]].concat());
+    assert!(steps().contains("\"grid\": 50.0") && !said.contains("cost.grid is"), "{said}");
+
+    edit(&recipe, "[train]", "[scale.s]\nas = 'coded'\n[train]");
+    let scaled = ["pretrain", "numbers.toml", "--scale", "s"];
+    let error = fails(at, &scaled, 2);
+    assert!(error.contains("numbers.toml") && error.contains("a scale cannot choose"), "{error}");
+
     succeeds(at, &small("pretrain", "s", &[]));
     let mut other = small("pretrain", "s", &["--resume"]);
     let scale = other.iter().position(|word| *word == "demo").expect("a scale");

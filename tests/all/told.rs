@@ -1,8 +1,11 @@
 //! What is left out of data, or missing in them, is told: a warning that `--quiet` leaves standing.
 
 use std::path::Path;
+use std::process::Command;
 
-use crate::program::{astropt, workspace};
+use crate::faults::{pretrain, table};
+use crate::program::{astropt, program, workspace};
+use crate::recipes::npy;
 
 /// The warnings of an `inspect` of `path` by the source `kind`, with these keys set, that must succeed.
 fn warnings(folder: &Path, path: &str, kind: &str, set: &[&str]) -> Vec<String> {
@@ -77,4 +80,56 @@ fn shards_that_are_announced_and_missing_are_told() {
     one(at, ".", "parquet", &[], &words);
     assert!(warnings(at, &shards, "parquet", &["source.split=train"]).is_empty(), "all are there");
     assert!(warnings(at, name, "parquet", &[]).is_empty(), "one file is asked for");
+}
+
+#[test]
+fn parts_that_are_joined_by_place_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for name in ["a.npy", "b.npy"] {
+        let numbers = (0..10_u8).map(|k| f32::from(k).to_le_bytes());
+        std::fs::write(at.join(name), npy("<f4", "10", numbers)).expect("written");
+    }
+    let part = |name: &str| {
+        format!("source.parts.{name}={{kind='npz',path='{name}.npy',fields={{{name}='{name}'}}}}")
+    };
+    let words = ["the parts a and b name no objects", "their places in the files"];
+    one(at, ".", "join", &[&part("a"), &part("b")], &words);
+}
+
+#[test]
+fn probes_that_cannot_be_are_told_before_the_training() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at);
+    let told = |name: &str| {
+        let set = format!("probe.labels=['{name}']");
+        let output = astropt(at, &pretrain(name, &[&set, "train.steps=1"]));
+        assert!(output.status.success());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        told.lines()
+            .filter(|line| line.contains("no object looked at"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let unknown: Vec<String> = told("clas");
+    assert!(unknown.len() == 1 && unknown[0].contains("clas\""), "{unknown:?}");
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_ends_in_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at);
+    let limited = format!("ulimit -f 40; exec '{}' \"$@\"", program().display());
+    let arguments = pretrain("r", &[]);
+    let output = Command::new("bash")
+        .args(["-c", &limited, "astropt"])
+        .args(&arguments)
+        .current_dir(at)
+        .output()
+        .expect("bash runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("File too large"), "{told}");
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use super::args::RecipeArgs;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::progress;
 use crate::recipe::{self, DEMO, Plan, Request, data_stated, lacks_data};
 use crate::run::is_made;
+use crate::seam::nearest;
 
 impl RecipeArgs {
     /// What these arguments ask of the recipe `name`.
@@ -33,15 +35,15 @@ pub(super) fn open(plan: &Plan) -> Result<Arc<Dataset>> {
     Dataset::open(plan, Path::new(".")).map(Arc::new).map_err(|error| from_where(error, plan))
 }
 
-/// Checks that `out` is not the folder of the data of `plan`, where pictures that are written would be
-/// taken for objects, nor a folder of them: folders of this program's are passed over by what reads
-/// the data, with all that is in them.
+/// Checks that `out` is not the folder of the `data`, where pictures that are written would be taken
+/// for objects, nor a folder of them: folders of this program's are passed over by what reads the
+/// data, with all that is in them.
 ///
 /// # Errors
 /// When it is.
-pub(super) fn apart_from(plan: &Plan, out: &Path) -> Result<()> {
+pub(super) fn apart(data: Option<&Path>, out: &Path) -> Result<()> {
     let real = |path: &Path| std::fs::canonicalize(path).ok().filter(|path| path.is_dir());
-    let (Some(data), Some(place)) = (data_stated(plan).as_deref().and_then(real), real(out)) else {
+    let (Some(data), Some(place)) = (data.and_then(real), real(out)) else {
         return Ok(());
     };
     let hidden = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
@@ -62,6 +64,35 @@ pub(super) fn apart_from(plan: &Plan, out: &Path) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// As [`apart`], of the data of `plan`.
+///
+/// # Errors
+/// As there.
+pub(super) fn apart_from(plan: &Plan, out: &Path) -> Result<()> {
+    apart(data_stated(plan).as_deref(), out)
+}
+
+/// Warns, before days of training, of labels that the recipe's probes name and no object seems to
+/// have.
+pub(super) fn tell_unknown_labels(plan: &Plan, data: &Dataset) {
+    let probe = &plan.probe;
+    let mut asked: Vec<_> = probe.labels.iter().chain(&probe.nuisance).collect();
+    asked.retain(|name| !probe.tasks.contains_key(*name));
+    if asked.is_empty() {
+        return;
+    }
+    let Some(known) = data.label_names() else { return };
+    let known: Vec<_> = known.iter().map(String::as_str).collect();
+    for name in asked.into_iter().filter(|name| !known.contains(&name.as_str())) {
+        progress::warn(&format!(
+            "probe: no object looked at has a label {name:?}{}, without which there will be no probes; \
+             there are {}",
+            nearest(name, &known),
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        ));
+    }
 }
 
 /// `plan` with what keeps its data, which are open, as they are now: they are the same when the run

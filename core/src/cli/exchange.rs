@@ -8,7 +8,7 @@ use clap::Args;
 use super::args::{CheckArgs, DeviceArgs, RecipeArgs};
 use super::inspect::first_bytes;
 use super::output::Output;
-use super::{Chosen, choose};
+use super::{Chosen, choose, data};
 use crate::checkpoint::python::Layout;
 use crate::error::{Error, Result};
 use crate::progress::quantity;
@@ -95,6 +95,7 @@ pub(super) fn import(args: &ImportArgs, output: Output) -> Result<()> {
             "is a folder; give the file in it, such as ckpt.pt or model.safetensors",
         ));
     }
+    data::apart(args.choice.data.as_deref(), &args.out)?;
     let safetensors = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
     let imported = match (safetensors, first_bytes(path)?) {
         // Exported to a name of the user's own.

@@ -8,7 +8,7 @@ use super::stages::{EMBEDDINGS, MODEL, RAW, REPORT, random_inits, step_words};
 use super::{choose, data, emergence, report};
 use crate::checkpoint::checksums;
 use crate::data::split_key;
-use crate::embed::{Description, Embeddings, describe as describe_embedding};
+use crate::embed::{Description, Embeddings, LabelKind, describe as describe_embedding};
 use crate::error::{Error, Result};
 use crate::figures::format::significant;
 use crate::probe::{
@@ -18,6 +18,7 @@ use crate::probe::{
 use crate::progress;
 use crate::recipe::{Plan, ProbeProtocol, amend};
 use crate::run::RunFolder;
+use crate::seam::nearest;
 
 /// The table of probes.
 pub(super) const PROBES: &str = "probes.json";
@@ -172,6 +173,7 @@ impl<'a> Embedded<'a> {
         let mut table = Embeddings::read_parquet(path)?;
         as_recipe_says(folder, plan, &table.description)?;
         add_tasks(&mut table, &plan.probe.tasks)?;
+        tell_odd_labels(&table, plan);
         let width = table.width();
         let mut sets = vec![("embedding", vec![Features::new(width, table.vectors.split_off(0))?])];
         let untrained: Result<Vec<_>> =
@@ -204,6 +206,34 @@ impl<'a> Embedded<'a> {
         let (split, keys) = (objects(&self.table, self.plan), keys(&self.table, self.plan));
         let objects = (&split, &keys[..]);
         audit(&self.table, &self.sets(), &self.labels(), nuisance, objects, &probe.fit)
+    }
+}
+
+/// Warns of bounds of labels that no object has and that are called almost like one, for the values
+/// they should keep out are probed; and of numbers that are taken for names of classes, because some
+/// objects have a text in their place.
+fn tell_odd_labels(table: &Embeddings, plan: &Plan) {
+    let columns = table.columns();
+    for (name, _) in columns.iter().filter(|(_, kind)| **kind == LabelKind::Text) {
+        let numbers = table.numbers(name).iter().flatten().count();
+        let texts = table.texts(name);
+        let mut texts = texts.iter().flatten();
+        if let Some(first) = texts.next()
+            && numbers > texts.clone().count() + 1
+        {
+            progress::warn(&format!(
+                "the label {name:?} is a number of {numbers} objects and a text such as {first:?} of \
+                 {}: it is taken for a class and not probed as a number; leave such cells empty",
+                texts.count() + 1
+            ));
+        }
+    }
+    let known: Vec<_> = columns.keys().map(String::as_str).collect();
+    for name in plan.probe.fit.valid.keys().filter(|name| !known.contains(&name.as_str())) {
+        let hint = nearest(name, &known);
+        if !hint.is_empty() {
+            progress::warn(&format!("probe.fit.valid.{name}: no object has such a label{hint}"));
+        }
     }
 }
 

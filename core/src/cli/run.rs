@@ -148,6 +148,7 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
         progress::warn(&warning);
     }
     warn_unevaluated(&plan, &data);
+    data::tell_unknown_labels(&plan, &data);
     let session = chosen.open(&model, plan.train.precision)?;
     let plan = data::pinned(&plan, &data)?;
     let (folder, manifest) = if let Some((folder, old)) = begun {

@@ -1,7 +1,7 @@
 //! What a few objects are made of: ids alone do not tell whether the rows behind them were
 //! exchanged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ use crate::tokens::Tokens;
 const TRAINED: u64 = 16;
 /// Objects of each other split that are looked at, where all data are at hand.
 const HELD_OUT: usize = 8;
+/// Objects that are asked for the names of their labels.
+const LABELLED: usize = 4096;
 /// Numbers of a buffer that are written down.
 const NUMBERS: usize = 16;
 /// How far apart the same number may be, as a share of the object's own spread: decoders of images
@@ -135,7 +137,7 @@ impl Dataset {
         let count = TRAINED.min(self.splits.train.len() as u64);
         let mut looked_at: Vec<u32> = (0..count).map(|position| self.draw(position, 0)).collect();
         // Where files must be fetched first, only those that training begins with.
-        if source.groups().is_none_or(|groups| groups.shards.len() < 2) {
+        if self.all_at_hand() {
             for split in [Split::Validation, Split::Test] {
                 looked_at.extend(self.splits.get(split).iter().take(HELD_OUT));
             }
@@ -152,6 +154,19 @@ impl Dataset {
             }
         }
         Ok(out)
+    }
+
+    /// Whether no file of the data may have to be fetched first.
+    fn all_at_hand(&self) -> bool {
+        self.objects().source.groups().is_none_or(|groups| groups.shards.len() < 2)
+    }
+
+    /// Names of the labels of some objects from all over the data; `None` where files might have to
+    /// be fetched for them.
+    pub(crate) fn label_names(&self) -> Option<BTreeSet<String>> {
+        let step = self.len().div_ceil(LABELLED).max(1);
+        let some = (0..self.len() as u32).step_by(step);
+        self.all_at_hand().then(|| some.flat_map(|index| self.labels(index).into_keys()).collect())
     }
 }
 

@@ -347,6 +347,11 @@ fn scale(tree: &mut Tree, name: &str, known: &[String]) -> Result<Tree> {
         }
         return Err(no_scale(name, known));
     };
+    if taken.table.contains_key(VARIANT) {
+        let message = "as: a scale cannot choose a variant; write it at the top of the recipe, or \
+                       give --set as=NAME";
+        return Err(taken.error(&[VARIANT], message));
+    }
     match taken.table.remove("extends") {
         None => Ok(taken),
         Some(toml::Value::String(base)) => {

@@ -9,7 +9,7 @@ use crate::plain::differences;
 use crate::seam::Pin;
 
 /// What a resumed run may change; everything else would make it another run.
-pub(crate) const RESUMABLE: [&str; 13] = [
+pub(crate) const RESUMABLE: [&str; 14] = [
     "train.steps",
     "train.micro_batch",
     "train.workers",
@@ -23,11 +23,12 @@ pub(crate) const RESUMABLE: [&str; 13] = [
     "train.memory_check",
     "embed.",
     "probe.",
+    "cost.",
 ];
 
 /// Of a plan what says nothing of how its model is trained: where the data lie, words, and the
 /// recipe's text, which the plan is built from.
-const BESIDE: [&str; 5] = ["source", "cost", "reference", "summary", "recipe"];
+const BESIDE: [&str; 4] = ["source", "reference", "summary", "recipe"];
 
 /// The plan `of`, with these keys of its source set.
 ///

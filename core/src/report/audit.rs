@@ -11,18 +11,14 @@ pub(super) fn audit(audit: &Audit) -> Markup {
     let name = &audit.nuisance;
     html! {
         h3 { "Does " (name) " matter?" }
-        @if audit.told.iter().any(|row| row.score().is_some()) {
+        @if !audit.told.is_empty() {
             p {
-                "The same probe asked for " (name) " itself, which should not be told: "
-                @for (i, row) in audit.told.iter().enumerate() {
-                    @if i > 0 { "; " }
-                    (told(row))
+                "The same probe asked for " (name) " itself"
+                @if audit.told.iter().any(|row| row.score().is_some()) {
+                    ", which should not be told: "
+                } @else {
+                    " has no score: "
                 }
-                "."
-            }
-        } @else if !audit.told.is_empty() {
-            p {
-                "The same probe asked for " (name) " itself has no score: "
                 @for (i, row) in audit.told.iter().enumerate() {
                     @if i > 0 { "; " }
                     (told(row))

@@ -3,7 +3,7 @@
 //! The kind of file is told from its first bytes, not from its name. A file that ends too
 //! early is an error, never a picture with a grey rest.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use astropt_core::observation::{Array, Data};
@@ -215,5 +215,25 @@ fn tiff(bytes: &[u8]) -> Result<Array, String> {
             ));
         }
     };
+    one_page(&mut decoder)?;
     array(height, width, bands, data)
+}
+
+/// Refuses a TIFF of several pictures, of which one alone would be read. Smaller versions of the same
+/// picture are none.
+fn one_page<R: Read + Seek>(decoder: &mut tiff::decoder::Decoder<R>) -> Result<(), String> {
+    const REDUCED: u32 = 1;
+    let fail = |error| damaged("TIFF", error);
+    while decoder.more_images() {
+        decoder.next_image().map_err(fail)?;
+        let kind = decoder.find_tag_unsigned::<u32>(tiff::tags::Tag::NewSubfileType);
+        if kind.map_err(fail)?.is_none_or(|kind| kind & REDUCED == 0) {
+            return Err(
+                "the TIFF holds several pictures; write each into a file of its own, such \
+                        as with `tiffsplit IN`"
+                    .to_owned(),
+            );
+        }
+    }
+    Ok(())
 }

@@ -219,9 +219,23 @@ fn floating_point_tiff_keeps_its_fluxes() {
     let mut encoder = TiffEncoder::new(&mut file).expect("an encoder");
     encoder.write_image::<colortype::RGB32Float>(5, 4, &flux).expect("written");
     let picture = decode(file.get_ref()).expect("a picture");
-    assert_eq!((picture.shape, picture.data), (vec![4, 5, 3], Data::F32(flux)));
+    assert_eq!((picture.shape, picture.data), (vec![4, 5, 3], Data::F32(flux.clone())));
     let cut = decode(&file.get_ref()[..60]).expect_err("cut short");
     assert!(cut.contains("cut short"), "{cut}");
+    // A smaller version beside the picture is none of its own; a second picture is.
+    let again = |reduced: u32| {
+        let mut file = std::io::Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut file).expect("an encoder");
+        encoder.write_image::<colortype::RGB32Float>(5, 4, &flux).expect("written");
+        let mut second = encoder.new_image::<colortype::Gray8>(2, 2).expect("an encoder");
+        let kind = tiff::tags::Tag::NewSubfileType;
+        second.encoder().write_tag(kind, reduced).expect("written");
+        second.write_data(&[1, 2, 3, 4]).expect("written");
+        decode(file.get_ref())
+    };
+    assert_eq!(again(1).expect("a picture").shape, [4, 5, 3]);
+    let several = again(0).expect_err("two pictures");
+    assert!(several.contains("several pictures"), "{several}");
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl JoinConfig {
             let prefix = self.prefix.get(name).cloned().unwrap_or_default();
             parts.push(Part { name: name.clone(), source, prefix });
         }
+        self.tell_placed(&parts);
         let required = |part: &Part| match &self.require {
             Require::All => true,
             Require::Any => false,
@@ -125,6 +126,24 @@ impl JoinConfig {
         let label_units = label_units(&parts).map_err(Error::Misuse)?;
         let told = Mutex::default();
         Ok(Join { parts, matches, groups, label_units, told })
+    }
+}
+
+impl JoinConfig {
+    /// Warns of parts that name no objects and are matched by their ids all the same.
+    fn tell_placed(&self, parts: &[Part]) {
+        let by_id =
+            |name: &String| self.matching.get(name).is_none_or(|matching| matching.label.is_none());
+        let placed = parts.iter().filter(|part| part.source.ids_are_places() && by_id(&part.name));
+        let placed: Vec<_> = placed.map(|part| part.name.as_str()).collect();
+        if placed.len() > 1 {
+            progress::warn(&format!(
+                "join: the parts {} name no objects and are matched by their places in the files: a \
+                 row that is missing or moved in one gives every later object another's data; name \
+                 a column of ids in each, or a label in [source.match.PART]",
+                placed.join(" and ")
+            ));
+        }
     }
 }
 
