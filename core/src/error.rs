@@ -30,6 +30,15 @@ pub enum Error {
         /// What is wrong with it and what to do.
         message: String,
     },
+    /// A file that the system can do nothing with now, which is no fault of the file: too many are
+    /// open, or its disk does not answer.
+    #[error("{}: {message}", path.display())]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// What the system said and what to do.
+        message: String,
+    },
     /// One object of a source that cannot be used; counted, listed and skipped.
     #[error("object {id}: {message}")]
     Object {
@@ -54,9 +63,16 @@ pub enum Error {
 
 impl Error {
     /// Whether it is no single object's or file's fault, so that skipping that one would hide
-    /// it: a network that is down, or the user's wish to stop.
+    /// it: a network that is down, a system out of file handles, or the user's wish to stop.
     pub fn ends_work(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::Interrupted(_) | Self::OutOfMemory(_))
+        match self {
+            Self::System { .. } | Self::Failed(_) | Self::Interrupted(_) | Self::OutOfMemory(_) => {
+                true
+            }
+            Self::Misuse(_) | Self::Recipe { .. } | Self::File { .. } | Self::Object { .. } => {
+                false
+            }
+        }
     }
 
     /// An error about `path`.
@@ -70,20 +86,21 @@ impl Error {
     }
 
     /// An operating-system error while doing `what` to `path`, with the way out where the
-    /// cause is a common one.
+    /// cause is a common one. One that would be met with any file
+    /// [ends the work](Self::ends_work).
     pub fn io(what: &str, path: impl AsRef<Path>, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
         let advice = match error.kind() {
             Kind::NotFound => "; check the path",
             Kind::PermissionDenied => "; check its permissions",
             Kind::StorageFull | Kind::QuotaExceeded => {
-                "; free some space or choose another folder with --out"
+                "; free some space there, or choose a folder on another disk"
             }
             Kind::NotADirectory | Kind::AlreadyExists => {
                 "; a file stands where a folder is wanted, or the other way round"
             }
             Kind::ReadOnlyFilesystem => "; choose another folder with --out",
-            _ => "",
+            _ => systemic(error).unwrap_or_default(),
         };
         // Temporary files wrap the cause to add their own path, which no user has chosen.
         let cause = match error.raw_os_error() {
@@ -93,7 +110,12 @@ impl Error {
             None if error.get_ref().is_some() => error.kind().to_string(),
             _ => error.to_string(),
         };
-        Self::file(path, format!("cannot {what}: {cause}{advice}"))
+        let (path, message) = (path.as_ref().to_owned(), format!("cannot {what}: {cause}{advice}"));
+        match systemic(error) {
+            // Each object that is read meanwhile would be booked as unusable.
+            Some(_) => Self::System { path, message },
+            None => Self::File { path, message },
+        }
     }
 
     /// Exit code of the process that ends with this error: 2 for misuse, 75 for work that was
@@ -103,6 +125,49 @@ impl Error {
             Self::Misuse(_) | Self::Recipe { .. } => 2,
             Self::Interrupted(_) => INTERRUPTED,
             _ => 1,
+        }
+    }
+}
+
+/// The way out of an error that is the system's and no file's; `None` of others.
+fn systemic(error: &std::io::Error) -> Option<&'static str> {
+    use std::io::ErrorKind as Kind;
+    #[cfg(unix)]
+    match error.raw_os_error() {
+        Some(nix::libc::EMFILE) => return Some("; `ulimit -n` shows the limit, and raises it"),
+        Some(nix::libc::ENFILE) => return Some("; all programs together have too many open"),
+        Some(nix::libc::EIO) => return Some("; see whether its disk is sound and still there"),
+        _ => {}
+    }
+    match error.kind() {
+        Kind::StaleNetworkFileHandle | Kind::TimedOut => {
+            Some("; see whether the disk that it lies on is still there")
+        }
+        Kind::OutOfMemory => Some("; free some memory"),
+        _ => None,
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use nix::libc;
+
+    #[test]
+    fn what_the_system_cannot_do_is_no_files_fault() {
+        let met = |code| Error::io("read", "a.fits", &std::io::Error::from_raw_os_error(code));
+        let system =
+            [libc::EMFILE, libc::ENFILE, libc::EIO, libc::ESTALE, libc::ETIMEDOUT, libc::ENOMEM];
+        for code in system {
+            let error = met(code);
+            assert!(error.ends_work(), "{error}");
+            let said = error.to_string();
+            assert!(said.starts_with("a.fits: cannot read: ") && said.contains("; "), "{said}");
+        }
+        assert!(met(libc::EMFILE).to_string().contains("ulimit -n"));
+        for code in [libc::ENOENT, libc::EACCES, libc::EISDIR, libc::ENOSPC, libc::EROFS] {
+            let error = met(code);
+            assert!(matches!(error, Error::File { .. }), "{error}");
         }
     }
 }

@@ -29,20 +29,30 @@ struct Walltime {
     limit: Duration,
 }
 
-/// Listens for SIGINT, SIGTERM and, unless `nohup` or its like started the program, SIGHUP. A limit
-/// on the size of files (`ulimit -f`) no longer ends the process: the write fails, which is told.
-/// Called once, by the program.
+/// Makes a write past the limit on the size of files (`ulimit -f`) fail, which is told, where it would
+/// end the process without a word. Called once, by the program.
+///
+/// # Errors
+/// When the operating system refuses.
+pub fn outlive_file_limits() -> Result<()> {
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop).map_err(failed)
+}
+
+/// Listens for SIGINT, SIGTERM and, unless `nohup` or its like started the program, SIGHUP. Called
+/// once, by the program.
 ///
 /// # Errors
 /// When the operating system refuses.
 pub fn listen() -> Result<()> {
     let heard = [SIGINT, SIGTERM].into_iter().chain((!ignores_hangups()).then_some(SIGHUP));
-    let failed = |e: std::io::Error| Error::Failed(format!("cannot listen for signals: {e}"));
     let mut signals = Signals::new(heard).map_err(failed)?;
-    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(failed)?;
     let listens = std::thread::Builder::new().name("signals".into());
     let heard = move || signals.forever().for_each(ask);
     listens.spawn(heard).map(drop).map_err(failed)
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::Failed(format!("cannot listen for signals: {error}"))
 }
 
 fn ask(signal: i32) {

@@ -107,7 +107,8 @@ pub struct Tokens {
     /// `[T, width]` continuous positions; empty for indices.
     pub positions: Vec<f32>,
     /// `[T, 2]`: offset and scale removed from each token, so that
-    /// `value * scale + offset` is in the modality's own units. Empty when nothing was.
+    /// `value * scale + offset` is in the modality's own units. Empty when nothing was, or
+    /// when it is not known, as of tokens that a model made.
     pub affine: Vec<[f32; 2]>,
 }
 

@@ -1,8 +1,9 @@
 //! The command line: help, misuse, listings.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use crate::program::{fails, succeeds, workspace};
+use crate::program::{fails, program, succeeds, workspace};
 
 const COMMANDS: [&str; 20] = [
     "run", "scale", "pretrain", "embed", "probe", "report", "audit", "generate", "verify", "bench",
@@ -110,6 +111,33 @@ fn a_precision_that_a_backend_does_not_know_is_told_with_those_that_do() {
     let words = ["bench", "train", "--scale", "1M", "--set", "train.precision=bf16"];
     let error = fails(workspace(), &words, 2);
     assert!(error.contains("--backend cpu") && error.contains("cuda, libtorch"), "{error}");
+}
+
+/// The exit code of a call whose reader is gone from the first.
+fn unread(arguments: &[&str]) -> Option<i32> {
+    let mut child = Command::new(program())
+        .args(arguments)
+        .current_dir(workspace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    drop(child.stdout.take());
+    child.wait().expect("ends").code()
+}
+
+/// A closed pipe ends nothing: what comes after the first result is still done, and counts.
+#[test]
+fn a_reader_that_leaves_changes_no_exit_code() {
+    assert_eq!(unread(&["recipes"]), Some(0));
+    let case = std::fs::read_dir(workspace().join("tests/golden")).expect("recorded cases");
+    let case = case.flatten().map(|entry| entry.path()).find(|path| path.is_dir());
+    let case = case.expect("one case");
+    let case = case.to_str().expect("UTF-8");
+    for more in [&[][..], &["--json"]] {
+        assert_eq!(unread(&[&["verify", case][..], more].concat()), Some(0));
+        assert_eq!(unread(&[&["verify", case, "no-such-case"][..], more].concat()), Some(1));
+    }
 }
 
 /// The paper's table, through the recipe.

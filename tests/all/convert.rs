@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::bad_input::{on_pictures, pictures};
 use crate::checkpoints::scramble;
-use crate::program::{fails, succeeds};
+use crate::program::{astropt, fails, program, succeeds, workspace};
 use crate::run::small;
 
 fn whole(path: &Path) -> Vec<u8> {
@@ -166,6 +166,104 @@ fn the_number_of_workers_changes_nothing_and_half_precision_halves() {
     succeeds(at, &small("pretrain", "r", &["--data", "h"]));
 }
 
+/// What of data is not taken is said, though the work goes on.
+#[test]
+fn labels_of_several_objects_and_packed_files_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for half in ["x", "y"] {
+        pictures(&at.join("data").join(half), 15);
+    }
+    let labels = "name,z\ng000,1\ng001,1\nx/data/g002,2\n";
+    std::fs::write(at.join("data/labels.csv"), labels).expect("writable");
+    std::fs::write(at.join("data/more.png.bz2"), "packed").expect("writable");
+    let mut arguments = on_pictures("data", &[]);
+    arguments[0] = "convert";
+    let output = astropt(at, &arguments);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let lines = ["2 row(s) of ", "1 file(s) such as "].map(|words| {
+        told.lines().find(|line| line.starts_with("warning: ") && line.contains(words))
+    });
+    let [labels, packed] = lines.map(|line| line.unwrap_or_else(|| panic!("{told}")));
+    assert!(labels.contains("name several objects alike, such as \"g000\""), "{labels}");
+    assert!(packed.contains("more.png.bz2") && packed.contains("bunzip2"), "{packed}");
+}
+
+/// Columns within structs are shown under the names that recipes give them.
+#[test]
+fn columns_within_structs_are_inspected_and_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = workspace().join("modalities/tests/fixtures/parquet/mmu/0000.parquet");
+    let table = table.display().to_string();
+    let shown = succeeds(folder.path(), &["inspect", &table]);
+    let line = |name: &str| {
+        let found = shown.lines().find(|line| line.split_whitespace().next() == Some(name));
+        found.unwrap_or_else(|| panic!("no {name}: {shown}"))
+    };
+    assert!(line("spectrum.flux").contains("lists of f32"), "{shown}");
+    assert!(line("spectrum.lambda").contains("Angstrom"), "{shown}");
+    assert!(line("image.flux").contains("lists of lists of lists of f32"), "{shown}");
+    assert!(line("lightcurve.band").contains("lists of text"), "{shown}");
+    assert!(!shown.contains("Struct(") && !shown.contains("List("), "{shown}");
+    let wrong = ["--source", "parquet", "--set", "source.fields.flux=spectrum.fluxx"];
+    let error = fails(folder.path(), &[&["inspect", &table][..], &wrong].concat(), 1);
+    let there = "it has spectrum.flux, spectrum.lambda, spectrum.mask";
+    assert!(error.contains("no column \"spectrum.fluxx\"") && error.contains(there), "{error}");
+}
+
+/// FITS images of `count` times 32 x 32 numbers near `level`, and a recipe that takes them as they are.
+fn faint(folder: &Path, count: u32, level: f32) {
+    let data = folder.join("data");
+    std::fs::create_dir_all(&data).expect("writable");
+    let cards = [("SIMPLE", "T"), ("BITPIX", "-32"), ("NAXIS", "2"), ("NAXIS1", "32")];
+    let card = |(key, value): &(&str, &str)| format!("{:<80}", format!("{key:<8}= {value:>20}"));
+    let header: String = cards.iter().chain(&[("NAXIS2", "32")]).map(card).collect();
+    for k in 0..count {
+        let mut bytes = format!("{:<2880}", format!("{header}END")).into_bytes();
+        let pixel = |i: u32| level * (1.0 + ((i * 37 + k * 11) % 101) as f32 / 300.0);
+        (0..1024).for_each(|i| bytes.extend_from_slice(&pixel(i).to_be_bytes()));
+        bytes.resize(2880 + 5760, 0);
+        std::fs::write(data.join(format!("g{k}.fits")), bytes).expect("writable");
+    }
+    let recipe = "name = \"faint\"\nextends = \"galaxy-grz\"\n[source]\nkind = \"fits\"\n\
+                  path = \"data\"\n[modality.images]\nsize = 32\npatch = 8\nbands = 1\n\
+                  positions = 16\nstandardise = \"none\"\n";
+    std::fs::write(folder.join("faint.toml"), recipe).expect("writable");
+}
+
+#[test]
+fn numbers_too_small_for_half_precision_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    faint(at, 8, 1e-7);
+    let convert = |dtype, out| ["convert", "faint.toml", "--dtype", dtype, "--out", out];
+    let error = fails(at, &convert("f16", "h"), 1);
+    let said = ["object g", "numbers of images are too small for --dtype f16", "--dtype f32"];
+    assert!(said.iter().all(|words| error.contains(words)), "{error}");
+    assert!(!at.join("h/astropt-index.json").exists());
+    succeeds(at, &convert("f32", "c"));
+    faint(at, 8, 1e-3);
+    succeeds(at, &convert("f16", "l"));
+    // As of a conversion from before they were refused: what the data were made of is too small.
+    let originals = at.join("l/astropt-originals.safetensors");
+    let (mut arrays, metadata) = load_arrays(&originals).expect("loads");
+    let Some(Data::F32(pixels)) = arrays.get_mut("raw.0.image").map(|array| &mut array.data) else {
+        panic!("no pixels");
+    };
+    pixels.iter_mut().for_each(|pixel| *pixel *= 1e-4);
+    save_arrays(&originals, &arrays, &metadata).expect("saves");
+    let train = ["pretrain", "faint.toml", "--data", "l", "--out", "r"];
+    let error = fails(at, &train, 1);
+    let (_, hash) = error.split_once("its hash is ").expect("said");
+    let mut index = json(&at.join("l/astropt-index.json"));
+    index["originals"] = hash.split(',').next().into();
+    std::fs::write(at.join("l/astropt-index.json"), index.to_string()).expect("writable");
+    let error = fails(at, &train, 1);
+    assert!(error.contains("lost what it was converted from: of object g"), "{error}");
+    assert!(error.contains("too small for --dtype f16"), "{error}");
+}
+
 #[test]
 fn another_recipe_is_refused_with_what_differs() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -252,6 +350,57 @@ fn damaged_files_are_named() {
     );
     std::fs::remove_file(at.join("c").join(shard)).expect("deletable");
     assert!(train().contains(shard));
+}
+
+/// The program with `words`, started by a shell that has set a `limit`: exit code and standard error.
+#[cfg(unix)]
+fn limited(folder: &Path, limit: &str, words: &[&str]) -> (Option<i32>, String) {
+    let script = format!("ulimit {limit}; exec \"$0\" \"$@\"");
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &script]).arg(program()).args(words).current_dir(folder);
+    let output = command.output().expect("bash runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Shards are not kept open, and one that is missing is told before the first step.
+#[cfg(unix)]
+#[test]
+fn more_shards_than_a_process_may_open_files_are_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    succeeds(at, &small("convert", "c", &["--shard-size", "100KB"]));
+    let last = at.join("c/shard-00099.safetensors");
+    assert!(last.exists(), "a hundred shards");
+    // Every object of an epoch is read: none may be left out.
+    let all = ["--data", "c", "--set", "train.max_rejected=0.0"];
+    let (code, said) = limited(at, "-n 64", &small("pretrain", "r", &all));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("cannot be used") && !said.contains("left out"), "{said}");
+    std::fs::remove_file(&last).expect("there");
+    let error = fails(at, &small("pretrain", "missing", &all), 1);
+    assert!(error.contains("shard-00099.safetensors: is missing"), "{error}");
+    assert!(error.contains("copy it again") && !error.contains("cannot be used"), "{error}");
+    std::fs::write(&last, "cut").expect("writable");
+    let error = fails(at, &small("pretrain", "cut", &all), 1);
+    let words = ["shard-00099.safetensors: is not what was converted", "it has 3 bytes"];
+    assert!(words.iter().all(|words| error.contains(words)), "{error}");
+}
+
+/// A limit on the size of files fails the write, of whichever command.
+#[cfg(unix)]
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    pictures(at, 1);
+    let sets = on_pictures("data", &[]);
+    let sets = sets.windows(2).filter(|pair| pair[0] == "--set" && pair[1].starts_with("modality"));
+    let words = ["tokenise", "--recipe", "galaxy-grz", "data/g000.png", "--out", "t.safetensors"];
+    let words: Vec<&str> = words.into_iter().chain(sets.flatten().copied()).collect();
+    let (code, said) = limited(at, "-f 1", &words);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("error: ") && said.contains("file too large"), "{said}");
+    succeeds(at, &words);
 }
 
 /// The preprocessing of a model that was trained on converted data is checked when it is loaded,

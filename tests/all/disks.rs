@@ -85,6 +85,21 @@ fn a_full_disk_stops_the_run_and_leaves_its_checkpoints() {
     assert_eq!(checkpoints(&run), ["best", "step-000019", "step-000020"]);
 }
 
+/// The zip that a `.pt` file is adds no word of its own.
+#[test]
+fn an_export_that_fills_the_disk_is_one_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let Some(_disk) = Mounted::new(&at.join("disk"), "64K") else { return };
+    succeeds(at, &small("pretrain", "r", &["--set", "model={layers=2,heads=2,width=256}"]));
+    let output = astropt(at, &["export", "r", "--to", "astropt-1", "--out", "disk/x.pt", "-q"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("free some space") && !told.contains("archive"), "{told}");
+    let left: Vec<_> = std::fs::read_dir(at.join("disk")).expect("readable").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn a_read_only_folder_is_told_before_work_is_lost() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -10,6 +10,7 @@ use astropt_core::engine::{OptimiserState, StateDict, StepSettings};
 
 use crate::bad_input::pictures;
 use crate::checkpoints::scramble;
+use crate::faults::{pretrain, table};
 use crate::program::{astropt, fails, succeeds, workspace};
 use crate::run::small;
 
@@ -218,4 +219,37 @@ fn the_self_check_of_an_imported_model_reaches_its_preparation() {
     let error = fails(at, &embed, 1);
     assert!(error.contains("fails its self-check: the images tokens"), "{error}");
     succeeds(at, &[&embed[..], &["--no-self-check"]].concat());
+}
+
+/// What the Python program's files have no word for goes with them: what prepares the data.
+#[test]
+fn what_is_exported_to_python_brings_its_preparation_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let own = ["modality.images.order=raster", "modality.images.standardise=none"];
+    let own = own.map(|set| ["--set", set]).concat();
+    succeeds(at, &small("pretrain", "r", &own));
+    succeeds(at, &["export", "r", "--to", "astropt-1", "--out", "r.pt"]);
+    let told = succeeds(at, &["import", "r.pt", "--out", "back"]);
+    assert!(!told.contains("assumed: modality"), "{told}");
+    let plan = |run: &str| json(&at.join(run).join("manifest.json"))["plan"]["modalities"].clone();
+    assert_eq!(plan("r"), plan("back"));
+    assert_eq!(plan("back")["images"]["order"], "raster");
+    // What the user says of it counts more.
+    let patch = ["--set", "modality.images.standardise=patch"];
+    succeeds(at, &[&["import", "r.pt", "--out", "other"][..], &patch].concat());
+    assert_eq!(plan("other")["images"]["standardise"], "patch");
+}
+
+#[test]
+fn an_order_that_python_does_not_know_is_not_exported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at);
+    let set = ["train.steps=1", "train.faults.on='skip'", "stream.order=['b','a']"];
+    succeeds(at, &pretrain("r", &set));
+    let export = ["export", "r", "--to", "astropt-3", "--out", "r.pt"];
+    let error = fails(at, &export, 2);
+    assert!(error.contains("stream.order") && error.contains("safetensors"), "{error}");
+    assert!(!at.join("r.pt").exists());
 }

@@ -162,6 +162,22 @@ fn what_cannot_be_shared_is_refused() {
     assert!(stderr.contains("works in one process"), "{stderr}");
 }
 
+/// Processes on one machine are each granted a share of its memory.
+#[test]
+fn processes_share_the_memory_of_their_machine() {
+    if !can() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    // Terabytes for each, on any machine that runs this.
+    let set = ["--set", "train.batch=33554432", "--set", "train.micro_batch=16777216"];
+    let output = together(folder.path(), 2, &small("pretrain", "r", &set));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("free for each of 2 processes on this machine"), "{stderr}");
+    assert!(!folder.path().join("r").exists(), "nothing was written");
+}
+
 /// Objects that one process cannot use are known to all, and listed.
 #[test]
 fn unusable_objects_of_all_processes_are_listed() {

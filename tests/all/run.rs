@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::faults::{pretrain, table};
 use crate::program::{astropt, fails, succeeds};
 
 /// A demo that takes seconds.
@@ -146,4 +147,21 @@ fn overwriting_keeps_what_is_not_ours() {
     assert!(output.status.success());
     assert!(note.exists() && folder.path().join("r/checkpoints/step-000006").exists());
     assert!(!folder.path().join("r/checkpoints/step-000001").exists());
+}
+
+#[test]
+fn what_is_not_probed_need_not_be_embedded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at);
+    let held_out = "embed.splits=['validation','test']";
+    succeeds(at, &pretrain("r", &["train.steps=2", "train.faults.on='skip'", held_out]));
+    let own = succeeds(at, &["embed", "r", "-q"]);
+    assert!(own.starts_with("6 embeddings"), "{own}");
+    let lacks = ["embed", "r", "-q", "--set", "embed.splits=['test']"];
+    assert!(fails(at, &lacks, 2).contains("leaves out validation objects"));
+    // Splits are of the run's objects: of other data all are wanted.
+    let others = ["embed", "r", "-q", "--data", "numbers.csv", "--out", "e"];
+    let others = succeeds(at, &others);
+    assert!(others.starts_with("70 embeddings") || others.starts_with("69 embeddings"), "{others}");
 }

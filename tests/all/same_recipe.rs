@@ -114,3 +114,65 @@ fn models_of_another_recipe_or_other_data_join_no_family() {
         serde_json::from_str(&run(scale("demo-S,demo-M", &["--resume"]))).expect("JSON");
     assert!(family["members"][1]["trained"].is_object(), "{family}");
 }
+
+/// What a recipe says itself stands over the scales of the recipe that it extends, and its own scales
+/// over that.
+#[test]
+fn a_recipe_is_not_overruled_by_the_scales_it_inherits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let write = |name: &str, text: &str| std::fs::write(at.join(name), text).expect("writable");
+    let resolved = |name: &str, scale: &str| -> toml::Table {
+        let text = succeeds(at, &["recipes", name, "--scale", scale, "--data", "."]);
+        toml::from_str(&text).expect("a recipe")
+    };
+    let number = |recipe: &toml::Table, table: &str, key: &str| match &recipe[table][key] {
+        toml::Value::Integer(number) => *number as f64,
+        other => other.as_float().expect("a number"),
+    };
+    let own = "[train]\npeak_lr = 3e-4\n[model]\nwidth = 32\n[scale.5M]\nmodel.layers = 9\n\
+               [scale.mine]\nextends = '1M'\ntrain.peak_lr = 7e-4\n";
+    write("mine.toml", &format!("name = 'mine'\nextends = 'efigi'\n{own}"));
+    for (scale, layers, peak) in
+        [("small", 4.0, 3e-4), ("1M", 4.0, 3e-4), ("5M", 9.0, 3e-4), ("mine", 4.0, 7e-4)]
+    {
+        let recipe = resolved("mine.toml", scale);
+        assert_eq!(number(&recipe, "model", "width"), 32.0, "{scale}");
+        assert_eq!(number(&recipe, "model", "heads"), 8.0, "{scale}: of the scale it inherits");
+        assert_eq!(number(&recipe, "model", "layers"), layers, "{scale}");
+        assert_eq!(number(&recipe, "train", "peak_lr"), peak, "{scale}");
+    }
+    // So does a variant of its own; one that it inherits says no more than it did.
+    let variant = "as = 'slow'\n[variant.slow]\ntrain.peak_lr = 1e-5\n";
+    write("slow.toml", &format!("name = 'slow'\nextends = 'galaxy-grz'\n{variant}"));
+    let slow = resolved("slow.toml", "1M");
+    assert_eq!(number(&slow, "train", "peak_lr"), 1e-5);
+    assert_eq!(number(&slow, "train", "final_lr"), 1e-4, "of the scale");
+    // What extends that has its word before it, and another source keeps none of a scale's.
+    let source = "[source]\nkind = 'fits'\npath = '.'\n";
+    write("last.toml", &format!("name = 'last'\nextends = 'slow.toml'\n{source}"));
+    let demo = succeeds(at, &["recipes", "last.toml", "--demo"]);
+    assert!(demo.contains("kind = \"fits\"") && !demo.contains("objects = 6000"), "{demo}");
+}
+
+/// One command for a script that a queue starts again: it begins what is not there, goes on with what
+/// is, and says which.
+#[test]
+fn a_script_that_is_started_again_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let mut again = small("pretrain", "r", &["--resume-if-begun"]);
+    again.retain(|word| *word != "--quiet" && *word != "-q");
+    let said = told(at, &again);
+    assert!(said.contains("holds no run yet: it begins"), "{said}");
+    let metrics = || std::fs::read_to_string(at.join("r/metrics.jsonl")).expect("there");
+    let first = metrics();
+    let said = told(at, &again);
+    assert!(said.contains("has begun: it goes on"), "{said}");
+    assert_eq!(metrics(), first, "nothing is left to do");
+    // Not so where it is not said: a run is neither overwritten nor gone on with unasked.
+    fails(at, &small("pretrain", "r", &[]), 2);
+    fails(at, &small("pretrain", "elsewhere", &["--resume"]), 2);
+    let both = astropt(at, &small("pretrain", "r", &["--resume-if-begun", "--overwrite"]));
+    assert_eq!(both.status.code(), Some(2));
+}

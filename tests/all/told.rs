@@ -108,7 +108,7 @@ fn probes_that_cannot_be_are_told_before_the_training() {
         assert!(output.status.success());
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         told.lines()
-            .filter(|line| line.contains("no object looked at"))
+            .filter(|line| line.contains("no object looked at has"))
             .map(str::to_owned)
             .collect()
     };
@@ -131,5 +131,29 @@ fn a_limit_on_the_size_of_files_ends_in_words() {
         .expect("bash runs");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("File too large"), "{told}");
+    assert!(told.contains("file too large"), "{told}");
+}
+
+#[test]
+fn a_stray_text_among_numbers_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at);
+    let path = at.join("numbers.csv");
+    let text = std::fs::read_to_string(&path).expect("there");
+    let labelled = |k: usize, line: &str| match k {
+        0 => format!("{line},z\n"),
+        5 => format!("{line},unknown\n"),
+        _ => format!("{line},{k}.5\n"),
+    };
+    let labelled: String = text.lines().enumerate().map(|(k, line)| labelled(k, line)).collect();
+    std::fs::write(&path, labelled).expect("written");
+    let set = ["train.steps=2", "train.faults.on='skip'", "probe.protocol='train-validation'"];
+    let set = [&set[..], &["probe.labels=['z']"]].concat();
+    let mut run = pretrain("r", &set);
+    run[0] = "run";
+    let output = astropt(at, &run);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("\"z\" is a number of") && told.contains("\"unknown\" of 1"), "{told}");
 }

@@ -7,7 +7,7 @@
 
 pub mod kernels;
 
-use astropt_core::cost::available_memory;
+use astropt_core::cost::{among_processes, available_memory};
 use astropt_core::engine::{self, Guarded, Session, calm};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
@@ -66,9 +66,10 @@ fn check_memory(model: &ModelConfig) -> Result<()> {
     match available_memory() {
         Some(free) if needed > free => Err(Error::Misuse(format!(
             "a model of {parameters:.2e} parameters needs {:.0} GB for weights, gradients and \
-             AdamW's moments; {:.0} GB are free. Choose a smaller model.width or model.layers",
+             AdamW's moments; {:.0} GB are free{}. Choose a smaller model.width or model.layers",
             needed / 1e9,
-            free / 1e9
+            free / 1e9,
+            among_processes()
         ))),
         _ => Ok(()),
     }

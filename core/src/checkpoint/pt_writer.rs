@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use zip::result::{ZipError, ZipResult};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -65,26 +66,43 @@ impl<'a> PtWriter<'a> {
     /// When the objects cannot be pickled or the file cannot be written.
     pub fn save(self, path: impl AsRef<Path>, root: &Value) -> Result<()> {
         let path = path.as_ref();
-        let failed = |e: std::io::Error| Error::io("write", path, &e);
-        let broken = |e: zip::result::ZipError| match e {
-            zip::result::ZipError::Io(e) => Error::io("write", path, &e),
-            other => Error::file(path, format!("cannot be written: {other}")),
-        };
         let pickle = write_pickle(root)
             .map_err(|e| Error::file(path, format!("cannot hold what it should: {e}")))?;
-        let mut zip = ZipWriter::new(AtomicFile::create(path)?);
-        for (name, bytes) in [("data.pkl", &pickle[..]), ("byteorder", b"little")] {
-            zip.start_file(format!("archive/{name}"), options(bytes.len())).map_err(broken)?;
-            zip.write_all(bytes).map_err(failed)?;
+        let mut file = AtomicFile::create(path)?;
+        let mut zip = ZipWriter::new(&mut file);
+        let written = match self.fill(&mut zip, &pickle) {
+            Ok(()) => zip.finish().map(drop),
+            Err(error) => {
+                // Dropped, it would try to write its end once more, and print that it cannot.
+                std::mem::forget(zip);
+                Err(error)
+            }
+        };
+        written.map_err(|e| broken(path, e))?;
+        file.commit()
+    }
+
+    /// Writes what the file holds.
+    fn fill(&self, zip: &mut ZipWriter<&mut AtomicFile>, pickle: &[u8]) -> ZipResult<()> {
+        for (name, bytes) in [("data.pkl", pickle), ("byteorder", b"little")] {
+            zip.start_file(format!("archive/{name}"), options(bytes.len()))?;
+            zip.write_all(bytes)?;
         }
         for (key, numbers) in self.storages.iter().enumerate() {
             let size = options(4 * numbers.len());
-            zip.start_file(format!("archive/data/{key}"), size).map_err(broken)?;
-            write_floats(&mut zip, numbers).map_err(failed)?;
+            zip.start_file(format!("archive/data/{key}"), size)?;
+            write_floats(zip, numbers)?;
         }
-        zip.start_file("archive/version", options(2)).map_err(broken)?;
-        zip.write_all(b"3\n").map_err(failed)?;
-        zip.finish().map_err(broken)?.commit()
+        zip.start_file("archive/version", options(2))?;
+        Ok(zip.write_all(b"3\n")?)
+    }
+}
+
+/// The error of the file `path` that cannot be written.
+fn broken(path: &Path, error: ZipError) -> Error {
+    match error {
+        ZipError::Io(e) => Error::io("write", path, &e),
+        other => Error::file(path, format!("cannot be written: {other}")),
     }
 }
 

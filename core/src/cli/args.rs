@@ -16,7 +16,8 @@ use crate::generate::Format;
     version,
     max_term_width = 100,
     after_help = "Example: astropt run galaxy-grz --demo\n\
-                  Exit codes: 0 done, 1 failed, 2 misuse, 75 stopped as asked and to be gone on with."
+                  Exit codes: 0 done, 1 failed, 2 misuse, 75 stopped as asked and to be gone on with, 128 \
+                  and the signal's number stopped at once by a second signal (Ctrl-C 130, SIGTERM 143)."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -65,7 +66,10 @@ pub(crate) enum Command {
     /// Generate spans of objects, such as the rest of an image, with a run's model
     #[command(after_help = "Examples:\n  astropt generate runs/efigi --prompt 60\n  \
         astropt generate runs/pairs --given images --make spectra --object J1234+0102 \
-        --format fits")]
+        --format fits\n  \
+        astropt generate runs/pairs --given images --make spectra --like J1235+0103\n\n\
+        What is made of a modality that is standardised object by object stays standardised: the \
+        object's own mean and scale are part of what is unknown.")]
     Generate(GenerateArgs),
     /// Replay recorded answers of the Python program and compare
     #[command(after_help = "Example: astropt verify golden/v1_paper golden/v2_images")]
@@ -152,6 +156,10 @@ pub(crate) struct TrainArgs {
     /// Go on from the run's last whole checkpoint
     #[arg(long, conflicts_with = "overwrite")]
     pub(crate) resume: bool,
+    /// --resume where --out holds a run or a family, else begin one: for scripts that are started
+    /// again
+    #[arg(long, requires = "out", conflicts_with_all = ["resume", "overwrite"])]
+    pub(crate) resume_if_begun: bool,
     /// Start anew where a run stands already
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -167,7 +175,8 @@ pub(crate) struct FamilyArgs {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["scale", "demo"])]
     pub(crate) scales: Vec<String>,
     /// Leave out the scales from which ten times the compute would lower the loss by less than
-    /// --least-gain, as the smaller ones tell; the family remembers it, =false takes it back
+    /// --least-gain, as three smaller ones or more tell by the whole interval; the family remembers
+    /// it, =false takes it back
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     pub(crate) stop_at_saturation: Option<bool>,
@@ -238,16 +247,21 @@ pub(crate) struct GenerateArgs {
     /// Modality to generate [default: the only one]
     #[arg(long, value_name = "NAME")]
     pub(crate) make: Option<String>,
-    /// Modality to give, may be repeated [default: all others that the object has]
+    /// Modality to give, may be repeated; "none" gives the span's own beginning alone [default: all
+    /// that the object has of those before it in stream.order, of all others if shuffled or masked]
     #[arg(long, value_name = "NAME")]
     pub(crate) given: Vec<String>,
     /// Tokens of the span itself that are given [default: none; half where nothing else is]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) prompt: Option<usize>,
+    /// Id of an object whose number of tokens and positions those take that lack the modality
+    /// [default: as the recipe tells, where it does]
+    #[arg(long, value_name = "ID")]
+    pub(crate) like: Option<String>,
     /// Id of an object, may be repeated [default: some of the validation split]
     #[arg(long, value_name = "ID")]
     pub(crate) object: Vec<String>,
-    /// How many objects, where none is named
+    /// How many objects, where none is named; those that are not suitable are passed over
     #[arg(long, default_value_t = 4, conflicts_with = "object")]
     pub(crate) objects: usize,
     /// How numbers are written

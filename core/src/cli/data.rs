@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::args::RecipeArgs;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::probe::Nuisance;
 use crate::progress;
 use crate::recipe::{self, DEMO, Plan, Request, data_stated, lacks_data};
 use crate::run::is_made;
@@ -74,22 +75,45 @@ pub(super) fn apart_from(plan: &Plan, out: &Path) -> Result<()> {
     apart(data_stated(plan).as_deref(), out)
 }
 
-/// Warns, before days of training, of labels that the recipe's probes name and no object seems to
-/// have.
+/// Warns, before days of training, of labels that the recipe's probes name, or compute others of,
+/// and no object seems to have.
 pub(super) fn tell_unknown_labels(plan: &Plan, data: &Dataset) {
     let probe = &plan.probe;
-    let mut asked: Vec<_> = probe.labels.iter().chain(&probe.nuisance).collect();
-    asked.retain(|name| !probe.tasks.contains_key(*name));
+    let nuisances = probe.nuisance.iter().flat_map(Nuisance::labels);
+    let mut asked: Vec<&str> = probe.labels.iter().map(String::as_str).chain(nuisances).collect();
+    let by_name = !probe.labels.is_empty();
+    if !by_name {
+        asked.extend(probe.tasks.keys().map(String::as_str));
+    }
     if asked.is_empty() {
         return;
     }
     let Some(known) = data.label_names() else { return };
     let known: Vec<_> = known.iter().map(String::as_str).collect();
-    for name in asked.into_iter().filter(|name| !known.contains(&name.as_str())) {
+    let lacks = |name: &str| {
+        let of: Vec<&str> = match probe.tasks.get(name) {
+            Some(task) if !known.contains(&name) => task.labels().collect(),
+            _ => vec![name],
+        };
+        of.into_iter().find(|label| !known.contains(label)).map(str::to_owned)
+    };
+    let computed = probe.tasks.keys().filter(|name| lacks(name).is_none()).count();
+    if !by_name && computed == 0 && !probe.tasks.is_empty() {
+        progress::say(
+            "no object has what the recipe's probe.tasks are computed of: every label is probed",
+        );
+        asked.retain(|name| !probe.tasks.contains_key(*name));
+    }
+    for (name, lacking) in asked.into_iter().filter_map(|name| Some((name, lacks(name)?))) {
+        let task =
+            if name == lacking { String::new() } else { format!("{name:?} is computed of ") };
+        let without = match by_name || !probe.tasks.contains_key(name) {
+            true => "without which there will be no probes",
+            false => "so it will not be probed",
+        };
         progress::warn(&format!(
-            "probe: no object looked at has a label {name:?}{}, without which there will be no probes; \
-             there are {}",
-            nearest(name, &known),
+            "probe: {task}{lacking:?}, a label that no object looked at has{}, {without}; there are {}",
+            nearest(&lacking, &known),
             if known.is_empty() { "none".to_owned() } else { known.join(", ") }
         ));
     }
@@ -105,7 +129,8 @@ pub(super) fn pinned(plan: &Plan, data: &Dataset) -> Result<Plan> {
 /// another folder.
 fn from_where(error: Error, plan: &Plan) -> Error {
     let missing = |path: &PathBuf| path.is_relative() && !path.exists() && !lacks_data(plan);
-    let path = data_stated(plan).filter(missing);
+    // The name of a dataset on another machine looks like such a path.
+    let path = data_stated(plan).filter(|path| !plan.source.is_remote() && missing(path));
     let (Some(path), Ok(here)) = (path, std::env::current_dir()) else { return error };
     let (path, here) = (path.display(), here.display());
     let hint = format!(

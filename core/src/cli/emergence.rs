@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::output::columns;
 use super::probes::objects;
 use crate::checkpoint::checksums;
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::embed::{Embeddings, features};
 use crate::engine::{Layer, Session};
 use crate::error::{Error, Result};
 use crate::probe::{Emergence, FeatureSet, Told, add_tasks, asked_labels, probe_table};
-use crate::recipe::{CheckpointChoice, Plan, ProbeProtocol};
+use crate::recipe::{CheckpointChoice, Plan};
 use crate::run::{RunFolder, Saved};
 
 /// The file of the probes.
@@ -91,11 +91,7 @@ fn told(
     layers: &[Layer],
     step: u64,
 ) -> Result<Vec<Told>> {
-    let splits: &[Split] = match plan.probe.protocol {
-        ProbeProtocol::TrainValidation => &[Split::Train, Split::Validation],
-        ProbeProtocol::ValidationTest | ProbeProtocol::Halves => &[Split::Validation, Split::Test],
-        ProbeProtocol::TrainTest => &[Split::Train, Split::Validation, Split::Test],
-    };
+    let splits = plan.probe.protocol.splits();
     let workers = plan.train.workers;
     let (mut table, all): (Embeddings, _) =
         features(data, session, &plan.embed, layers, splits, workers)?;

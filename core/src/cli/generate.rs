@@ -11,12 +11,15 @@ use super::output::Output;
 use super::{choose, data};
 use crate::checkpoint::files::{PARTIAL, nothing_there, sweep};
 use crate::checkpoint::write_bytes;
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::generate::{Files, Format, Sampling, Wanted, Writer, generate as generate_spans};
+use crate::generate::{
+    Asked, Choice, Chosen, Files, Format, Sampling, Wanted, Writer, generate as generate_spans,
+};
+use crate::progress;
 use crate::recipe::amend;
 use crate::run::{GENERATED as LIST, RunFolder, RunLock, Work, nothing_foreign};
-use crate::tokens::Tokens;
+use crate::tokens::{Tokens, Values};
 
 /// Objects read together at most.
 const BATCH: usize = 16;
@@ -31,7 +34,7 @@ struct Generated {
     prompt: usize,
     tokens: usize,
     /// Mean over generated numbers of the squared difference to the object's own, in the
-    /// units of tokens; for codes the share that differs.
+    /// units of tokens; for codes the share that differs. `None`: the object has no such span.
     error: Option<f64>,
     #[serde(flatten)]
     files: Files,
@@ -50,30 +53,20 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let chosen = choose(&args.device)?;
     let data = data::open(&plan)?;
     let modality = made(args, &data)?;
-    let sampling = sampling(args)?;
+    let sampling = sampling(args, &data, &modality)?;
 
     let out = args.out.clone().unwrap_or_else(|| folder.path().join("generated"));
     if args.out.is_some() {
         data::apart_from(&plan, &out)?;
         nothing_foreign(&out, Work::Generated)?;
     }
-    let objects = objects(args, &data)?;
-    let mut wanted = Vec::new();
-    for &index in &objects {
-        wanted.extend(want(args, &data, &modality, index)?);
-    }
-    if wanted.is_empty() {
-        let message = format!("none of these {} objects can be used", objects.len());
-        return Err(Error::Failed(message));
-    }
-    let longest = wanted.iter().map(|w| w.span.len).max().unwrap_or(0);
-    let alone = wanted.iter().all(|w| w.given.is_empty());
-    let prompt = args.prompt.unwrap_or(if alone { longest.div_ceil(2) } else { 0 });
-    if prompt >= longest {
-        return Err(Error::Misuse(format!(
-            "--prompt {prompt}: the longest span has {longest} tokens, nothing is left to generate"
-        )));
-    }
+    let (given, like) = (&args.given[..], args.like.as_deref());
+    let asked = Asked { made: &modality, given, prompt: args.prompt, like };
+    let choice = Choice::new(&data, &plan.stream, plan.objective, asked)?;
+    let objects = match args.object.is_empty() {
+        true => choice.drawn(args.objects)?,
+        false => choice.named(&args.object)?,
+    };
     let mut session = chosen.backend.open(chosen.index, data.model())?;
     let check = !args.check.no_self_check;
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;
@@ -83,28 +76,17 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
         (_, false) => {}
     }
     let start = Instant::now();
-    let spans = generate_spans(session.as_mut(), &wanted, &modality, prompt, BATCH, sampling)?;
+    let (session, wanted) = (session.as_mut(), &objects.wanted[..]);
+    let spans = generate_spans(session, wanted, &modality, plan.objective, BATCH, sampling)?;
     let seconds = start.elapsed().as_secs_f64();
 
-    let generated = {
-        let out = &out;
-        std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
-        // The run's own folder is locked already.
-        let _lock = args.out.as_ref().map(|out| RunLock::take(out)).transpose()?;
-        sweep(out)?;
-        delete_earlier(out)?;
-        // Under hidden names until all are whole and nothing is in their way: what a process leaves
-        // that is killed is listed, or swept by the next.
-        let staged = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(out);
-        let staged = staged.map_err(|e| Error::io("write into", out, &e))?;
-        let of = (staged.path(), args.format);
-        put(write(&data, &modality, &wanted, &spans, prompt, of)?, staged.path(), out)?
-    };
+    let write = |staged: &Path| write(&data, &modality, &objects, &spans, (staged, args.format));
+    let generated = keep(&out, args.out.is_some(), write)?;
     for one in &generated {
         output.result(one, || describe(one))?;
     }
     let tokens: usize = generated.iter().map(|g| g.tokens - g.prompt.min(g.tokens)).sum();
-    crate::progress::say(&format!(
+    progress::say(&format!(
         "{tokens} tokens, {:.2} ms each; files are in {}",
         1e3 * seconds / tokens.max(1) as f64,
         out.display()
@@ -122,16 +104,8 @@ fn made(args: &GenerateArgs, data: &Dataset) -> Result<String> {
         let list = names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
         Err(Error::Misuse(format!("the run has no modality {name:?}; it has {list}")))
     };
-    args.given.iter().try_for_each(known)?;
     match (&args.make, &names[..]) {
-        (Some(name), _) => {
-            known(name)?;
-            if args.given.contains(name) {
-                let message = format!("{name} cannot be given and made; see --prompt");
-                return Err(Error::Misuse(message));
-            }
-            Ok(name.clone())
-        }
+        (Some(name), _) => known(name).map(|()| name.clone()),
         (None, [only]) => Ok((*only).clone()),
         (None, _) => Err(Error::Misuse(format!(
             "--make NAME is needed: the run has {}",
@@ -140,94 +114,84 @@ fn made(args: &GenerateArgs, data: &Dataset) -> Result<String> {
     }
 }
 
-fn sampling(args: &GenerateArgs) -> Result<Sampling> {
+fn sampling(args: &GenerateArgs, data: &Dataset, made: &str) -> Result<Sampling> {
     for (name, value) in [("--temperature", args.temperature), ("--noise", args.noise)] {
         if !(value.is_finite() && value >= 0.0) {
             return Err(Error::Misuse(format!("{name} {value}: must be 0 or more")));
         }
     }
-    Ok(Sampling { temperature: args.temperature, noise: args.noise, seed: args.seed })
-}
-
-/// Indices of the objects asked for, or some of the validation split.
-fn objects(args: &GenerateArgs, data: &Dataset) -> Result<Vec<u32>> {
-    if args.object.is_empty() {
-        let sample = data.sample(Split::Validation, args.objects);
-        let sample =
-            if sample.is_empty() { data.sample(Split::Train, args.objects) } else { sample };
-        return Ok(sample);
+    let for_other = match data.model().modalities.get(made).map(|spec| spec.values) {
+        Some(Values::Codes { .. }) if args.noise > 0.0 => {
+            Some("--noise is added to numbers, and its tokens are codes: use --temperature")
+        }
+        Some(Values::Continuous { .. }) if args.temperature > 0.0 => {
+            Some("--temperature is for codes, and its tokens are numbers: use --noise")
+        }
+        _ => None,
+    };
+    match for_other {
+        Some(message) => Err(Error::Misuse(format!("{made}: {message}"))),
+        None => Ok(Sampling { temperature: args.temperature, noise: args.noise, seed: args.seed }),
     }
-    let find = |id: &String| {
-        let found = (0..data.len() as u32).find(|&index| data.id(index) == *id);
-        found.ok_or_else(|| {
-            Error::Misuse(format!("--object {id}: no object of the data has this id"))
-        })
-    };
-    args.object.iter().map(find).collect()
-}
-
-/// What is given of object `index`, and the span to replace; `None` when the object cannot
-/// be read or lacks what is asked for.
-fn want(args: &GenerateArgs, data: &Dataset, modality: &str, index: u32) -> Result<Option<Wanted>> {
-    let Some((observation, mut row)) = data.read(index)? else {
-        if args.object.is_empty() {
-            return Ok(None);
-        }
-        let id = data.id(index);
-        let why = data.rejected().remove(&id).unwrap_or_else(|| "it cannot be read".into());
-        return Err(Error::object(id, why));
-    };
-    let id = observation.id;
-    data.arrange(&id, &mut row);
-    let has = |name: &str| row.iter().any(|(n, _)| n == name);
-    if let Some(lacking) = args.given.iter().find(|name| !has(name)) {
-        if args.object.is_empty() {
-            return Ok(None);
-        }
-        return Err(Error::object(id, format!("it has no {lacking}")));
-    }
-    let span = row.iter().find(|(name, _)| name == modality).map(|(_, span)| span.clone());
-    let Some(span) = span else {
-        if args.object.is_empty() {
-            return Ok(None);
-        }
-        let message = format!(
-            "it has no {modality}, whose number of tokens and positions are \
-                               those to generate"
-        );
-        return Err(Error::object(id, message));
-    };
-    let asked = |name: &String| args.given.is_empty() || args.given.contains(name);
-    let given = row.into_iter().filter(|(name, _)| name != modality && asked(name)).collect();
-    Ok(Some(Wanted { id, given, span }))
 }
 
 fn write(
     data: &Dataset,
     modality: &str,
-    wanted: &[Wanted],
+    objects: &Chosen,
     spans: &[Tokens],
-    prompt: usize,
     (out, format): (&Path, Format),
 ) -> Result<Vec<Generated>> {
     let mut writer =
         Writer::new(data.modalities()[modality].as_ref(), out, format).in_units(data.label_units());
     let mut generated = Vec::new();
-    for (place, (wanted, span)) in wanted.iter().zip(spans).enumerate() {
+    for (place, (wanted, span)) in objects.wanted.iter().zip(spans).enumerate() {
         let stem = file_stem(place, &wanted.id);
-        let files = writer.write(&wanted.id, &stem, span, Some(&wanted.span))?;
+        let own = objects.own[place].then_some(&wanted.span);
+        let files = writer.write(&wanted.id, &stem, span, own, &objects.lengths[place])?;
         generated.push(Generated {
             id: wanted.id.clone(),
             modality: modality.to_owned(),
             given: wanted.given.iter().map(|(name, _)| name.clone()).collect(),
-            prompt: prompt.min(span.len),
+            prompt: wanted.prompt,
             tokens: span.len,
-            error: difference(span, &wanted.span, prompt),
+            error: own.and_then(|own| difference(span, own, wanted.prompt)),
             files,
         });
     }
-    writer.finish()?;
+    let endless = writer.finish()?;
+    if endless > 0 {
+        progress::say(&format!(
+            "of {endless} objects the data do not say how many samples they have: what fills up \
+             their last token, where its place does not tell, is written too"
+        ));
+    }
+    let standardised = |wanted: &Wanted| !wanted.span.affine.is_empty();
+    if objects.wanted.iter().any(standardised) {
+        progress::say(&format!(
+            "{modality} is standardised object by object: what is made is written as standardised, \
+             without a unit"
+        ));
+    }
     Ok(generated)
+}
+
+/// What `write` writes into a folder that it is given, put into `out` once it is whole. `lock`:
+/// `out` is not the run's own folder, which is locked already.
+fn keep(
+    out: &Path,
+    lock: bool,
+    write: impl FnOnce(&Path) -> Result<Vec<Generated>>,
+) -> Result<Vec<Generated>> {
+    std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
+    let _lock = lock.then(|| RunLock::take(out)).transpose()?;
+    sweep(out)?;
+    delete_earlier(out)?;
+    // Under hidden names until all are whole and nothing is in their way: what a process leaves
+    // that is killed is listed, or swept by the next.
+    let staged = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(out);
+    let staged = staged.map_err(|e| Error::io("write into", out, &e))?;
+    put(write(staged.path())?, staged.path(), out)
 }
 
 /// Moves the files of `generated` from `staged` to `out`, which lists them from before the first has

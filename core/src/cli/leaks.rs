@@ -83,6 +83,19 @@ fn not_looked_at(found: &Leaks, settings: &LeakSettings) -> Vec<String> {
     if found.unread > 0 {
         missed.push(format!("{} of {} objects could not be read", found.unread, found.objects));
     }
+    if found.blank > 0 {
+        missed.push(format!(
+            "{} pictures are blank or nowhere finite, and were compared with none",
+            found.blank
+        ));
+    }
+    if found.uncompared > 0 {
+        missed.push(format!(
+            "{} pairs of pictures are alike as a whole and could not be compared closely: they have \
+             too little detail, or too little that is finite in both, or could not be read again",
+            found.uncompared
+        ));
+    }
     if found.placed == 0 && found.pictured == 0 {
         missed.push(
             "no object has a place on the sky or a picture that was compared, so that their ids \
@@ -123,10 +136,16 @@ fn describe(found: &Leaks, settings: &LeakSettings, missed: &[String]) -> String
         let n = found.repeated.len();
         lines.push(format!("{n} ids are there more than once in one split, such as {id}"));
     }
+    if !found.elsewhere.is_empty() {
+        lines.push(format!(
+            "{} pairs look alike, elsewhere on the sky (more than a degree apart): no leaks",
+            found.elsewhere.len()
+        ));
+    }
     lines.extend(missed.iter().map(|what| format!("not all was looked at: {what}")));
     if found.leaks.is_empty() {
-        let seen = if missed.is_empty() { "no object is" } else { "no object was seen" };
-        lines.push(format!("{seen} in two splits"));
+        let of = if missed.is_empty() { "" } else { "of what was looked at, " };
+        lines.push(format!("{of}none was found in two splits"));
         return lines.join("\n");
     }
     lines.push(columns(&rows(&found.leaks)));

@@ -47,6 +47,7 @@ pub fn main() -> ExitCode {
     crate::engine::quieten();
     let output = Output { json: cli.json };
     let done = check_registry()
+        .and_then(|()| stop::outlive_file_limits())
         .and_then(|()| meet(&cli.command))
         .and_then(|()| dispatch(cli.command, output));
     let code = match done {
@@ -91,9 +92,18 @@ fn meet(command: &Command) -> Result<()> {
 
 fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
     match command {
-        Command::Run(args) => run::run(&args, output)?,
-        Command::Scale(args) => family::scale(&args, output)?,
-        Command::Pretrain(args) => run::pretrain(&args, output)?,
+        Command::Run(mut args) => {
+            run::settle(&mut args.train);
+            run::run(&args, output)?;
+        }
+        Command::Scale(mut args) => {
+            run::settle(&mut args.train);
+            family::scale(&args, output)?;
+        }
+        Command::Pretrain(mut args) => {
+            run::settle(&mut args);
+            run::pretrain(&args, output)?;
+        }
         Command::Embed(args) => stages::embed(&args, output)?,
         Command::Probe(args) => probes::probe(&args, output)?,
         Command::Report(args) => stages::report(&args, output)?,
@@ -216,14 +226,65 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// A limit of time as `--walltime` takes it.
 fn walltime(text: &str) -> std::result::Result<Duration, String> {
-    match humantime::parse_duration(text) {
+    let mut units = text.split(|c: char| !c.is_ascii_alphabetic());
+    if let Some(unit) = units.find(|unit| BEYOND_WALLTIMES.contains(unit)) {
+        return Err(format!(
+            "{unit:?} stands for months or years, and no run is given so long; minutes are `m`, \
+             such as 3h50m"
+        ));
+    }
+    let parsed = match text.contains(':') {
+        true => by_the_clock(text),
+        false => humantime::parse_duration(text).map_err(|e| e.to_string()),
+    };
+    match parsed {
         Ok(Duration::ZERO) => Err("leaves no time; such as 3h50m".into()),
         parsed => parsed.map_err(|e| format!("{e}; such as 3h50m")),
     }
 }
 
+/// `hours:minutes:seconds`, with `days-` before it, as Slurm writes limits.
+fn by_the_clock(text: &str) -> std::result::Result<Duration, String> {
+    let (days, clock) = text.split_once('-').unwrap_or(("0", text));
+    let numbers = std::iter::once(days).chain(clock.split(':')).map(str::parse::<u32>);
+    match numbers.collect::<std::result::Result<Vec<u32>, _>>().as_deref() {
+        Ok(&[days, hours, minutes, seconds]) if minutes < 60 && seconds < 60 => {
+            let [days, hours, minutes] = [days, hours, minutes].map(u64::from);
+            Ok(Duration::from_secs(
+                86_400 * days + 3600 * hours + 60 * minutes + u64::from(seconds),
+            ))
+        }
+        _ => Err(format!("{text:?} is no hours:minutes:seconds, with days- before it or without")),
+    }
+}
+
+/// Units of time that are longer than any run, one of which is easily written for minutes.
+const BEYOND_WALLTIMES: [&str; 8] = ["M", "month", "months", "y", "yr", "yrs", "year", "years"];
+
 /// As [`listen`], and minds the walltime of `args`.
 pub(crate) fn listen_until(args: &TrainArgs) -> Result<()> {
     args.walltime.into_iter().for_each(stop::set_walltime);
     listen()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walltimes_are_no_months() {
+        assert_eq!(walltime("3h50m"), Ok(Duration::from_secs(13_800)));
+        assert_eq!(walltime("2days 30 min"), Ok(Duration::from_secs(174_600)));
+        assert_eq!(walltime("3:50:00"), Ok(Duration::from_secs(13_800)));
+        assert_eq!(walltime("1-00:00:30"), Ok(Duration::from_secs(86_430)));
+        for text in ["30:00", "1:90:00", "1-2", "a:b:c", "-1:00:00", "0:00:00"] {
+            assert!(walltime(text).is_err(), "{text}");
+        }
+        for text in ["30M", "1h30M", "2 months", "1y", "1year 2h"] {
+            let said = walltime(text).expect_err(text);
+            assert!(said.contains("minutes are `m`"), "{text}: {said}");
+        }
+        assert!(walltime("0s").expect_err("none").contains("no time"));
+        assert!(walltime("soon").expect_err("no number").contains("such as 3h50m"));
+    }
 }

@@ -2,11 +2,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // this is where they belong
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::parallel;
+
+/// Whether nobody reads standard output any more, as after `astropt recipes | head`.
+static UNREAD: AtomicBool = AtomicBool::new(false);
 
 /// How results are written.
 #[derive(Clone, Copy, Debug)]
@@ -16,12 +20,13 @@ pub(crate) struct Output {
 
 impl Output {
     /// A result: `value` as a line of JSON, or `text` for a person; said by one process for all.
+    /// Where its reader has gone the work goes on unheard, and ends with its own exit code.
     pub(crate) fn result(
         self,
         value: &impl Serialize,
         text: impl FnOnce() -> String,
     ) -> Result<()> {
-        if !parallel::is_first() {
+        if !parallel::is_first() || UNREAD.load(Ordering::Relaxed) {
             return Ok(());
         }
         let line = if self.json {
@@ -31,8 +36,10 @@ impl Output {
             text()
         };
         match writeln!(std::io::stdout(), "{line}") {
-            // `astropt recipes | head` closes the pipe early; nobody is left to read more.
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+                UNREAD.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             Err(e) => Err(Error::Failed(format!("cannot write to standard output: {e}"))),
             Ok(()) => Ok(()),
         }

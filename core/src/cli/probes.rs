@@ -12,8 +12,8 @@ use crate::embed::{Description, Embeddings, LabelKind, describe as describe_embe
 use crate::error::{Error, Result};
 use crate::figures::format::significant;
 use crate::probe::{
-    Audit, Emergence, FeatureSet, Features, Interval, Outcome, ProbeRow, ProbeSettings, ProbeTable,
-    Split, add_tasks, asked_labels, audit, probe_table,
+    Audit, Emergence, FeatureSet, Features, Interval, Nuisance, Outcome, ProbeRow, ProbeSettings,
+    ProbeTable, Split, add_tasks, asked_labels, audit, probe_table,
 };
 use crate::progress;
 use crate::recipe::{Plan, ProbeProtocol, amend};
@@ -201,7 +201,7 @@ impl<'a> Embedded<'a> {
         probe_table(&self.table, &self.sets(), &self.labels(), &split, settings)
     }
 
-    fn audit(&self, nuisance: &str) -> Result<Audit> {
+    fn audit(&self, nuisance: &Nuisance) -> Result<Audit> {
         let Plan { probe, .. } = self.plan;
         let (split, keys) = (objects(&self.table, self.plan), keys(&self.table, self.plan));
         let objects = (&split, &keys[..]);
@@ -215,16 +215,18 @@ impl<'a> Embedded<'a> {
 fn tell_odd_labels(table: &Embeddings, plan: &Plan) {
     let columns = table.columns();
     for (name, _) in columns.iter().filter(|(_, kind)| **kind == LabelKind::Text) {
-        let numbers = table.numbers(name).iter().flatten().count();
+        // In a column with a text in it the numbers are texts too.
         let texts = table.texts(name);
-        let mut texts = texts.iter().flatten();
-        if let Some(first) = texts.next()
-            && numbers > texts.clone().count() + 1
+        let number = |text: &&&str| text.trim().parse::<f64>().is_ok();
+        let numbers = texts.iter().flatten().filter(number).count();
+        let mut odd = texts.iter().flatten().filter(|text| !number(text));
+        if let Some(first) = odd.next()
+            && numbers > odd.clone().count() + 1
         {
             progress::warn(&format!(
                 "the label {name:?} is a number of {numbers} objects and a text such as {first:?} of \
                  {}: it is taken for a class and not probed as a number; leave such cells empty",
-                texts.count() + 1
+                odd.count() + 1
             ));
         }
     }
@@ -348,6 +350,14 @@ fn audited(audit: &Audit) -> String {
         Some(format!("{} told from {}: {what} {}", row.label, row.features, interval(of)))
     });
     let mut lines: Vec<String> = told.collect();
+    if !audit.cuts.is_empty() {
+        let cuts: Vec<_> = audit.cuts.iter().map(|cut| significant(*cut, 4)).collect();
+        lines.push(format!(
+            "{name} is cut into {} ranges of equally many objects, at {}",
+            audit.values,
+            cuts.join(", ")
+        ));
+    }
     let heading = ["label", &format!("R², {name} mixed"), &format!("R², {name} unseen"), "drop"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(audit.drops.iter().map(|drop| {

@@ -11,7 +11,7 @@ use super::output::Output;
 use super::together::same_everywhere;
 use super::{Chosen, choose, data, family, report, stages};
 use crate::checkpoint::checksums;
-use crate::cost::{Forecast, Meter, assumptions, check_memory, idle};
+use crate::cost::{Forecast, Meter, assumptions, check_memory, computes_on, idle};
 use crate::data::{Dataset, Rejected};
 use crate::engine::Session;
 use crate::error::{Error, Result};
@@ -31,6 +31,15 @@ pub(super) struct OpenRun {
     pub(super) data: Arc<Dataset>,
     pub(super) session: Box<dyn Session>,
     pub(super) chosen: Chosen,
+}
+
+/// Makes `--resume` of `--resume-if-begun` where there is something to go on with, and says which it
+/// is. All processes look before any of them writes.
+pub(super) fn settle(args: &mut TrainArgs) {
+    let Some(out) = args.out.as_deref().filter(|_| args.resume_if_begun) else { return };
+    args.resume = family::is_run(out) || family::is_family(out);
+    let does = if args.resume { "has begun: it goes on" } else { "holds no run yet: it begins" };
+    progress::say(&format!("{} {does}", out.display()));
 }
 
 /// The whole chain, of one model or of the recipe's family.
@@ -134,11 +143,11 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
         }
         (false, None) => fresh(args)?,
     };
-    if of.is_none() {
-        say_forecast(&plan)?;
-    }
     check_shares(&plan.train, ranks.size())?;
     let chosen = choose(&args.device)?;
+    if of.is_none() {
+        say_forecast(&plan, &chosen.device)?;
+    }
     let data = data::open(&plan)?;
     let model = data.model().clone();
     say_what(&data, &out, &chosen.device, ranks.size());
@@ -213,11 +222,13 @@ fn warn_unevaluated(plan: &Plan, data: &Dataset) {
     }
 }
 
-/// Says what a training will cost, on the device that the recipe's `[cost]` names.
-fn say_forecast(plan: &Plan) -> Result<()> {
+/// Says what a training will cost, on the device that the recipe's `[cost]` names, and that it is
+/// to be on `device`.
+fn say_forecast(plan: &Plan, device: &str) -> Result<()> {
     let forecast = Forecast::of(plan)?;
     let assumed = assumptions(&plan.cost, forecast.precision);
-    progress::say(&format!("forecast: {}; {assumed}", forecast.in_words()));
+    let here = computes_on(&plan.cost, device);
+    progress::say(&format!("forecast: {}; {assumed}{here}", forecast.in_words()));
     if let Some(idle) = idle(&[forecast], &plan.cost) {
         progress::warn(&idle);
     }

@@ -148,7 +148,11 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     if let Some(out) = &args.out {
         may_hold_embeddings(out)?;
     }
-    let plan = amend(&manifest.plan, &["embed."], &args.set, args.data.as_deref())?;
+    let mut plan = amend(&manifest.plan, &["embed."], &args.set, args.data.as_deref())?;
+    if args.data.is_some() && !args.set.iter().any(|set| set.trim().starts_with("embed.splits")) {
+        // Splits are of the run's own objects; of others all are wanted.
+        plan.embed.splits.clear();
+    }
     if let Some(out) = &args.out {
         data::apart_from(&plan, out)?;
     }

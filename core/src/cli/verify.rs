@@ -1,18 +1,23 @@
 //! `astropt verify`: this build against recorded answers.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::args::VerifyArgs;
 use super::choose;
 use super::output::{Output, columns};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::verify::Comparison;
 
 /// Replays every case; the exit code is 1 when one of them disagrees.
 pub(super) fn verify(args: &VerifyArgs, output: Output) -> Result<ExitCode> {
     let chosen = choose(&args.device)?;
     let mut agreed = true;
-    for folder in &args.cases {
+    let mut folders = Vec::new();
+    for path in &args.cases {
+        folders.extend(cases(path)?);
+    }
+    for folder in &folders {
         let weights = args.weights.as_ref().map(|file| folder.join(file));
         let open = |model: &_| chosen.backend.open(chosen.index, model);
         let comparisons = match crate::verify::verify(folder, weights.as_deref(), &open) {
@@ -33,6 +38,24 @@ pub(super) fn verify(args: &VerifyArgs, output: Output) -> Result<ExitCode> {
         }
     }
     Ok(if agreed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is replayed of `path`: itself, or, of a folder that is no case and holds some, all of its
+/// folders by name.
+fn cases(path: &Path) -> Result<Vec<PathBuf>> {
+    let is_case = |folder: &Path| folder.join("case.json").is_file();
+    if is_case(path) || !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(|e| Error::io("read the folder", path, &e))? {
+        let inner = entry.map_err(|e| Error::io("read the folder", path, &e))?.path();
+        if inner.is_dir() {
+            folders.push(inner);
+        }
+    }
+    folders.sort();
+    Ok(if folders.iter().any(|folder| is_case(folder)) { folders } else { vec![path.to_owned()] })
 }
 
 /// A heading and a row per quantity, then the verdict.
@@ -61,4 +84,25 @@ fn table(comparisons: &[Comparison]) -> String {
         _ => format!("{wrong} of {} quantities disagree", comparisons.len()),
     };
     format!("{}\n{verdict}", columns(&rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_cases_is_each_of_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in ["b", "a"] {
+            std::fs::create_dir(at(name)).expect("made");
+        }
+        let cases = |path: &Path| cases(path).expect("readable");
+        assert_eq!(cases(folder.path()), [folder.path().to_owned()], "no case in it");
+        std::fs::write(at("b/case.json"), "{}").expect("written");
+        // What is no case is not passed over: it is an error of its own.
+        assert_eq!(cases(folder.path()), [at("a"), at("b")]);
+        assert_eq!(cases(&at("b")), [at("b")]);
+        assert_eq!(cases(&at("none")), [at("none")]);
+    }
 }

@@ -31,6 +31,9 @@ pub struct Forecast {
     /// What training multiplies in.
     #[serde(default)]
     pub precision: Precision,
+    /// Whether training runs forward again in backward, which takes a third more operations.
+    #[serde(default)]
+    pub recompute: bool,
     /// Micro-batches of a step: what devices share; 0 in forecasts of earlier versions.
     #[serde(default)]
     pub micro_batches: usize,
@@ -75,7 +78,9 @@ impl Forecast {
         let micro_batches = (train.batch / train.micro_batch).max(1);
         let devices = cost.devices.min(micro_batches);
         let rounds = micro_batches.div_ceil(devices);
-        let one = (flops + attention_flops) / (cost.peak(precision) * cost.utilisation);
+        // Running forward again in backward is a third of it once more.
+        let again = if train.recompute { 4.0 / 3.0 } else { 1.0 };
+        let one = again * (flops + attention_flops) / (cost.peak(precision) * cost.utilisation);
         let seconds = one * rounds as f64 / micro_batches as f64;
         let watts = cost.device_watts * devices as f64 * cost.overhead;
         let joules = seconds * watts;
@@ -89,6 +94,7 @@ impl Forecast {
             memory_bytes,
             fits: memory_bytes <= cost.device_memory,
             precision,
+            recompute: train.recompute,
             micro_batches,
             hours: seconds / 3600.0,
             energy_kwh: joules / KILOWATT_HOUR,
@@ -99,9 +105,10 @@ impl Forecast {
     /// Operations, time, energy and carbon, in words.
     pub(crate) fn in_words(&self) -> String {
         format!(
-            "{:.2e} FLOP (6ND), {}, {:.2e} kWh, {:.2e} kg CO2",
+            "{:.2e} FLOP (6ND), {}{}, {:.2e} kWh, {:.2e} kg CO2",
             self.flops,
             duration(3600.0 * self.hours),
+            if self.recompute { " (a quarter of them for train.recompute)" } else { "" },
             self.energy_kwh,
             self.co2_kg
         )
@@ -127,6 +134,17 @@ pub(crate) fn assumptions(cost: &CostConfig, precision: Precision) -> String {
         cost.overhead,
         cost.grid
     )
+}
+
+/// What stands after the [`assumptions`] of a training on `device`, as a sentence; nothing where it
+/// is the device that they are of.
+pub(crate) fn computes_on(cost: &CostConfig, device: &str) -> String {
+    match cost.device == device {
+        true => String::new(),
+        false => {
+            format!(". This run computes on {device}; what is left there is told as it trains")
+        }
+    }
 }
 
 /// Which of the devices of `cost` have nothing to do, if any, in words.
@@ -158,6 +176,7 @@ mod tests {
             memory_bytes: 1.0,
             fits: true,
             precision: Precision::F32,
+            recompute: false,
             micro_batches,
             hours: 1.0,
             energy_kwh: 1.0,
@@ -174,5 +193,13 @@ mod tests {
         let said = assumptions(&cost(2), Precision::F32);
         assert!(said.contains("66.9 TFLOP/s in f32"), "{said}");
         assert!(assumptions(&cost(2), Precision::Bf16).contains("989.4 TFLOP/s in bf16"));
+    }
+
+    #[test]
+    fn a_training_elsewhere_than_forecast_is_told_where() {
+        let cost = CostConfig::default();
+        assert_eq!(computes_on(&cost, &cost.device), "");
+        let said = computes_on(&cost, "AMD EPYC, 2 threads");
+        assert!(said.starts_with(". This run computes on AMD EPYC, 2 threads;"), "{said}");
     }
 }

@@ -2,15 +2,37 @@
 
 use std::path::{Path, PathBuf};
 
-/// Bytes that this process could still have: what the system has free (`MemAvailable` of
-/// Linux's /proc/meminfo, which counts caches that it would give up), what its control groups
-/// leave, and what its own limit of address space leaves, whichever is least. `None` where the
-/// system does not say.
+use crate::parallel;
+
+/// Bytes that this process could still have: its equal share, among the processes on this machine
+/// that were started with it, of what the system has free (`MemAvailable` of Linux's
+/// /proc/meminfo, which counts caches that it would give up) or what its control groups leave; or
+/// what its own limit of address space leaves, whichever is least. `None` where the system does
+/// not say.
 pub fn available_memory() -> Option<f64> {
-    let least = |a: f64, b: Option<f64>| b.map_or(a, |b| a.min(b));
     let free = free(Path::new("/proc"))?;
     let grouped = groups_leave(Path::new("/proc"), Path::new("/sys/fs/cgroup"));
-    Some(least(least(free, grouped), limit_leaves(Path::new("/proc"))).max(0.0))
+    Some(share(free, grouped, limit_leaves(Path::new("/proc")), parallel::local().size))
+}
+
+/// Whose [`available_memory`] is, after "free": ` for each of 3 processes on this machine`; nothing
+/// where this process is the only one.
+pub fn among_processes() -> String {
+    for_each_of(parallel::local().size)
+}
+
+fn for_each_of(processes: usize) -> String {
+    match processes {
+        0 | 1 => String::new(),
+        many => format!(" for each of {many} processes on this machine"),
+    }
+}
+
+/// The share of one of `processes` in what the machine and its groups have, or what its `own` limit
+/// leaves.
+fn share(free: f64, grouped: Option<f64>, own: Option<f64>, processes: usize) -> f64 {
+    let least = |a: f64, b: Option<f64>| b.map_or(a, |b| a.min(b));
+    least(least(free, grouped) / processes.max(1) as f64, own).max(0.0)
 }
 
 /// A line such as `MemAvailable:  123 kB`, in bytes.
@@ -105,6 +127,18 @@ mod tests {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
         std::fs::write(path, text).expect("writable");
+    }
+
+    #[test]
+    fn processes_of_a_machine_share_what_it_has_and_each_keeps_its_own_limit() {
+        assert_eq!(share(900.0, None, None, 1), 900.0);
+        assert_eq!(share(900.0, None, None, 3), 300.0);
+        assert_eq!(share(900.0, Some(600.0), None, 3), 200.0);
+        assert_eq!(share(900.0, Some(600.0), Some(250.0), 3), 200.0);
+        assert_eq!(share(900.0, None, Some(250.0), 3), 250.0, "not a third of its own limit");
+        assert_eq!(share(900.0, Some(-5.0), None, 2), 0.0);
+        assert_eq!(for_each_of(1), "");
+        assert_eq!(for_each_of(3), " for each of 3 processes on this machine");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The memory that training takes: one formula, for forecasts, for the check before a run
 //! begins, and for what to change where a device has run out of it.
 
+use super::machine::among_processes;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::recipe::TrainConfig;
@@ -93,13 +94,14 @@ pub(crate) fn check(
     }
     let sizes = format!(
         "training needs about {} ({} for the model and its optimiser, {} for a micro-batch of \
-         {}, {} for those prepared), and {device} has {} free",
+         {}, {} for those prepared), and {device} has {} free{}",
         gigabytes(needed),
         gigabytes(need.model),
         gigabytes(need.activations),
         train.micro_batch,
         gigabytes(need.queue),
         gigabytes(free),
+        if room.shared { among_processes() } else { String::new() },
     );
     if needed <= free {
         return Ok(Some(format!("memory is close: {sizes}")));

@@ -12,8 +12,8 @@ mod meter;
 use serde::{Deserialize, Serialize};
 
 pub use forecast::Forecast;
-pub(crate) use forecast::{assumptions, idle};
-pub use machine::available_memory;
+pub(crate) use forecast::{assumptions, computes_on, idle};
+pub use machine::{among_processes, available_memory};
 pub use memory::Memory;
 pub(crate) use memory::{check as check_memory, exhausted};
 pub use meter::{Energy, Meter};

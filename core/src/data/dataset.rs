@@ -11,6 +11,7 @@ use super::draw::Drawn;
 use super::objects::Objects;
 use super::order::Order;
 use super::place::Place;
+use super::rejections::too_many_rejected;
 use super::sequence::{Objective, Sequence, Task};
 use super::split::{Split, Splits};
 use super::stream::{OrderWord, Packing, SpanOrder, StreamConfig};
@@ -372,9 +373,14 @@ impl Dataset {
         )))
     }
 
-    /// Puts the spans of object `id` in the order in which they are read after training.
+    /// Puts the spans of object `id` in the order in which they are predicted after training.
     pub fn arrange(&self, id: &str, row: &mut Row) {
         self.stream.arrange(row, id, self.seed, 0);
+    }
+
+    /// Puts the spans of any object in the order in which hidden states are read of it.
+    pub(crate) fn settle(&self, row: &mut Row) {
+        self.stream.settle(row);
     }
 
     /// Whether the order of an object's spans differs from object to object.
@@ -392,7 +398,8 @@ impl Dataset {
     }
 
     /// The usable ones of these objects, read and chained for `purpose`, with their
-    /// observations; of each object the `excerpt`. `None` when none is usable.
+    /// observations; of each object the `excerpt`. `None` when none is usable. What is read is
+    /// chained in one order for all objects, so that it does not depend on their ids.
     ///
     /// # Errors
     /// See [`read`](Self::read).
@@ -407,7 +414,10 @@ impl Dataset {
         let mut kept = Vec::new();
         for &index in indices {
             if let Some((observation, mut row)) = self.read(index)? {
-                self.arrange(&observation.id, &mut row);
+                match purpose {
+                    Purpose::Read => self.settle(&mut row),
+                    Purpose::Predict => self.arrange(&observation.id, &mut row),
+                }
                 excerpt.cut(&mut row);
                 if row.is_empty() {
                     continue;
@@ -461,19 +471,6 @@ impl Excerpt {
         }
         row.retain(|(_, tokens)| tokens.len > 0);
     }
-}
-
-/// `count` of `total` objects cannot be used, the last because of `error`.
-pub(crate) fn too_many_rejected(
-    count: usize,
-    total: usize,
-    error: &dyn std::fmt::Display,
-) -> Error {
-    Error::Failed(format!(
-        "{count} of {total} objects cannot be used, more than train.max_rejected allows; the last: \
-         {error}. If all are like this the recipe's modality does not fit the data; else mend the \
-         data, or allow more with --set train.max_rejected=0.1"
-    ))
 }
 
 /// Objects read, tokenised and chained.

@@ -19,13 +19,13 @@ mod witness;
 
 pub use assembly::Assembly;
 pub use batch::{Batch, Inputs, Part, Purpose, Row, Sight};
+pub(crate) use dataset::MAX_SUBSTITUTES;
 pub use dataset::{Dataset, Excerpt, Loaded, Rejected};
-pub(crate) use dataset::{MAX_SUBSTITUTES, too_many_rejected};
 pub use draw::Drawn;
 pub use loader::Loader;
 pub use objects::Objects;
 pub use pieces::Pieces;
-pub(crate) use rejections::SharedRejections;
+pub(crate) use rejections::{SharedRejections, too_many_rejected};
 pub use sequence::{Objective, Sequence, Task};
 pub use split::{Split, Splits, group_key, split_key, unit_hash};
 pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};

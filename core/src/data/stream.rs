@@ -55,6 +55,16 @@ pub enum SpanOrder {
     Listed(Vec<String>),
 }
 
+impl SpanOrder {
+    /// Whether spans always follow each other by their names, as the Python AstroPT has them.
+    pub(crate) fn is_alphabetical(&self) -> bool {
+        match self {
+            Self::Word(word) => *word == OrderWord::Alphabetical,
+            Self::Listed(names) => names.is_sorted(),
+        }
+    }
+}
+
 impl Default for SpanOrder {
     fn default() -> Self {
         Self::Word(OrderWord::Alphabetical)
@@ -67,7 +77,8 @@ impl Default for SpanOrder {
 pub enum OrderWord {
     /// By name of the modality.
     Alphabetical,
-    /// Another for every object and epoch, a pure function of both.
+    /// Another for every object and epoch, a pure function of both. Embeddings are read of all
+    /// objects in the alphabetical order.
     Shuffled,
 }
 
@@ -106,6 +117,13 @@ impl StreamConfig {
         if !(self.keep > 0.0 && self.keep <= 1.0) {
             return Err(("keep", format!("is {}; it must be above 0 and at most 1", self.keep)));
         }
+        if let (Some(length), Packing::Object) = (self.row_length, self.packing) {
+            let message = format!(
+                "is {length}, and rows are one object each; set stream.packing = \"rows\" too, or \
+                 leave it out"
+            );
+            return Err(("row_length", message));
+        }
         let SpanOrder::Listed(listed) = &self.order else { return Ok(()) };
         let known: Vec<&String> = modalities.collect();
         for (place, name) in listed.iter().enumerate() {
@@ -135,6 +153,16 @@ impl StreamConfig {
             let mut places = index::sample(&mut draws, tokens.len, count).into_vec();
             places.sort_unstable();
             *tokens = tokens.select(&places);
+        }
+    }
+
+    /// Puts the spans of any object in the order in which hidden states are read: an embedding must
+    /// not depend on an object's name. Of shuffled spans it is the alphabetical one, which training
+    /// has shown the model as often as any other.
+    pub(crate) fn settle(&self, spans: &mut Row) {
+        spans.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if let SpanOrder::Listed(listed) = &self.order {
+            spans.sort_by_key(|(name, _)| listed.iter().position(|listed| listed == name));
         }
     }
 
@@ -216,6 +244,21 @@ mod tests {
         assert_eq!(orders.len(), 24, "every order of four comes up");
         assert_eq!(names(&shuffled, "x", 3), names(&shuffled, "x", 3));
         assert!((0..20).any(|epoch| names(&shuffled, "x", epoch) != names(&shuffled, "y", epoch)));
+        // Read, all objects stand in one order.
+        for (config, order) in [(&shuffled, "abcd"), (&parse(""), "abcd"), (&listed, "dbac")] {
+            let mut spans: Row =
+                ["c", "a", "d", "b"].map(|name| (name.to_owned(), Tokens::default())).to_vec();
+            config.settle(&mut spans);
+            assert_eq!(spans.into_iter().map(|(name, _)| name).collect::<String>(), order);
+        }
+    }
+
+    #[test]
+    fn a_row_length_is_that_of_packed_rows() {
+        let none = || std::iter::empty();
+        let (key, message) = parse("row_length = 10").check(none()).expect_err("not packed");
+        assert!(key == "row_length" && message.contains("packing"), "{message}");
+        assert!(parse("packing = \"rows\"\nrow_length = 10").check(none()).is_ok());
     }
 
     #[test]

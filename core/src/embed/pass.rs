@@ -36,11 +36,15 @@ pub struct Written {
     pub shape: Vec<usize>,
 }
 
-/// All splits, in the order they are embedded.
-const ALL: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+/// The splits that are embedded, in order.
+fn splits(config: &EmbedConfig) -> Vec<Split> {
+    let all = [Split::Train, Split::Validation, Split::Test];
+    let asked = |split: &Split| config.splits.is_empty() || config.splits.contains(split);
+    all.into_iter().filter(asked).collect()
+}
 
-/// Embeds every usable object of `data` with the parameters that `session` holds: training
-/// objects first, then validation, then test. Rows go to disk as they are made. `label`
+/// Embeds every usable object of `data`, or of `config.splits`, with the parameters that `session`
+/// holds: training objects first, then validation, then test. Rows go to disk as they are made. `label`
 /// names the work in the progress. Of `ranks` each embeds its share, and rank 0 writes.
 ///
 /// # Errors
@@ -58,7 +62,8 @@ pub fn embed(
     let mut description = describe(config);
     description.extend(target.description.clone());
     let mut output = Output::new(data, Target { description, ..target.clone() });
-    let pass = Pass { label, data, config, splits: &ALL, workers, ranks };
+    let splits = &splits(config)[..];
+    let pass = Pass { label, data, config, splits, workers, ranks };
     let make = |loaded: &Loaded| {
         let states = session.hidden(&loaded.batch, layer)?;
         let slots = loaded.batch.token_slots();
@@ -155,7 +160,8 @@ pub fn raw_features(
 ) -> Result<Option<Written>> {
     let widths = agree(ranks, raw_widths(data, config))?;
     let mut output = Output::new(data, target.clone());
-    let pass = Pass { label: "raw features", data, config, splits: &ALL, workers, ranks };
+    let splits = &splits(config)[..];
+    let pass = Pass { label: "raw features", data, config, splits, workers, ranks };
     let make = |loaded: &Loaded| {
         rows_of(loaded, |row| {
             let object = (loaded.indices[row], &loaded.observations[row]);
@@ -414,10 +420,15 @@ pub(crate) fn describe(config: &EmbedConfig) -> Description {
         true => "all".to_owned(),
         false => config.modalities.join(", "),
     };
-    Description::from([
+    let mut out = Description::from([
         ("modalities".to_owned(), modalities),
         ("layer".to_owned(), config.layer.to_string().replace('"', "")),
         ("tokens".to_owned(), config.tokens.to_string().replace('"', "")),
         ("pooling".to_owned(), pooling.to_owned()),
-    ])
+    ]);
+    if !config.splits.is_empty() {
+        let names: Vec<&str> = config.splits.iter().map(|split| split.name()).collect();
+        out.insert("splits".to_owned(), names.join(", "));
+    }
+    out
 }

@@ -168,6 +168,9 @@ fn mean(groups: &[(f64, f64)], drawn: &[usize]) -> f64 {
 pub struct SizeFit {
     /// The law that fits best.
     pub law: SizeLaw,
+    /// E; without an interval in families of earlier versions.
+    #[serde(default)]
+    pub floor: Interval,
     /// Exponent of the parameters.
     pub alpha: Interval,
     /// Exponent of the tokens.
@@ -180,27 +183,31 @@ pub struct SizeFit {
 
 impl SizeFit {
     /// Fits the law to the evaluations of `models` in the second half of their training; `None`
-    /// with too few. Resamples are of what the fit leaves.
+    /// with too few. Resamples are of what the fit leaves, in stretches of half a curve: what lies
+    /// above the law at one evaluation lies above it at the next.
     ///
     /// The learning rate of an evaluation on the way has not come down, so that the law tells
     /// more of trainings like these than of shorter ones.
     pub(super) fn of(models: &[Model]) -> Option<Self> {
-        let points: Vec<(f64, f64, f64)> = models
-            .iter()
-            .flat_map(|model| {
-                let late = move |point: &&(u64, f64)| 2 * point.0 >= model.trained.tokens;
-                let curve = model.trained.curve.iter().filter(late);
-                curve.map(|&(tokens, loss)| (model.parameters, tokens as f64, loss))
-            })
-            .collect();
+        let late = |model: &Model| -> Vec<(f64, f64, f64)> {
+            let late = |point: &&(u64, f64)| 2 * point.0 >= model.trained.tokens;
+            let curve = model.trained.curve.iter().filter(late);
+            curve.map(|&(tokens, loss)| (model.parameters, tokens as f64, loss)).collect()
+        };
+        let curves: Vec<Vec<(f64, f64, f64)>> = models.iter().map(late).collect();
+        let points = curves.concat();
         let law = SizeLaw::fit(&points)?;
-        let left: Vec<f64> = points.iter().map(|&(n, d, loss)| loss - law.at(n, d)).collect();
+        let left_of = |&(n, d, loss): &(f64, f64, f64)| loss - law.at(n, d);
+        let left: Vec<Vec<f64>> =
+            curves.iter().map(|curve| curve.iter().map(left_of).collect()).collect();
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let resampled: Vec<SizeLaw> = (0..SIZE_RESAMPLES)
             .filter_map(|_| {
                 let mut drawn = points.clone();
-                for (n, d, loss) in &mut drawn {
-                    *loss = law.at(*n, *d) + left[random.random_range(0..left.len())];
+                let left =
+                    curves.iter().flat_map(|curve| stretches(&left, curve.len(), &mut random));
+                for ((n, d, loss), left) in drawn.iter_mut().zip(left.collect::<Vec<_>>()) {
+                    *loss = law.at(*n, *d) + left;
                 }
                 SizeLaw::fit(&drawn)
             })
@@ -209,8 +216,9 @@ impl SizeFit {
             let replicates: Vec<f64> = resampled.iter().map(of).collect();
             Interval::percentile(value, &replicates, CONFIDENCE)
         };
-        let square = left.iter().map(|x| x * x).sum::<f64>() / left.len() as f64;
+        let square = left.iter().flatten().map(|x| x * x).sum::<f64>() / points.len() as f64;
         Some(Self {
+            floor: interval(law.floor, |law| law.floor),
             alpha: interval(law.alpha, |law| law.alpha),
             beta: interval(law.beta, |law| law.beta),
             points: points.len(),
@@ -218,6 +226,22 @@ impl SizeFit {
             law,
         })
     }
+}
+
+/// `count` numbers in stretches of half of one of `curves`, drawn with where in it they begin; a
+/// curve goes on where it began.
+fn stretches(curves: &[Vec<f64>], count: usize, random: &mut ChaCha8Rng) -> Vec<f64> {
+    let mut out = Vec::with_capacity(count);
+    while out.len() < count {
+        let curve = &curves[random.random_range(0..curves.len())];
+        if curve.is_empty() {
+            continue;
+        }
+        let from = random.random_range(0..curve.len());
+        out.extend(curve.iter().cycle().skip(from).take(curve.len().div_ceil(2)));
+    }
+    out.truncate(count);
+    out
 }
 
 #[cfg(test)]
@@ -279,6 +303,18 @@ mod tests {
         assert!(two.floor.value == 0.0 && two.at(1e18).low < Some(truth), "{two:?}");
         assert!(of(&models[..1]).is_none());
         assert!(SizeFit::of(&models).is_some_and(|fit| fit.points == 24 && fit.residual < 0.01));
+    }
+
+    #[test]
+    fn what_is_left_along_a_curve_is_drawn_in_stretches() {
+        let curves = [vec![1.0, 2.0, 3.0, 4.0], Vec::new(), vec![10.0, 20.0]];
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        for _ in 0..50 {
+            let drawn = stretches(&curves, 4, &mut random);
+            assert_eq!(drawn.len(), 4);
+            let next = [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0), (4.0, 1.0)];
+            assert!(drawn[0] >= 10.0 || next.contains(&(drawn[0], drawn[1])), "{drawn:?}");
+        }
     }
 
     #[test]

@@ -14,10 +14,15 @@ const EXPONENTS: [f64; 2] = [0.01, 3.0];
 const GRID: usize = 25;
 const ROUNDS: usize = 8;
 
+/// How near to an end an exponent is at it, relatively: as near to it losses hardly differ.
+const AT_EDGE: f64 = 1e-3;
+/// Times the compute of the fitted models from which on no saturation is foretold.
+const FARTHEST: f64 = 1e9;
+
 /// Whether `exponent` is an end of what is searched: it is not determined, only that it is not
 /// within.
 pub fn at_edge(exponent: f64) -> bool {
-    EXPONENTS.iter().any(|edge| (exponent / edge - 1.0).abs() < 1e-9)
+    EXPONENTS.iter().any(|edge| (exponent / edge - 1.0).abs() < AT_EDGE)
 }
 
 /// What an interval of an exponent leaves open, in words: whether it, or an end of its interval, is
@@ -104,8 +109,9 @@ impl ComputeLaw {
     /// share `least` of it. 0 where that holds of any compute: the loss does not fall, or so
     /// slowly that not even without a floor it would be enough. `None` where it holds of none:
     /// the fitted loss has no floor, and falls by a larger share each time; or its exponent is the
-    /// smallest that was searched, which leaves the floor undetermined. Of the largest searched the
-    /// compute is an upper bound: a loss that falls faster is at its floor sooner.
+    /// smallest that was searched, which leaves the floor undetermined; or the compute is farther off
+    /// than the models can tell. Of the largest searched it is an upper bound: a loss that falls
+    /// faster is at its floor sooner.
     pub fn saturation(&self, least: f64) -> Option<f64> {
         // a x^-b (1 - 10^-b) = least (floor + a x^-b), solved for x = C / unit.
         let gain = 1.0 - 10f64.powf(-self.b) - least;
@@ -116,6 +122,9 @@ impl ComputeLaw {
             return None;
         }
         let turn = self.unit * (least * self.floor / (self.a * gain)).powf(-1.0 / self.b);
+        if turn > FARTHEST * self.unit {
+            return None;
+        }
         // Below a single operation there is nothing to compute with.
         Some(if turn < 1.0 { 0.0 } else { turn })
     }
@@ -211,24 +220,27 @@ fn least_squares<const K: usize>(
     terms: &[[f64; K]],
     values: impl Iterator<Item = f64>,
 ) -> ([f64; K], f64) {
-    let (mut normal, mut right, mut square) = ([[0.0; K]; K], [0.0; K], 0.0);
-    for (term, value) in terms.iter().zip(values) {
+    let values: Vec<f64> = values.collect();
+    let (mut normal, mut right) = ([[0.0; K]; K], [0.0; K]);
+    for (term, value) in terms.iter().zip(&values) {
         for i in 0..K {
             for j in 0..K {
                 normal[i][j] += term[i] * term[j];
             }
             right[i] += term[i] * value;
         }
-        square += value * value;
     }
-    let mut best = ([0.0; K], square);
+    let left = |solution: &[f64; K]| {
+        let fitted = |term: &[f64; K]| term.iter().zip(solution).map(|(t, x)| t * x).sum::<f64>();
+        terms.iter().zip(&values).map(|(term, value)| (value - fitted(term)).powi(2)).sum::<f64>()
+    };
+    let mut best = ([0.0; K], left(&[0.0; K]));
     for used in 1u32..1 << K {
         let Some(solution) = solve(&normal, &right, used) else { continue };
         if solution.iter().any(|&x| x < 0.0) {
             continue;
         }
-        // |y|^2 - x.r, as x solves the normal equations of the terms it uses.
-        let left = square - solution.iter().zip(&right).map(|(x, r)| x * r).sum::<f64>();
+        let left = left(&solution);
         if left < best.1 {
             best = (solution, left);
         }
@@ -257,6 +269,22 @@ fn solve<const K: usize>(normal: &[[f64; K]; K], right: &[f64; K], used: u32) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Losses that fall about as the logarithm of the compute say nothing of a floor.
+    #[test]
+    fn an_end_of_the_search_is_known_for_one() {
+        let points = [(8.184e8, 0.417_822), (1.717_9e9, 0.416_983), (4.604_3e9, 0.411_146)];
+        let law = ComputeLaw::fit(&points).expect("three computes");
+        assert!(at_edge(law.b) && law.saturation(0.005).is_none(), "{law:?}");
+        for k in 0..200 {
+            let wiggle = |i: u32| 2e-4 * (f64::from(7 * k + 13 * i) * 0.7).sin();
+            let points: Vec<(f64, f64)> = (0..3 + k % 6)
+                .map(|i| (1e9 * 3f64.powi(i as i32), 0.42 - 0.004 * f64::from(i) + wiggle(i)))
+                .collect();
+            let law = ComputeLaw::fit(&points).expect("three computes or more");
+            assert!(law.saturation(0.005).is_none_or(|turn| turn < 1e20), "{law:?}");
+        }
+    }
 
     #[test]
     fn a_law_is_found_again() {
@@ -331,7 +359,8 @@ mod tests {
         assert_eq!(slow.saturation(0.5), Some(0.0));
         let edge = ComputeLaw { floor: 0.3, a: 0.1, b: EXPONENTS[0], unit: 1e18 };
         assert_eq!(edge.saturation(0.005), None, "the floor is not determined");
-        assert!(ComputeLaw { b: 0.02, ..edge }.saturation(0.005).is_some());
+        assert_eq!(ComputeLaw { b: 0.02, ..edge }.saturation(0.005), None, "out of sight");
+        assert!(ComputeLaw { b: 0.2, ..edge }.saturation(0.005).is_some());
         assert_eq!(edge.saturation(0.5), Some(0.0), "whatever the floor is");
         let flat = ComputeLaw { floor: 0.3, a: 1e-14, b: 0.05, unit: 1e12 };
         assert_eq!(flat.saturation(0.01), Some(0.0), "no power of ten far below one operation");

@@ -1,8 +1,10 @@
-//! New tokens: the model's predictions, each read back as the input for the next.
+//! New tokens: the model's predictions, each read back as the input for the next; of a masked
+//! model, all at once in place of the mask.
 //!
 //! Keys and values of what was read are kept ([`Session::read`]), so a new token costs its
 //! own work and its attention, whatever came before.
 
+mod choose;
 mod fits;
 mod write;
 
@@ -13,13 +15,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::data::{Assembly, Batch, Purpose, Row, Sequence, Task};
+use crate::data::{Assembly, Batch, Objective, Purpose, Row, Sequence, Task};
 use crate::engine::Session;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::tokens::{TokenSpec, Tokens, Values};
 
-pub use write::{Files, Format, Writer};
+pub(crate) use choose::{Asked, Choice, Chosen};
+pub use write::{Files, Format, Lengths, Writer};
 
 /// A span to generate for one object.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,9 +31,13 @@ pub struct Wanted {
     pub id: String,
     /// Spans that are known, in stream order.
     pub given: Row,
+    /// How many of them stand before the span; all of them, unless a masked model reads it.
+    pub place: usize,
     /// A span of the modality to generate: its first tokens are given too where a prompt is
     /// asked for; of the others only number and positions are used.
     pub span: Tokens,
+    /// Tokens of the span itself that are given.
+    pub prompt: usize,
 }
 
 /// How predictions become tokens.
@@ -45,9 +52,13 @@ pub struct Sampling {
     pub seed: u64,
 }
 
-/// Generates the span of `modality` for each of `wanted`: the first `prompt` tokens are the
-/// span's own, the others the model's. Objects whose spans are of equal lengths are read
-/// together, `batch` at a time.
+/// Generates the span of `modality` for each of `wanted`: the first tokens are the span's own
+/// as far as they are given, the others the model's, read as it was trained to read them: one
+/// after the other, what is given seen whole under [`Objective::Prefix`], or all at once
+/// ([`Objective::Masked`]). Objects of the same layout are read together, `batch` at a time.
+///
+/// The spans come without [`Tokens::affine`], those of the prompt too: what standardisation took
+/// out of an object's own tokens was measured on what is to be generated.
 ///
 /// # Errors
 /// When nothing is given that a token could follow, a span does not fit the model, the
@@ -56,24 +67,33 @@ pub fn generate(
     session: &mut dyn Session,
     wanted: &[Wanted],
     modality: &str,
-    prompt: usize,
+    objective: Objective,
     batch: usize,
     sampling: Sampling,
 ) -> Result<Vec<Tokens>> {
-    let alike = |a: &Wanted, b: &Wanted| (given(a), a.span.len) == (given(b), b.span.len);
-    let tokens = wanted.iter().map(|w| w.span.len.saturating_sub(prompt) as u64).sum();
+    let layout = |w: &Wanted| (given(w), w.given.len(), w.span.len, w.prompt);
+    let tokens = wanted.iter().map(|w| w.span.len.saturating_sub(w.prompt) as u64).sum();
     let mut progress = Progress::new("generate", tokens, 0);
     let (mut out, mut done) = (Vec::new(), 0);
-    for group in wanted.chunk_by(alike) {
-        for rows in group.chunks(batch.max(1)) {
-            let mut rows = Rows::start(session, rows, modality, prompt, sampling)?;
+    for group in wanted.chunk_by(|a, b| layout(a) == layout(b)) {
+        for wanted in group.chunks(batch.max(1)) {
+            let mut rows = Rows::new(session, wanted, modality, sampling)?;
+            let masked = matches!(objective, Objective::Masked { .. });
+            if !masked {
+                rows.read_given(session, wanted, !objective.is_causal())?;
+            }
             while rows.next < rows.len {
                 if crate::stop::asked() {
                     session.forget();
                     return Err(crate::stop::stopped("; nothing was written"));
                 }
-                rows.advance(session)?;
-                done += rows.rows.len() as u64;
+                let made = if masked {
+                    rows.fill(session, wanted)?
+                } else {
+                    rows.advance(session)?;
+                    1
+                };
+                done += (made * rows.rows.len()) as u64;
                 progress.update(done, "tokens");
             }
             session.forget();
@@ -86,6 +106,16 @@ pub fn generate(
 
 fn given(wanted: &Wanted) -> usize {
     wanted.given.iter().map(|(_, tokens)| tokens.len).sum()
+}
+
+/// What is known of a span: its places and its first `prompt` tokens. What standardisation took
+/// out is not, for it was measured on the other tokens too.
+fn known(span: &Tokens, prompt: usize) -> Tokens {
+    let mut known = Tokens { affine: Vec::new(), ..span.clone() };
+    let width = known.values.len() / known.len.max(1);
+    known.values.to_mut().iter_mut().skip(prompt * width).for_each(|x| *x = 0.0);
+    known.codes.iter_mut().skip(prompt).for_each(|code| *code = 0);
+    known
 }
 
 /// Rows being generated together.
@@ -108,55 +138,94 @@ struct GrowingRow {
 }
 
 impl<'a> Rows<'a> {
-    /// Reads what is given.
-    fn start(
-        session: &mut dyn Session,
+    /// Rows of which nothing is generated yet.
+    fn new(
+        session: &dyn Session,
         wanted: &[Wanted],
         modality: &'a str,
-        prompt: usize,
         sampling: Sampling,
     ) -> Result<Self> {
-        let specs = session.model().modalities.clone();
-        let spec = specs.get(modality).cloned();
+        let spec = session.model().modalities.get(modality).cloned();
         let spec =
             spec.ok_or_else(|| Error::Failed(format!("the model has no modality {modality:?}")))?;
-        let len = wanted.first().map_or(0, |w| w.span.len);
-        let next = prompt.min(len);
-        let mut known = Vec::new();
+        let (len, next) = wanted.first().map_or((0, 0), |w| (w.span.len, w.prompt.min(w.span.len)));
         for wanted in wanted {
             wanted.span.check(&spec).map_err(|e| Error::object(&wanted.id, e.to_string()))?;
             if given(wanted) + next == 0 {
-                return Err(Error::object(
-                    &wanted.id,
-                    format!(
-                        "nothing is given that {modality} could follow; give a prompt of at \
-                             least one token or another modality"
-                    ),
-                ));
+                return Err(Error::object(&wanted.id, nothing_given(modality)));
             }
-            let mut row = wanted.given.clone();
-            let mut beginning = wanted.span.clone();
-            beginning.truncate(next);
-            if next > 0 {
-                row.push((modality.to_owned(), beginning));
-            }
-            known.push((wanted.id.clone(), row));
         }
-        session.forget();
-        let mut batch = assembled(&known, &specs, session.model().delimiters)?;
-        if session.model().delimiters && next == 0 {
-            open_span(&mut batch, &known, &specs, modality);
-        }
-        session.read(&batch)?;
         let rows = wanted.iter().map(|wanted| GrowingRow {
             draws: ChaCha8Rng::seed_from_u64(xxh3_64_with_seed(
                 wanted.id.as_bytes(),
                 sampling.seed,
             )),
             id: wanted.id.clone(),
-            span: wanted.span.clone(),
+            span: known(&wanted.span, next),
         });
         Ok(Self { modality, spec, rows: rows.collect(), next, len, sampling })
+    }
+
+    /// Reads what is given; `whole` lets its tokens see those after them.
+    fn read_given(&self, session: &mut dyn Session, wanted: &[Wanted], whole: bool) -> Result<()> {
+        let specs = session.model().modalities.clone();
+        let beginning = |(row, wanted): (&GrowingRow, &Wanted)| {
+            let mut spans = wanted.given.clone();
+            if self.next > 0 {
+                spans.push((self.modality.to_owned(), row.span.slice(0, self.next)));
+            }
+            (row.id.clone(), spans)
+        };
+        let rows: Vec<_> = self.rows.iter().zip(wanted).map(beginning).collect();
+        session.forget();
+        let delimiters = session.model().delimiters;
+        let mut batch = assembled(&rows, &specs, delimiters, whole)?;
+        if delimiters && self.next == 0 {
+            open_span(&mut batch, &rows, &specs, self.modality);
+        }
+        session.read(&batch)
+    }
+
+    /// Predicts all tokens that are missing from all that are there, and says how many that were
+    /// of each row.
+    fn fill(&mut self, session: &mut dyn Session, wanted: &[Wanted]) -> Result<usize> {
+        let model = session.model().clone();
+        let hidden = |(row, wanted): (&GrowingRow, &Wanted)| {
+            let mut spans = wanted.given.clone();
+            let place = wanted.place.min(spans.len());
+            let before: usize = spans[..place].iter().map(|(_, tokens)| tokens.len).sum();
+            let mut mask = vec![false; given(wanted) + self.len];
+            mask[before + self.next..before + self.len].fill(true);
+            spans.insert(place, (self.modality.to_owned(), row.span.clone()));
+            (spans, mask)
+        };
+        let rows: Vec<(Row, Vec<bool>)> = self.rows.iter().zip(wanted).map(hidden).collect();
+        let sequences: Vec<_> = wanted
+            .iter()
+            .zip(&rows)
+            .map(|(wanted, (spans, mask))| Sequence {
+                id: &wanted.id,
+                spans,
+                task: Task::Masked(mask.clone()),
+            })
+            .collect();
+        let assembly = Assembly {
+            specs: &model.modalities,
+            delimiters: model.delimiters,
+            full: true,
+            row_length: None,
+        };
+        let mut predicted = session.predict(&assembly.batch(&sequences)?)?;
+        let predicted = predicted.remove(self.modality).map(|tensor| tensor.data);
+        let (size, left) = (self.spec.values.size().max(1), self.len - self.next);
+        let predicted = predicted.unwrap_or_default();
+        for (row, numbers) in self.rows.iter_mut().zip(predicted.chunks(left * size)) {
+            for (k, token) in numbers.chunks(size).enumerate() {
+                row.place(self.next + k, token, &self.spec, self.sampling)?;
+            }
+        }
+        self.next = self.len;
+        Ok(left)
     }
 
     /// Predicts the next token of every row, and reads it unless it is the last.
@@ -184,16 +253,25 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// `rows` chained as in training, each token seeing those before it.
+/// Why an object of which nothing is given cannot have a span made.
+fn nothing_given(modality: &str) -> String {
+    format!(
+        "nothing is given that {modality} could follow; give a prompt of at least one token or \
+         another modality"
+    )
+}
+
+/// `rows` chained as in training, each token seeing those before it or, `whole`, all.
 fn assembled(
     rows: &[(String, Row)],
     specs: &BTreeMap<String, TokenSpec>,
     delimiters: bool,
+    whole: bool,
 ) -> Result<Batch> {
     let rows = rows.iter();
     let sequences: Vec<_> =
         rows.map(|(id, spans)| Sequence { id, spans, task: Task::Read }).collect();
-    Assembly { specs, delimiters, full: false, row_length: None }.batch(&sequences)
+    Assembly { specs, delimiters, full: whole, row_length: None }.batch(&sequences)
 }
 
 /// Ends the last span of every row, which are of equal lengths, and begins one of `modality`.
@@ -294,11 +372,11 @@ mod tests {
             (id.to_owned(), spans.collect::<Row>())
         };
         let given = [row("x", &[("b", 3)]), row("y", &[("b", 3)])];
-        let mut batch = assembled(&given, &specs, true).expect("fits");
+        let mut batch = assembled(&given, &specs, true, false).expect("fits");
         open_span(&mut batch, &given, &specs, "a");
         // The same with a token of the new span after it, which is then taken away.
         let whole = [row("x", &[("b", 3), ("a", 1)]), row("y", &[("b", 3), ("a", 1)])];
-        let trained = assembled(&whole, &specs, true).expect("fits");
+        let trained = assembled(&whole, &specs, true, false).expect("fits");
         assert_eq!((batch.len, trained.len), (6, 7));
         let places = |batch: &Batch, all: &mut dyn Iterator<Item = u32>| -> Vec<(u32, u32)> {
             all.map(|slot| (slot / batch.len as u32, slot % batch.len as u32)).collect()
@@ -317,6 +395,21 @@ mod tests {
             marks
         };
         assert_eq!(marks(&batch), marks(&trained));
+    }
+
+    #[test]
+    fn of_a_span_places_and_prompt_are_known() {
+        let span = Tokens {
+            len: 3,
+            values: vec![1.0; 6].into(),
+            indices: vec![4, 5, 6],
+            affine: vec![[18.0, 2.0]; 3],
+            ..Tokens::default()
+        };
+        let values = vec![1.0, 1.0, 0.0, 0.0, 0.0, 0.0].into();
+        assert_eq!(known(&span, 1), Tokens { values, affine: Vec::new(), ..span });
+        let span = Tokens { len: 2, codes: vec![7, 8], indices: vec![0, 1], ..Tokens::default() };
+        assert_eq!(known(&span, 0).codes, [0, 0]);
     }
 
     #[test]

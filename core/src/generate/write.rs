@@ -1,15 +1,19 @@
 //! Generated spans as files in the modality's own units.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::fits;
 use crate::checkpoint::write_bytes;
 use crate::embed::NpySink;
 use crate::error::{Error, Result};
-use crate::observation::{Array, Label, LabelUnits, Observation};
+use crate::observation::{Array, Data, Label, LabelUnits, Observation};
 use crate::picture;
-use crate::seam::Modality;
-use crate::tokens::Tokens;
+use crate::seam::{Modality, Preview};
+use crate::tokens::{Tokens, Values};
+
+/// Samples of an object's own fields of one axis, by name.
+pub type Lengths = BTreeMap<String, usize>;
 
 /// What was written for one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -62,13 +66,15 @@ pub struct Writer<'a> {
     format: Format,
     units: LabelUnits,
     arrays: Option<(NpySink, Vec<usize>)>,
+    /// Objects of whose columns it is not known where they end.
+    endless: usize,
 }
 
 impl<'a> Writer<'a> {
     /// Writes spans of `modality` into `folder`, which must exist, over what is there.
     pub fn new(modality: &'a dyn Modality, folder: &Path, format: Format) -> Self {
         let units = modality.label_units();
-        Self { modality, folder: folder.to_owned(), format, units, arrays: None }
+        Self { modality, folder: folder.to_owned(), format, units, arrays: None, endless: 0 }
     }
 
     /// The same with labels in these units, as the data have them.
@@ -77,8 +83,10 @@ impl<'a> Writer<'a> {
         Self { units: units.clone(), ..self }
     }
 
-    /// Writes the `generated` tokens of the object `id` beside its `own`, to files that
-    /// begin with `stem`.
+    /// Writes the `generated` tokens of the object `id`, and a picture of them beside that of its
+    /// `own`, both in the numbers of what is generated, to files that begin with `stem`. Columns
+    /// end where the object's own fields of these `lengths` do: what fills the last token up is no
+    /// sample.
     ///
     /// # Errors
     /// When the tokens are not the modality's, or a file cannot be written.
@@ -88,22 +96,26 @@ impl<'a> Writer<'a> {
         stem: &str,
         generated: &Tokens,
         own: Option<&Tokens>,
+        lengths: &Lengths,
     ) -> Result<Files> {
         let mut files = Files::default();
         if let Some(picture) = self.modality.preview(generated)? {
-            let own = own.map(|own| self.modality.preview(own)).transpose()?.flatten();
+            let own = own.map(|own| self.beside(generated, own)).transpose()?.flatten();
             let path = self.folder.join(format!("{stem}.png"));
             let row: Vec<_> = std::iter::once(picture).chain(own).collect();
             write_bytes(&path, &picture::sheet(&[row])?)?;
             files.picture = Some(path);
         }
+        let mut told = self.modality.reconstruct(generated)?;
+        if let Some(told) = &mut told {
+            let continuous = matches!(self.modality.spec().values, Values::Continuous { .. });
+            self.endless += usize::from(!cut(told, lengths) && continuous);
+        }
         if self.format == Format::Fits {
             let path = self.folder.join(format!("{stem}.fits"));
-            write_bytes(&path, &self.fits(id, generated)?)?;
+            write_bytes(&path, &self.fits(id, generated, told)?)?;
             files.fits = Some(path);
-        } else if let Some(columns) =
-            self.modality.reconstruct(generated)?.and_then(|told| columns(&told, &self.units))
-        {
+        } else if let Some(columns) = told.and_then(|told| columns(&told, &self.units)) {
             let path = self.folder.join(format!("{stem}.csv"));
             write_bytes(&path, &csv(&columns)?)?;
             files.table = Some(path);
@@ -113,10 +125,16 @@ impl<'a> Writer<'a> {
         Ok(files)
     }
 
+    /// The picture of an object's `own` tokens, in units only where what is `generated` is.
+    fn beside(&self, generated: &Tokens, own: &Tokens) -> Result<Option<Preview>> {
+        let affine = if generated.affine.is_empty() { Vec::new() } else { own.affine.clone() };
+        self.modality.preview(&Tokens { affine, ..own.clone() })
+    }
+
     /// What the tokens tell as a FITS file: columns, one array with its unit, or the array
     /// that they were made of.
-    fn fits(&self, id: &str, tokens: &Tokens) -> Result<Vec<u8>> {
-        if let Some(told) = self.modality.reconstruct(tokens)? {
+    fn fits(&self, id: &str, tokens: &Tokens, told: Option<Observation>) -> Result<Vec<u8>> {
+        if let Some(told) = told {
             if let Some(table) = fits::table(id, &told, &self.units)? {
                 return Ok(table);
             }
@@ -145,13 +163,37 @@ impl<'a> Writer<'a> {
         Ok(path)
     }
 
-    /// Ends the file of arrays, if there is one.
+    /// Ends the file of arrays, if there is one. Answers of how many objects columns were written
+    /// without knowing where their own end.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn finish(self) -> Result<()> {
-        self.arrays.map_or(Ok(()), |(sink, _)| sink.finish())
+    pub fn finish(self) -> Result<usize> {
+        self.arrays.map_or(Ok(()), |(sink, _)| sink.finish())?;
+        Ok(self.endless)
     }
+}
+
+/// Cuts columns to as many samples as the shortest of the object's own fields of their names has.
+/// Answers whether that is known, or there are no columns.
+fn cut(told: &mut Observation, lengths: &Lengths) -> bool {
+    let columns = || told.fields.iter().filter(|(_, field)| field.array.shape.len() == 1);
+    let Some(len) = columns().filter_map(|(name, _)| lengths.get(name)).min().copied() else {
+        return columns().next().is_none();
+    };
+    for Array { shape, data } in told.fields.values_mut().map(|field| &mut field.array) {
+        if let [found] = &mut shape[..] {
+            *found = len.min(*found);
+            match data {
+                Data::U8(all) => all.truncate(len),
+                Data::U16(all) => all.truncate(len),
+                Data::F32(all) => all.truncate(len),
+                Data::F64(all) => all.truncate(len),
+                Data::I64(all) => all.truncate(len),
+            }
+        }
+    }
+    true
 }
 
 /// A heading and its cells.
@@ -191,4 +233,33 @@ fn csv(columns: &[Column]) -> Result<Vec<u8>> {
         table.write_record(columns.iter().map(|(_, cells)| &cells[line])).map_err(failed)?;
     }
     table.into_inner().map_err(|e| Error::Failed(format!("cannot make a table: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::Field;
+
+    #[test]
+    fn columns_end_where_the_objects_own_do() {
+        let column = |n: usize| Field {
+            array: Array::new(vec![n], Data::F64(vec![1.0; n])).expect("sound"),
+            unit: None,
+        };
+        let told = |n: usize| {
+            let fields = ["flux", "wavelength"].map(|name| (name.to_owned(), column(n)));
+            Observation { fields: fields.into(), ..Observation::default() }
+        };
+        let lengths = |n: usize| Lengths::from([("flux".to_owned(), n), ("ivar".to_owned(), 1)]);
+        for (own, expected) in [(6, 6), (8, 8), (100, 8)] {
+            let mut told = told(8);
+            assert!(cut(&mut told, &lengths(own)));
+            assert!(told.fields.values().all(|field| field.array.data.len() == expected));
+            assert!(told.fields.values().all(|field| field.array.shape == [expected]));
+        }
+        let mut unknown = told(8);
+        assert!(!cut(&mut unknown, &Lengths::new()));
+        assert_eq!(unknown, told(8));
+        assert!(cut(&mut Observation::default(), &Lengths::new()), "there are no columns");
+    }
 }

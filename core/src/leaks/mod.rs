@@ -5,6 +5,8 @@
 //! object in one of them, but surveys overlap, catalogues list a galaxy twice, and a picture is
 //! there again under another name, turned or compressed anew.
 
+mod fine;
+mod picture;
 mod pixels;
 mod sky;
 
@@ -18,7 +20,10 @@ use crate::error::Result;
 use crate::observation::{Array, Observation};
 use crate::progress::Progress;
 use crate::stop;
-use pixels::{COARSE, Coarse, Fine};
+use fine::Fine;
+use picture::{Picture, is_picture};
+use pixels::{COARSE, Coarse};
+use sky::Place;
 
 /// What two objects are compared by.
 #[derive(Clone, Debug)]
@@ -61,7 +66,7 @@ pub enum By {
     },
     /// Their pictures are the same, turned or mirrored perhaps.
     Pixels {
-        /// Correlation of what is finer than a tenth of the picture.
+        /// Correlation of what is finer than a tenth of the pictures.
         correlation: f64,
     },
 }
@@ -79,16 +84,27 @@ pub struct Leaks {
     pub unread: usize,
     /// Ids that several objects of one split have: no leak, and no good sign.
     pub repeated: Vec<String>,
+    /// Objects with a picture that is blank or nowhere finite: like every other, so compared with
+    /// none.
+    pub blank: usize,
     /// Pairs of one object in two splits.
     pub leaks: Vec<Leak>,
     /// Whether there are more than are listed.
     pub more: bool,
+    /// Pairs whose pictures are the same and whose places are more than a degree apart: point
+    /// sources look alike. No leaks.
+    pub elsewhere: Vec<Leak>,
     /// Pairs of pictures that are alike as a whole, too, and were not looked at closely.
     pub unlooked: u64,
+    /// Pairs of pictures that are alike as a whole and could not be compared closely: one of them could
+    /// not be read again, has no detail, or they have too little in common that is finite.
+    pub uncompared: u64,
 }
 
 /// Most pairs that are listed, of each kind.
 const MOST: usize = 100_000;
+/// Arcseconds from which two places are surely two objects, whatever their pictures.
+const ELSEWHERE: f64 = 3600.0;
 /// Objects or pairs between two looks at whether to stop.
 const BLOCK: usize = 512;
 
@@ -105,9 +121,9 @@ pub fn find(objects: &Objects, splits: &Splits, settings: &LeakSettings) -> Resu
     let all = members(splits);
     let mut found = Leaks { objects: all.len(), ..Leaks::default() };
     by_id(objects, &all, &mut found);
-    by_place(objects, &all, settings, &mut found)?;
+    let places = by_place(objects, &all, settings, &mut found)?;
     if settings.pixels {
-        by_pixels(objects, &all, settings.pairs, &mut found)?;
+        by_pixels(objects, &all, &places, settings.pairs, &mut found)?;
     }
     Ok(found)
 }
@@ -120,16 +136,23 @@ fn members(splits: &Splits) -> Vec<Member> {
     all
 }
 
+/// Pairs of places in `all`, with their names.
+fn listed(objects: &Objects, all: &[Member], pairs: Vec<(usize, usize, By)>) -> Vec<Leak> {
+    let id = |k: usize| objects.source.id(all[k].0 as usize);
+    let leak = |(a, b, by): (usize, usize, By)| Leak {
+        by,
+        ids: [id(a), id(b)],
+        splits: [all[a].1, all[b].1],
+    };
+    pairs.into_iter().map(leak).collect()
+}
+
 impl Leaks {
     /// Adds pairs of places in `all`; as many as may be listed.
-    fn add(&mut self, objects: &Objects, all: &[Member], pairs: Vec<(usize, usize, By)>) {
+    fn add(&mut self, objects: &Objects, all: &[Member], mut pairs: Vec<(usize, usize, By)>) {
         self.more |= pairs.len() >= MOST;
-        let id = |k: usize| objects.source.id(all[k].0 as usize);
-        self.leaks.extend(pairs.into_iter().take(MOST).map(|(a, b, by)| Leak {
-            by,
-            ids: [id(a), id(b)],
-            splits: [all[a].1, all[b].1],
-        }));
+        pairs.truncate(MOST);
+        self.leaks.extend(listed(objects, all, pairs));
     }
 }
 
@@ -154,48 +177,31 @@ fn by_place(
     all: &[Member],
     settings: &LeakSettings,
     found: &mut Leaks,
-) -> Result<()> {
+) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     for (k, (index, split)) in all.iter().enumerate() {
         let (id, labels) =
             (objects.source.id(*index as usize), objects.source.labels(*index as usize));
         if let Some((ra, dec)) = position(&id, &labels, &settings.ra, &settings.dec)? {
-            places.push(sky::Place::new(k, *split, ra, dec));
+            places.push(Place::new(k, *split, ra, dec));
         }
     }
     found.placed = places.len();
     let pairs = sky::near(&places, settings.separation, MOST);
     let pairs = pairs.into_iter().map(|(a, b, separation)| (a, b, By::Sky { separation }));
     found.add(objects, all, pairs.collect());
-    Ok(())
+    Ok(places)
 }
 
-fn by_pixels(objects: &Objects, all: &[Member], most: usize, found: &mut Leaks) -> Result<()> {
-    let mut numbers: Vec<f32> = Vec::new();
-    let mut pictured = Vec::new();
-    let mut progress = Progress::new("leaks", all.len() as u64, 0);
-    // A block at a time, so that a person sees how far it is and can stop it.
-    for (block, members) in all.chunks(BLOCK).enumerate() {
-        go_on()?;
-        let coarse = members
-            .par_iter()
-            .map(|(index, _)| Ok(picture(objects, *index)?.map(|array| pixels::coarse(&array))));
-        for (k, read) in coarse.collect::<Vec<Result<_>>>().into_iter().enumerate() {
-            match read {
-                Ok(Some(Some(coarse))) => {
-                    pictured.push(block * BLOCK + k);
-                    numbers.extend_from_slice(&coarse);
-                }
-                // No picture, or a blank one, which is like every other.
-                Ok(_) => {}
-                Err(error) if error.ends_work() => return Err(error),
-                Err(_) => found.unread += 1,
-            }
-        }
-        progress.update((block * BLOCK + members.len()) as u64, "read");
-    }
-    found.pictured = pictured.len();
-    progress.finish(&format!("{} pictures read", pictured.len()));
+/// `places` are those of the objects that have one, in the order of `all`.
+fn by_pixels(
+    objects: &Objects,
+    all: &[Member],
+    places: &[Place],
+    most: usize,
+    found: &mut Leaks,
+) -> Result<()> {
+    let (pictured, numbers) = coarse_pictures(objects, all, found)?;
     let splits: Vec<Split> = pictured.iter().map(|&k| all[k].1).collect();
     let mut progress = Progress::new("leaks", pictured.len() as u64, 0);
     let alike = Coarse::new(numbers, COARSE).alike(&splits, most, |done| {
@@ -204,25 +210,112 @@ fn by_pixels(objects: &Objects, all: &[Member], most: usize, found: &mut Leaks) 
     })?;
     found.unlooked = alike.more;
     progress.finish(&format!("{} pairs to look at closely", alike.pairs.len()));
-    let close = |&(_, a, b): &(f32, u32, u32)| {
-        let (a, b) = (pictured[a as usize], pictured[b as usize]);
-        let fine = |k: usize| {
-            let array = picture(objects, all[k].0).ok().flatten();
-            array.and_then(|array| Fine::new(&array))
-        };
-        let correlation = fine(a)?.correlation(&fine(b)?)?;
-        (correlation >= pixels::SAME).then_some((a, b, By::Pixels { correlation }))
-    };
-    let mut pairs = Vec::new();
     let mut progress = Progress::new("leaks", alike.pairs.len() as u64, 0);
+    let (mut pairs, mut elsewhere) = (Vec::new(), Vec::new());
     for (block, candidates) in alike.pairs.chunks(BLOCK).enumerate() {
         go_on()?;
-        pairs.par_extend(candidates.par_iter().filter_map(close));
+        let close = |&(_, a, b): &(f32, u32, u32)| {
+            let (a, b) = (pictured[a as usize], pictured[b as usize]);
+            same(objects, all[a].0, all[b].0).map(|seen| (a, b, seen))
+        };
+        for read in candidates.par_iter().map(close).collect::<Vec<Result<_>>>() {
+            let Some((a, b, seen)) = or_ended(read)? else {
+                found.uncompared += 1;
+                continue;
+            };
+            match seen {
+                Seen::Nothing => found.uncompared += 1,
+                Seen::Two => {}
+                Seen::One(correlation) if apart(places, a, b) > ELSEWHERE => {
+                    elsewhere.push((a, b, By::Pixels { correlation }));
+                }
+                Seen::One(correlation) => pairs.push((a, b, By::Pixels { correlation })),
+            }
+        }
         progress.update((block * BLOCK + candidates.len()) as u64, "pairs looked at closely");
     }
-    pairs.sort_unstable_by_key(|(a, b, _)| (*a, *b));
+    progress.finish(&format!("{} pairs are the same", pairs.len() + elsewhere.len()));
+    for list in [&mut pairs, &mut elsewhere] {
+        list.sort_unstable_by_key(|(a, b, _)| (*a, *b));
+    }
+    found.elsewhere = listed(objects, all, elsewhere);
     found.add(objects, all, pairs);
     Ok(())
+}
+
+/// Which members of `all` have a picture, and these, coarse, one after the other.
+fn coarse_pictures(
+    objects: &Objects,
+    all: &[Member],
+    found: &mut Leaks,
+) -> Result<(Vec<usize>, Vec<f32>)> {
+    let (mut pictured, mut numbers) = (Vec::new(), Vec::new());
+    let mut progress = Progress::new("leaks", all.len() as u64, 0);
+    // A block at a time, so that a person sees how far it is and can stop it.
+    for (block, members) in all.chunks(BLOCK).enumerate() {
+        go_on()?;
+        let coarse = members.par_iter().map(|(index, _)| {
+            let array = picture(objects, *index)?;
+            Ok(array.map(|array| pixels::coarse(&Picture::new(&array)?)))
+        });
+        for (k, read) in coarse.collect::<Vec<Result<_>>>().into_iter().enumerate() {
+            match or_ended(read)? {
+                Some(Some(Some(coarse))) => {
+                    pictured.push(block * BLOCK + k);
+                    numbers.extend_from_slice(&coarse);
+                }
+                Some(Some(None)) => found.blank += 1,
+                // No picture.
+                Some(None) => {}
+                None => found.unread += 1,
+            }
+        }
+        progress.update((block * BLOCK + members.len()) as u64, "read");
+    }
+    found.pictured = pictured.len();
+    progress.finish(&format!("{} pictures read", pictured.len()));
+    Ok((pictured, numbers))
+}
+
+/// What was read; `None` of what could not be.
+///
+/// # Errors
+/// What ends the work.
+fn or_ended<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.ends_work() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What two pictures are, looked at closely.
+enum Seen {
+    /// They cannot be compared.
+    Nothing,
+    Two,
+    /// With the correlation of their detail.
+    One(f64),
+}
+
+fn same(objects: &Objects, a: u32, b: u32) -> Result<Seen> {
+    let read = |index: u32| -> Result<Option<Picture>> {
+        Ok(picture(objects, index)?.and_then(|array| Picture::new(&array)))
+    };
+    let (Some(a), Some(b)) = (read(a)?, read(b)?) else { return Ok(Seen::Nothing) };
+    let side = fine::common_side(&a, &b);
+    let (a, b) = (Fine::new(&a, side), Fine::new(&b, side));
+    Ok(match a.zip(b).and_then(|(a, b)| a.correlation(&b)) {
+        None => Seen::Nothing,
+        Some(correlation) if correlation >= fine::same(side) => Seen::One(correlation),
+        Some(_) => Seen::Two,
+    })
+}
+
+/// Arcseconds between two members; 0 where one has no place.
+fn apart(places: &[Place], a: usize, b: usize) -> f64 {
+    let of = |k: usize| places.binary_search_by_key(&k, Place::object).ok();
+    of(a).zip(of(b)).map_or(0.0, |(a, b)| places[a].separation(&places[b]))
 }
 
 /// # Errors
@@ -236,13 +329,13 @@ fn go_on() -> Result<()> {
 fn picture(objects: &Objects, index: u32) -> Result<Option<Array>> {
     if objects.source.tokenised().is_none() {
         let Observation { fields, .. } = objects.source.read(index as usize)?;
-        return Ok(fields.into_values().map(|field| field.array).find(pixels::is_picture));
+        return Ok(fields.into_values().map(|field| field.array).find(is_picture));
     }
     let (_, row) = objects.read(index as usize)?;
     for (name, tokens) in row {
         if let Some(modality) = objects.modalities.get(&name) {
             let array = modality.detokenise(&tokens)?;
-            if pixels::is_picture(&array) {
+            if is_picture(&array) {
                 return Ok(Some(array));
             }
         }

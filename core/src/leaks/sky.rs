@@ -24,10 +24,24 @@ impl Place {
         Self { object, split, xyz: [cos_dec * cos_ra, cos_dec * sin_ra, sin_dec] }
     }
 
+    pub(super) fn object(&self) -> usize {
+        self.object
+    }
+
+    /// In arcseconds.
+    pub(super) fn separation(&self, other: &Self) -> f64 {
+        angle(self.chord(other))
+    }
+
     fn chord(&self, other: &Self) -> f64 {
         let squares = self.xyz.iter().zip(&other.xyz).map(|(a, b)| (a - b) * (a - b));
         squares.sum::<f64>().sqrt()
     }
+}
+
+/// Arcseconds that a chord of the unit sphere spans.
+fn angle(chord: f64) -> f64 {
+    2.0 * (0.5 * chord).min(1.0).asin() * ARCSECONDS
 }
 
 /// Pairs of different splits at most `separation` arcseconds apart, with their separation; the
@@ -47,8 +61,7 @@ pub(super) fn near(places: &[Place], separation: f64, most: usize) -> Vec<(usize
                 let other = &places[other];
                 let apart = place.chord(other);
                 if other.split != place.split && apart <= chord {
-                    let arcseconds = 2.0 * (0.5 * apart).min(1.0).asin() * ARCSECONDS;
-                    pairs.push((other.object, place.object, arcseconds));
+                    pairs.push((other.object, place.object, angle(apart)));
                     if pairs.len() >= most {
                         return pairs;
                     }
@@ -107,6 +120,9 @@ mod tests {
         let b = Place::new(1, Split::Test, 150.0 + 2.0 / 3600.0, 60.0);
         let found = near(&[a, b], 1.1, 10);
         assert!((found[0].2 - 1.0).abs() < 1e-6, "half of two arcseconds: {found:?}");
+        assert!((a.separation(&b) - found[0].2).abs() < 1e-9);
+        let pole = Place::new(2, Split::Test, 10.0, -90.0);
+        assert!((a.separation(&pole) - 150.0 * 3600.0).abs() < 1e-3);
         assert!(near(&[a, b], 0.9, 10).is_empty());
     }
 }

@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::bootstrap::Interval;
 use super::compare::{Verdict, difference, however_folded};
+use super::nuisance::{Nuisance, Values};
 use super::score::ProbeScore;
 use super::settings::{ProbeSettings, Split};
 use super::table::{FeatureSet, ProbeRow, ProbeTable, probe_table};
-use crate::data::{group_key, unit_hash};
+use crate::data::unit_hash;
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
+use crate::observation::Label;
 
 /// Folds of a nuisance that has more values than this.
 const FOLDS: usize = 5;
@@ -32,6 +34,9 @@ pub struct Audit {
     pub nuisance: String,
     /// How many values it has.
     pub values: usize,
+    /// Where a continuous label was cut into as many ranges, unasked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<f64>,
     /// Folds that part them.
     pub folds: usize,
     /// Ways in which as many folds mixed them; 0 in audits of earlier versions, which had one.
@@ -70,7 +75,7 @@ impl NuisanceDrop {
     }
 }
 
-/// Audits the probes of `labels` (none: all) from the first of `sets` for `nuisance`. `split` is
+/// Audits the probes of `labels` (none: all) from the first of `sets` for a `nuisance`. `split` is
 /// the probes' own; `keys` names the group of every object of `table`, such as its id.
 ///
 /// # Errors
@@ -80,28 +85,21 @@ pub fn audit(
     table: &Embeddings,
     sets: &[FeatureSet<'_>],
     labels: &[String],
-    nuisance: &str,
+    nuisance: &Nuisance,
     (split, keys): (&Split, &[String]),
     settings: &ProbeSettings,
 ) -> Result<Audit> {
-    let mut told = probe_table(table, sets, &[nuisance.to_owned()], split, settings)?.rows;
-    if told.len() == 2 * sets.len() {
-        // Of two classes the second tells what the first does.
-        told.truncate(sets.len());
-    }
-    let value: Vec<Option<String>> = table
-        .labels
-        .iter()
-        .map(|labels| labels.contains_key(nuisance).then(|| group_key("", labels, nuisance)))
-        .collect();
+    let name = nuisance.name();
     let mut rows: Vec<usize> = split.train.iter().chain(&split.test).copied().collect();
-    rows.retain(|&row| value[row].is_some());
     rows.sort_unstable();
+    let Values { of: value, cuts } = nuisance.values(table, &rows)?;
+    rows.retain(|&row| value[row].is_some());
+    let told = told(table, sets, (nuisance, &value), split, settings)?;
     let value: Vec<String> = value.into_iter().map(Option::unwrap_or_default).collect();
     let values = groups(&rows, &value);
     if values.len() < 2 {
         return Err(Error::Failed(format!(
-            "probe.nuisance lists {nuisance:?}, which has one value in all {} objects; take it out",
+            "probe.nuisance lists {name:?}, which has one value in all {} objects; take it out",
             rows.len()
         )));
     }
@@ -119,9 +117,38 @@ pub fn audit(
     };
     let mixed: Vec<ProbeTable> = mixings.map(&scored).collect::<Result<_>>()?;
     let parted = scored(parted)?;
-    let drops = drops(nuisance, &parted, &mixed, settings)?;
+    let drops = drops(&name, &parted, &mixed, settings)?;
     let (values, mixings) = (values.len(), MIXINGS as usize);
-    Ok(Audit { nuisance: nuisance.to_owned(), values, folds, mixings, told, drops })
+    Ok(Audit { nuisance: name, values, cuts, folds, mixings, told, drops })
+}
+
+/// How well a nuisance is told itself: the number where it is one, else its values as classes.
+fn told(
+    table: &Embeddings,
+    sets: &[FeatureSet<'_>],
+    (nuisance, value): (&Nuisance, &[Option<String>]),
+    split: &Split,
+    settings: &ProbeSettings,
+) -> Result<Vec<ProbeRow>> {
+    let name = nuisance.name();
+    let asked = [name.clone()];
+    let mut told = if let Nuisance::Label(_) = nuisance {
+        probe_table(table, sets, &asked, split, settings)?.rows
+    } else {
+        let labels = value.iter().map(|value| {
+            let label = value.clone().map(|value| (name.clone(), Label::Text(value)));
+            label.into_iter().collect()
+        });
+        let mut classes = Embeddings::new(&[], table.description.clone());
+        (classes.ids, classes.splits) = (table.ids.clone(), table.splits.clone());
+        classes.labels = labels.collect();
+        probe_table(&classes, sets, &asked, split, settings)?.rows
+    };
+    if told.len() == 2 * sets.len() {
+        // Of two classes the second tells what the first does.
+        told.truncate(sets.len());
+    }
+    Ok(told)
 }
 
 /// How far the labels other than `nuisance` drop from the `mixed` tables to the `parted` one.
@@ -207,15 +234,17 @@ fn numbered(keys: &[String]) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::embed::Description;
-    use crate::observation::{Label, Labels};
+    use crate::observation::Labels;
     use crate::probe::Features;
+    use crate::probe::nuisance::Ranges;
 
     fn noise(i: usize) -> f64 {
         ((i as f64 * 12.9898).sin() * 43758.5453).fract()
     }
 
-    /// Embeddings `[n, 2]` that are the label `y`, turned by the telescope where `turned`.
-    fn table(turned: bool) -> Embeddings {
+    /// Embeddings `[n, 2]` that are the label `y`; the zero point of the pictures moves by `drift` from
+    /// the first to the last declination, and they are turned by the telescope where `turned`.
+    fn table(turned: bool, drift: f64) -> Embeddings {
         let mut table = Embeddings::new(&[2], Description::new());
         for i in 0..400 {
             let y = noise(i);
@@ -225,35 +254,56 @@ mod tests {
                 ("y".into(), Label::Number(y)),
                 ("telescope".into(), Label::Text(["north", "south"][usize::from(south)].into())),
                 ("tile".into(), Label::Number((i % 40) as f64)),
+                ("dec".into(), Label::Number(i as f64 / 100.0)),
             ]);
-            let vector = [sign * y + 0.1 * noise(9000 + i), noise(5000 + i)].map(|x| x as f32);
+            let zero = drift * i as f64 / 400.0;
+            let vector =
+                [zero + sign * y + 0.1 * noise(9000 + i), noise(5000 + i)].map(|x| x as f32);
             let split = if i % 2 == 0 { "validation" } else { "test" };
             table.push(&format!("o{i}"), split, labels, &vector).unwrap();
         }
         table
     }
 
-    fn audited(turned: bool, nuisance: &str) -> Audit {
-        let table = table(turned);
+    fn audited(table: &Embeddings, nuisance: Nuisance) -> Audit {
         let features = Features::new(2, table.vectors.clone()).unwrap();
         let sets = [FeatureSet { name: "embedding", members: &[features] }];
         let split = Split::named(&table.splits, &["validation"], &["test"]);
         let objects = (&split, &table.ids[..]);
         let settings = ProbeSettings { cut: false, bootstrap: 200, ..ProbeSettings::default() };
-        audit(&table, &sets, &["y".into()], nuisance, objects, &settings).unwrap()
+        audit(table, &sets, &["y".into()], &nuisance, objects, &settings).unwrap()
+    }
+
+    fn label(name: &str) -> Nuisance {
+        Nuisance::Label(name.into())
     }
 
     #[test]
     fn a_telescope_that_turns_the_embedding_is_found_out() {
-        let harmless = audited(false, "telescope");
+        let harmless = audited(&table(false, 0.0), label("telescope"));
         assert_eq!((harmless.values, harmless.folds, harmless.told.len()), (2, 2, 1));
         let drop = &harmless.drops[0];
         assert_eq!((drop.objects, drop.label.as_str()), (400, "y"));
         assert!(drop.drop.value.abs() < 0.02 && drop.parted.value > 0.9, "{drop:?}");
-        let harmful = audited(true, "telescope");
+        let harmful = audited(&table(true, 0.0), label("telescope"));
         let drop = &harmful.drops[0];
         assert_eq!(drop.verdict(), Verdict::FallsShort, "{drop:?}");
         assert!(drop.parted.value < 0.0 && drop.mixed.value > 0.0, "{drop:?}");
+    }
+
+    #[test]
+    fn a_drift_along_a_number_is_found_out() {
+        let harmless = audited(&table(false, 0.0), label("dec"));
+        assert_eq!((harmless.values, harmless.cuts.len(), harmless.folds), (5, 4, 5));
+        assert!(harmless.drops[0].drop.value.abs() < 0.02, "{:?}", harmless.drops);
+        let drifting = table(false, 1.0);
+        let harmful = audited(&drifting, label("dec"));
+        assert_eq!(harmful.drops[0].verdict(), Verdict::FallsShort, "{:?}", harmful.drops);
+        let half = Nuisance::Ranges(Ranges { label: "dec".into(), at: vec![2.0] });
+        let audit = audited(&drifting, half);
+        assert_eq!((audit.values, audit.nuisance.as_str()), (2, "dec cut at 2"));
+        assert!(audit.told[0].score().is_some(), "{:?}", audit.told);
+        assert_eq!(audit.drops[0].verdict(), Verdict::FallsShort, "{:?}", audit.drops);
     }
 
     /// Values that say nothing are clearly a drop, or a rise, no more often than their intervals let
@@ -281,6 +331,7 @@ mod tests {
         let objects = (&split, &table.ids[..]);
         let clear = (0..40).filter(|k| {
             let coin = format!("coin {k:02}");
+            let coin = Nuisance::Label(coin);
             let audit = audit(&table, &sets, &["y".into()], &coin, objects, &settings).unwrap();
             assert_eq!((audit.mixings, audit.drops.len()), (5, 1));
             audit.drops[0].verdict() != Verdict::Undecided
@@ -292,7 +343,7 @@ mod tests {
 
     #[test]
     fn many_values_are_parted_in_five_folds() {
-        let tiles = audited(false, "tile");
+        let tiles = audited(&table(false, 0.0), label("tile"));
         assert_eq!((tiles.values, tiles.folds), (40, 5));
         assert!(tiles.drops[0].drop.value.abs() < 0.02, "{:?}", tiles.drops);
         let rows: Vec<usize> = (0..400).collect();

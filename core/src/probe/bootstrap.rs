@@ -30,6 +30,13 @@ impl Interval {
         }
     }
 
+    /// The interval, which reaches to `value` at least.
+    pub(super) fn holding(self, value: f64) -> Self {
+        let (low, high) =
+            (self.low.map(|low| low.min(value)), self.high.map(|high| high.max(value)));
+        Self { low, high, ..self }
+    }
+
     /// The interval in units of which one is `scale` of the old.
     pub fn times(self, scale: f64) -> Self {
         let scaled = |x: f64| x * scale;

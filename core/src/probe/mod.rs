@@ -25,6 +25,7 @@ mod knn;
 mod linear;
 mod mlp;
 mod model;
+mod nuisance;
 mod scaling;
 mod score;
 mod settings;
@@ -38,6 +39,7 @@ pub use audit::{Audit, NuisanceDrop, audit};
 pub use bootstrap::Interval;
 pub use compare::{Difference, Spread, Verdict, difference};
 pub use emergence::{Emergence, Told};
+pub use nuisance::{Nuisance, Ranges};
 pub use score::{HeldOut, ProbeScore, probe};
 pub use settings::{
     Alpha, Deviation, Features, Method, ProbeSettings, Split, Statistics, ValidRange,

@@ -267,8 +267,9 @@ impl Split {
     }
 
     /// Objects whose split is one of `names`, put together and halved by a hash of their
-    /// `keys` (their ids, or what keeps some together) and `seed`, before any cut: what the paper's
-    /// program did with `validation` and `test`. Objects of one key are in one half.
+    /// `keys` (their ids, or what keeps some together) and `seed`, as the paper's program did with
+    /// `validation` and `test`. It halved what each label's cuts had left; these halves are the same
+    /// for all labels, so that a label's may be of unequal size. Objects of one key are in one half.
     pub fn halved(keys: &[String], splits: &[String], names: &[&str], seed: u64) -> Self {
         let mut rows = Self::named(splits, names, &[]).train;
         rows.sort_by(|&a, &b| {

@@ -22,6 +22,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// The labels that it is computed of.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.label).chain(&self.less).map(String::as_str)
+    }
+
     /// Its value for an object; `None` where a label of it is not known or a text.
     fn of(&self, labels: &Labels) -> Option<f64> {
         let number = |name: &String| labels.get(name)?.number();

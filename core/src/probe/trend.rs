@@ -18,6 +18,8 @@ pub struct Trend {
     pub gains: Vec<Interval>,
     /// Pearson's correlation of the gains with log10 FLOP: what the paper prints as rho (of
     /// five models, where Spearman's moves in steps of 0.1). `None` of two models, and without gains.
+    /// Noise bends what lies on a line, so that resamples of few models are all nearer to zero than
+    /// the value itself: the interval then reaches to it.
     pub pearson: Option<Interval>,
     /// Spearman's correlation of the same: what the paper says it prints.
     pub spearman: Option<Interval>,
@@ -61,7 +63,7 @@ pub fn trend(label: &str, models: &[(f64, &ProbeScore)], confidence: f64) -> Opt
         // Two points lie on a line whatever they are.
         let enough = x.len() > 2 && !gains.is_empty();
         let value = if enough { how(&x, &gains).filter(|r| r.is_finite())? } else { return None };
-        Some(interval(value, &|gains| how(&x, gains).unwrap_or(f64::NAN)))
+        Some(interval(value, &|gains| how(&x, gains).unwrap_or(f64::NAN)).holding(value))
     };
     Some(Trend {
         label: label.to_owned(),

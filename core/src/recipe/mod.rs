@@ -5,7 +5,8 @@
 //! names, a set of choices that belong together, on top of what it `extends`; then its
 //! `[scale.NAME]` table for the chosen scale, which may extend another; then `--data` and
 //! `--set`. Later wins, key by key; a table that names another `kind` replaces the old one
-//! whole. The scales that a recipe, or a scale of it, lists as its `family` are the models of
+//! whole. What a recipe says itself, its own scales say otherwise, and those it inherits do not.
+//! The scales that a recipe, or a scale of it, lists as its `family` are the models of
 //! the whole experiment. A recipe that lists `scales` has these alone, whatever it extends has
 //! more.
 
@@ -35,9 +36,9 @@ pub use schema::{
 use crate::error::{Error, Result};
 use crate::plain::differences;
 use crate::seam::nearest;
-use tree::Tree;
 pub(crate) use tree::readable;
-use variant::{CHOSEN, VARIANT, Variants, asked_variant, tell_unmoved};
+use tree::{SCALE, Tree};
+use variant::{CHOSEN, VARIANT, VARIANTS, Variants, asked_variant, tell_unmoved};
 
 /// A recipe carried inside the program.
 pub struct BuiltinRecipe {
@@ -53,6 +54,8 @@ const FAMILY: &str = "family";
 pub(crate) const DEMO: &str = "demo";
 /// Key under which a recipe lists the scales it has, of its own and of what it extends.
 const SCALES: &str = "scales";
+/// Keys of a recipe that are none of its scales' when these say the same.
+const OF_RECIPES: [&str; 4] = [FAMILY, SCALE, VARIANT, VARIANTS];
 
 inventory::collect!(BuiltinRecipe);
 
@@ -265,6 +268,10 @@ fn extended(name: &str, variants: &mut Variants, seen: &mut Vec<String>) -> Resu
         _ => base,
     };
     let mut merged = extended(&base, variants, seen)?;
+    merged.yield_to(&tree.table, &OF_RECIPES);
+    if let Some(choices) = variants.choices(&tree) {
+        merged.yield_to(choices, &OF_RECIPES);
+    }
     merged.overlay(tree);
     variants.apply(&mut merged)?;
     keep_scales(&mut merged)?;
@@ -281,7 +288,7 @@ fn keep_scales(tree: &mut Tree) -> Result<()> {
     if let Some(name) = kept.iter().find(|name| !known.iter().any(|scale| scale == *name)) {
         return Err(tree.error(&[SCALES], no_scale(name, &known).to_string()));
     }
-    if let Some(tables) = tree.table.get_mut("scale").and_then(toml::Value::as_table_mut) {
+    if let Some(tables) = tree.table.get_mut(SCALE).and_then(toml::Value::as_table_mut) {
         tables.retain(|name, _| kept.contains(&name));
     }
     Ok(())
@@ -311,7 +318,7 @@ fn read(name: &str) -> Result<(String, String, Option<PathBuf>)> {
 }
 
 fn scales(tree: &Tree) -> Vec<String> {
-    names(tree, "scale")
+    names(tree, SCALE)
 }
 
 /// Names of the tables in the table `key`.
@@ -340,10 +347,10 @@ fn apply_scale(tree: &mut Tree, asked: Option<&str>) -> Result<Option<String>> {
 
 /// Takes the table of the scale `name` out of `tree`, laid over that which it `extends`.
 fn scale(tree: &mut Tree, name: &str, known: &[String]) -> Result<Tree> {
-    let Some(mut taken) = tree.take(&["scale", name]) else {
+    let Some(mut taken) = tree.take(&[SCALE, name]) else {
         if known.iter().any(|scale| scale == name) {
             let message = format!("the scale {name:?} extends itself in a circle");
-            return Err(tree.error(&["scale"], message));
+            return Err(tree.error(&[SCALE], message));
         }
         return Err(no_scale(name, known));
     };
@@ -387,9 +394,9 @@ pub fn family(request: &Request) -> Result<Vec<String>> {
     let (table, mut place) = match &request.scale {
         None => (Some(&tree.table), Vec::new()),
         Some(name) => {
-            let scales = tree.table.get("scale").and_then(|scales| scales.get(name));
+            let scales = tree.table.get(SCALE).and_then(|scales| scales.get(name));
             let table = scales.and_then(toml::Value::as_table);
-            (Some(table.ok_or_else(|| no_scale(name, &known))?), vec!["scale", name.as_str()])
+            (Some(table.ok_or_else(|| no_scale(name, &known))?), vec![SCALE, name.as_str()])
         }
     };
     let Some(listed) = table.and_then(|table| table.get(FAMILY)) else { return Ok(Vec::new()) };

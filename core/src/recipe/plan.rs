@@ -189,6 +189,12 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
     plan.train.check().map_err(at("train"))?;
     plan.embed.check().map_err(at("embed"))?;
     plan.cost.check().map_err(at("cost"))?;
+    check_splits(plan).map_err(at("embed"))?;
+    for nuisance in &plan.probe.nuisance {
+        nuisance
+            .check()
+            .map_err(|message| at("probe")(("nuisance", format!("is wrong: {message}"))))?;
+    }
     let model = |error: Error| tree.error(&["model"], error.to_string());
     for (name, config) in &plan.modalities {
         let modality = config.build().map_err(|error| {
@@ -197,6 +203,15 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
         if modality.spec().max_tokens == 0 {
             let message = format!("modality.{name}: it makes no tokens");
             return Err(tree.error(&["modality", name], message));
+        }
+        if plan.stream.keep < 1.0 && !modality.thinnable() {
+            let message = format!(
+                "stream.keep = {} leaves tokens out, and one of modality.{name} tells of the token \
+                 after it, as those of a time-series do unless it says next = false; say so, or \
+                 set stream.keep = 1",
+                plan.stream.keep
+            );
+            return Err(tree.error(&["stream", "keep"], message));
         }
     }
     plan.model_config().map_err(model)?;
@@ -212,6 +227,23 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
         return Err(tree.error(&["embed", "modalities"], message));
     }
     Ok(())
+}
+
+/// Checks that what is probed is embedded.
+fn check_splits(plan: &Plan) -> Result<(), (&'static str, String)> {
+    let embedded = &plan.embed.splits;
+    let mut probed = plan.probe.protocol.splits().iter();
+    match probed.find(|split| !embedded.is_empty() && !embedded.contains(split)) {
+        None => Ok(()),
+        Some(lacks) => {
+            let message = format!(
+                "leaves out {} objects, which probe.protocol asks for; name them too, or take all \
+                 with embed.splits=[]",
+                lacks.name()
+            );
+            Err(("splits", message))
+        }
+    }
 }
 
 fn missing(tree: &Tree, key: &str) -> Error {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::probe::{Method, ProbeSettings, Task};
+use crate::data::Split;
+use crate::probe::{Method, Nuisance, ProbeSettings, Task};
 
 /// `[probe]`: what the embedding is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,9 +32,10 @@ pub struct ProbeConfig {
     /// Other models that read the same labels from the same objects, beside `fit.method`: `knn`,
     /// `mlp`, `ols` or `ridge`.
     pub beside: Vec<Method>,
-    /// Labels that should not matter, such as the telescope: whether the embedding tells them,
-    /// and how far probes drop on values that they were not fitted on.
-    pub nuisance: Vec<String>,
+    /// What should not matter, such as the telescope, `{ label = "dec", at = [32.4] }` or the sky
+    /// tile, `{ ra = "ra", dec = "dec", degrees = 1.0 }`: whether the embedding tells it, and how
+    /// far probes drop on values that they were not fitted on.
+    pub nuisance: Vec<Nuisance>,
     /// How labels are prepared, fitted and scored.
     pub fit: ProbeSettings,
 }
@@ -68,4 +70,15 @@ pub enum ProbeProtocol {
     /// Validation and test objects together, cut in halves by a hash of their ids (what
     /// the paper's program did).
     Halves,
+}
+
+impl ProbeProtocol {
+    /// The splits whose objects are fitted on or scored.
+    pub fn splits(self) -> &'static [Split] {
+        match self {
+            Self::TrainValidation => &[Split::Train, Split::Validation],
+            Self::ValidationTest | Self::Halves => &[Split::Validation, Split::Test],
+            Self::TrainTest => &[Split::Train, Split::Validation, Split::Test],
+        }
+    }
 }

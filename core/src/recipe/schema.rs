@@ -177,6 +177,10 @@ pub struct EmbedConfig {
     pub layer: Choice,
     /// `all`, `first-N`, or N for the same.
     pub tokens: Choice,
+    /// Splits whose objects are embedded; empty: all. Those that training saw are most of a survey,
+    /// and a probe of held-out objects needs none of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<Split>,
     /// Modalities that are read; the others are not shown to the model. Empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modalities: Vec<String>,

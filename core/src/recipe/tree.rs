@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::plain;
 use crate::seam::{ConfigError, nearest};
 
+/// The table of scales.
+pub(super) const SCALE: &str = "scale";
+
 /// A path of keys from the root of the recipe. Keys may hold dots (`scale."2.1B"`).
 type Path = Vec<String>;
 
@@ -80,6 +83,22 @@ impl Tree {
     pub(crate) fn overlay(&mut self, over: Self) {
         merge(&mut self.table, over.table, &mut Vec::new(), &mut self.places);
         self.places.extend(over.places);
+    }
+
+    /// Takes out of the scales of this tree what `own`, laid over it next, says of the same keys,
+    /// so that none of these scales overrules it; a table of a kind that `own` changes goes whole.
+    /// The keys `beside` mean something else in a scale and stay.
+    pub(crate) fn yield_to(&mut self, own: &toml::Table, beside: &[&str]) {
+        let Some(toml::Value::Table(mut scales)) = self.table.remove(SCALE) else { return };
+        let said: toml::Table =
+            own.clone().into_iter().filter(|(key, _)| !beside.contains(&&**key)).collect();
+        for (name, scale) in &mut scales {
+            if let Some(scale) = scale.as_table_mut() {
+                let mut path = vec![SCALE.to_owned(), name.clone()];
+                give_way(scale, &said, Some(&self.table), &mut path, &mut self.places);
+            }
+        }
+        self.table.insert(SCALE.to_owned(), scales.into());
     }
 
     /// Takes the table at `keys` out of this tree, as a tree of its own.
@@ -158,6 +177,35 @@ fn merge(
     }
 }
 
+/// Takes out of `scale` what `said` says too; `under` is what the scale is laid over.
+fn give_way(
+    scale: &mut toml::Table,
+    said: &toml::Table,
+    under: Option<&toml::Table>,
+    path: &mut Path,
+    places: &mut BTreeMap<Path, String>,
+) {
+    for (key, value) in said {
+        path.push(key.clone());
+        let under = under.and_then(|table| table.get(key)).and_then(toml::Value::as_table);
+        match (scale.get_mut(key), value) {
+            (None, _) => {}
+            (Some(toml::Value::Table(old)), toml::Value::Table(new))
+                if new.get("kind").is_none_or(|kind| {
+                    old.get("kind").or_else(|| under?.get("kind")) == Some(kind)
+                }) =>
+            {
+                give_way(old, new, under, path, places);
+            }
+            (Some(_), _) => {
+                places.retain(|known, _| !known.starts_with(path));
+                scale.remove(key);
+            }
+        }
+        path.pop();
+    }
+}
+
 fn changes_kind(old: &toml::Table, new: &toml::Table) -> bool {
     new.get("kind").is_some_and(|kind| old.get("kind") != Some(kind))
 }
@@ -223,6 +271,29 @@ mod tests {
         assert_eq!(source.keys().collect::<Vec<_>>(), ["kind", "objects"]);
         base.overlay(tree("[source]\nobjects = 4\n"));
         assert_eq!(base.table["source"]["kind"].as_str(), Some("b"));
+    }
+
+    #[test]
+    fn inherited_scales_leave_alone_what_is_said_over_them() {
+        let base = "[source]\nkind = 'a'\n[model]\nwidth = 1\n[scale.s]\nfamily = ['t']\n\
+                    source.objects = 3\nmodel = { width = 2, layers = 2 }\n\
+                    [scale.t]\nextends = 's'\nsource = { kind = 'b', seed = 1 }\nmodel.width = 3\n";
+        let own = "family = []\n[source]\nkind = 'a'\npath = 'x'\n[model]\nwidth = 9\n\
+                   [scale.t.model]\nlayers = 8\n";
+        let own = Tree::parse("own.toml", own).expect("valid TOML");
+        let mut base = tree(base);
+        base.yield_to(&own.table, &["scale", "family"]);
+        let scales = |of: &str| toml::from_str::<toml::Value>(of).expect("valid TOML");
+        let left = "s = { family = ['t'], source = { objects = 3 }, model = { layers = 2 } }\n\
+                    t = { extends = 's', model = {} }\n";
+        assert_eq!(base.table["scale"], scales(left));
+        base.overlay(own);
+        let taken = base.take(&["scale", "t"]).expect("there");
+        assert_eq!(taken.place(&["model".into(), "layers".into()]), "own.toml:8:1");
+        base.overlay(taken);
+        assert_eq!(base.table["model"], scales("width = 9\nlayers = 8\n"));
+        let width = base.place(&["model".into(), "width".into()]);
+        assert_eq!(width, "own.toml:6:1", "no longer where the scale said it");
     }
 
     #[test]

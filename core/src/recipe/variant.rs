@@ -10,7 +10,7 @@ pub(super) const VARIANT: &str = "as";
 /// Under which the choices of the variant stand until the recipe is resolved.
 pub(super) const CHOSEN: &str = "variant's";
 /// The table of variants.
-const VARIANTS: &str = "variant";
+pub(super) const VARIANTS: &str = "variant";
 
 /// Which variant of a recipe, and of those that it extends, is asked for, and which there are.
 pub(super) struct Variants {
@@ -41,13 +41,7 @@ impl Variants {
     pub(super) fn apply(&mut self, tree: &mut Tree) -> Result<()> {
         let known = names(tree, VARIANTS);
         self.known.extend_from_slice(&known);
-        let asked = self.asked.as_ref().map(|(name, _)| name);
-        let own = tree.table.get(VARIANT).and_then(toml::Value::as_str);
-        let own = own.filter(|own| asked.is_none_or(|asked| asked != own));
-        let here = asked.filter(|asked| known.contains(asked)).map(String::as_str);
-        let Some(name) = here.or(own).map(str::to_owned).filter(|_| !known.is_empty()) else {
-            return Ok(());
-        };
+        let Some(name) = self.chosen(tree, &known).map(str::to_owned) else { return Ok(()) };
         let Some(overlay) = tree.take(&[VARIANTS, &name]) else {
             return Err(tree.error(&[VARIANT], none(&name, &known)));
         };
@@ -56,6 +50,22 @@ impl Variants {
         tree.table.remove(VARIANTS);
         tree.table.insert(VARIANT.to_owned(), name.into());
         Ok(())
+    }
+
+    /// Which of the variants `known` of `tree` it is, or is meant to be.
+    fn chosen<'a>(&'a self, tree: &'a Tree, known: &[String]) -> Option<&'a str> {
+        let asked = self.asked.as_ref().map(|(name, _)| name);
+        let own = tree.table.get(VARIANT).and_then(toml::Value::as_str);
+        let own = own.filter(|own| asked.is_none_or(|asked| asked != own));
+        let here = asked.filter(|asked| known.contains(asked)).map(String::as_str);
+        here.or(own).filter(|_| !known.is_empty())
+    }
+
+    /// What the variant of `tree`, a recipe by itself, that [`apply`](Self::apply) will lay over it
+    /// says.
+    pub(super) fn choices<'a>(&self, tree: &'a Tree) -> Option<&'a toml::Table> {
+        let name = self.chosen(tree, &names(tree, VARIANTS))?;
+        tree.table.get(VARIANTS)?.get(name)?.as_table()
     }
 
     /// Checks, once all recipes are read, that one of them has what is asked for. A recipe that was

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::format::{count, signed};
+use super::format::{count, signed, significant};
 use super::probes::interval;
 use crate::probe::{Audit, Outcome, ProbeRow, Verdict};
 
@@ -27,6 +27,16 @@ pub(super) fn audit(audit: &Audit) -> Markup {
             }
         } @else {
             p { "It has " (count(audit.values as u64)) " values, too many to be asked for." }
+        }
+        @if !audit.cuts.is_empty() {
+            p {
+                "It is a number: cut into " (audit.values) " ranges of equally many objects, at "
+                @for (i, cut) in audit.cuts.iter().enumerate() {
+                    @if i > 0 { ", " }
+                    (significant(*cut, 4))
+                }
+                "."
+            }
         }
         @if !audit.drops.is_empty() {
             p {

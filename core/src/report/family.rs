@@ -10,6 +10,7 @@ use super::page::{self, Section};
 use super::{probes, trends};
 use crate::cost::{CostConfig, KILOWATT_HOUR, assumptions};
 use crate::engine::Precision;
+use crate::family::fit::SizeFit;
 use crate::family::law::{at_edge, left_open};
 use crate::family::{Family, Member, Trained};
 use crate::probe::{Interval, ProbeTable, Trend};
@@ -243,14 +244,23 @@ fn laws(input: &FamilyInput) -> Option<Markup> {
         @if let Some(size) = &family.size {
             p {
                 "Parameters N and tokens D: L(N, D) = E + A N" sup { "−α" } " + B D" sup { "−β" }
-                " with E = " (fixed(size.law.floor, 5)) ", α = " (interval(&size.alpha, 2))
+                " with E = " (floor(size)) ", α = " (interval(&size.alpha, 2))
                 (left_open(&size.alpha)) ", β = " (interval(&size.beta, 2)) (left_open(&size.beta))
                 ", fitted to " (count(size.points as u64))
                 " evaluations in the second half of the trainings, which leaves "
-                (scientific(size.residual)) ". Learning rates had not come down at most of these."
+                (scientific(size.residual)) ". Learning rates had not come down at most of these, so that the "
+                "exponents move with where the evaluations begin to count, which is in no interval."
             }
         }
     })
+}
+
+/// E of the law of parameters and tokens, with its interval where the family has one.
+fn floor(size: &SizeFit) -> String {
+    match size.floor.low {
+        Some(_) => interval(&size.floor, 5),
+        None => fixed(size.law.floor, 5),
+    }
 }
 
 fn gallery(input: &FamilyInput) -> Option<Markup> {
@@ -378,6 +388,7 @@ fn caveats(input: &FamilyInput) -> Option<Markup> {
     let trained: Vec<&Member> = family.trained().map(|(member, _)| member).collect();
     let apart = !trained.iter().any(|member| reference.loss.contains_key(&member.scale));
     let smallest = trained.first().map(|member| member.scale.as_str()).unwrap_or_default();
+    let unprobed = !family.trends.iter().any(|trend| reference.tasks.contains_key(&trend.label));
     Some(html! {
         p { "Published numbers are those of " (reference.source) "." }
         @if !reference.caveat.is_empty() { p { (reference.caveat) } }
@@ -399,6 +410,11 @@ fn caveats(input: &FamilyInput) -> Option<Markup> {
         @if apart && !reference.loss.is_empty() {
             h3 { "The published losses" }
             (published(reference))
+        }
+        @if unprobed && !reference.tasks.is_empty() {
+            h3 { "The published gains" }
+            p { "No model was probed for any of these, or fewer than two." }
+            (trends::published(reference))
         }
     })
 }

@@ -6,7 +6,7 @@ use super::family::{FamilyInput, interval, table};
 use super::format::fixed;
 use crate::family::Family;
 use crate::probe::{Interval, Trend};
-use crate::recipe::Reference;
+use crate::recipe::{Reference, ReferenceTask};
 
 /// Stands for the model that published gains are over, where nothing says which.
 const UNSAID: &str = "the smallest";
@@ -45,9 +45,11 @@ pub(super) fn trends(input: &FamilyInput) -> Option<Markup> {
         columns.push((format!("Published: gain of {at} over {over}"), Box::new(gain)));
         columns.push(("Published: ρ".into(), Box::new(rho)));
     }
+    let missing = missing(family, reference);
     let rows: Vec<Vec<String>> = family
         .trends
         .iter()
+        .chain(&missing)
         .map(|trend| {
             let cells = columns.iter().map(|(_, cell)| cell(trend));
             std::iter::once(trend.label.clone()).chain(cells).collect()
@@ -69,10 +71,47 @@ pub(super) fn trends(input: &FamilyInput) -> Option<Markup> {
                 "that of " (largest) " over " (smallest) "."
             }
         }
+        @if !missing.is_empty() {
+            p {
+                "Published, and not probed here (no object has what they are computed of, or "
+                "probe.labels leaves them out): "
+                @for (i, trend) in missing.iter().enumerate() {
+                    @if i > 0 { ", " }
+                    (trend.label)
+                }
+                "."
+            }
+        }
         @if let Some(perfect) = not_determined(family) { p { (perfect) } }
         @if let Some(few) = few_objects(family, input.features) { p { strong { (few) } } }
         (table(&heading, &rows))
     })
+}
+
+/// The published tasks that no model was probed for, without a number of their own.
+fn missing(family: &Family, reference: Option<&Reference>) -> Vec<Trend> {
+    let tasks = reference.into_iter().flat_map(|reference| reference.tasks.keys());
+    let missing = tasks.filter(|task| family.trends.iter().all(|trend| trend.label != **task));
+    let nothing = |label: &String| Trend {
+        label: label.clone(),
+        gains: Vec::new(),
+        pearson: None,
+        spearman: None,
+        untrained: Vec::new(),
+        fitted: 0,
+        scored: 0,
+    };
+    missing.map(nothing).collect()
+}
+
+/// The published gains and correlations, where no model was probed for any.
+pub(super) fn published(reference: &Reference) -> Markup {
+    let (at, over) = published_gain(reference);
+    let row = |(label, task): (&String, &ReferenceTask)| {
+        vec![label.clone(), fixed(task.gain, 2), fixed(task.rho, 3)]
+    };
+    let rows: Vec<Vec<String>> = reference.tasks.iter().map(row).collect();
+    table(&["Label", &format!("Gain of {at} over {over}"), "ρ"], &rows)
 }
 
 /// What the gains of untrained models say.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::import::{TRAINING, patch_size};
+use super::import::{PREPARATION, TRAINING, patch_size};
 use super::saved::{CHECKSUMS, SELF_CHECK, Saved, SavedModel, load};
 use crate::checkpoint::export::{PythonExport, export as write};
 use crate::checkpoint::python::{JsonMap, Layout, PythonSettings};
@@ -26,12 +26,21 @@ impl Saved {
     /// # Errors
     /// When the layout cannot hold the model, or the file cannot be written.
     pub fn export_python(&self, model: &SavedModel, layout: Layout, out: &Path) -> Result<()> {
+        let plan = &model.plan;
+        if plan.modalities.len() > 1 && !plan.stream.order.is_alphabetical() {
+            return Err(Error::Misuse(format!(
+                "{} cannot hold this model: that program reads modalities in the order of their names, \
+                 and this one was trained with another (stream.order); write safetensors",
+                layout.name()
+            )));
+        }
         let state = self.state()?;
-        let train = &model.plan.train;
-        let settings = match &model.imported {
+        let train = &plan.train;
+        let mut settings = match &model.imported {
             Some(settings) => settings.clone(),
             None => PythonSettings { config: training(train)?, ..PythonSettings::default() },
         };
+        settings.config.insert(PREPARATION.to_owned(), preparation(plan)?.into());
         let step = train.step_settings(learning_rate(train, state.step));
         let optimiser = self.optimiser()?;
         self.unreplaced()?;
@@ -68,6 +77,17 @@ impl Saved {
         metadata.insert(DIGEST.to_owned(), format!("{:032x}", digest(&parameters)));
         save_tensors(out, &parameters, &metadata)
     }
+}
+
+/// The recipe's tables of modalities, as TOML: what prepares the data that the model reads, of which
+/// the Python program keeps nothing.
+fn preparation(plan: &Plan) -> Result<String> {
+    let wrong = |e: &dyn std::fmt::Display| {
+        Error::Failed(format!("cannot write what prepares the model's data: {e}"))
+    };
+    let recipe: toml::Table = toml::from_str(&plan.recipe).map_err(|e| wrong(&e))?;
+    let tables = recipe.into_iter().filter(|(key, _)| key == "modality");
+    toml::to_string(&tables.collect::<toml::Table>()).map_err(|e| wrong(&e))
 }
 
 /// Side of a patch by modality: as imported, else what the plan's tables call `patch` or

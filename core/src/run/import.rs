@@ -240,7 +240,24 @@ fn check_shape(plan: &Plan, model: &ModelConfig, kinds: &BTreeMap<String, String
                 .into(),
         ));
     }
+    if ours.modalities.len() > 1 && !plan.stream.order.is_alphabetical() {
+        return Err(Error::Misuse(
+            "stream.order: the checkpoint's modalities follow each other by their names; leave it out"
+                .into(),
+        ));
+    }
     Ok(())
+}
+
+/// Under which a file that this program exported has the recipe's tables of modalities, as TOML,
+/// among the settings of that program's script.
+pub(super) const PREPARATION: &str = "preparation";
+
+/// What a checkpoint says of the preparation of the modality `name`, where this program wrote it.
+fn recorded(settings: &PythonSettings, name: &str) -> Option<toml::Table> {
+    let text = settings.config.get(PREPARATION)?.as_str()?;
+    let tables: toml::Table = toml::from_str(text).ok()?;
+    tables.get("modality")?.get(name)?.as_table().cloned()
 }
 
 /// What is decided on the way, for the user to see.
@@ -257,6 +274,7 @@ impl Notes<'_> {
         let theirs = recipe.remove("modality").filter(|_| self.request.complete);
         recipe.remove("model");
         recipe.remove("objective");
+        recipe.remove("stream"); // that program puts one after the other, by their names
         let mut modalities = toml::Table::new();
         for (name, spec) in &found.model.modalities {
             let own = theirs.as_ref().and_then(|all| all.get(name)?.as_table());
@@ -317,7 +335,13 @@ impl Notes<'_> {
             patch: patch_size(&found.settings, name),
             config: &found.settings.config,
         };
-        let (kind, proposal) = self.choose(&described)?;
+        let recorded = recorded(&found.settings, name);
+        let (kind, mut proposal) = self.choose(&described, recorded.as_ref())?;
+        let recorded =
+            recorded.filter(|of| of.get("kind").and_then(toml::Value::as_str) == Some(&kind));
+        if recorded.is_some() {
+            proposal.assumed.clear();
+        }
         let own = own.filter(|own| own.get("kind").and_then(toml::Value::as_str) == Some(&kind));
         let mut table = toml::Table::from_iter([("kind".to_owned(), kind.clone().into())]);
         for assumption in proposal.assumed {
@@ -334,17 +358,24 @@ impl Notes<'_> {
             }
             table.insert(assumption.key.to_owned(), assumption.value);
         }
+        table.extend(recorded.unwrap_or_default());
         table.extend(own.cloned().unwrap_or_default());
         table.extend(proposal.stated);
         self.kinds.insert(name.to_owned(), kind);
         Ok(table)
     }
 
-    /// The kind that the user chose, or the first that makes such tokens.
-    fn choose(&self, of: &Described<'_>) -> Result<(String, Proposal)> {
+    /// The kind that the user chose, or the one that is `recorded`, or the first that makes such
+    /// tokens.
+    fn choose(
+        &self,
+        of: &Described<'_>,
+        recorded: Option<&toml::Table>,
+    ) -> Result<(String, Proposal)> {
         let rules = import_rules();
         let propose = |rule: &&ImportRule| Some((rule.kind.to_owned(), (rule.propose)(of)?));
-        if let Some(kind) = self.request.kinds.get(of.name) {
+        let recorded = recorded.and_then(|table| table.get("kind")?.as_str().map(str::to_owned));
+        if let Some(kind) = self.request.kinds.get(of.name).or(recorded.as_ref()) {
             crate::seam::find_modality(kind)?;
             let own = rules.iter().copied().filter(|rule| rule.kind == kind);
             let found = own.into_iter().find_map(|rule| propose(&rule));

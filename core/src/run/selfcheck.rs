@@ -77,7 +77,7 @@ impl Inputs {
         let originals = data.originals()?;
         let converted = originals.is_some();
         for (observation, mut row) in originals.into_iter().flatten() {
-            data.arrange(&observation.id, &mut row);
+            data.settle(&mut row);
             inputs.push(&observation.id, Some(&observation), row)?;
         }
         if !inputs.objects.is_empty() {
@@ -90,7 +90,7 @@ impl Inputs {
             found.extend(data.read(index)?);
         }
         for (observation, mut row) in telling(found, |(_, row)| row) {
-            data.arrange(&observation.id, &mut row);
+            data.settle(&mut row);
             // Tokens without what they were made of check the model alone.
             inputs.push(&observation.id, Some(&observation).filter(|_| !converted), row)?;
         }
@@ -128,7 +128,7 @@ impl Inputs {
         let objects = [(Some(&whole), row), (None, if partly { all } else { Row::new() })];
         for (observation, mut row) in objects {
             if !row.is_empty() {
-                plan.stream.arrange(&mut row, &whole.id, plan.train.seed, 0);
+                plan.stream.settle(&mut row);
                 inputs.push(&whole.id, observation, row)?;
             }
         }

@@ -37,7 +37,8 @@ pub trait Modality: Send + Sync {
     fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>>;
 
     /// The inverse of [`tokenise`](Self::tokenise): the observation's array in its own
-    /// units, as far as [`Tokens::affine`] knows them. For an image `[height, width, bands]`.
+    /// units, as far as [`Tokens::affine`] knows them; tokens that a model made have none, and
+    /// come back as they are. For an image `[height, width, bands]`.
     ///
     /// # Errors
     /// When the tokens are not ones this modality makes.
@@ -63,6 +64,15 @@ pub trait Modality: Send + Sync {
         None
     }
 
+    /// The span of an object of which nothing is known: as many tokens, and where they are, as
+    /// [`tokenise`](Self::tokenise) would make, their values zero, with no
+    /// [`affine`](Tokens::affine). A model fills it in for objects that lack the modality.
+    /// `None`: number or positions differ from object to object, and the configuration does not
+    /// tell them.
+    fn blank(&self) -> Option<Tokens> {
+        None
+    }
+
     /// How a person would look at what `tokens` show. `None`: there is no picture of it.
     ///
     /// # Errors
@@ -78,6 +88,12 @@ pub trait Modality: Send + Sync {
     /// Tokens may have gone through half precision.
     fn dead_part(&self, _tokens: &Tokens) -> Option<String> {
         None
+    }
+
+    /// Whether a span stays what it says when tokens are left out of it, as `stream.keep` below 1
+    /// does. `false` where a token or its position tells of the one beside it.
+    fn thinnable(&self) -> bool {
+        true
     }
 
     /// Units that the recipe states of labels which this modality reads, by the labels' names.

@@ -26,7 +26,9 @@ pub trait SourceConfig: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Whether opening it reaches out to another machine.
+    /// Whether its data lie on another machine, which opening it asks, so that files may have to be
+    /// fetched. A property of the configuration, whatever is here already: training does not
+    /// evaluate before its first step on such data.
     fn is_remote(&self) -> bool {
         false
     }

@@ -13,9 +13,10 @@ use super::index::{
     Entry, Head, Index, Listed, Listing, Precision, read_head, read_listing, write_head,
     write_index, write_listing,
 };
+use super::originals::{self, HALF};
 use super::reader::{Shard, ShardFile};
 use super::writer::{Builder, Spans};
-use super::{INDEX, listing_path, originals, shard_path};
+use super::{INDEX, listing_path, shard_path};
 use crate::checkpoint::files::{PARTIAL, sweep};
 use crate::data::{Loader, Objects, Rejected, Row, Witnesses, too_many_rejected};
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ use crate::recipe::Plan;
 use crate::run::{RunLock, in_no_run, write_rejected};
 use crate::seam::Source;
 use crate::stop;
+use crate::tokens::Tokens;
 
 /// Objects of each shard that are read again before a conversion goes on.
 const LOOKED_AT: usize = 8;
@@ -207,16 +209,33 @@ fn finite(mut labels: Labels) -> Labels {
     labels
 }
 
-/// Checks that numbers stay finite when they are stored.
+/// Checks that numbers stay finite when they are stored, and keep their digits.
 pub(super) fn fits(row: &Row, precision: Precision) -> Result<(), String> {
-    if precision == Precision::F32 {
+    match precision {
+        Precision::F32 => Ok(()),
+        Precision::F16 => row.iter().try_for_each(|(name, tokens)| halves(name, tokens)),
+    }
+}
+
+/// Checks that half precision holds the numbers of modality `name`: below 6e-5 it has ever fewer
+/// digits, which counts where the largest number of an object is so small.
+pub(super) fn halves(name: &str, tokens: &Tokens) -> Result<(), String> {
+    let (mut largest, mut worst) = (0.0f64, 0.0f64);
+    for &x in tokens.values.iter() {
+        let stored = f16::from_f32(x);
+        if !stored.is_finite() {
+            return Err(format!("the value {x} is too large for --dtype f16"));
+        }
+        largest = largest.max(f64::from(x).abs());
+        worst = worst.max((f64::from(x) - stored.to_f64()).abs());
+    }
+    if worst <= HALF * largest {
         return Ok(());
     }
-    let mut all = row.iter().flat_map(|(_, tokens)| tokens.values.iter());
-    match all.find(|&&x| !f16::from_f32(x).is_finite()) {
-        None => Ok(()),
-        Some(x) => Err(format!("the value {x} is too large for --dtype f16")),
-    }
+    Err(format!(
+        "the numbers of {name} are too small for --dtype f16, the largest is {largest:.1e}; use \
+         --dtype f32, or a stretch or affine that brings them near 1"
+    ))
 }
 
 /// A conversion under way.

@@ -1,7 +1,7 @@
 //! A file mapped into memory: one of the few places outside kernels where unsafe code stands.
 
-use std::fs::File;
-use std::path::Path;
+use std::fs::{File, Metadata};
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::SystemTime;
 
@@ -10,12 +10,35 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 use crate::error::{Error, Result};
 
-/// A whole file, read-only.
+/// A whole file, read-only. It is not kept open: data of thousands of shards would need as many
+/// file handles.
 pub(super) struct Mapping {
     map: memmap2::Mmap,
-    file: File,
-    /// When it was written last, as of its opening.
+    path: PathBuf,
+    /// The file as it was opened.
+    state: State,
+}
+
+/// What tells a file from another, and from itself once it was written again.
+#[derive(PartialEq, Eq)]
+struct State {
+    identity: Option<(u64, u64)>,
+    length: u64,
+    /// When it was written last.
     written: Option<SystemTime>,
+}
+
+impl State {
+    fn of(file: &Metadata) -> Self {
+        #[cfg(unix)]
+        let identity = {
+            use std::os::unix::fs::MetadataExt;
+            Some((file.dev(), file.ino()))
+        };
+        #[cfg(not(unix))]
+        let identity = None;
+        Self { identity, length: file.len(), written: file.modified().ok() }
+    }
 }
 
 impl Mapping {
@@ -27,7 +50,7 @@ impl Mapping {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let failed = |e: std::io::Error| Error::io("open", path, &e);
         let file = File::open(path).map_err(failed)?;
-        let written = file.metadata().and_then(|of| of.modified()).ok();
+        let state = State::of(&file.metadata().map_err(failed)?);
         say_what_a_bus_error_is();
         // SAFETY: the bytes must not change while they are mapped. Shards are written once,
         // under another name, renamed into place and never written again by this program; that
@@ -35,14 +58,12 @@ impl Mapping {
         // of a file that was cut ends the program. Any bytes are valid as the plain numbers they
         // are read as.
         let map = unsafe { memmap2::Mmap::map(&file) };
-        Ok(Self { map: map.map_err(failed)?, file, written })
+        Ok(Self { map: map.map_err(failed)?, path: path.to_owned(), state })
     }
 
-    /// Whether the file is as long as it was, and was not written since.
+    /// Whether the file is still there, as long as it was, and was not written since.
     pub(super) fn unchanged(&self) -> bool {
-        self.file.metadata().is_ok_and(|now| {
-            now.len() == self.map.len() as u64 && now.modified().ok() == self.written
-        })
+        std::fs::metadata(&self.path).is_ok_and(|now| State::of(&now) == self.state)
     }
 }
 

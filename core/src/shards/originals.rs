@@ -25,7 +25,7 @@ pub(super) const FILE: &str = "astropt-originals.safetensors";
 /// Bytes of the largest such file that is read: far above what is written.
 const MAX_BYTES: u64 = 64 << 20;
 /// How far a number that was rounded to half precision may be, in units of the largest.
-const HALF: f64 = 1e-3;
+pub(super) const HALF: f64 = 1e-3;
 
 /// An object, beside its arrays.
 #[derive(Serialize, Deserialize)]

@@ -70,16 +70,12 @@ impl Shard {
         let bytes = map.as_ref();
         let size = bytes.len() as u64;
         let changed = if size != file.bytes {
-            Some(format!("it has {size} bytes, {} expected", file.bytes))
+            Some(other_length(size, file.bytes))
         } else {
-            (hash(bytes) != file.xxh3).then(|| "its hash is another".to_owned())
+            (hash(bytes) != file.xxh3).then(|| changed("its hash is another"))
         };
         if let Some(how) = changed {
-            // No object's fault: to go on without a shard's objects would hide that it is damaged.
-            return Err(Error::Failed(format!(
-                "{}: is not what was converted: {how}; copy it again, or convert the data again",
-                path.display()
-            )));
+            return Err(Error::file(path, how));
         }
         let broken = |e: String| Error::file(path, format!("{e}; convert the data again"));
         let header = read_header(&mut &bytes[..], size).map_err(broken)?;
@@ -104,13 +100,13 @@ impl Shard {
     /// Whether the file is still the one that was found whole.
     ///
     /// # Errors
-    /// When it was written since.
+    /// When it was written since, or is gone.
     pub(super) fn unchanged(&self) -> Result<()> {
         match self.file.unchanged() {
             true => Ok(()),
             false => Err(Error::Failed(format!(
-                "{}: was written while it was read: it is not what was converted any more; copy it \
-                 again, or convert the data again",
+                "{}: was written while it was read, or taken away: it is not what was converted any \
+                 more; copy it again, or convert the data again",
                 self.path.display()
             ))),
         }
@@ -195,6 +191,16 @@ impl Column {
                 .fold(true, |all, &b| all & (u16::from_le_bytes(b) & 0x7c00 != 0x7c00)),
         })
     }
+}
+
+/// What is said of a file that is not the one which was written.
+fn changed(how: &str) -> String {
+    format!("is not what was converted: {how}; copy it again, or convert the data again")
+}
+
+/// What is said of a shard that has `found` bytes in the place of `expected`.
+pub(super) fn other_length(found: u64, expected: u64) -> String {
+    changed(&format!("it has {found} bytes, {expected} expected"))
 }
 
 /// What object `k` has of an array with these offsets.

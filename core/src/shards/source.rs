@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::index::{Head, Listed, PLACES, read_index, read_listing};
-use super::reader::{Shard, ShardFile};
+use super::convert::halves;
+use super::index::{Head, Listed, PLACES, Precision, read_index, read_listing};
+use super::reader::{Shard, ShardFile, other_length};
 use super::{INDEX, listing_path, originals, shard_path};
 use crate::checkpoint::arrays::token_arrays;
 use crate::data::Row;
@@ -53,8 +54,33 @@ struct Tokenised {
     files: Vec<ShardFile>,
     /// Index of the first object of each shard.
     firsts: Vec<usize>,
-    /// The shards touched so far, or why they cannot be used.
-    shards: Vec<OnceLock<Result<Shard>>>,
+    /// The shards touched so far.
+    shards: Vec<Slot>,
+}
+
+/// A shard that is opened once, by whoever needs it first.
+#[derive(Default)]
+struct Slot {
+    shard: OnceLock<Shard>,
+    opening: Mutex<()>,
+}
+
+impl Slot {
+    /// The shard, opened with `open` where it is not yet. What went wrong is not kept: it may have
+    /// been the system's.
+    fn get(&self, open: impl FnOnce() -> Result<Shard>) -> Result<&Shard> {
+        if let Some(shard) = self.shard.get() {
+            return Ok(shard);
+        }
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.shard.get() {
+            Some(shard) => Ok(shard),
+            None => {
+                let shard = open()?;
+                Ok(self.shard.get_or_init(|| shard))
+            }
+        }
+    }
 }
 
 impl Tokenised {
@@ -66,7 +92,7 @@ impl Tokenised {
             objects: Vec::new(),
             files: Vec::new(),
             firsts: Vec::new(),
-            shards: index.shards.iter().map(|_| OnceLock::new()).collect(),
+            shards: index.shards.iter().map(|_| Slot::default()).collect(),
             folder,
         };
         for (number, entry) in index.shards.iter().enumerate() {
@@ -88,7 +114,29 @@ impl Tokenised {
             let path = source.folder.join(INDEX);
             Error::file(path, format!("{message}; convert the data again"))
         })?;
+        source.check_files()?;
         Ok(source)
+    }
+
+    /// Checks that all shards are there, each as long as it was written: a run whose shards are
+    /// first touched hours later learns at once that one was not copied.
+    fn check_files(&self) -> Result<()> {
+        for (number, file) in self.files.iter().enumerate() {
+            let path = shard_path(&self.folder, number);
+            let failed = |e: std::io::Error| match e.kind() {
+                std::io::ErrorKind::NotFound => Error::file(
+                    &path,
+                    "is missing, a shard of the converted data; copy it again, or convert the data \
+                     again",
+                ),
+                _ => Error::io("read", &path, &e),
+            };
+            let found = std::fs::metadata(&path).map_err(failed)?.len();
+            if found != file.bytes {
+                return Err(Error::file(&path, other_length(found, file.bytes)));
+            }
+        }
+        Ok(())
     }
 
     /// Checks what the index says against its listings.
@@ -133,13 +181,10 @@ impl Tokenised {
         };
         let path = shard_path(&self.folder, number);
         let open = || Shard::open(&path, file, &self.head.specs, self.head.precision);
-        match slot.get_or_init(open) {
-            Ok(shard) => {
-                shard.unchanged()?;
-                Ok((shard, index.saturating_sub(*first)))
-            }
-            Err(error) => Err(error.clone()),
-        }
+        // No object's fault: to go on without a shard's objects would hide what is wrong with it.
+        let shard = slot.get(open).map_err(|error| Error::Failed(error.to_string()))?;
+        shard.unchanged()?;
+        Ok((shard, index.saturating_sub(*first)))
     }
 }
 
@@ -151,9 +196,7 @@ impl Tokenised {
             for (name, modality) in modalities {
                 let then = row.iter().find(|(of, _)| of == name).map(|(_, tokens)| tokens);
                 let now = modality.tokenise(&observation).map_err(|e| e.to_string());
-                let same = now
-                    .and_then(|now| originals::same(now.as_ref(), then, name, self.head.precision));
-                same.map_err(|difference| {
+                let differs = |difference: String| {
                     let (id, program) = (&observation.id, &self.head.program);
                     Error::file(
                         &self.folder,
@@ -163,6 +206,20 @@ impl Tokenised {
                              did ({program})"
                         ),
                     )
+                };
+                let now = now.map_err(differs)?;
+                originals::same(now.as_ref(), then, name, self.head.precision).map_err(|why| {
+                    match now.as_ref().map(|now| halves(name, now)) {
+                        Some(Err(lost)) if self.head.precision == Precision::F16 => Error::file(
+                            &self.folder,
+                            format!(
+                                "lost what it was converted from: of object {}, {lost}, and convert \
+                                 the data again",
+                                observation.id
+                            ),
+                        ),
+                        _ => differs(why),
+                    }
                 })?;
             }
         }
@@ -206,7 +263,7 @@ impl Source for Tokenised {
     }
 
     fn unchanged(&self) -> Result<()> {
-        let mut opened = self.shards.iter().filter_map(|slot| slot.get()?.as_ref().ok());
+        let mut opened = self.shards.iter().filter_map(|slot| slot.shard.get());
         opened.try_for_each(Shard::unchanged)
     }
 

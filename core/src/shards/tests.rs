@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::convert::fits;
 use super::index::Precision;
 use super::originals::read_file;
 use super::reader::{Shard, ShardFile};
@@ -77,6 +78,31 @@ fn damaged_originals_do_no_harm() {
         std::fs::write(&path, &sound[..at]).expect("writable");
         assert!(read_file(&path).is_err(), "cut at {at}");
     }
+}
+
+/// Half precision has no digits left for numbers near 1e-7, and none at all for larger ones than 65504.
+#[test]
+fn numbers_that_half_precision_does_not_hold_are_refused() {
+    let check = |values: &[f32], precision| {
+        let tokens =
+            Tokens { len: values.len(), values: values.to_vec().into(), ..Tokens::default() };
+        fits(&vec![("images".to_owned(), tokens)], precision)
+    };
+    let small: Vec<f32> = (1..100).map(|k| 1e-7 + 4e-10 * k as f32).collect();
+    let why = check(&small, Precision::F16).expect_err("too small");
+    assert!(why.contains("numbers of images are too small for --dtype f16"), "{why}");
+    assert!(why.contains("1.4e-7") && why.contains("--dtype f32"), "{why}");
+    assert_eq!(check(&small, Precision::F32), Ok(()));
+    // Small numbers beside larger ones lose nothing that counts, nor does an empty image.
+    let beside: Vec<f32> = small.iter().copied().chain([0.01]).collect();
+    for kept in [&beside[..], &[0.0; 9], &[7e-5, 6.3e-5, 1e-6], &[-65504.0, 3.0]] {
+        assert_eq!(check(kept, Precision::F16), Ok(()), "{kept:?}");
+    }
+    let why = check(&[1.0, -7e4], Precision::F16).expect_err("too large");
+    assert!(why.contains("the value -70000 is too large"), "{why}");
+    // What lies in megabytes is looked at as well.
+    let many: Vec<f32> = (0..1_000_000u32).map(|k| 1e-7 + (k % 977) as f32 * 1e-10).collect();
+    assert!(check(&many, Precision::F16).is_err());
 }
 
 /// Writes `objects` as a shard, changes its bytes, and opens it with the hash it then has.

@@ -39,6 +39,7 @@ pub fn check_plugin(plugin: &ModalityPlugin) -> Check {
         check_spec(&modality.spec())?;
         check_choices(&*modality)?;
         check_example(&*modality)?;
+        check_blank(&*modality)?;
         check_absent(&*modality, &Observation { id: "nothing".into(), ..Observation::default() })?;
         let json = serde_json::to_value(&config).map_err(|e| e.to_string())?;
         check_made_up(&*modality, &names(&json))?;
@@ -82,6 +83,7 @@ pub fn check_modality(modality: &dyn Modality, sample: &Sample<'_>) -> Check {
     check_preview(modality, &tokens)?;
     check_choices(modality)?;
     check_example(modality)?;
+    check_blank(modality)?;
     check_features(modality, observation)?;
     let nothing = Observation { id: observation.id.clone(), ..Observation::default() };
     check_absent(modality, &nothing)?;
@@ -142,6 +144,30 @@ fn check_example(modality: &dyn Modality) -> Check {
     ensure(again.is_some_and(|again| bits(&again) == bits(&tokens)), || {
         "example() gives another object the next time".to_owned()
     })
+}
+
+/// A blank span, where the modality gives one, is as `spec()` says, holds nothing but places, and
+/// goes back as tokens that a model made do.
+fn check_blank(modality: &dyn Modality) -> Check {
+    let Some(blank) = calm("blank", || modality.blank())? else { return Ok(()) };
+    blank
+        .check(&modality.spec())
+        .map_err(|e| format!("its blank span is not as spec() says: {e}"))?;
+    let empty = blank.values.iter().all(|&x| x == 0.0) && blank.codes.iter().all(|&k| k == 0);
+    ensure(empty && blank.affine.is_empty(), || {
+        "its blank span holds more than places: values and codes are 0, and it has no affine"
+            .to_owned()
+    })?;
+    let again = calm("blank", || modality.blank())?;
+    ensure(again.is_some_and(|again| bits(&again) == bits(&blank)), || {
+        "blank() gives another span the next time".to_owned()
+    })?;
+    let back = |what, result: crate::Result<()>| {
+        result.map_err(|e| format!("{what} refuses the modality's blank span: {e}"))
+    };
+    back("detokenise", calm("detokenise", || modality.detokenise(&blank).map(drop))?)?;
+    back("reconstruct", calm("reconstruct", || modality.reconstruct(&blank).map(drop))?)?;
+    back("preview", calm("preview", || modality.preview(&blank).map(drop))?)
 }
 
 fn check_determinism(modality: &dyn Modality, observation: &Observation, tokens: &Tokens) -> Check {

@@ -40,11 +40,11 @@ pub enum Metric {
     Validation {
         /// Steps taken before it.
         step: u64,
-        /// Mean loss over the objects.
+        /// Weighted loss, mean over the modalities that are predicted.
         loss: f64,
-        /// Unweighted loss by modality.
+        /// Unweighted loss by modality, mean over its targets.
         modalities: std::collections::BTreeMap<String, f64>,
-        /// Loss of predicting zero everywhere, for comparison.
+        /// Loss of predicting zero everywhere, for comparison: of the same targets.
         zero_loss: f64,
         /// Objects evaluated.
         objects: u64,

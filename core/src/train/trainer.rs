@@ -208,7 +208,7 @@ impl<'a> Trainer<'a> {
         let mut loader = self.loader();
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
         if self.state.step == 0 && validation_loss.is_none() {
-            validation_loss = self.evaluate()?;
+            validation_loss = self.evaluate_first()?;
             self.save(false)?;
         }
         while self.state.step < train.steps {
@@ -394,6 +394,21 @@ impl<'a> Trainer<'a> {
         if self.team.writes() { self.run.write_rejected(&self.data.rejected()) } else { Ok(()) }
     }
 
+    /// The evaluation before the first step. There is none where data may have to be fetched: it
+    /// would wait for all shards. What is here already does not count, so that a repeated run is the
+    /// same.
+    fn evaluate_first(&mut self) -> Result<Option<f64>> {
+        if !self.manifest.plan.source.is_remote() {
+            return self.evaluate();
+        }
+        if self.team.writes() {
+            progress::say(
+                "no validation before the first step: its objects' shards would have to come first",
+            );
+        }
+        Ok(None)
+    }
+
     /// Evaluates, keeps the best model, and draws previews.
     fn evaluate(&mut self) -> Result<Option<f64>> {
         let (step, started) = (self.state.step, Instant::now());
@@ -401,13 +416,13 @@ impl<'a> Trainer<'a> {
         let found = found.map_err(|error| self.not_evaluated(error))?;
         self.write_rejected()?;
         let Some(found) = found.filter(|found| found.objects > 0) else { return Ok(None) };
-        let loss = found.losses.total();
+        let loss = found.loss;
         self.last_is_sound(loss)?;
         if let Some(Lines { metrics, .. }) = &mut self.lines {
             metrics.metric(&Metric::Validation {
                 step,
                 loss,
-                modalities: found.losses.modalities(),
+                modalities: found.modalities,
                 zero_loss: found.zero_loss,
                 objects: found.objects,
             })?;

@@ -202,6 +202,15 @@ impl Modality for Codes {
         Ok(Some(observation))
     }
 
+    /// As many tokens as `shape` or `labels` say.
+    fn blank(&self) -> Option<Tokens> {
+        let config = &self.config;
+        let fixed = config.labels.is_some() || config.shape.is_some();
+        let len = fixed.then_some(self.spec.max_tokens)?;
+        let indices = (0..len as u32).collect();
+        Some(Tokens { len, codes: vec![0; len], indices, ..Tokens::default() })
+    }
+
     /// Codes all over the vocabulary.
     fn example(&self) -> Option<Observation> {
         let most = EXAMPLE_CODES.min(self.spec.max_tokens);

@@ -7,7 +7,9 @@
 //!
 //! A token is a patch laid out as (row, column, band), band fastest. The mean and scale
 //! that standardisation takes out of it stay beside it in `Tokens::affine`, so that
-//! [`Modality::detokenise`] returns the pixels within rounding.
+//! [`Modality::detokenise`] returns the pixels within rounding. Patches that a model made have
+//! none and are returned standardised, without a unit: with `standardise = "none"`, and a stretch
+//! that brings pixels to order 1, they are pixels.
 
 mod config;
 mod dead;
@@ -293,6 +295,13 @@ impl Modality for GalaxyImage {
         let array = Array::new(vec![side, side, planes], data).ok()?;
         let field = Field { array, unit: config.unit.clone() };
         Some(Observation { fields: [(config.field.clone(), field)].into(), ..example() })
+    }
+
+    /// All patches.
+    fn blank(&self) -> Option<Tokens> {
+        let len = self.spec.max_tokens;
+        let values = vec![0.0; len * self.spec.values.size()].into();
+        Some(Tokens { len, values, indices: (0..len as u32).collect(), ..Tokens::default() })
     }
 
     fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {

@@ -1,5 +1,6 @@
 //! What a recipe's `[modality.NAME]` table of kind `scalar` can say.
 
+use astropt_core::probe::ValidRange;
 use astropt_core::seam::{Modality, ModalityConfig};
 use astropt_core::{Error, Result};
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
@@ -49,6 +50,11 @@ pub struct Column {
     /// Unit of the number. Data that state another are refused; nothing is converted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// The numbers that are known, `{ min = 0.0, max = 1.0 }` or one of the two, before the
+    /// transform: one outside counts as missing, such as the -999 of many catalogues. By default
+    /// every finite number is known, and one that looks like such a mark is warned of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<ValidRange>,
 }
 
 /// [`Column`] as a table states it.
@@ -64,6 +70,8 @@ struct ColumnTable {
     std: f64,
     #[serde(default)]
     unit: Option<String>,
+    #[serde(default)]
+    valid: Option<ValidRange>,
 }
 
 impl<'de> Deserialize<'de> for Column {
@@ -84,13 +92,13 @@ impl<'de> Visitor<'de> for ColumnVisitor {
 
     fn visit_str<E>(self, name: &str) -> Result<Column, E> {
         let (name, transform) = (name.to_owned(), Transform::None);
-        Ok(Column { name, transform, mean: 0.0, std: 1.0, unit: None })
+        Ok(Column { name, transform, mean: 0.0, std: 1.0, unit: None, valid: None })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Column, A::Error> {
-        let ColumnTable { name, transform, mean, std, unit } =
+        let ColumnTable { name, transform, mean, std, unit, valid } =
             Deserialize::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Column { name, transform, mean, std, unit })
+        Ok(Column { name, transform, mean, std, unit, valid })
     }
 }
 
@@ -134,8 +142,30 @@ impl Column {
         Affine { offset: self.mean, scale: self.std }
     }
 
+    /// Whether `x` is a number of this column, and no catalogue's word for "unknown".
+    pub(super) fn knows(&self, x: f64) -> bool {
+        self.valid.is_none_or(|valid| valid.knows(x))
+    }
+
+    /// `x`, or what is nearest to it among the known numbers.
+    pub(super) fn nearest(&self, x: f64) -> f64 {
+        let Some(ValidRange { min, max }) = self.valid else { return x };
+        x.max(min.unwrap_or(x)).min(max.unwrap_or(f64::INFINITY))
+    }
+
     fn check(&self) -> Result<(), String> {
         let Self { name, mean, std, .. } = self;
+        let ends = self.valid.map(|valid| {
+            (valid.min.unwrap_or(f64::NEG_INFINITY), valid.max.unwrap_or(f64::INFINITY))
+        });
+        if let Some((min, max)) =
+            ends.filter(|(min, max)| min.partial_cmp(max).is_none_or(|o| o.is_gt()))
+        {
+            return Err(format!(
+                "`columns` gives {name:?} valid numbers from {min} to {max}; the first must not be \
+                 above the second"
+            ));
+        }
         if !(mean.is_finite() && std.is_finite() && *std > 0.0) {
             return Err(format!(
                 "`columns` gives {name:?} the mean {mean} and std {std}; both must be finite and \
@@ -237,7 +267,7 @@ mod tests {
         assert_eq!((columns[0].mean, columns[1].std), (0.0, 1.0));
         // As it stands in checkpoints and converted data of before there were units.
         let written = serde_json::to_string(&columns[0]).expect("writable");
-        assert!(!written.contains("unit"), "{written}");
+        assert!(!written.contains("unit") && !written.contains("valid"), "{written}");
         let config = parse("columns = [{ name = 'Teff', unit = 'K' }]").expect("valid");
         assert_eq!(config.columns[0].unit.as_deref(), Some("K"));
         let error = parse("columns = ['z', { name = 'm', men = 2.0 }]").expect_err("unknown key");
@@ -255,6 +285,8 @@ mod tests {
             ("columns = [{ name = 'z', std = 0.0 }]", "std"),
             ("columns = [{ name = 'z', transform = { asinh = -1.0 } }]", "softening"),
             ("columns = [{ name = 'z', unit = ' ' }]", "`unit`"),
+            ("columns = [{ name = 'z', valid = { min = 1.0, max = 0.0 } }]", "valid numbers"),
+            ("columns = [{ name = 'z', valid = { min = nan } }]", "valid numbers"),
             ("columns = ['z']\nposition_rows = 0", "`position_rows`"),
             ("columns = ['z']\nloss_weight = -1.0", "`loss_weight`"),
         ] {

@@ -12,24 +12,33 @@
 //!
 //! A value that is not known is simply absent: the object then has no span of this
 //! modality. Several columns in one token are known or absent together, unless `missing`
-//! says otherwise; for columns that come and go on their own, use one modality each.
+//! says otherwise; for columns that come and go on their own, use one modality each. What a
+//! catalogue writes for an unknown value, such as -999, is a number like others unless the column
+//! says which are `valid`; the first that looks like it is warned of.
 
 mod config;
 
 pub use config::{Column, Missing, OutOfDomain, ScalarConfig, Transform};
 
+use std::sync::Once;
+
 use astropt_core::observation::{Array, Data, Label, LabelUnits, Observation};
 use astropt_core::seam::Modality;
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
-use astropt_core::{Error, Result};
+use astropt_core::{Error, Result, progress};
 
 use crate::fields::check_unit;
+
+/// Numbers that catalogues write for an unknown value.
+const MARKS: [f64; 4] = [-99.0, -999.0, -9999.0, -99999.0];
 
 /// The tokeniser that [`ScalarConfig`] builds.
 #[derive(Debug)]
 pub struct Scalar {
     config: ScalarConfig,
     spec: TokenSpec,
+    /// Of each column, whether one of [`MARKS`] was warned of.
+    warned: Vec<Once>,
 }
 
 impl Scalar {
@@ -41,14 +50,18 @@ impl Scalar {
             loss_weight: config.loss_weight,
             max_tokens: 1,
         };
-        Self { config, spec }
+        let warned = config.columns.iter().map(|_| Once::new()).collect();
+        Self { config, spec, warned }
     }
 
     /// The token's numbers; `None` when the object lacks the modality.
     fn numbers(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
         let columns = &self.config.columns;
-        let found: Vec<Option<f32>> =
-            columns.iter().map(|column| self.number(observation, column)).collect::<Result<_>>()?;
+        let found: Vec<Option<f32>> = columns
+            .iter()
+            .zip(&self.warned)
+            .map(|(column, warned)| self.number(observation, column, warned))
+            .collect::<Result<_>>()?;
         let missing = found.iter().position(Option::is_none);
         let Some(missing) = missing else { return Ok(Some(found.into_iter().flatten().collect())) };
         if found.iter().all(Option::is_none) {
@@ -69,8 +82,18 @@ impl Scalar {
     }
 
     /// The transformed number of one column; `None` when it is missing.
-    fn number(&self, observation: &Observation, column: &Column) -> Result<Option<f32>> {
-        let Some(x) = value(observation, column)? else { return Ok(None) };
+    fn number(
+        &self,
+        observation: &Observation,
+        column: &Column,
+        warned: &Once,
+    ) -> Result<Option<f32>> {
+        let Some(x) = value(observation, column)?.filter(|&x| column.knows(x)) else {
+            return Ok(None);
+        };
+        if column.valid.is_none() && MARKS.contains(&x) {
+            warned.call_once(|| progress::warn(&looks_unknown(observation, &column.name, x)));
+        }
         let y = column.transform.apply(x).map(|y| column.affine().apply(y) as f32);
         if let Some(y) = y.filter(|y| y.is_finite()) {
             return Ok(Some(y));
@@ -87,6 +110,16 @@ impl Scalar {
             )),
         }
     }
+}
+
+/// That a number looks like a catalogue's word for "unknown", and is read as a number.
+fn looks_unknown(observation: &Observation, column: &str, x: f64) -> String {
+    format!(
+        "{}: {column:?} is {x}, as catalogues write what they do not know; it is read as a number. \
+         Say which are known, valid = {{ min = … }} beside the column's name, or that all are, \
+         valid = {{}}",
+        observation.id
+    )
 }
 
 /// The label, or else the field of one number, of this column's name. Units of labels were compared
@@ -139,7 +172,14 @@ impl Modality for Scalar {
                 Transform::Log10 => "log10(x)".to_owned(),
                 Transform::Asinh(softening) => format!("asinh(x / {softening})"),
             };
-            let choice = format!("({inner} - {}) / {}", column.mean, column.std);
+            let mut choice = format!("({inner} - {}) / {}", column.mean, column.std);
+            let ends = column.valid.map(|valid| (valid.min, valid.max));
+            choice += &match ends {
+                Some((Some(min), Some(max))) => format!("; x known from {min} to {max}"),
+                Some((Some(min), None)) => format!("; x known from {min}"),
+                Some((None, Some(max))) => format!("; x known to {max}"),
+                _ => String::new(),
+            };
             (format!("Transform of {}", column.name), choice)
         };
         self.config.columns.iter().map(describe).collect()
@@ -178,15 +218,21 @@ impl Modality for Scalar {
         Ok(Some(Observation { labels, ..Observation::default() }))
     }
 
-    /// Numbers within a deviation of each column's mean.
+    /// Known numbers within a deviation of each column's mean, where there are such.
     fn example(&self) -> Option<Observation> {
         let number = |(k, column): (usize, &Column)| {
             let y = (k % 3) as f64 / 2.0 - 0.5;
             let x = column.transform.undo(column.affine().undo(y));
-            (column.name.clone(), Label::Number(x))
+            (column.name.clone(), Label::Number(column.nearest(x)))
         };
         let labels = self.config.columns.iter().enumerate().map(number).collect();
         Some(Observation { labels, ..crate::fields::example() })
+    }
+
+    /// One token.
+    fn blank(&self) -> Option<Tokens> {
+        let values = vec![0.0; self.config.columns.len()].into();
+        Some(Tokens { len: 1, values, indices: vec![0], ..Tokens::default() })
     }
 
     /// The token itself.
@@ -246,6 +292,42 @@ mod tests {
         assert!(error.contains("HD 1") && error.contains("-1"), "{error}");
         let lenient = scalar(&format!("out_of_domain = 'missing'\n{STAR}"));
         assert_eq!(lenient.tokenise(&cold).expect("sound"), None);
+    }
+
+    #[test]
+    fn a_number_outside_the_known_ones_is_missing() {
+        let columns = "columns = [
+            { name = 'p', valid = { min = 0.0, max = 1.0 } },
+            { name = 'm', mean = 20.0, valid = { min = 25.0 } },
+        ]";
+        let tokens = |labels: &[(&str, f64)], missing: &str| {
+            let modality = scalar(&format!("missing = '{missing}'\n{columns}"));
+            modality.tokenise(&star(labels)).expect("sound")
+        };
+        assert_eq!(tokens(&[("p", -999.0), ("m", 26.0)], "absent"), None);
+        let filled = tokens(&[("p", -999.0), ("m", 26.0)], "mean").expect("one is known");
+        assert_eq!(filled.values, [0.0, 6.0]);
+        for edge in [0.0, 1.0] {
+            assert!(tokens(&[("p", edge), ("m", 25.0)], "absent").is_some());
+        }
+        assert_eq!(tokens(&[("p", 1.5), ("m", 24.0)], "mean"), None, "none is known");
+        let modality = scalar(columns);
+        let example = modality.example().expect("an example");
+        assert!(modality.tokenise(&example).expect("sound").is_some(), "{example:?}");
+        let choices = modality.choices();
+        assert!(choices[0].1.ends_with("; x known from 0 to 1"), "{choices:?}");
+        assert!(choices[1].1.ends_with("; x known from 25"), "{choices:?}");
+        // Where nothing is said, a mark is a number.
+        let plain = scalar("columns = ['p']").tokenise(&star(&[("p", -999.0)])).expect("sound");
+        assert_eq!(plain.expect("a token").values, [-999.0]);
+    }
+
+    #[test]
+    fn a_blank_token_is_each_columns_mean() {
+        let modality = scalar(STAR);
+        let blank = modality.blank().expect("one token");
+        let means = modality.detokenise(&blank).expect("sound").data.to_f64().into_owned();
+        assert!((means[0] - 10f64.powf(3.5)).abs() < 1e-9 && means[1] == 0.0, "{means:?}");
     }
 
     #[test]

@@ -36,6 +36,23 @@ impl Axes {
         }
     }
 
+    /// `shape` without axes of length 1 before those of the picture, as long as there are more than
+    /// three: FITS images of radio telescopes have such for Stokes parameters and frequency.
+    pub(crate) fn without_degenerate(self, shape: &[usize]) -> Vec<usize> {
+        let picture = match self {
+            Self::Stored => return shape.to_vec(),
+            Self::Hwc => 3,
+            Self::Chw => 2,
+        };
+        let mut kept = shape.to_vec();
+        while kept.len() > 3
+            && let Some(place) = kept[..kept.len() - picture].iter().position(|&n| n == 1)
+        {
+            kept.remove(place);
+        }
+        kept
+    }
+
     /// Whether an array of this shape can be arranged, before it is read.
     ///
     /// # Errors
@@ -45,8 +62,8 @@ impl Axes {
             return Ok(());
         }
         Err(format!(
-            "an image has two or three axes, this array has {} ({shape:?}); `axes = \"stored\"` \
-             keeps it as it is",
+            "an image has two or three axes, this array has {} ({shape:?}); write the planes that \
+             are wanted as one of three, or where it is no image say so with `axes = \"stored\"`",
             shape.len()
         ))
     }
@@ -74,6 +91,25 @@ pub(crate) fn transposed(data: &Data, rows: usize, columns: usize) -> Data {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn axes_of_length_one_are_dropped_before_the_picture() {
+        for (shape, kept) in [
+            (&[1, 1, 5, 4][..], &[1, 5, 4][..]),
+            (&[1, 3, 5, 4], &[3, 5, 4]),
+            (&[3, 1, 5, 4], &[3, 5, 4]),
+            (&[1, 1, 1, 1, 4], &[1, 1, 4]),
+            (&[2, 3, 5, 4], &[2, 3, 5, 4]),
+            (&[1, 2, 3, 1, 1], &[2, 3, 1, 1]),
+            (&[1, 5, 4], &[1, 5, 4]),
+            (&[], &[]),
+        ] {
+            assert_eq!(Axes::Chw.without_degenerate(shape), kept, "{shape:?}");
+            assert_eq!(Axes::Stored.without_degenerate(shape), shape);
+        }
+        assert_eq!(Axes::Hwc.without_degenerate(&[1, 1, 4, 3]), [1, 4, 3]);
+        assert_eq!(Axes::Hwc.without_degenerate(&[2, 1, 4, 3]), [2, 1, 4, 3]);
+    }
 
     #[test]
     fn planes_become_the_last_axis() {

@@ -167,8 +167,11 @@ impl LabelTable {
         let columns = &mut labels.columns;
         let mut named: Vec<Option<Match>> = vec![None; names.len()];
         let (mut disputed, mut folders) = (HashSet::new(), false);
+        let mut several = Several::default();
         table.for_each(&mut |cells| {
-            let Some((index, how)) = find(names, cells, key) else { return };
+            let Some((index, how)) = find(names, cells, key) else {
+                return several.add(names, cells, key);
+            };
             let before = named[index];
             if before.is_some_and(|before| before < how) {
                 return;
@@ -204,6 +207,7 @@ impl LabelTable {
             counts[k] += 1;
         }
         tell_disputed(table, &counts);
+        several.tell(table);
         columns.remove(key);
         Ok(labels.in_units_of(table, (0..table.columns().len()).filter(|&column| column != key)))
     }
@@ -328,6 +332,37 @@ fn tell_disputed(table: &Table, counts: &[usize]) {
     }
 }
 
+/// Rows that name several objects alike, so that it is not known whose their labels are.
+#[derive(Default)]
+struct Several {
+    rows: usize,
+    /// How the first of them does.
+    example: String,
+}
+
+impl Several {
+    /// Counts a row that names several objects in `column`.
+    fn add(&mut self, names: &Names<'_>, cells: &[Cell<'_>], column: usize) {
+        let name = |name: &str| names.are_several(name).then(|| name.to_owned());
+        let Some(name) = cells.get(column).and_then(|cell| cell.with_name(name)) else { return };
+        if self.rows == 0 {
+            self.example = name;
+        }
+        self.rows += 1;
+    }
+
+    fn tell(&self, table: &Table) {
+        let Self { rows, example } = self;
+        if *rows > 0 {
+            progress::warn(&format!(
+                "labels left out: {rows} row(s) of {} name several objects alike, such as {example:?}; \
+                 write the objects' whole names, with their folders",
+                table.path().display()
+            ));
+        }
+    }
+}
+
 fn tell_elsewhere(table: &Table, count: usize) {
     progress::warn(&format!(
         "{}: {count} objects are named by paths into folders that are not called as the data's is: their \
@@ -403,8 +438,7 @@ fn choose(
         ));
     }
     if most == 0 {
-        let looked: Vec<_> = candidates.iter().map(|&c| &table.columns()[c].name).collect();
-        return Err(none_named(table, names, rows, &looked, example));
+        return Err(none_named(table, names, rows, candidates, example));
     }
     let best: Vec<usize> = (0..candidates.len()).filter(|&k| matches[k] == most).collect();
     if let Some(&rival) = best[1..].iter().find(|&&k| disagree[best[0]][k]) {
@@ -425,17 +459,31 @@ fn none_named(
     table: &Table,
     names: &Names<'_>,
     rows: usize,
-    looked: &[&String],
+    candidates: &[usize],
     example: Option<String>,
 ) -> Error {
+    let mut several = Several::default();
+    let counted = table.for_each(&mut |cells| {
+        candidates.iter().for_each(|&column| several.add(names, cells, column));
+    });
+    if let Err(error) = counted {
+        return error;
+    }
+    let looked: Vec<_> = candidates.iter().map(|&c| &table.columns()[c].name).collect();
+    let example = match several.rows {
+        0 => format!("where a row says {:?}", example.unwrap_or_default()),
+        count => format!("where {count} name several alike, such as {:?}", several.example),
+    };
+    let way_out = match several.rows {
+        0 => "Name the right column with `name_column`, or another table with `labels`",
+        _ => "Write the objects' whole names, with their folders",
+    };
     Error::file(
         table.path(),
         format!(
-            "none of its {rows} rows names an object; looked in {}, where a row says {:?} and the \
-             first object is {:?}. Name the right column with `name_column`, or another table with \
-             `labels`",
-            list(looked),
-            example.unwrap_or_default(),
+            "none of its {rows} rows names one object; looked in {}, {example}, and the first object \
+             is {:?}. {way_out}",
+            list(&looked),
             names.first()
         ),
     )

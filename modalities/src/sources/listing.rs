@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 use astropt_core::run::is_made;
 use astropt_core::{Error, Result, progress};
 
+/// Extensions of packed files, some of which some sources read.
+const PACKED: [&str; 6] = ["bz2", "gz", "xz", "z", "zip", "zst"];
+/// With what these are unpacked.
+const UNPACK: &str = "with bunzip2, gunzip, unxz, uncompress, unzip or unzstd";
+
 /// The kind of files a listing looks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileKind {
@@ -204,6 +209,17 @@ impl<'a> Names<'a> {
     /// that, or, if the cell has no folders, by the last part of its name. A path may lead to a
     /// file that lies in no folder of the data, whatever the data's own folder is called by now.
     pub(crate) fn find(&self, cell: &str) -> Option<(usize, Match)> {
+        let (index, how) = self.look(cell)?;
+        Some((index?, how))
+    }
+
+    /// Whether a table's cell names several objects alike.
+    pub(crate) fn are_several(&self, cell: &str) -> bool {
+        matches!(self.look(cell), Some((None, _)))
+    }
+
+    /// As [`find`](Self::find); `None` in the place of the index for several objects.
+    fn look(&self, cell: &str) -> Option<(Option<usize>, Match)> {
         // Between the folders of files, that is; an id is as it is.
         let cell = match self.folder {
             Some(_) => Cow::Owned(cell.replace('\\', "/")),
@@ -212,14 +228,12 @@ impl<'a> Names<'a> {
         let cell = cell.trim().trim_start_matches("./");
         if !cell.contains('/') {
             let name = self.names.get(cell).filter(|_| !self.whole)?;
-            return Some((
-                name.index?,
-                if self.is_whole(name) { Match::Whole } else { Match::Short },
-            ));
+            let how = if self.is_whole(name) { Match::Whole } else { Match::Short };
+            return Some((name.index, how));
         }
         let whole = |text: &str| self.names.get(text).filter(|name| self.is_whole(name));
         if let Some(name) = whole(cell) {
-            return Some((name.index?, Match::Whole));
+            return Some((name.index, Match::Whole));
         }
         for (at, _) in cell.match_indices('/') {
             let (before, rest) = (&cell[..at], &cell[at + 1..]);
@@ -230,7 +244,7 @@ impl<'a> Names<'a> {
                 Some(_) => Match::Elsewhere,
                 None => return None,
             };
-            return Some((name.index?, how));
+            return Some((name.index, how));
         }
         None
     }
@@ -275,7 +289,7 @@ fn tell_made(made: &[PathBuf], kind: &FileKind) {
 /// All files of the kind below `folder`, as sorted relative paths. Hidden folders are passed over,
 /// and those that this program made: the pictures of a run that lies beside its data are none.
 fn walk(folder: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
-    let (mut paths, made) = (Vec::new(), RefCell::new(Vec::new()));
+    let (mut paths, mut packed, made) = (Vec::new(), Vec::new(), RefCell::new(Vec::new()));
     let visible = |entry: &walkdir::DirEntry| {
         if entry.depth() == 0 {
             return true;
@@ -290,6 +304,7 @@ fn walk(folder: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
     {
         let entry = entry.map_err(|error| not_listed(&error, folder))?;
         if !entry.file_type().is_file() || !kind.fits(entry.path()) {
+            packed.extend(is_packed(entry.path(), kind).then(|| entry.into_path()));
             continue;
         }
         let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
@@ -299,14 +314,25 @@ fn walk(folder: &Path, kind: &FileKind) -> Result<Vec<Box<str>>> {
         paths.push(text.replace(std::path::MAIN_SEPARATOR, "/").into_boxed_str());
     }
     tell_made(&made.borrow(), kind);
+    let unread = packed.first().map(|first| {
+        let (count, first) = (packed.len(), first.display());
+        format!("{count} file(s) such as {first} are packed in a way that is not read: unpack them, {UNPACK}")
+    });
     if paths.is_empty() {
-        return Err(Error::file(
-            folder,
-            format!("no {} in this folder; looked for {}", kind.one, kind.extensions.join(", ")),
-        ));
+        let looked = kind.extensions.join(", ");
+        let message = format!("no {} in this folder; looked for {looked}", kind.one);
+        let more = unread.map(|unread| format!("; {unread}")).unwrap_or_default();
+        return Err(Error::file(folder, message + &more));
     }
+    unread.iter().for_each(|unread| progress::warn(unread));
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// Whether a file of the kind is packed in `path` by a program whose files are not read.
+fn is_packed(path: &Path, kind: &FileKind) -> bool {
+    PACKED.iter().any(|packed| has_extension(path, &[packed]))
+        && path.file_stem().is_some_and(|inner| kind.fits(Path::new(inner)))
 }
 
 fn not_listed(error: &walkdir::Error, folder: &Path) -> Error {
@@ -411,6 +437,7 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(names.find(cell), found, "{cell:?}");
+            assert_eq!(names.are_several(cell), cell == "x.png", "{cell:?}");
         }
     }
 

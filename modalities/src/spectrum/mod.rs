@@ -26,7 +26,7 @@
 //! recognised with `positions = "wavelength"`, where it repeats the last wavelength, and is
 //! part of what is returned otherwise. A mean and deviation taken out of a window or
 //! spectrum stay beside its tokens (`Tokens::affine`); tokens that a model made lack them,
-//! and are returned as they are.
+//! and are returned as they are: only with `standardise.affine` or `"none"` in the file's unit.
 
 mod config;
 mod wavelength;
@@ -289,6 +289,25 @@ impl Modality for Spectrum {
         Some(observation)
     }
 
+    /// All windows of the longest spectrum, where `grid` declares its start.
+    fn blank(&self) -> Option<Tokens> {
+        let config = &self.config;
+        let windows: Vec<usize> = (0..config.max_tokens()).collect();
+        let len = windows.len();
+        let values = vec![0.0; len * config.window].into();
+        let mut blank = Tokens { len, values, ..Tokens::default() };
+        if !config.grid.is_whole() {
+            return None;
+        }
+        if config.positions == PositionKind::Index {
+            blank.indices = windows.iter().map(|&k| k as u32).collect();
+        } else {
+            let wavelengths = config.wavelengths(None, config.samples).ok()?;
+            blank.positions = config.positions(&wavelengths, &windows).ok()?;
+        }
+        Some(blank)
+    }
+
     /// Flux over wavelength, or over the sample's number; windows left out are gaps.
     fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {
         let (flux, wavelengths) = self.samples(tokens)?;
@@ -321,5 +340,38 @@ impl Modality for Spectrum {
             return Err(crate::normalise::overflow(&observation.id, &self.config.flux));
         }
         Ok(Some(features))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use astropt_core::seam::ModalityConfig;
+
+    use super::*;
+
+    fn build(text: &str) -> Box<dyn Modality> {
+        let table = format!("samples = 20\nwindow = 8\n{text}").parse().expect("TOML");
+        let config: SpectrumConfig = astropt_core::seam::parse_config(table).expect("a table");
+        config.build().expect("sound")
+    }
+
+    #[test]
+    fn a_blank_spectrum_stands_where_a_whole_one_does() {
+        let grid = "grid.linear = { start = 4000.0, step = 2.0 }";
+        let scale = "wavelength_scale.linear = { offset = 4000.0, scale = 10.0 }";
+        for (kind, scale) in [("index", ""), ("wavelength", scale), ("mean-wavelength", scale)] {
+            let whole = build(&format!("positions = '{kind}'\n{grid}\n{scale}"));
+            let flux = (0..20).map(|k| (k % 7) as f32).collect();
+            let mut observation = Observation { id: "x".into(), ..Observation::default() };
+            observation.fields.insert("flux".into(), fields::floats(flux, None));
+            let tokens = whole.tokenise(&observation).expect("sound").expect("a spectrum");
+            let blank = whole.blank().expect("its grid is whole");
+            assert_eq!((blank.len, &blank.indices), (tokens.len, &tokens.indices), "{kind}");
+            assert_eq!(blank.positions, tokens.positions, "{kind}");
+            // Without a start spectra begin anywhere.
+            let open =
+                build(&format!("positions = '{kind}'\ngrid.linear = {{ step = 2.0 }}\n{scale}"));
+            assert_eq!(open.blank(), None);
+        }
     }
 }

@@ -117,7 +117,11 @@ impl TimeSeriesConfig {
             .map(|(values, place)| {
                 let value = stretch.undo(affine.undo(values[0].into()));
                 let error = match self.error {
-                    Some(_) => f64::from(values[1]) * affine.scale / stretch.slope(value),
+                    // What is read has errors above 0; a model knows no such bound.
+                    Some(_) if values[1] > 0.0 => {
+                        f64::from(values[1]) * affine.scale / stretch.slope(value)
+                    }
+                    Some(_) => f64::NAN,
                     None => 0.0,
                 };
                 let bands = match self.band_as {
@@ -155,6 +159,17 @@ mod tests {
             let off = (positions.time(&place) - t).abs();
             assert!(off < 1e-6, "{t}: {off}");
         }
+    }
+
+    #[test]
+    fn an_error_that_a_model_made_below_zero_is_none() {
+        let table = "error = 'error'\nmax_tokens = 2\npositions = { affine = 1.0 }";
+        let config: TimeSeriesConfig =
+            astropt_core::seam::parse_config(table.parse().expect("TOML")).expect("a table");
+        let sample = |error| Sample { time: 0.0, value: 18.0, error, band: 0 };
+        let tokens = config.encode(&[sample(0.1), sample(-0.1)], Affine::IDENTITY);
+        let samples = config.decode(&tokens, Affine::IDENTITY, Stretch::default());
+        assert!((samples[0].error - 0.1).abs() < 1e-6 && samples[1].error.is_nan());
     }
 
     #[test]

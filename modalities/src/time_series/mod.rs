@@ -31,7 +31,8 @@
 //! and bands, of the samples kept. Padding repeats the last place in the last window and is
 //! left out again; so are, in windows of several samples, measurements at the very end that
 //! share time and band. Median and deviation of the series stay beside the tokens
-//! (`Tokens::affine`); tokens that a model made lack them, and are returned as they are.
+//! (`Tokens::affine`); tokens that a model made lack them, and are returned as they are. An error
+//! that a model made and that is not above 0 is none, and returned as not a number.
 
 mod config;
 mod features;
@@ -108,6 +109,11 @@ impl TimeSeries {
 impl Modality for TimeSeries {
     fn spec(&self) -> TokenSpec {
         self.spec.clone()
+    }
+
+    /// A position that also tells the next token's place is wrong where that one is left out.
+    fn thinnable(&self) -> bool {
+        !self.config.next
     }
 
     fn choices(&self) -> Vec<(String, String)> {

@@ -45,6 +45,47 @@ fn images_of_every_type_agree_with_astropy() {
     }
 }
 
+/// A FITS file of one image with these `NAXISn` and numbers that count from 0.
+fn counting(axes: &[usize]) -> Vec<u8> {
+    let mut cards = vec![("SIMPLE".to_owned(), "T".to_owned()), ("BITPIX".into(), "-32".into())];
+    cards.push(("NAXIS".into(), axes.len().to_string()));
+    cards.extend(axes.iter().zip(1..).map(|(n, k)| (format!("NAXIS{k}"), n.to_string())));
+    let card = |(key, value)| format!("{:<80}", format!("{key:<8}= {value:>20}"));
+    let header: String = cards.into_iter().map(card).collect();
+    let mut file = format!("{:<2880}", format!("{header}END")).into_bytes();
+    let numbers: usize = axes.iter().product();
+    (0..numbers).for_each(|k| file.extend_from_slice(&(k as f32).to_be_bytes()));
+    file.resize(file.len().next_multiple_of(2880), 0);
+    file
+}
+
+#[test]
+fn axes_of_stokes_parameters_and_frequency_are_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let read = |axes: &[usize], more: &str| {
+        fs::write(folder.path().join("a.fits"), counting(axes)).expect("written");
+        let table = format!("path = 'a.fits'\nfields.image = {{ {more} }}");
+        let object = open("fits", &table, folder.path()).expect("opens").read(0)?;
+        Ok::<_, astropt_core::Error>(object.fields["image"].array.clone())
+    };
+    let floats = |numbers: &[f32]| Data::F32(numbers.to_vec());
+    let plain = floats(&(0..12).map(|k| k as f32).collect::<Vec<_>>());
+    for axes in [&[4, 3][..], &[4, 3, 1], &[4, 3, 1, 1], &[4, 3, 1, 1, 1]] {
+        let image = read(axes, "").expect("an image");
+        assert_eq!((image.shape, image.data), (vec![3, 4, 1], plain.clone()), "{axes:?}");
+    }
+    // Two frequencies, whichever of the two axes is theirs.
+    let bands = floats(&[0.0, 4.0, 1.0, 5.0, 2.0, 6.0, 3.0, 7.0]);
+    for axes in [[2, 2, 2, 1], [2, 2, 1, 2]] {
+        let image = read(&axes, "").expect("an image");
+        assert_eq!((image.shape, image.data), (vec![2, 2, 2], bands.clone()), "{axes:?}");
+    }
+    let stored = read(&[4, 3, 1, 1], "axes = 'stored'").expect("as it is");
+    assert_eq!(stored.shape, [1, 1, 3, 4]);
+    let error = read(&[4, 3, 2, 2], "").expect_err("four axes").to_string();
+    assert!(error.contains("has 4 ([2, 2, 3, 4])") && error.contains("one of three"), "{error}");
+}
+
 #[test]
 fn types_and_units_are_those_of_the_file() {
     let object = source(&hdus("images.fits", 0..13)).read(0).expect("readable");

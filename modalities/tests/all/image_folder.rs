@@ -78,6 +78,34 @@ fn labels_are_never_joined_on_a_guess() {
 }
 
 #[test]
+fn rows_that_name_several_images_are_no_rows_that_name_none() {
+    let folder = folder(&["x/1.png", "y/1.png", "y/2.png"]);
+    fs::write(folder.path().join("labels.csv"), "name,z\n1,0.5\n1.png,0.7\n").expect("written");
+    let error = open("image-folder", "path = ''", folder.path()).map(drop).expect_err("whose");
+    let error = error.to_string();
+    assert!(error.contains("none of its 2 rows names one object"), "{error}");
+    assert!(error.contains("2 name several alike, such as \"1\""), "{error}");
+    assert!(error.contains("with their folders"), "{error}");
+    fs::write(folder.path().join("labels.csv"), "name,z\n1,0.5\ny/1,0.7\n").expect("written");
+    let source = open("image-folder", "path = ''", folder.path()).expect("opens");
+    assert!(source.labels(0).is_empty());
+    assert_eq!(source.labels(1)["z"], Label::Number(0.7));
+}
+
+#[test]
+fn packed_images_are_not_passed_over_in_silence() {
+    let folder = folder(&[]);
+    for name in ["a.png.bz2", "b.PNG.gz", "c.txt.bz2"] {
+        fs::write(folder.path().join(name), "packed").expect("written");
+    }
+    let error = open("image-folder", "path = ''", folder.path()).map(drop).expect_err("none");
+    let error = error.to_string();
+    assert!(error.contains("no image in this folder") && error.contains("2 file(s)"), "{error}");
+    assert!(error.contains(".png.bz2") || error.contains(".PNG.gz"), "{error}");
+    assert!(error.contains("unpack them, with bunzip2"), "{error}");
+}
+
+#[test]
 fn labels_are_found_by_whatever_column_names_the_images() {
     let folder = folder(&["img/a.png", "img/b.png", "img/587722981741363294.png"]);
     let csv = "note,file,mag,class\n\
@@ -176,7 +204,7 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
         ("path = 'empty'", "no image in this folder"),
         ("path = 'other.csv'", "give the folder"),
         ("path = ''\nlabels = 'absent.csv'", "no such table"),
-        ("path = ''\nlabels = 'other.csv'", "\"zz.jpg\" and the first object is \"a.png\""),
+        ("path = ''\nlabels = 'other.csv'", "\"zz.jpg\", and the first object is \"a.png\""),
         ("path = ''\nlabels = 'other.csv'\nname_column = 'y'", "it has name, x"),
         ("path = ''\nlabels = 'torn.csv'", "line 2"),
         ("path = ''\nname_column = 'y'", "`labels`"),

@@ -412,3 +412,20 @@ fn numbers_in_other_files_are_said_to_be_there() {
         assert!(!error.contains("damaged"), "{error}");
     }
 }
+
+/// As redshifts lie beside the spectra of DESI.
+#[test]
+fn a_file_of_another_kind_among_the_data_has_a_way_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["arms.fits", "table.fits"] {
+        fs::copy(fixture("fits").join(name), folder.path().join(name)).expect("copied");
+    }
+    let rows = "objects = 'row'\nfields.flux = { hdu = 'B_FLUX' }\n";
+    let way = ["table.fits", "no HDU \"B_FLUX\"", ".txt list of the files to read"];
+    refusal("fits", &format!("path = ''\n{rows}"), folder.path(), &way);
+    fs::write(folder.path().join("list.txt"), "arms.fits\n").expect("writable");
+    first("fits", &format!("path = 'list.txt'\n{rows}"), folder.path()).expect("the listed file");
+    // A single file that lacks it is what was asked for.
+    let error = first("fits", &format!("path = 'table.fits'\n{rows}"), folder.path());
+    assert!(!error.expect_err("no such HDU").contains(".txt list"));
+}

@@ -6,7 +6,7 @@ use super::super::args::FamilyArgs;
 use super::super::output::{Output, columns};
 use super::members::finished;
 use super::plans::by_settings;
-use crate::cost::{Forecast, assumptions, idle};
+use crate::cost::{Forecast, assumptions, computes_on, idle};
 use crate::engine::Precision;
 use crate::error::Result;
 use crate::family::{Family, Settings};
@@ -131,8 +131,14 @@ fn table(all: &[Forecast]) -> String {
     columns(&rows)
 }
 
-/// Says before models are trained what those that are not yet will cost.
-pub(super) fn say(family: &Family, plans: &[Plan], out: &Path, anew: bool) -> Result<()> {
+/// Says before models are trained on `device` what those that are not yet will cost.
+pub(super) fn say(
+    family: &Family,
+    plans: &[Plan],
+    out: &Path,
+    anew: bool,
+    device: &str,
+) -> Result<()> {
     let mut due = Vec::new();
     for (member, plan) in family.members.iter().zip(plans) {
         if anew || finished(&out.join(&member.scale), plan)?.is_none() {
@@ -141,7 +147,8 @@ pub(super) fn say(family: &Family, plans: &[Plan], out: &Path, anew: bool) -> Re
     }
     if let ([_, ..], Some(plan)) = (&due[..], plans.first()) {
         let assumed = assumptions(&plan.cost, plan.train.precision);
-        progress::say(&format!("forecast:\n{}\n{assumed}", table(&due)));
+        let here = computes_on(&plan.cost, device);
+        progress::say(&format!("forecast:\n{}\n{assumed}{here}", table(&due)));
         if let Some(idle) = idle(&due, &plan.cost) {
             progress::warn(&idle);
         }

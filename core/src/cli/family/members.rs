@@ -14,7 +14,7 @@ use crate::run::{Manifest, RunFolder};
 use crate::train::{METRICS, Metric, VALIDATION, ValidationLosses, read_lines};
 
 /// Whether a run has begun in `place`.
-pub(super) fn is_run(place: &Path) -> bool {
+pub(in super::super) fn is_run(place: &Path) -> bool {
     place.join("manifest.json").exists()
 }
 

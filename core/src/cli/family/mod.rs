@@ -20,7 +20,8 @@ use crate::progress;
 use crate::recipe;
 use crate::run::{RunLock, Work, nothing_foreign};
 pub(super) use cost::forecast;
-use members::{finished, is_run};
+use members::finished;
+pub(super) use members::is_run;
 use plans::Planned;
 
 /// Share of the loss that counts as a gain, where nothing says another.
@@ -28,6 +29,10 @@ const LEAST_GAIN: f64 = 0.005;
 
 /// Why a model that was left out is not trained.
 const SATURATED: &str = "left out: saturated there";
+/// The same of one that `--scales` does not name now.
+const LATER: &str = "left for later: --scales did not name it";
+/// Models that say for sure that a loss is saturated: the law of two has no bend.
+const SURE: usize = 3;
 
 /// `astropt scale`.
 pub(super) fn scale(args: &FamilyArgs, output: Output) -> Result<()> {
@@ -108,7 +113,7 @@ fn folder(args: &FamilyArgs) -> Result<PathBuf> {
 
 /// Trains what is not trained yet, smallest first, and tells what came of it.
 pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result<()> {
-    choose(&args.train.device)?;
+    let device = choose(&args.train.device)?.device;
     let out = folder(args)?;
     let ranks = parallel::world();
     // What is refused leaves no folder behind; one that is there is looked at once it is held.
@@ -135,12 +140,17 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     let before = family.compute.take();
     let least = args.least_gain.or(before.map(|fit| fit.least_gain)).unwrap_or(LEAST_GAIN);
     let write = |family: &Family| if ranks.rank() == 0 { family.write(&out) } else { Ok(()) };
-    cost::say(&family, &plans, &out, args.train.overwrite)?;
+    cost::say(&family, &plans, &out, args.train.overwrite, &device)?;
     let (mut done, mut before) = (Vec::new(), None);
     for (k, plan) in plans.into_iter().enumerate() {
         let place = out.join(&family.members[k].scale);
         let plan = plans::on_the_data_of(before.as_ref(), plan)?;
         if args.train.overwrite || finished(&place, &plan)?.is_none() {
+            if !names.contains(&family.members[k].scale) && !is_run(&place) {
+                progress::say(&format!("{}: {LATER}", family.members[k].scale));
+                family.members[k].unfinished = Some(LATER.to_owned());
+                continue;
+            }
             family.fit(least);
             let stops = family.settings.as_ref().is_some_and(|of| of.stop_at_saturation);
             if stops && saturated(&family, k) {
@@ -262,9 +272,28 @@ fn expected(family: &Family, k: usize) -> Option<f64> {
     Some(counted * family.members[k].forecast.as_ref()?.flops)
 }
 
+/// Whether the loss is saturated where model `k` will be, as the smaller models say: [`SURE`] of them
+/// at least, and by the whole interval. Says so where it only seems to be.
 fn saturated(family: &Family, k: usize) -> bool {
     let turn = family.compute.as_ref().and_then(|fit| fit.saturation);
-    turn.zip(expected(family, k)).is_some_and(|(turn, compute)| compute >= turn.value)
+    let Some((turn, compute)) = turn.zip(expected(family, k)) else { return false };
+    if compute < turn.value {
+        return false;
+    }
+    let models = family.compared().len();
+    let sure = models >= SURE && turn.high.is_some_and(|high| compute >= high);
+    if !sure {
+        progress::say(&format!(
+            "{}: the loss seems to be saturated from {:.2e} FLOP on, {}, so it is trained all the same",
+            family.members[k].scale,
+            turn.value,
+            match models {
+                ..SURE => format!("of {models} models alone"),
+                _ => "whose interval reaches beyond it".to_owned(),
+            }
+        ));
+    }
+    sure
 }
 
 /// Writes down what the smaller models say of model `k`, before it is trained.

@@ -88,7 +88,7 @@ impl Planned {
         let changed: Vec<String> = settings.set.iter().filter(may_change).cloned().collect();
         let data = choice.data.as_deref();
         let (mut plans, mut anew) = (Vec::new(), Vec::new());
-        for name in with_begun(names, out, old) {
+        for name in with_known(names, old) {
             let (place, known) = (out.join(&name), old.members.iter().find(|m| m.scale == name));
             plans.push(match known {
                 _ if is_run(&place) => begun(&place, &changed, data)?,
@@ -180,11 +180,9 @@ fn may_change(set: &&String) -> bool {
     RESUMABLE.iter().any(|key| set.trim().starts_with(key))
 }
 
-/// The scales `names`, and those of `old` that have begun, in its order.
-fn with_begun(names: &[String], out: &Path, old: &Family) -> Vec<String> {
-    let kept = old.members.iter().map(|member| &member.scale);
-    let mut all: Vec<String> =
-        kept.filter(|scale| names.contains(scale) || is_run(&out.join(scale))).cloned().collect();
+/// The scales of `old`, and those `names` that it has not.
+fn with_known(names: &[String], old: &Family) -> Vec<String> {
+    let mut all: Vec<String> = old.members.iter().map(|member| member.scale.clone()).collect();
     all.extend(names.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
     all
 }

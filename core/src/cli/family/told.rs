@@ -230,10 +230,10 @@ pub(super) fn describe(family: &Family, out: &Path) -> String {
     }
     if let Some(fit) = &family.size {
         lines.push(format!(
-            "L(N, D): N^-{:.3}{} and D^-{:.3}{}, from {} evaluations, {:.1e} left",
-            fit.alpha.value,
+            "L(N, D): N^-a with a = {}{} and D^-b with b = {}{}, from {} evaluations, {:.1e} left",
+            interval(&fit.alpha),
             left_open(&fit.alpha),
-            fit.beta.value,
+            interval(&fit.beta),
             left_open(&fit.beta),
             fit.points,
             fit.residual

@@ -237,7 +237,7 @@ fn first_objects(source: &dyn Source) -> Result<(Vec<Observation>, Vec<Error>)> 
 /// The first labels of an object.
 pub(super) fn labels(labels: &Labels) -> String {
     let show = |(name, label): (&String, &Label)| match label {
-        Label::Number(number) => format!("{name}={}", significant(*number)),
+        Label::Number(number) => format!("{name}={}", in_full(*number)),
         Label::Text(text) => format!("{name}={text}"),
     };
     let mut shown: Vec<_> = labels.iter().take(LABELS).map(show).collect();
@@ -245,6 +245,20 @@ pub(super) fn labels(labels: &Labels) -> String {
         shown.push(format!("and {} more", labels.len() - LABELS));
     }
     shown.join(" ")
+}
+
+/// A number with all its digits: an id, a time or a coordinate says little with six. Those that a
+/// single-precision number has, where it is one.
+fn in_full(x: f64) -> String {
+    let single = x as f32;
+    let size = x.abs();
+    let plain = x == 0.0 || (1e-4..1e16).contains(&size) || !x.is_finite();
+    match (plain, f64::from(single) == x && !(plain && x.fract() == 0.0)) {
+        (true, true) => format!("{single}"),
+        (true, false) => format!("{x}"),
+        (false, true) => format!("{single:e}"),
+        (false, false) => format!("{x:e}"),
+    }
 }
 
 /// One row per field of any of the objects.
@@ -300,5 +314,30 @@ fn each(data: &Data, mut take: impl FnMut(f64)) {
         Data::F32(v) => v.iter().for_each(|&x| take(x.into())),
         Data::F64(v) => v.iter().for_each(|&x| take(x)),
         Data::I64(v) => v.iter().for_each(|&x| take(x as f64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_told_in_full() {
+        for (number, said) in [
+            (1.25e18, "1.25e18"),
+            (f64::from(1e20_f32), "1e20"),
+            (2_305_843_009_213_693.0, "2305843009213693"),
+            (123_456_789.0, "123456789"),
+            (-7.0, "-7"),
+            (0.0, "0"),
+            (2_459_580.123_456_7, "2459580.1234567"),
+            (f64::from(0.3_f32), "0.3"),
+            (150.119_12, "150.11912"),
+            (1.25e-20, "1.25e-20"),
+        ] {
+            assert_eq!(in_full(number), said);
+        }
+        let of = Labels::from([("id".to_owned(), Label::Number(616_088_561_849.0))]);
+        assert_eq!(labels(&of), "id=616088561849");
     }
 }

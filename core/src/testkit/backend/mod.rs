@@ -2,6 +2,7 @@
 //! differentiated and stepped, and every answer is held against another.
 
 mod exchange;
+mod generating;
 mod ranks;
 mod reference;
 mod streams;
@@ -96,6 +97,7 @@ fn check_model(backend: &dyn Backend, model: &ModelConfig) -> Check {
     check_states(session.as_mut(), &batch)?;
     check_reading(session.as_mut(), model)?;
     streams::check(session.as_mut(), model, &start)?;
+    generating::check(session.as_mut(), model)?;
     ranks::check(backend, model, &start)?;
     session.set_parameters(&start).map_err(|e| e.to_string())?;
     let once = check_steps(session.as_mut(), &batch)?;

@@ -51,7 +51,7 @@ impl Lines {
 
 /// An error about a file that ends a training, with the way on from what is kept.
 pub(super) fn way_on(run: &RunFolder, error: Error) -> Error {
-    let Error::File { .. } = error else { return error };
+    let (Error::File { .. } | Error::System { .. }) = error else { return error };
     let out = run.path().display();
     let last = run.checkpoints().ok().and_then(|mut all| all.pop());
     Error::Failed(match last {
@@ -61,7 +61,8 @@ pub(super) fn way_on(run: &RunFolder, error: Error) -> Error {
             saved.step
         ),
         None => format!(
-            "{error}. Once it is back, --resume --out {out} goes on from its last checkpoint"
+            "{error}. No checkpoint was written yet: once that is mended, --resume --out {out} begins \
+             again"
         ),
     })
 }

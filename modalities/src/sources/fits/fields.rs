@@ -256,11 +256,16 @@ fn bands(config: &FitsConfig, field: &FieldConfig, files: &mut [Open], place: Pl
             None if field.column.is_some() || field.has("{arm}") => Axes::Stored,
             None => Axes::Chw,
         };
-        if field.column.is_none() && !field.has("{arm}") {
-            let shape = open.shape(field, place);
+        let image = field.column.is_none() && !field.has("{arm}");
+        if image {
+            let shape = open.shape(field, place).map(|shape| axes.without_degenerate(&shape));
             shape.and_then(|shape| axes.check(&shape)).map_err(|m| (file, m))?;
         }
         let (array, unit) = arms(config, field, open, place).map_err(|m| (file, m))?;
+        let array = match image {
+            true => Array { shape: axes.without_degenerate(&array.shape), ..array },
+            false => array,
+        };
         Ok((axes.arrange(array).map_err(|m| (file, m))?, unit))
     };
     if config.bands.is_empty() || !(config.files.is_some() || field.has("{band}")) {

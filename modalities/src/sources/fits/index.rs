@@ -216,10 +216,9 @@ impl Index {
         let mut starts = vec![0u32];
         let mut total = 0usize;
         for file in 0..self.listing.len() {
-            let rows = self
-                .open_file(file, unpacked)?
-                .rows(&field)
-                .map_err(|message| Error::file(self.listing.path(file), message))?;
+            let rows = self.open_file(file, unpacked)?.rows(&field).map_err(|message| {
+                Error::file(self.listing.path(file), self.of_several(message))
+            })?;
             total = total.saturating_add(rows);
             if total > MAX_OBJECTS {
                 return Err(Error::file(
@@ -231,6 +230,18 @@ impl Index {
         }
         self.objects = Found::Rows { starts };
         Ok(())
+    }
+
+    /// `message`, of a file that lacks what the recipe names, with the way out where it lies among
+    /// others: files of another kind often lie beside those of the data.
+    pub(super) fn of_several(&self, message: String) -> String {
+        match self.listing.len() {
+            0 | 1 => message,
+            _ => format!(
+                "{message}. If this file is none of the data, give a .txt list of the files to read, \
+                 one path a line, in the place of the folder"
+            ),
+        }
     }
 
     /// Takes ids that are not made of the objects' places.

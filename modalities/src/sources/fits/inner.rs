@@ -85,7 +85,9 @@ pub(super) fn labels(
         let read = match paths.iter().take(looked_at).map(open).collect::<Result<Vec<_>>>() {
             Ok(mut files) => match inner.part(&mut files, objects) {
                 Err((file, trouble)) => match trouble {
-                    Trouble::Asked(message) => return Err(Error::file(&paths[file], message)),
+                    Trouble::Asked(message) => {
+                        return Err(Error::file(&paths[file], index.of_several(message)));
+                    }
                     Trouble::Damaged(message) => Err(Error::file(&paths[file], message)),
                 },
                 Ok(()) => Ok(()),

@@ -5,7 +5,9 @@
 //! the type of the file (`u8`, unsigned 16 bits, other integers as 64 bits, single and double
 //! precision) and its unit. `BSCALE`/`BZERO`, the conventions for unsigned integers, `BLANK`
 //! (NaN) and their like in tables are applied. Images are `[height, width, bands]` with the
-//! rows in the order of the file, whose first is usually drawn at the bottom.
+//! rows in the order of the file, whose first is usually drawn at the bottom. Of an image with more
+//! than three axes those of length 1 before the picture's own are dropped: `NAXIS = 4` with one
+//! Stokes parameter and one frequency is an image of one band.
 //!
 //! ```toml
 //! # SDSS and BOSS spectra, one per file

@@ -3,8 +3,10 @@
 //!
 //! Shards are fetched into the folder that Python's `huggingface_hub` and `datasets` use
 //! (`HF_HOME`, `HF_HUB_CACHE`), where either finds what the other has fetched. How many rows
-//! there are is read off the ends of the shards, and training starts as soon as the first
-//! shard is here, while the next ones are on their way, in the order they will be read.
+//! there are is read off the ends of the shards, and training starts as soon as those of its first
+//! objects are here, while the next ones are on their way, in the order they will be read. There
+//! is no validation before the first step, for its objects lie in all shards as a rule; a later
+//! one waits for those it needs.
 //! `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to Python; the token
 //! goes to the endpoint and nowhere else.
 //!
@@ -34,7 +36,7 @@ use astropt_core::{Error, Result, progress};
 use serde::{Deserialize, Serialize};
 
 use super::bytes::ByteSize;
-use super::parquet::{Columns, FieldColumn, layout, table::Table};
+use super::parquet::{Columns, FieldColumn, layout, table::OPEN, table::Table};
 use cache::Cache;
 use client::Client;
 use download::Downloader;
@@ -88,8 +90,9 @@ pub struct HubConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffer: Option<ByteSize>,
     /// Disk that fetched shards may take (`"50GB"`), of all datasets together: those used
-    /// longest ago are deleted first, and only those that this program has fetched. By
-    /// default all are kept.
+    /// longest ago are deleted first, and only those that this program has fetched. Two shards
+    /// that are read and two that are fetched are needed at once: less than the four largest
+    /// take is exceeded, with a warning. By default all are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_budget: Option<ByteSize>,
 }
@@ -202,6 +205,9 @@ impl HubConfig {
             listing.files.len(),
             size as f64 / 1e9
         ));
+        if let Some(tight) = self.disk_budget.and_then(|budget| tight(budget.0, &listing)) {
+            progress::warn(&tight);
+        }
         let downloader = Downloader { client, cache: cache.clone(), listing: listing.clone() };
         let columns = self.columns();
         let (names, shards) = footers::read(&downloader, &columns)?;
@@ -254,6 +260,24 @@ impl HubConfig {
             _ => Ok(listing),
         }
     }
+}
+
+/// What is to be said of a budget, in bytes, that is less than what is needed at once: the shards
+/// that are read and those being fetched.
+fn tight(budget: u64, listing: &Listing) -> Option<String> {
+    let at_once = OPEN as usize + queue::FETCHERS;
+    let mut sizes: Vec<u64> = listing.files.iter().map(|file| file.size).collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let needed = sizes.iter().take(at_once).fold(0, |sum: u64, &size| sum.saturating_add(size));
+    (needed > budget).then(|| {
+        format!(
+            "disk_budget is {:.3} GB, and up to {:.3} GB will be taken all the same: of the shards of {} \
+             up to {at_once} are needed at once, those that are read and those that come next",
+            budget as f64 / 1e9,
+            needed as f64 / 1e9,
+            listing.repo
+        )
+    })
 }
 
 fn blob_name(link: &Path) -> String {

@@ -14,7 +14,7 @@ use super::download::Downloader;
 use crate::sources::parquet::{Held, table::Store};
 
 /// Files that are fetched at the same time: one that is waited for and one ahead.
-const FETCHERS: usize = 2;
+pub(super) const FETCHERS: usize = 2;
 /// Time between two lines about progress.
 const SPEAK: Duration = Duration::from_secs(10);
 /// How often a wait looks whether the user has asked to stop.

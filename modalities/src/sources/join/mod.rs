@@ -88,6 +88,10 @@ impl SourceConfig for JoinConfig {
         Ok(())
     }
 
+    fn is_remote(&self) -> bool {
+        self.parts.values().any(|part| part.is_remote())
+    }
+
     fn pins(&self) -> Vec<Pin> {
         pins(self.parts.iter().map(|(name, part)| (name, part.pins())))
     }

@@ -85,12 +85,11 @@ impl Names {
     /// packed in a way that cannot be read.
     pub(crate) fn plan(&self, footer: &Footer, path: &Path) -> Result<Plan> {
         let schema = footer.schema();
-        let top = || schema.fields().iter().map(|field| field.name().clone());
         let mut fields = Vec::with_capacity(self.fields.len());
         for (name, FieldColumn { column, unit, axes, codes }) in &self.fields {
             let key = format!("fields.{name}");
             let found = schema::find(schema, column);
-            let found = found.ok_or_else(|| absent(path, &key, column, top()))?;
+            let found = found.ok_or_else(|| absent(path, &key, column, schema))?;
             let kind = found.kind();
             if let Some(why) = refused(&found, codes.is_some()) {
                 let message = format!(
@@ -111,7 +110,7 @@ impl Names {
         let id = match &self.id {
             None => None,
             Some(name) => match schema::find(schema, name) {
-                None => return Err(absent(path, "id", name, top())),
+                None => return Err(absent(path, "id", name, schema)),
                 Some(found) if found.is_scalar() => Some(found),
                 Some(_) => {
                     let message = format!("the column {name:?} (`id`) holds no numbers or texts");
@@ -140,10 +139,7 @@ impl Names {
                     );
                     return Err(Error::file(path, message));
                 }
-                None => {
-                    let top = schema.fields().iter().map(|field| field.name().clone());
-                    return Err(absent(path, "labels", name, top));
-                }
+                None => return Err(absent(path, "labels", name, schema)),
             }
         }
         Ok(labels)
@@ -264,8 +260,13 @@ fn default_fields(
     chosen.into_iter().map(|name| (name.clone(), name.into())).collect()
 }
 
-fn absent(path: &Path, key: &str, name: &str, known: impl Iterator<Item = String>) -> Error {
-    Error::file(path, format!("no column {name:?} (`{key}`): {}", listed(known)))
+/// The error of a column that is not there, with those of its struct or else of the table.
+fn absent(path: &Path, key: &str, name: &str, schema: &Schema) -> Error {
+    let known = match schema::beside(schema, name) {
+        none if none.is_empty() => schema.fields().iter().map(|f| f.name().clone()).collect(),
+        beside => beside,
+    };
+    Error::file(path, format!("no column {name:?} (`{key}`): {}", listed(known.into_iter())))
 }
 
 /// What columns there are, cut short.

@@ -47,6 +47,31 @@ pub(super) fn find(schema: &Schema, name: &str) -> Option<Found> {
     Some(found)
 }
 
+/// The leaf columns of the struct that a dotted `name` steps into, by their dotted names; none where
+/// it steps into none.
+pub(super) fn beside(schema: &Schema, name: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = name;
+    while let (true, Some((parent, _))) = (names.is_empty(), rest.rsplit_once('.')) {
+        let found = descend(schema.fields(), parent, 0);
+        if let Some(DataType::Struct(children)) = found.as_ref().map(|f| innermost(&f.data_type)) {
+            add_leaves(children, parent, &mut names);
+        }
+        rest = parent;
+    }
+    names
+}
+
+fn add_leaves(fields: &Fields, parent: &str, names: &mut Vec<String>) {
+    for field in fields {
+        let name = format!("{parent}.{}", field.name());
+        match innermost(field.data_type()) {
+            DataType::Struct(children) => add_leaves(children, &name, names),
+            _ => names.push(name),
+        }
+    }
+}
+
 fn descend(fields: &Fields, name: &str, mut leaf: usize) -> Option<Found> {
     let mut within = None;
     for field in fields {
@@ -256,6 +281,15 @@ mod tests {
         let scalar = |name| find(&schema(), name).expect("there").is_scalar();
         assert!(scalar("z") && scalar("image.path") && !scalar("bands.psf"));
         assert!(!scalar("spectrum.lambda") && !scalar("image"));
+    }
+
+    #[test]
+    fn leaves_beside_a_wrong_name_are_listed() {
+        let beside = |name| beside(&schema(), name);
+        assert_eq!(beside("spectrum.fluxx"), ["spectrum.flux", "spectrum.lambda"]);
+        assert_eq!(beside("bands.psf.x"), ["bands.psf"]);
+        assert_eq!(beside("image.z"), ["image.bytes", "image.path"]);
+        assert!(beside("z.x").is_empty() && beside("nothing").is_empty());
     }
 
     #[test]

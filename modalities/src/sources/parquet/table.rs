@@ -30,7 +30,7 @@ const BUFFER: u64 = 512_000_000;
 /// Most parts that are held: enough to shuffle well.
 const MOST_HELD: u64 = 256;
 /// Shards that are held open.
-const OPEN: u64 = 2;
+pub(in crate::sources) const OPEN: u64 = 2;
 
 /// Where the files of shards come from.
 pub(crate) trait Store: Send + Sync {

@@ -80,9 +80,33 @@ pub(super) fn columns(path: &Path) -> Result<Vec<Column>> {
         Ok(names) => names.clone(),
         Err(error) => return Err(failed(path, &reader, &error)),
     };
+    if let (1, Some(name)) = (names.len(), names.get(0))
+        && let Some(why) = no_heading(name)
+    {
+        return Err(Error::file(path, why));
+    }
     let column =
         |name: &str| Column { name: name.trim().to_owned(), unit: None, content: Content::Written };
     Ok(names.iter().map(column).collect())
+}
+
+/// Why a first line that is one column, called `name`, is no heading of comma-separated columns.
+fn no_heading(name: &str) -> Option<String> {
+    let separator = match name {
+        _ if name.starts_with('#') => {
+            return Some(format!(
+                "the first line is the comment {name:?}, where it must name the columns; delete the \
+                 lines that start with # before that one"
+            ));
+        }
+        _ if name.contains(';') => "semicolons",
+        _ if name.contains('\t') => "tabs",
+        _ => return None,
+    };
+    Some(format!(
+        "the columns that the first line names, {name:?}, have {separator} between them; write the \
+         table with commas"
+    ))
 }
 
 /// Visits every row.
@@ -129,4 +153,33 @@ fn hand_out(record: &StringRecord, number: u64, columns: &[usize], visit: Visit<
         columns.iter().filter_map(|&column| record.get(column)).map(Cell::Written).collect();
     let at = record.position().map_or(0, Position::line);
     visit(Row { number, at, cells: &cells })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_separators_and_comments_are_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.csv");
+        let open = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            columns(&path).map(|columns| columns.len()).map_err(|error| error.to_string())
+        };
+        for (text, words) in [
+            ("id;z\n1;2\n", "have semicolons between them; write the table with commas"),
+            ("id\tz\n1\t2\n", "have tabs between them"),
+            ("# made by hand\nid,z\n1,2\n", "the comment \"# made by hand\""),
+        ] {
+            let error = open(text).expect_err(text);
+            assert!(error.contains(words) && error.contains("a.csv"), "{error}");
+        }
+        // One column is a table, and so is one whose names have such characters in them.
+        assert_eq!(open("id\n1\n"), Ok(1));
+        assert_eq!(open("#id,z;mag\n1,2\n"), Ok(2));
+        let packed = super::super::Table::open(folder.path().join("a.csv.gz"));
+        let error = packed.map(drop).expect_err("packed").to_string();
+        assert!(error.contains("a .csv, .parquet or .fits file; unpack this one first"), "{error}");
+    }
 }

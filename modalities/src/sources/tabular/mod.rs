@@ -122,7 +122,17 @@ impl Table {
                 (Format::Parquet(file), columns)
             }
             "fits" | "fit" => (Format::Fits, fits::label_columns(&path)?),
-            _ => return Err(Error::file(path, "a table is a .csv, .parquet or .fits file")),
+            _ => {
+                let kinds = "a table is a .csv, .parquet or .fits file";
+                let way = match extension.as_str() {
+                    "gz" | "bz2" | "xz" | "z" | "zip" | "zst" => "; unpack this one first",
+                    "tsv" | "tab" | "dat" | "txt" => {
+                        "; of a text, write the columns with commas between them and call it .csv"
+                    }
+                    _ => "",
+                };
+                return Err(Error::file(path, format!("{kinds}{way}")));
+            }
         };
         if columns.len() > MAX_COLUMNS {
             let message = format!("{} columns; at most {MAX_COLUMNS} are read", columns.len());
@@ -230,8 +240,8 @@ impl Table {
 pub(crate) fn tell_left_out(labels: &[String]) {
     if !labels.is_empty() {
         progress::warn(&format!(
-            "labels left out: {}; write them as numbers or texts in all files, or name in the recipe \
-             the labels that are wanted",
+            "labels left out: {}; name in the recipe the labels that are wanted, and write as one \
+             number or text an object, in all files, what is not so yet",
             list(labels)
         ));
     }

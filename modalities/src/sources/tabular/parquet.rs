@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Schema};
 use astropt_core::embed::column_unit;
 use astropt_core::guard::guarded;
 use astropt_core::{Error, Result, plain};
@@ -40,6 +40,10 @@ impl ParquetFile {
         let load = || ArrowReaderMetadata::load(&file, Default::default()).map_err(plain::parquet);
         let metadata = guarded(load).map_err(|e| damaged(path, e))?;
         Ok(Self { metadata })
+    }
+
+    pub(super) fn schema(&self) -> &Schema {
+        self.metadata.schema()
     }
 
     pub(super) fn columns(&self) -> Vec<Column> {
@@ -165,7 +169,8 @@ pub(crate) fn check_codecs(
     Ok(())
 }
 
-fn content(data_type: &DataType) -> Content {
+/// What a column of this type holds.
+pub(super) fn content(data_type: &DataType) -> Content {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Content::Text,
         DataType::Boolean => Content::Integer,

@@ -1,5 +1,6 @@
 //! What lets a run go on: outages of minutes, branches that move, and configs that are not mixed.
 
+use super::super::{Hash, Listing, RemoteFile, tight};
 use super::*;
 
 const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffff";
@@ -45,6 +46,26 @@ fn a_branch_that_moves_is_read_where_it_was() {
     assert!(source.pins().is_empty());
     let wrong = open_with(&server, &cache, "pinned = 'main'").map(drop).expect_err("no commit");
     assert!(matches!(wrong, Error::Misuse(_)) && wrong.to_string().contains("`pinned`"), "{wrong}");
+}
+
+#[test]
+fn a_budget_below_what_is_needed_at_once_is_told() {
+    let file =
+        |size| RemoteFile { path: format!("{size}.parquet"), size, hash: Hash::Git(String::new()) };
+    let listing = |sizes: &[u64]| Listing {
+        repo: REPO.to_owned(),
+        revision: "main".to_owned(),
+        asked: "main".to_owned(),
+        commit: COMMIT.to_owned(),
+        files: sizes.iter().copied().map(file).collect(),
+    };
+    let many = listing(&[5_000_000, 1_000_000, 3_000_000, 2_000_000, 4_000_000]);
+    assert_eq!(tight(14_000_000, &many), None, "the four largest");
+    let told = tight(13_999_999, &many).expect("too little");
+    assert!(told.contains("0.014 GB") && told.contains(REPO), "{told}");
+    // Of one shard no more can be needed.
+    assert_eq!(tight(1_000, &listing(&[1_000])), None);
+    assert!(tight(999, &listing(&[1_000])).is_some());
 }
 
 #[test]

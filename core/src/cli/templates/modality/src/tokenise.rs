@@ -1,6 +1,6 @@
 //! Observation -> tokens, and back.
 
-use astropt_core::observation::{Array, Data, Observation};
+use astropt_core::observation::{Array, Data, Observation, like_unit};
 use astropt_core::seam::Modality;
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
@@ -45,7 +45,7 @@ impl Tokeniser {
         }
         // PHYSICS: units. Convert them here, or refuse what you would have to guess.
         if let (Some(unit), Some(stated)) = (unit, &field.unit)
-            && unit != stated
+            && !like_unit(unit, stated)
         {
             return refuse(format!("is in {stated:?}, not in {unit:?} as `unit` says"));
         }

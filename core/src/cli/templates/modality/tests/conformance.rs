@@ -49,6 +49,8 @@ fn a_bad_sample_and_another_unit_are_refused() {
     };
     refused(|field| field.array.data = Data::F64(vec![f64::NAN; 12]), "sample 0");
     refused(|field| field.unit = Some("Jy".into()), "\"Jy\"");
+    // A prefix that another case makes another.
+    refused(|field| field.unit = Some("MJy".into()), "\"MJy\"");
 }
 
 /// The program runs the recipe on `data/`, from tokens to report.
