@@ -235,7 +235,9 @@ fn what_is_exported_to_python_brings_its_preparation_back() {
     let plan = |run: &str| json(&at.join(run).join("manifest.json"))["plan"]["modalities"].clone();
     assert_eq!(plan("r"), plan("back"));
     assert_eq!(plan("back")["images"]["order"], "raster");
-    // What the user says of it counts more.
+    // Another recipe is for what the file does not state; what --set says counts more.
+    succeeds(at, &["import", "r.pt", "--recipe", "galaxy-grz", "--out", "again"]);
+    assert_eq!(plan("r"), plan("again"));
     let patch = ["--set", "modality.images.standardise=patch"];
     succeeds(at, &[&["import", "r.pt", "--out", "other"][..], &patch].concat());
     assert_eq!(plan("other")["images"]["standardise"], "patch");

@@ -358,8 +358,8 @@ impl Notes<'_> {
             }
             table.insert(assumption.key.to_owned(), assumption.value);
         }
-        table.extend(recorded.unwrap_or_default());
         table.extend(own.cloned().unwrap_or_default());
+        table.extend(recorded.unwrap_or_default());
         table.extend(proposal.stated);
         self.kinds.insert(name.to_owned(), kind);
         Ok(table)
