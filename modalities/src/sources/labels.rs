@@ -2,8 +2,8 @@
 //!
 //! A table names an object in one of its columns. Rows that name no object and objects that no
 //! row names are fine, as long as at least one pair is found. Where several rows name one
-//! object, those that name it most fully count, and a label they disagree on is unknown; two columns that name equally many objects, but
-//! different ones, are refused.
+//! object, those that name it most fully count, and a label they disagree on is unknown; two
+//! columns that name equally many objects, but different ones, are refused.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
