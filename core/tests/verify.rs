@@ -200,6 +200,24 @@ fn a_quantity_that_is_not_understood_disagrees() {
     refuse(&folder, "nothing that could be compared");
 }
 
+/// What a case lacks was not compared, whatever else agrees.
+#[test]
+fn a_case_that_lacks_an_answer_disagrees() {
+    let Some((_guard, folder)) = copy("v3_three_modalities") else { return };
+    let path = folder.join("case.safetensors");
+    let (whole, metadata) = tensors::load_tensors(&path).expect("loaded");
+    let lacks = ["outputs.spectra", "loss", "train.losses", "after.transformer.ln_f.weight"];
+    let recorded = whole.into_iter().filter(|(name, _)| !lacks.contains(&name.as_str())).collect();
+    tensors::save_tensors(&path, &recorded, &metadata).expect("saved");
+    let comparisons = verify(&folder, None, &open).expect("replayed");
+    let mut bad: Vec<_> =
+        comparisons.iter().filter(|c| !c.ok).map(|c| c.quantity.as_str()).collect();
+    bad.sort_unstable();
+    let mut lacks = lacks;
+    lacks.sort_unstable();
+    assert_eq!(bad, lacks);
+}
+
 #[test]
 fn broken_cases_are_named() {
     let Some((_guard, folder)) = copy("v2_images") else { return };

@@ -78,6 +78,23 @@ pub(crate) fn check_unit(
     ))
 }
 
+/// Refuses fields of one quantity, such as values and their errors, whose file states different
+/// units of them.
+pub(crate) fn check_one_unit(observation: &Observation, of: &str, beside: &str) -> Result<()> {
+    let stated = |name| observation.fields.get(name).and_then(|field| field.unit.as_deref());
+    match (stated(of), stated(beside)) {
+        (Some(unit), Some(other)) if !like_unit(unit, other) => Err(refuse(
+            observation,
+            beside,
+            format!(
+                "is in {other:?}, {of:?} in {unit:?}; numbers are not converted: write both in one \
+                 unit"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Each number as an integer; `None` where it is none.
 pub(crate) fn integers(data: &Data) -> Cow<'_, [Option<i64>]> {
     match data {

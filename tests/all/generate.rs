@@ -21,9 +21,9 @@ fn spans_are_generated_and_written() {
         let size = image::image_dimensions(at.join(picture)).expect("a PNG");
         assert!(size.0 > size.1, "the generated and its own side by side: {size:?}");
     }
-    let array = std::fs::read(at.join("r/generated/generated.npy")).expect("arrays");
+    let array = std::fs::read(at.join("r/generated/images.npy")).expect("arrays");
     assert!(String::from_utf8_lossy(&array[..128]).contains("'shape': (3, "));
-    let ids = std::fs::read_to_string(at.join("r/generated/generated.ids.txt")).expect("ids");
+    let ids = std::fs::read_to_string(at.join("r/generated/images.ids.txt")).expect("ids");
     let listed: Vec<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
     assert_eq!(ids.lines().collect::<Vec<_>>(), listed);
 
@@ -39,12 +39,15 @@ fn spans_are_generated_and_written() {
     let first: serde_json::Value = serde_json::from_str(succeeds(at, &noisy).trim()).expect("JSON");
     assert!(first["error"] != lines[0]["error"]);
 
+    std::fs::write(at.join("data-are-no-folder"), "").expect("writable");
     for (arguments, code, said) in [
         (&["--prompt", "0"][..], 1, "nothing is given"),
         (&["--prompt", "100000"], 2, "nothing is left"),
         (&["--make", "spectra"], 2, "no modality \"spectra\""),
         (&["--object", "nobody"], 2, "no object of the data has this id"),
         (&["--noise=-1"], 2, "must be 0 or more"),
+        (&["--objects", "0"], 2, "must be 1 or more"),
+        (&["--prompt", "5", "--out", "data-are-no-folder"], 2, "is a file"),
     ] {
         let mut command = vec!["generate", "r"];
         command.extend(arguments);
@@ -63,7 +66,7 @@ fn spans_are_written_as_fits() {
     succeeds(at, &small("pretrain", "r", &set));
     let call = ["generate", "r", "--objects", "2", "--prompt", "5", "--json"];
     succeeds(at, &call);
-    let array = std::fs::read(at.join("r/generated/generated.npy")).expect("arrays");
+    let array = std::fs::read(at.join("r/generated/images.npy")).expect("arrays");
     let header = 10 + usize::from(u16::from_le_bytes([array[8], array[9]]));
     let number = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let numbers: Vec<f32> = array[header..].chunks_exact(4).map(number).collect();

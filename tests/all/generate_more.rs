@@ -68,7 +68,7 @@ tokens = "all"
 pooling = "mean"
 "#;
 
-const SHUFFLED: &str = "[stream]\norder = \"shuffled\"\n";
+pub(crate) const SHUFFLED: &str = "[stream]\norder = \"shuffled\"\n";
 
 /// The arrays in `folder`, those of `scaled` 1024 times as large. Every third object has no
 /// light curve, every second no number.
@@ -103,14 +103,14 @@ fn arrays(folder: &Path, scaled: &str) {
 }
 
 /// A run `r` of the recipe with `more` in it, on the data in `d`.
-fn trained(at: &Path, more: &str) {
+pub(crate) fn trained(at: &Path, more: &str) {
     arrays(&at.join("d"), "");
     std::fs::write(at.join("three.toml"), format!("{RECIPE}{more}")).expect("writable");
     succeeds(at, &["pretrain", "three.toml", "--data", "d/arrays", "--out", "r", "--quiet"]);
 }
 
 /// What a call says of each object.
-fn lines(at: &Path, arguments: &[&str]) -> Vec<Value> {
+pub(crate) fn lines(at: &Path, arguments: &[&str]) -> Vec<Value> {
     let call = [&["generate", "r", "--json"], arguments].concat();
     let text = succeeds(at, &call);
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -235,6 +235,14 @@ fn masked_and_prefix_runs_are_read_as_they_were_trained() {
         if kind == "masked" {
             // What is hidden is read from both sides.
             succeeds(at, &call);
+            let ask = |given: &str| {
+                let call = ["generate", "r", "--make", "spectrum", "--given", given];
+                let ran = astropt(at, &call);
+                assert!(ran.status.success());
+                String::from_utf8_lossy(&ran.stderr)
+                    .contains("of an object's tokens are to be made")
+            };
+            assert!(ask("number") && !ask("image"));
         } else {
             assert!(fails(at, &call, 2).contains("spectrum stands after image"));
         }

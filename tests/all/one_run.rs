@@ -217,7 +217,7 @@ fn what_is_asked_for_is_not_written_over_what_is_there() {
     // What commands are asked to write is not there before.
     put("counts.csv");
     assert!(fails(at, &["audit", "r", "--counts", "counts.csv"], 2).contains("is there already"));
-    put("g/generated.npy");
+    put("g/images.npy");
     let generate = ["generate", "r", "--objects", "2", "--prompt", "5", "--out", "g", "-q"];
     assert!(fails(at, &generate, 2).contains("is there already"));
     let left = std::fs::read_dir(at.join("g")).expect("there").flatten();
@@ -230,10 +230,10 @@ fn what_is_asked_for_is_not_written_over_what_is_there() {
     let tokenise = ["tokenise", "--recipe", "efigi", picture, "--out", "tokens.safetensors"];
     let tokenise = [&tokenise[..], &size].concat();
     assert!(fails(at, &tokenise, 2).contains("is there already"));
-    let written = ["counts.csv", "g/generated.npy", "tokens.safetensors"];
+    let written = ["counts.csv", "g/images.npy", "tokens.safetensors"];
     written.iter().for_each(|name| mine(name));
     // Nor is it being written by another process.
-    std::fs::remove_file(at.join("g/generated.npy")).expect("there");
+    std::fs::remove_file(at.join("g/images.npy")).expect("there");
     succeeds(at, &generate);
     let lock = std::fs::File::open(at.join("g/.lock")).expect("there");
     lock.lock().expect("free again");

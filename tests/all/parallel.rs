@@ -26,7 +26,7 @@ const THIRTY: [&str; 10] = [
 ];
 
 /// Whether there is MPI to test with; says so when there is not.
-fn can() -> bool {
+pub(crate) fn can() -> bool {
     let mpirun = Command::new("mpirun").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !cfg!(feature = "mpi") {
         println!("skipped: built without the feature mpi");
@@ -55,7 +55,7 @@ fn together(folder: &Path, size: usize, arguments: &[&str]) -> Output {
     mpirun(folder, size, arguments).output().expect("mpirun runs")
 }
 
-fn together_succeeds(folder: &Path, size: usize, arguments: &[&str]) -> String {
+pub(crate) fn together_succeeds(folder: &Path, size: usize, arguments: &[&str]) -> String {
     let output = together(folder, size, arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{size} processes: {}\n{stderr}", output.status);

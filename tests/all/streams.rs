@@ -13,7 +13,7 @@ use astropt_core::seam::ConfigType;
 use serde_json::Value as Json;
 
 use crate::faults::{pretrain, table};
-use crate::program::{fails, succeeds, workspace};
+use crate::program::{astropt, fails, succeeds, workspace};
 
 /// Two objects with the same data under different ids have the same embedding.
 #[test]
@@ -138,6 +138,48 @@ fn a_validation_loss_does_not_depend_on_the_groups() {
     }
 }
 
+/// An object that fits no packed row is left out of training as any other that cannot be used, and
+/// the audit agrees; it is validated on and embedded. A single token is predicted from its begin.
+#[test]
+fn what_fits_no_row_is_left_out_of_training_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at); // for the recipe
+    std::fs::write(at.join("sparse.toml"), SPARSE).expect("writable");
+    let mut rows = String::from("id,split,a,b,c,d,e\n");
+    for k in 0..60 {
+        let (x, validates) = (f64::from(k), k % 10 == 5);
+        let split = if validates { "val" } else { "train" };
+        let two = format!("{},{}", x.sin(), x.cos());
+        let a = if validates || k == 7 { &two } else { "," };
+        let b = if k == 8 { "," } else { &two };
+        writeln!(rows, "o{k:03},{split},{a},{b},{}", (2.0 * x).sin()).expect("a text");
+    }
+    std::fs::write(at.join("numbers.csv"), rows).expect("writable");
+    // A row holds two tokens and three delimiters, for the last token is no input. An epoch is of 54
+    // objects, and 8 steps together read 64.
+    let stream = ["stream.delimiters='begin-end'", "stream.packing='rows'", "stream.row_length=4"];
+    let more = [&stream[..], &["train.max_rejected=0.05", "train.steps=8"]].concat();
+    let mut arguments = pretrain("r", &more);
+    arguments[1] = "sparse.toml";
+    let output = astropt(at, &arguments);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("warning: with stream.row_length = 4"), "{told}");
+    let listed = || std::fs::read_to_string(at.join("r/rejected.csv")).expect("there");
+    assert_eq!(listed().lines().count(), 2, "{}", listed());
+    for part in ["o007", "3 tokens and 5 delimiters", "7 places", "stream.row_length = 4"] {
+        assert!(listed().contains(part), "no {part} in: {}", listed());
+    }
+    succeeds(at, &["audit", "r", "-q"]);
+    succeeds(at, &["pretrain", "--resume", "--out", "r", "-q", "--set", "train.steps=16"]);
+    succeeds(at, &["audit", "r", "-q"]);
+    assert_eq!(listed().lines().count(), 2, "{}", listed());
+    succeeds(at, &["embed", "r", "-q"]);
+    let found = Embeddings::read_parquet(at.join("r/embeddings.parquet")).expect("readable");
+    assert_eq!(found.ids.len(), 60);
+}
+
 #[test]
 fn what_a_stream_cannot_do_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -148,6 +190,10 @@ fn what_a_stream_cannot_do_is_refused() {
     };
     let error = refused(&["stream.row_length=10"]);
     assert!(error.contains("stream.packing"), "{error}");
+    let error = refused(&["stream.packing='rows'", "stream.row_length=0"]);
+    assert!(error.contains("stream.row_length is 0"), "{error}");
+    let error = refused(&["objective.kind='autoregressive'", "objective.ratio=0.5"]);
+    assert!(error.contains("unknown \"ratio\""), "{error}");
     // A position also tells where the next token stands, which may be one that is left out.
     let error = refused(&["stream.keep=0.5"]);
     assert!(error.contains("modality.light-curve") && error.contains("next = false"), "{error}");

@@ -116,6 +116,29 @@ fn probes_that_cannot_be_are_told_before_the_training() {
     assert!(unknown.len() == 1 && unknown[0].contains("clas\""), "{unknown:?}");
 }
 
+/// A mistyped column leaves a modality out of every object, and nothing else says so.
+#[test]
+fn a_modality_that_no_object_has_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at);
+    let mistyped = "modality.w={kind='scalar',columns=['splt']}";
+    let train = pretrain("r", &[mistyped, "train.steps=1"]);
+    let convert = ["convert", "numbers.toml", "--quiet", "--out", "c", "--set", mistyped];
+    for arguments in [&train[..], &convert[..]] {
+        let output = astropt(at, arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        let line = told.lines().find(|line| line.contains("modality.w: none of the"));
+        let line = line.unwrap_or_else(|| panic!("nothing of the modality w: {told}"));
+        for words in ["warning: ", "no \"splt\" (did you mean \"split\"?)", "there are a, b, c, d"]
+        {
+            assert!(line.contains(words), "no {words} in: {line}");
+        }
+        assert!(!told.contains("modality.a: none"), "{told}");
+    }
+}
+
 #[test]
 fn a_limit_on_the_size_of_files_ends_in_words() {
     let folder = tempfile::tempdir().expect("a folder");

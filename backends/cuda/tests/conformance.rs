@@ -6,7 +6,7 @@ use astropt_core::seam::Backend as _;
 use astropt_core::testkit;
 use astropt_cpu as _; // models move between it and this backend
 use astropt_cuda::kernels::ExactReference;
-use astropt_cuda::{CudaBackend, CudaPlatform};
+use astropt_cuda::{Bf16Platform, CudaBackend, CudaPlatform};
 use burn_cuda::CudaDevice;
 
 #[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
@@ -37,6 +37,14 @@ fn the_kernels_agree_with_the_reference() {
 fn whole_models_agree_with_the_reference() {
     for device in devices() {
         testkit::backend::check_platform_against::<CudaPlatform, ExactReference>(&device)
+            .unwrap_or_else(|wrong| panic!("{device:?}: {wrong}"));
+    }
+}
+
+#[test]
+fn the_kernels_in_bf16_agree_with_the_reference() {
+    for device in devices() {
+        testkit::kernels::check_rounded::<Bf16Platform, ExactReference>(&device)
             .unwrap_or_else(|wrong| panic!("{device:?}: {wrong}"));
     }
 }

@@ -25,7 +25,7 @@ impl Platform for LibTorchPlatform {
 
 /// The same in bf16.
 #[derive(Clone, Copy, Debug)]
-struct Bf16Platform;
+pub struct Bf16Platform;
 
 impl Platform for Bf16Platform {
     type Backend = LibTorch;

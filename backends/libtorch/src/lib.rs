@@ -11,4 +11,4 @@ mod backend;
 pub mod kernels;
 
 #[cfg(feature = "linked")]
-pub use backend::{LibTorchBackend, LibTorchPlatform};
+pub use backend::{Bf16Platform, LibTorchBackend, LibTorchPlatform};

@@ -69,7 +69,10 @@ pub(crate) enum Command {
         --format fits\n  \
         astropt generate runs/pairs --given images --make spectra --like J1235+0103\n\n\
         What is made of a modality that is standardised object by object stays standardised: the \
-        object's own mean and scale are part of what is unknown.")]
+        object's own mean and scale are part of what is unknown. Pictures show what is made on the \
+        left, and on the right the object's own.\n\n\
+        Files that an earlier call made of the same modality in the same folder are replaced; those \
+        of others stay. generated.json lists them all.")]
     Generate(GenerateArgs),
     /// Replay recorded answers of the Python program and compare
     #[command(after_help = "Example: astropt verify golden/v1_paper golden/v2_images")]
@@ -282,7 +285,8 @@ pub(crate) struct GenerateArgs {
     /// File or folder to read instead of the one trained on
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,
-    /// Folder to write to [default: generated/ in the run's]
+    /// Folder to write to; what it has of the same modality is replaced [default: generated/ in the
+    /// run's]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]

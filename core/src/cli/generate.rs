@@ -1,5 +1,6 @@
 //! `astropt generate`: spans of a run's objects as its model would have them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use crate::generate::{
     Asked, Choice, Chosen, Files, Format, Sampling, Wanted, Writer, generate as generate_spans,
 };
 use crate::progress;
-use crate::recipe::amend;
+use crate::recipe::{Plan, amend};
 use crate::run::{GENERATED as LIST, RunFolder, RunLock, Work, nothing_foreign};
 use crate::tokens::{Tokens, Values};
 
@@ -56,10 +57,7 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let sampling = sampling(args, &data, &modality)?;
 
     let out = args.out.clone().unwrap_or_else(|| folder.path().join("generated"));
-    if args.out.is_some() {
-        data::apart_from(&plan, &out)?;
-        nothing_foreign(&out, Work::Generated)?;
-    }
+    check_out(&out, args, &plan)?;
     let (given, like) = (&args.given[..], args.like.as_deref());
     let asked = Asked { made: &modality, given, prompt: args.prompt, like };
     let choice = Choice::new(&data, &plan.stream, plan.objective, asked)?;
@@ -75,13 +73,15 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
         (Some(_), true) => manifest.check_units(&data, &args.run)?,
         (_, false) => {}
     }
+    // The run's own folder is locked already.
+    let _lock = args.out.is_some().then(|| claimed(&out)).transpose()?;
     let start = Instant::now();
     let (session, wanted) = (session.as_mut(), &objects.wanted[..]);
     let spans = generate_spans(session, wanted, &modality, plan.objective, BATCH, sampling)?;
     let seconds = start.elapsed().as_secs_f64();
 
     let write = |staged: &Path| write(&data, &modality, &objects, &spans, (staged, args.format));
-    let generated = keep(&out, args.out.is_some(), write)?;
+    let generated = keep(&out, &modality, write)?;
     for one in &generated {
         output.result(one, || describe(one))?;
     }
@@ -142,13 +142,12 @@ fn write(
     spans: &[Tokens],
     (out, format): (&Path, Format),
 ) -> Result<Vec<Generated>> {
-    let mut writer =
-        Writer::new(data.modalities()[modality].as_ref(), out, format).in_units(data.label_units());
+    let made = data.modalities()[modality].as_ref();
+    let mut writer = Writer::new(made, modality, out, format).in_units(data.label_units());
     let mut generated = Vec::new();
     for (place, (wanted, span)) in objects.wanted.iter().zip(spans).enumerate() {
-        let stem = file_stem(place, &wanted.id);
         let own = objects.own[place].then_some(&wanted.span);
-        let files = writer.write(&wanted.id, &stem, span, own, &objects.lengths[place])?;
+        let files = writer.write((place, &wanted.id), span, own, &objects.facts[place])?;
         generated.push(Generated {
             id: wanted.id.clone(),
             modality: modality.to_owned(),
@@ -176,34 +175,63 @@ fn write(
     Ok(generated)
 }
 
-/// What `write` writes into a folder that it is given, put into `out` once it is whole. `lock`:
-/// `out` is not the run's own folder, which is locked already.
+/// Checks that `out` is a folder, or can be one, in which nothing else is kept.
+fn check_out(out: &Path, args: &GenerateArgs, plan: &Plan) -> Result<()> {
+    if out.exists() && !out.is_dir() {
+        let message = format!("{} is a file; name a folder with --out", out.display());
+        return Err(Error::Misuse(message));
+    }
+    if args.out.is_some() {
+        data::apart_from(plan, out)?;
+        nothing_foreign(out, Work::Generated)?;
+    }
+    Ok(())
+}
+
+/// The right to write into `out`, before anything is computed for it.
+fn claimed(out: &Path) -> Result<RunLock> {
+    std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
+    RunLock::take(out)
+}
+
+/// What `write` writes into a folder that it is given, put into `out` once it is whole, in place
+/// of what an earlier call made of the same `modality`.
 fn keep(
     out: &Path,
-    lock: bool,
+    modality: &str,
     write: impl FnOnce(&Path) -> Result<Vec<Generated>>,
 ) -> Result<Vec<Generated>> {
     std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
-    let _lock = lock.then(|| RunLock::take(out)).transpose()?;
     sweep(out)?;
-    delete_earlier(out)?;
+    let earlier = Earlier::read(out, modality)?;
     // Under hidden names until all are whole and nothing is in their way: what a process leaves
     // that is killed is listed, or swept by the next.
     let staged = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(out);
     let staged = staged.map_err(|e| Error::io("write into", out, &e))?;
-    put(write(staged.path())?, staged.path(), out)
+    put(write(staged.path())?, earlier, staged.path(), out)
 }
 
 /// Moves the files of `generated` from `staged` to `out`, which lists them from before the first has
-/// come.
-fn put(mut generated: Vec<Generated>, staged: &Path, out: &Path) -> Result<Vec<Generated>> {
+/// come, beside what is kept of the `earlier`.
+fn put(
+    mut generated: Vec<Generated>,
+    earlier: Earlier,
+    staged: &Path,
+    out: &Path,
+) -> Result<Vec<Generated>> {
     let names = entries(staged)?;
-    names.iter().try_for_each(|name| nothing_there(&out.join(name)))?;
+    let mut new = names.iter().filter(|name| !earlier.replaced.contains(*name));
+    new.try_for_each(|name| nothing_there(&out.join(name)))?;
     for one in &mut generated {
         one.files.move_to(out);
     }
-    let text = serde_json::to_string_pretty(&generated)
-        .map_err(|e| Error::Failed(format!("cannot describe what was generated: {e}")))?;
+    let failed = |e| Error::Failed(format!("cannot describe what was generated: {e}"));
+    earlier.delete(out)?;
+    let mut list = earlier.kept;
+    for one in &generated {
+        list.push(serde_json::to_value(one).map_err(failed)?);
+    }
+    let text = serde_json::to_string_pretty(&list).map_err(failed)?;
     write_bytes(out.join(LIST), text.as_bytes())?;
     for name in names {
         let path = out.join(&name);
@@ -220,45 +248,74 @@ fn entries(folder: &Path) -> Result<Vec<OsString>> {
     entries.map(|entry| Ok(entry.map_err(failed)?.file_name())).collect()
 }
 
-/// Deletes the files that an earlier call wrote into `out`, as its list names them, so that two
-/// calls are not taken for one.
-fn delete_earlier(out: &Path) -> Result<()> {
-    let list = out.join(LIST);
-    let Ok(text) = std::fs::read(&list) else { return Ok(()) };
-    let earlier: Vec<Earlier> = serde_json::from_slice(&text).map_err(|e| {
-        let message = format!("is no list of what was generated: {e}; choose another --out");
-        Error::file(&list, message)
-    })?;
-    for file in earlier.into_iter().flat_map(|e| e.files.into_all()) {
-        // Whatever the list says, nothing outside the folder is touched.
-        let Some(name) = file.file_name() else { continue };
-        let path = out.join(name);
-        let ids =
-            path.extension().is_some_and(|e| e == "npy").then(|| path.with_extension("ids.txt"));
-        for path in ids.into_iter().chain([path]) {
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("delete", &path, &e));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
+/// What earlier calls wrote into a folder, as its list names it.
+#[derive(Default)]
+struct Earlier {
+    /// Entries of the list, of other modalities.
+    kept: Vec<serde_json::Value>,
+    /// Names of the files of the modality that is made anew, so that two calls are not taken for
+    /// one.
+    replaced: BTreeSet<OsString>,
+    modality: String,
 }
 
 /// The part of a list's entry that names files.
 #[derive(Deserialize)]
-struct Earlier {
+struct Entry {
+    #[serde(default)]
+    modality: String,
     #[serde(flatten)]
     files: Files,
 }
 
-/// A name for the files of object number `place`, whatever its id holds.
-fn file_stem(place: usize, id: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-    let id: String = id.chars().take(80).map(plain).collect();
-    format!("{place:04}-{id}")
+impl Earlier {
+    /// What the list in `out` names, of which `modality` is made anew.
+    fn read(out: &Path, modality: &str) -> Result<Self> {
+        let mut earlier = Self { modality: modality.to_owned(), ..Self::default() };
+        let list = out.join(LIST);
+        let Ok(text) = std::fs::read(&list) else { return Ok(earlier) };
+        let failed = |e: serde_json::Error| {
+            let message = format!("is no list of what was generated: {e}; choose another --out");
+            Error::file(&list, message)
+        };
+        let entries: Vec<serde_json::Value> = serde_json::from_slice(&text).map_err(failed)?;
+        for value in entries {
+            let entry: Entry = serde_json::from_value(value.clone()).map_err(failed)?;
+            if entry.modality != modality {
+                earlier.kept.push(value);
+                continue;
+            }
+            // Whatever the list says, nothing outside the folder is touched.
+            for file in entry.files.into_all() {
+                let names = file.extension().is_some_and(|e| e == "npy");
+                let names = names.then(|| file.with_extension("ids.txt"));
+                let all = names.iter().chain([&file]).filter_map(|path| path.file_name());
+                earlier.replaced.extend(all.map(ToOwned::to_owned));
+            }
+        }
+        Ok(earlier)
+    }
+
+    /// Deletes the files that are replaced, and says so.
+    fn delete(&self, out: &Path) -> Result<()> {
+        let mut gone = 0;
+        for path in self.replaced.iter().map(|name| out.join(name)) {
+            match std::fs::remove_file(&path) {
+                Ok(()) => gone += 1,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io("delete", &path, &e)),
+            }
+        }
+        if gone > 0 {
+            progress::say(&format!(
+                "the {gone} files of {} that an earlier call wrote into {} are replaced; keep them \
+                 with another --out",
+                self.modality,
+                out.display()
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// See [`Generated::error`].

@@ -35,8 +35,8 @@ const CRATES: [(&str, &str); 3] = [
     ("ASTROPT-MODALITIES", "modalities"),
 ];
 /// Names whose package, `astropt-NAME`, is or may be AstroPT's own, and that of the templates.
-const RESERVED: [&str; 7] =
-    ["core", "cpu", "cuda", "libtorch", "modalities", "new-modality", "tests"];
+const RESERVED: [&str; 9] =
+    ["core", "cpu", "cuda", "fuzz", "libtorch", "modalities", "mpi", "new-modality", "tests"];
 /// Longest name.
 const MAX_NAME: usize = 40;
 
@@ -210,6 +210,7 @@ mod tests {
             "../a",
             "é",
             "core",
+            "mpi",
             long.as_str(),
         ] {
             let error = check_name(name).expect_err(name);

@@ -185,6 +185,7 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
         let manifest = Manifest::new(plan, &data)?;
         (RunFolder::at(&out), manifest)
     };
+    data.look_for_modalities()?;
     Ok(OpenRun { folder, manifest, data, session, chosen })
 }
 
@@ -351,6 +352,7 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
         Err(error) => BTreeMap::from([("ended".to_owned(), error.to_string())]),
     };
     open.data.tell_rejected();
+    open.data.tell_unmet();
     let record = stage.record(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);

@@ -9,7 +9,9 @@ use super::output::Output;
 use crate::checkpoint::arrays::{Arrays, save_arrays, token_arrays};
 use crate::checkpoint::files::nothing_there;
 use crate::checkpoint::format;
+use crate::data::why_lacking;
 use crate::error::{Error, Result};
+use crate::progress;
 use crate::recipe::{Request, resolve};
 
 #[derive(Serialize)]
@@ -42,7 +44,13 @@ pub(super) fn tokenise(args: &TokeniseArgs, output: Output) -> Result<()> {
     let mut arrays = Arrays::new();
     let mut written = Vec::new();
     for (name, modality) in plan.build_modalities()? {
-        let Some(tokens) = modality.tokenise(&observation)? else { continue };
+        let Some(tokens) = modality.tokenise(&observation)? else {
+            let names = observation.fields.keys().chain(observation.labels.keys()).cloned();
+            let why = why_lacking(modality.as_ref(), &names.collect());
+            let id = &observation.id;
+            progress::warn(&format!("the object {id} has nothing of modality.{name}: {why}"));
+            continue;
+        };
         let spec = modality.spec();
         tokens.check(&spec).map_err(|e| Error::object(&observation.id, format!("{name}: {e}")))?;
         written.push(Written {

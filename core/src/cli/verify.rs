@@ -75,7 +75,11 @@ fn table(comparisons: &[Comparison]) -> String {
             format!("{:.1e}", c.max_abs),
             format!("{:.1e}", c.max_rel),
             format!("{:.0e}", c.tolerance),
-            if c.ok { "ok" } else { "DISAGREES" }.to_owned(),
+            match (&c.problem, c.ok) {
+                (_, true) => "ok".to_owned(),
+                (None, false) => "DISAGREES".to_owned(),
+                (Some(problem), false) => format!("DISAGREES: {problem}"),
+            },
         ]);
     }
     let wrong = comparisons.iter().filter(|c| !c.ok).count();

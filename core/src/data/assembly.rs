@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::batch::{Batch, Inputs, Part, Sight};
+use super::batch::{Batch, Inputs, Part, Row, Sight};
 use super::sequence::{Sequence, Task};
 use crate::error::{Error, Result};
 use crate::tokens::{TokenSpec, Tokens};
@@ -59,10 +59,9 @@ impl Assembly<'_> {
     }
 
     /// Slots of `sequence`: its tokens and delimiters, less the last where that is a target
-    /// only. The end of the last span closes nothing and is left out.
+    /// only.
     fn slots(&self, sequence: &Sequence<'_>) -> Result<usize> {
-        let delimiters = if self.delimiters { 2 * sequence.spans.len() } else { 0 };
-        let elements = sequence.tokens() + delimiters.saturating_sub(1);
+        let elements = sequence.tokens() + delimiters(self.delimiters, sequence.spans.len());
         let (drop, least) = match &sequence.task {
             Task::Read => (0, 1),
             Task::Masked(mask) => {
@@ -156,13 +155,31 @@ impl Assembly<'_> {
             for &(k, place) in places {
                 if let Task::After(first) = sequences[k].task {
                     let slots = place.row * batch.len + place.start;
-                    let end = place.start + first.min(place.slots);
+                    let before = self.elements_before(sequences[k].spans, first);
+                    let end = place.start + before.min(place.slots);
                     reach[slots..slots + place.slots].fill(end as u32);
                 }
             }
             batch.sight.reach = Some(reach);
         }
     }
+
+    /// Tokens and delimiters that stand before token `token` of a sequence of `spans`, counted
+    /// from 0.
+    fn elements_before(&self, spans: &Row, token: usize) -> usize {
+        let ends = spans.iter().scan(0, |end, (_, tokens)| {
+            *end += tokens.len;
+            Some(*end)
+        });
+        let before = ends.take_while(|&end| end <= token).count();
+        token + if self.delimiters { 2 * before + 1 } else { 0 }
+    }
+}
+
+/// Delimiters of a sequence of `spans` spans, where there are `any`. The end of the last span
+/// closes nothing and is left out.
+pub(super) fn delimiters(any: bool, spans: usize) -> usize {
+    if any { (2 * spans).saturating_sub(1) } else { 0 }
 }
 
 /// A span on its way into a [`Part`].
@@ -198,8 +215,9 @@ impl Span<'_> {
                     part.lasts.push(self.tokens.values_of(&(self.tokens.len - 1..self.tokens.len)));
                 }
                 // The first element of a sequence is predicted by nothing.
-                let first = if let Task::After(first) = task { (*first).max(1) } else { 1 };
-                let skip = first.saturating_sub(self.at).min(self.tokens.len);
+                let unprompted = usize::from(self.at == 0);
+                let prefix = if let Task::After(first) = task { *first } else { 0 };
+                let skip = prefix.saturating_sub(self.token).max(unprompted).min(self.tokens.len);
                 if skip < self.tokens.len {
                     part.aim(self.tokens, skip..self.tokens.len, slot(skip) - 1);
                 }
@@ -234,7 +252,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Purpose, Row};
+    use crate::data::Purpose;
     use crate::tokens::{Positions, Values};
 
     fn spec() -> TokenSpec {
@@ -373,6 +391,43 @@ mod tests {
         assert_eq!(batch.parts["a"].target_slots, Some(vec![1]));
         assert_eq!(batch.parts["b"].target_slots, Some(vec![2, 3]));
         assert_eq!(batch.sight, Sight { full: false, documents: None, reach: Some(vec![2; 4]) });
+    }
+
+    #[test]
+    fn a_prefix_is_of_tokens_whatever_delimits_the_spans() {
+        let specs = specs();
+        let spans = spans(&[("a", 3), ("b", 2)]);
+        let batch = |delimiters: bool, first: usize| {
+            let assembly = Assembly { specs: &specs, delimiters, full: true, row_length: None };
+            let batch =
+                assembly.batch(&[Sequence { id: "x", spans: &spans, task: Task::After(first) }]);
+            batch.expect("fits")
+        };
+        let targets =
+            |batch: &Batch| ["a", "b"].map(|name| batch.parts[name].target_tokens.clone());
+        for first in 1..5 {
+            assert_eq!(targets(&batch(true, first)), targets(&batch(false, first)), "{first}");
+        }
+        // begin a, a, a, a, end a, begin b, b, (b is a target only)
+        for (first, reach) in [(1, 2), (2, 3), (3, 6), (4, 7)] {
+            let batch = batch(true, first);
+            let firsts = batch.parts.values().filter_map(|part| part.target_slots.clone());
+            let target = firsts.flatten().min().expect("a target");
+            // All before the first token that is predicted, which is so from the last of it.
+            assert_eq!(target + 1, reach, "{first}");
+            assert_eq!(batch.sight.reach, Some(vec![reach; 7]), "{first}");
+        }
+    }
+
+    #[test]
+    fn a_begin_prompts_even_the_only_token() {
+        let specs = specs();
+        let assembly = Assembly { specs: &specs, delimiters: true, full: false, row_length: None };
+        let spans = spans(&[("b", 1)]);
+        let batch = assembly.batch(&[Sequence { id: "x", spans: &spans, task: Task::Next }]);
+        let batch = batch.expect("fits");
+        assert_eq!((batch.len, &batch.delimiters[..]), (1, &[(0, 2)][..]));
+        assert_eq!((batch.parts["b"].inputs.len, batch.parts["b"].targets), (0, 1));
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct Part {
     pub masked: Vec<bool>,
     /// Number of tokens to predict.
     pub targets: usize,
+    /// What the mean loss over them counts in the batch's loss, before the modality's weight.
+    /// `None`: modalities count alike, and together one.
+    pub share: Option<f32>,
     /// `[targets]` the place of each target within its span.
     pub target_tokens: Vec<u32>,
     /// `[targets, width]` values to predict; empty for codes.

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use super::assembly::Assembly;
 use super::batch::{Batch, Purpose, Row};
 use super::draw::Drawn;
+use super::excerpt::{Excerpt, Loaded};
 use super::objects::Objects;
 use super::order::Order;
 use super::place::Place;
 use super::rejections::too_many_rejected;
+use super::room::Room;
 use super::sequence::{Objective, Sequence, Task};
 use super::split::{Split, Splits};
 use super::stream::{OrderWord, Packing, SpanOrder, StreamConfig};
@@ -42,6 +44,8 @@ pub struct Dataset {
     rejected: Mutex<Rejected>,
     /// How many unusable objects a person was told of.
     told: AtomicUsize,
+    /// Whether a person was told which objects are too long for a packed row.
+    told_room: Once,
     budget: usize,
     /// Where the data lay when they were opened.
     place: Option<Place>,
@@ -72,6 +76,7 @@ impl Dataset {
             dead: plan.train.faults.dead,
             rejected: Mutex::new(Rejected::new()),
             told: AtomicUsize::new(0),
+            told_room: Once::new(),
         })
     }
 
@@ -215,10 +220,9 @@ impl Dataset {
 
     fn check(&self, object: (Observation, Row)) -> Result<(Observation, Row)> {
         let tokens: usize = object.1.iter().map(|(_, tokens)| tokens.len).sum();
-        if tokens < self.objective.least_tokens() {
-            let message = "it makes a single token, which no other token can predict";
-            return Err(Error::object(&object.0.id, message));
-        }
+        self.objective
+            .check_tokens(tokens, self.model.delimiters)
+            .map_err(|message| Error::object(&object.0.id, message))?;
         if self.dead == DeadInputs::Reject
             && let Some((name, number)) = object.1.iter().find_map(dead)
         {
@@ -313,11 +317,13 @@ impl Dataset {
 
     /// The training objects of positions `first..first + count` of the endless shuffled
     /// stream, as one batch. Unusable objects are replaced by others, so that which
-    /// objects a step sees depends on seed and step alone.
+    /// objects a step sees depends on seed and step alone; so are those that do not fit a packed
+    /// row.
     ///
     /// # Errors
     /// See [`read`](Self::read).
     pub fn train_batch(&self, first: u64, count: usize) -> Result<Batch> {
+        self.told_room.call_once(|| self.tell_room());
         let upcoming = self.order.upcoming(first);
         if !upcoming.is_empty() {
             self.objects.source.expect(&upcoming);
@@ -350,6 +356,23 @@ impl Dataset {
         }
     }
 
+    /// What a packed row of training holds of one object.
+    fn room(&self) -> Option<Room> {
+        let Assembly { row_length, delimiters, .. } = self.assembly(true);
+        let unread = self.objective.unread();
+        row_length.map(|length| Room { length, delimiters, unread })
+    }
+
+    /// Says which objects will be too long for a packed row, where there may be such.
+    fn tell_room(&self) {
+        if let Some(what) = self.room().and_then(|room| room.beyond(&self.model.modalities)) {
+            let (budget, all) = (self.budget, self.len());
+            progress::warn(&format!(
+                "{what}; up to {budget} of {all} objects may be left out (train.max_rejected)"
+            ));
+        }
+    }
+
     /// Index of the object that training reads at `position` of its endless stream, on the
     /// `attempt`th try from 0: the further ones stand in for objects that cannot be used.
     pub fn draw(&self, position: u64, attempt: u32) -> u32 {
@@ -360,8 +383,15 @@ impl Dataset {
     }
 
     fn train_row(&self, k: u64) -> Result<(Drawn, String, Row)> {
+        let room = self.room();
         for attempt in 0..MAX_SUBSTITUTES {
             if let Some((observation, mut row)) = self.read(self.draw(k, attempt))? {
+                // Only here: evaluation and embedding give each object a row of its own.
+                if let Some(Err(message)) = room.map(|room| room.check(&row)) {
+                    let error = Error::object(&observation.id, message);
+                    self.reject(observation.id, &error)?;
+                    continue;
+                }
                 let epoch = k / self.splits.train.len() as u64;
                 self.stream.arrange(&mut row, &observation.id, self.seed, epoch);
                 self.stream.thin(&mut row, &observation.id, self.seed, epoch);
@@ -449,38 +479,4 @@ fn dead((name, tokens): &(String, Tokens)) -> Option<(&str, f32)> {
     let first = *tokens.values.first().filter(|_| tokens.values.len() >= DEAD_FROM)?;
     // Ends at the first number that is another, as a rule the second.
     tokens.values.iter().all(|&number| number == first).then_some((name, first))
-}
-
-/// What of an object is read.
-#[derive(Clone, Debug, Default)]
-pub struct Excerpt {
-    /// The spans of these modalities; of all when empty. An object that has none of them is
-    /// left out.
-    pub modalities: Vec<String>,
-    /// Of what is left, so many tokens from the first on; all when `None`.
-    pub tokens: Option<usize>,
-}
-
-impl Excerpt {
-    fn cut(&self, row: &mut Row) {
-        row.retain(|(name, _)| self.modalities.is_empty() || self.modalities.contains(name));
-        let Some(mut left) = self.tokens else { return };
-        for (_, tokens) in row.iter_mut() {
-            tokens.truncate(left);
-            left -= tokens.len.min(left);
-        }
-        row.retain(|(_, tokens)| tokens.len > 0);
-    }
-}
-
-/// Objects read, tokenised and chained.
-pub struct Loaded {
-    /// Their indices in the source.
-    pub indices: Vec<u32>,
-    /// The objects themselves.
-    pub observations: Vec<Observation>,
-    /// Their spans, with their ids.
-    pub rows: Vec<(String, Row)>,
-    /// The spans as the model reads them.
-    pub batch: Batch,
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::batch::Row;
+use super::met::Met;
 use super::units::{Units, label_units};
 use crate::error::{Error, Result};
 use crate::observation::{LabelUnits, Observation};
@@ -24,6 +25,8 @@ pub struct Objects {
     pub label_units: LabelUnits,
     /// The units of all that was read.
     units: Units,
+    /// Which modalities they had.
+    pub(super) met: Met,
 }
 
 impl Objects {
@@ -48,7 +51,8 @@ impl Objects {
         let modalities = plan.build_modalities()?;
         let specs = modalities.iter().map(|(name, m)| (name.clone(), m.spec())).collect();
         let label_units = label_units(source.as_ref(), &modalities)?;
-        Ok(Self { source, modalities, specs, label_units, units: Units::default() })
+        let met = Met::none_of(&modalities);
+        Ok(Self { source, modalities, specs, label_units, units: Units::default(), met })
     }
 
     /// Object `index`: itself, without its arrays where the source has tokens already, and
@@ -76,6 +80,7 @@ impl Objects {
                 (observation, row)
             }
         };
+        self.met.note(&observation, &row);
         if row.is_empty() {
             return Err(Error::object(&observation.id, "it has none of the recipe's modalities"));
         }

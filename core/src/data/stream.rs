@@ -23,7 +23,8 @@ pub struct StreamConfig {
     /// What a row holds: `"object"`, one object, or `"rows"`, whole objects one after the
     /// other that do not see each other.
     pub packing: Packing,
-    /// Tokens of a packed row, at most. Unset: as many as the longest object can have.
+    /// Tokens of a packed row, at most, delimiters counted. An object of more is not trained on
+    /// and counts as unusable. Unset: as many as the longest object can have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row_length: Option<usize>,
     /// Least share of a span's tokens that a training step is shown: the share is drawn between
@@ -123,6 +124,11 @@ impl StreamConfig {
                  leave it out"
             );
             return Err(("row_length", message));
+        }
+        if self.row_length == Some(0) {
+            let message = "is 0, and a row must hold an object's tokens; give as many as the \
+                           longest object that is to be used has, or leave it out";
+            return Err(("row_length", message.to_owned()));
         }
         let SpanOrder::Listed(listed) = &self.order else { return Ok(()) };
         let known: Vec<&String> = modalities.collect();
@@ -259,6 +265,8 @@ mod tests {
         let (key, message) = parse("row_length = 10").check(none()).expect_err("not packed");
         assert!(key == "row_length" && message.contains("packing"), "{message}");
         assert!(parse("packing = \"rows\"\nrow_length = 10").check(none()).is_ok());
+        let none_fits = parse("packing = \"rows\"\nrow_length = 0").check(none());
+        assert_eq!(none_fits.expect_err("nothing fits").0, "row_length");
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Dataset {
     }
 
     /// Whether no file of the data may have to be fetched first.
-    fn all_at_hand(&self) -> bool {
+    pub(super) fn all_at_hand(&self) -> bool {
         self.objects().source.groups().is_none_or(|groups| groups.shards.len() < 2)
     }
 

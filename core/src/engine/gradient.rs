@@ -7,7 +7,7 @@ use burn_tensor::{Tensor, backend::Backend};
 
 use crate::engine::Layer;
 use crate::kernels::Platform;
-use crate::model::{self, DeviceBatch, ModelConfig, Weights};
+use crate::model::{self, BatchLosses, DeviceBatch, ModelConfig, Weights};
 
 /// Gradients by parameter name, flattened.
 type Named<B> = BTreeMap<String, Tensor<B, 1>>;
@@ -29,10 +29,10 @@ pub(super) fn differentiate<P: Platform>(
     let states_nd = model::states(batch, model, weights, Layer::Final);
     let outputs = model::decode(&states_nd, batch, model, weights);
     drop(states_nd);
-    let (total, modalities) = model::losses(outputs, batch, model);
+    let BatchLosses { total, modalities, descended } = model::losses(outputs, batch, model);
     let losses = modalities.into_iter().map(|(name, loss)| (name, loss.inner())).collect();
-    let (value, mut gradients) = (total.clone().inner(), Named::<P::Backend>::new());
-    take(weights, &mut total.mul_scalar(scale).backward(), &mut gradients);
+    let (value, mut gradients) = (total.inner(), Named::<P::Backend>::new());
+    take(weights, &mut descended.mul_scalar(scale).backward(), &mut gradients);
     Differentiation { total: value, modalities: losses, gradients }
 }
 

@@ -175,7 +175,8 @@ pub trait Session: Send {
         false
     }
 
-    /// Runs `batch` forward and backward and adds its gradient times `scale` to the sum.
+    /// Runs `batch` forward and backward and adds its gradient times `scale` to the sum: that of
+    /// the mean over its modalities, or of what its parts [share](crate::data::Part::share).
     ///
     /// # Errors
     /// When the batch does not fit the model or the device fails.

@@ -391,8 +391,9 @@ impl<P: Platform> Session for DeviceSession<P> {
         let weights = self.weights::<P>(false);
         let states_nd = model::states(&device_batch, &self.model, &weights, Layer::Final);
         let outputs = model::decode(&states_nd, &device_batch, &self.model, &weights);
-        let (total, modalities) = model::losses(outputs, &device_batch, &self.model);
-        let modalities = modalities.into_iter().map(|(name, loss)| (name, loss.inner()));
+        let losses = model::losses(outputs, &device_batch, &self.model);
+        let total = losses.total;
+        let modalities = losses.modalities.into_iter().map(|(name, loss)| (name, loss.inner()));
         PendingLosses { total: total.inner(), modalities: modalities.collect() }.read()
     }
 

@@ -8,9 +8,8 @@ use crate::data::{Dataset, Objective, OrderWord, Row, SpanOrder, Split, StreamCo
 use crate::error::{Error, Result};
 use crate::observation::Observation;
 use crate::progress;
+use crate::seam::SpanFacts;
 use crate::tokens::Tokens;
-
-use super::write::Lengths;
 
 /// The word for no modality at all.
 const NONE: &str = "none";
@@ -56,15 +55,15 @@ pub(crate) struct Chosen {
     pub(crate) wanted: Vec<Wanted>,
     /// Of each whether the span is its own.
     pub(crate) own: Vec<bool>,
-    /// Samples of its own fields.
-    pub(crate) lengths: Vec<Lengths>,
+    /// What its own observation tells of the span.
+    pub(crate) facts: Vec<SpanFacts>,
     /// How often others were passed over, by reason.
     passed_over: BTreeMap<String, usize>,
 }
 
-/// A span to generate, whether the object has one, and the samples of its fields; or why the
-/// object is not suitable.
-type Want = std::result::Result<(Wanted, bool, Lengths), String>;
+/// A span to generate, whether the object has one, and what its observation tells of it; or why
+/// the object is not suitable.
+type Want = std::result::Result<(Wanted, bool, SpanFacts), String>;
 
 impl<'a> Choice<'a> {
     /// Checks what is asked against what the model learnt to read.
@@ -88,6 +87,9 @@ impl<'a> Choice<'a> {
         }
         let longest = data.model().modalities.get(asked.made).map_or(0, |spec| spec.max_tokens);
         let prompt = asked.prompt.unwrap_or(usize::from(given.names.is_empty()));
+        if longest == 1 && prompt > 0 {
+            return Err(Error::Misuse(one_token(asked.made, asked.prompt)));
+        }
         if prompt >= longest {
             return Err(Error::Misuse(format!(
                 "{} has at most {longest} tokens: after a prompt of {prompt} nothing is left to \
@@ -126,11 +128,13 @@ impl<'a> Choice<'a> {
     /// the training split where that is empty.
     ///
     /// # Errors
-    /// When none is suitable, or more cannot be read than the recipe allows.
+    /// When none is asked for or suitable, or more cannot be read than the recipe allows.
     pub(crate) fn drawn(&self, count: usize) -> Result<Chosen> {
-        let none_held_out = self.data.splits.get(Split::Validation).is_empty();
-        let split = if none_held_out { Split::Train } else { Split::Validation };
-        let (mut tried, mut in_vain, mut ask) = (0, 0, count.max(1));
+        if count == 0 {
+            return Err(Error::Misuse("--objects 0: must be 1 or more".to_owned()));
+        }
+        let split = self.drawn_from();
+        let (mut tried, mut in_vain, mut ask) = (0, 0, count);
         let mut chosen = Chosen::default();
         'looking: loop {
             let sample = self.data.sample(split, ask);
@@ -162,6 +166,18 @@ impl<'a> Choice<'a> {
         }
         chosen.tell(count, tried);
         Ok(chosen)
+    }
+
+    /// The split that objects are drawn from; where it is not the one held out, that is said.
+    fn drawn_from(&self) -> Split {
+        if !self.data.splits.get(Split::Validation).is_empty() {
+            return Split::Validation;
+        }
+        progress::warn(
+            "the validation split is empty: spans are made of objects of the training split, which \
+             the model has learnt from; choose others with --object",
+        );
+        Split::Train
     }
 
     /// What is given of object `index`, and the span to generate.
@@ -201,22 +217,25 @@ impl<'a> Choice<'a> {
         if row.is_empty() && prompt == 0 {
             return Err(nothing_given(made));
         }
+        if span.len == 1 && prompt > 0 {
+            return Err(one_token(made, self.prompt));
+        }
         if prompt >= span.len {
             let len = span.len;
             return Err(format!("its {made} has {len} tokens, and a prompt of {prompt} is all"));
         }
         let place = if self.masked { place } else { row.len() };
-        let lengths = if own { lengths(observation) } else { Lengths::new() };
+        let facts = self.data.modalities()[made].facts(own.then_some(observation), &span);
         let wanted = Wanted { id: observation.id.clone(), given: row, place, span, prompt };
-        Ok((wanted, own, lengths))
+        Ok((wanted, own, facts))
     }
 }
 
 impl Chosen {
-    fn push(&mut self, (wanted, own, lengths): (Wanted, bool, Lengths)) {
+    fn push(&mut self, (wanted, own, facts): (Wanted, bool, SpanFacts)) {
         self.wanted.push(wanted);
         self.own.push(own);
-        self.lengths.push(lengths);
+        self.facts.push(facts);
     }
 
     fn reasons(&self) -> String {
@@ -235,6 +254,20 @@ impl Chosen {
             let found = self.wanted.len();
             progress::say(&format!("{found} of {tried} objects are suitable, not {count}"));
         }
+    }
+}
+
+/// Why a span of one token cannot be made after a prompt, or of nothing where none is asked for.
+fn one_token(made: &str, prompt: Option<usize>) -> String {
+    match prompt {
+        Some(prompt) => format!(
+            "{made} is one token: after a prompt of {prompt} nothing is left to generate; leave \
+             --prompt out, and give another modality"
+        ),
+        None => format!(
+            "{made} is one token, which cannot be made from nothing: it has no beginning that could \
+             be given; give another modality with --given"
+        ),
     }
 }
 
@@ -314,16 +347,6 @@ fn places_of(data: &Dataset, id: &str, made: &str) -> Result<Tokens> {
 fn find(data: &Dataset, option: &str, id: &str) -> Result<u32> {
     let found = (0..data.len() as u32).find(|&index| data.id(index) == *id);
     found.ok_or_else(|| Error::Misuse(format!("{option} {id}: no object of the data has this id")))
-}
-
-/// Samples of the fields that are series.
-fn lengths(observation: &Observation) -> Lengths {
-    let series = |(name, field): (&String, &crate::observation::Field)| match field.array.shape[..]
-    {
-        [len] => Some((name.clone(), len)),
-        _ => None,
-    };
-    observation.fields.iter().filter_map(series).collect()
 }
 
 #[cfg(test)]

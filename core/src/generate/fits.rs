@@ -3,20 +3,31 @@
 //! is `OBJECT`. Numbers keep their type; values that the standard calls unsigned are stored
 //! with its offsets.
 
+use std::collections::BTreeMap;
+
 use fitsio_pure::BLOCK_SIZE;
 use fitsio_pure::header::{Card, serialize_header};
 use fitsio_pure::value::Value;
 
+use super::unit::{ascii, in_fits};
 use crate::error::{Error, Result};
 use crate::observation::{Array, Data, Field, Label, LabelUnits, Observation};
 
+/// What readers of the files should know of them, each once.
+pub(super) type Remarks = std::collections::BTreeSet<String>;
+
 /// A file with `array` as the image of its primary HDU. `[height, width, bands]` becomes one
 /// plane a band (`NAXIS3`), none where there is one band; other shapes keep their axes, the
-/// fastest first as FITS has it.
+/// fastest first as FITS has it. Adds to `remarks` what FITS cannot say of the unit.
 ///
 /// # Errors
 /// When the array's parts disagree.
-pub(super) fn image(id: &str, array: &Array, unit: Option<&str>) -> Result<Vec<u8>> {
+pub(super) fn image(
+    id: &str,
+    array: &Array,
+    unit: Option<&str>,
+    remarks: &mut Remarks,
+) -> Result<Vec<u8>> {
     let planes = match array.shape[..] {
         [_, _, bands] if bands > 0 => bands,
         _ => 1,
@@ -39,8 +50,10 @@ pub(super) fn image(id: &str, array: &Array, unit: Option<&str>) -> Result<Vec<u
         cards.push(card("BZERO", Value::Integer(kind.zero))?);
         cards.push(card("BSCALE", Value::Integer(1))?);
     }
-    cards.extend(unit.map(|unit| card("BUNIT", text(unit))).transpose()?);
-    cards.push(card("OBJECT", text(id))?);
+    cards.extend(
+        unit.map(|unit| unit_cards("BUNIT", unit, remarks)).transpose()?.into_iter().flatten(),
+    );
+    cards.push(object(id, remarks)?);
     let mut out = header(&cards)?;
     let pixels = array.data.len() / planes;
     for plane in 0..planes {
@@ -51,8 +64,8 @@ pub(super) fn image(id: &str, array: &Array, unit: Option<&str>) -> Result<Vec<u
 }
 
 /// A file with the one-dimensional fields of `observation` as the columns of a binary table
-/// or, where it has none, its labels in these `units` as a table of one row. `None` when neither is all there
-/// is.
+/// or, where it has none, its labels in these `units` as a table of one row. `None` when neither is
+/// all there is. `notes` tell of columns what name and unit do not; see [`image`] for `remarks`.
 ///
 /// # Errors
 /// When a column cannot be described.
@@ -60,6 +73,8 @@ pub(super) fn table(
     id: &str,
     observation: &Observation,
     units: &LabelUnits,
+    notes: &BTreeMap<String, String>,
+    remarks: &mut Remarks,
 ) -> Result<Option<Vec<u8>>> {
     let mut columns: Vec<Column<'_>> = Vec::new();
     for (name, field) in &observation.fields {
@@ -95,9 +110,9 @@ pub(super) fn table(
         card("TFIELDS", count(columns.len()))?,
     ];
     for (k, column) in columns.iter().enumerate() {
-        cards.extend(column.cards(k + 1)?);
+        cards.extend(column.cards(k + 1, notes.get(column.name), remarks)?);
     }
-    cards.push(card("OBJECT", text(id))?);
+    cards.push(object(id, remarks)?);
     out.extend(header(&cards)?);
     for row in 0..rows {
         columns.iter().for_each(|column| column.push(row, &mut out));
@@ -155,6 +170,8 @@ struct Column<'a> {
     bytes: usize,
     zero: i64,
     cells: Cells<'a>,
+    /// Whether FITS has its letters.
+    plain: bool,
 }
 
 impl<'a> Column<'a> {
@@ -162,27 +179,39 @@ impl<'a> Column<'a> {
         let data = &field.array.data;
         let Kind { form, bytes, zero, .. } = Kind::of(data);
         let unit = field.unit.as_deref();
-        let cells = Cells::Numbers(data);
-        Self { name, unit, rows: data.len(), form: form.to_owned(), bytes, zero, cells }
+        let (cells, form, plain) = (Cells::Numbers(data), form.to_owned(), name.is_ascii());
+        Self { name, unit, rows: data.len(), form, bytes, zero, cells, plain }
     }
 
     fn of_label(name: &'a str, label: &Label) -> Self {
-        let (form, bytes, cells) = match label {
-            Label::Number(number) => ("D".to_owned(), 8, Cells::Number(*number)),
+        let plain = |words: &str| name.is_ascii() && words.is_ascii();
+        let (form, bytes, cells, plain) = match label {
+            Label::Number(number) => ("D".to_owned(), 8, Cells::Number(*number), plain("")),
             Label::Text(words) => {
-                let words = ascii(words);
-                (format!("{}A", words.len()), words.len(), Cells::Text(words))
+                let (plain, words) = (plain(words), ascii(words));
+                (format!("{}A", words.len()), words.len(), Cells::Text(words), plain)
             }
         };
-        Self { name, unit: None, rows: 1, form, bytes, zero: 0, cells }
+        Self { name, unit: None, rows: 1, form, bytes, zero: 0, cells, plain }
     }
 
-    /// The cards that describe it as column `number`.
-    fn cards(&self, number: usize) -> Result<Vec<Card>> {
+    /// The cards that describe it as column `number`, with a note of what it holds.
+    fn cards(
+        &self,
+        number: usize,
+        note: Option<&String>,
+        remarks: &mut Remarks,
+    ) -> Result<Vec<Card>> {
         let key = |name: &str| format!("{name}{number}");
-        let mut cards =
-            vec![card(&key("TTYPE"), text(self.name))?, card(&key("TFORM"), text(&self.form))?];
-        cards.extend(self.unit.map(|unit| card(&key("TUNIT"), text(unit))).transpose()?);
+        let comment = note.map(|note| ascii(note));
+        let name = Card { comment, ..card(&key("TTYPE"), text(self.name))? };
+        let mut cards = vec![name, card(&key("TFORM"), text(&self.form))?];
+        if let Some(unit) = self.unit {
+            cards.extend(unit_cards(&key("TUNIT"), unit, remarks)?);
+        }
+        if !self.plain {
+            remarks.insert(LETTERS.to_owned());
+        }
         if self.zero != 0 {
             cards.push(card(&key("TZERO"), Value::Integer(self.zero))?);
             cards.push(card(&key("TSCAL"), Value::Integer(1))?);
@@ -207,9 +236,30 @@ fn text(words: &str) -> Value {
     Value::String(ascii(words))
 }
 
-/// FITS text is printable ASCII; what is not becomes a question mark.
-fn ascii(words: &str) -> String {
-    words.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
+/// The unit under `keyword`, with a comment in the file where FITS cannot say it.
+fn unit_cards(keyword: &str, unit: &str, remarks: &mut Remarks) -> Result<Vec<Card>> {
+    let found = in_fits(unit);
+    let mut cards = Vec::new();
+    if !found.text.is_empty() {
+        cards.push(card(keyword, text(&found.text))?);
+    }
+    if let Some(odd) = found.odd {
+        remarks.insert(format!("the unit {unit:?} is written as {:?}: {odd}", found.text));
+        let comment = Some(format!(" {keyword}: {odd}"));
+        cards.push(Card { comment, value: None, ..card("COMMENT", text(""))? });
+    }
+    Ok(cards)
+}
+
+/// What is said where words are written that FITS has no letters for.
+const LETTERS: &str = "FITS has ASCII alone: other letters of ids and words are written as ?";
+
+/// The object's id.
+fn object(id: &str, remarks: &mut Remarks) -> Result<Card> {
+    if !id.is_ascii() {
+        remarks.insert(LETTERS.to_owned());
+    }
+    card("OBJECT", text(id))
 }
 
 fn header(cards: &[Card]) -> Result<Vec<u8>> {
@@ -248,7 +298,7 @@ mod tests {
     #[test]
     fn images_are_planes_of_rows() {
         let array = Array::new(vec![2, 3, 2], Data::F32((0..12).map(|k| k as f32).collect()));
-        let file = image("NGC 1", &array.unwrap(), Some("nanomaggy")).unwrap();
+        let file = image("NGC 1", &array.unwrap(), Some("nanomaggy"), &mut Remarks::new()).unwrap();
         assert_eq!(file.len(), 2 * BLOCK_SIZE);
         let (cards, data) = cards(&file, 0);
         for (key, value) in [
@@ -266,10 +316,24 @@ mod tests {
         let first: Vec<f32> = (0..12).map(number).collect();
         assert_eq!(first, [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0]);
         let grey = Array::new(vec![1, 2, 1], Data::U16(vec![0, 65535])).unwrap();
-        let file = image("x", &grey, None).unwrap();
+        let file = image("x", &grey, None, &mut Remarks::new()).unwrap();
         let (cards, data) = self::cards(&file, 0);
         assert!(has(&cards, "NAXIS", "2") && has(&cards, "BZERO", "32768"), "{cards:?}");
         assert_eq!(file[data..data + 4], [0x80, 0, 0x7f, 0xff]);
+    }
+
+    #[test]
+    fn units_that_fits_has_not_are_told() {
+        let array = || Array::new(vec![1, 1], Data::F32(vec![0.0])).unwrap();
+        let mut remarks = Remarks::new();
+        let file = image("x", &array(), Some("µJy"), &mut remarks).unwrap();
+        let (cards, _) = self::cards(&file, 0);
+        assert!(has(&cards, "BUNIT", "'uJy     '") && remarks.is_empty(), "{cards:?} {remarks:?}");
+        let file = image("x", &array(), Some("3.631e-6 Jy"), &mut remarks).unwrap();
+        let (cards, _) = self::cards(&file, 0);
+        assert!(has(&cards, "BUNIT", "'3.631e-6 Jy'"), "{cards:?}");
+        assert!(cards.iter().any(|card| card.starts_with("COMMENT  BUNIT: ")), "{cards:?}");
+        assert!(remarks.iter().any(|said| said.contains("powers of ten")), "{remarks:?}");
     }
 
     #[test]
@@ -285,7 +349,12 @@ mod tests {
         ];
         let mut observation = Observation { fields: fields.into(), ..Observation::default() };
         let none = LabelUnits::new();
-        let file = table("ZTF", &observation, &none).unwrap().unwrap();
+        let notes = BTreeMap::from([("time".to_owned(), "counted from the first".to_owned())]);
+        let table = |id, observation: &Observation, units, remarks: &mut Remarks| {
+            table(id, observation, units, &notes, remarks).unwrap()
+        };
+        let mut remarks = Remarks::new();
+        let file = table("ZTF", &observation, &none, &mut remarks).unwrap();
         let (_, at) = cards(&file, 0);
         let (cards, data) = cards(&file, at);
         for (key, value) in [
@@ -295,21 +364,26 @@ mod tests {
             ("TTYPE2", "'flux    '"),
             ("TUNIT2", "'Jy      '"),
             ("TFORM3", "'D       '"),
+            ("TTYPE3", "'time    '"),
         ] {
             assert!(has(&cards, key, value), "{key} {value}: {cards:?}");
         }
+        let noted = |card: &String| card.ends_with("/ counted from the first");
+        assert!(cards.iter().any(noted), "{cards:?}");
         let row = [&1i64.to_be_bytes()[..], &1.5f32.to_be_bytes(), &59000.25f64.to_be_bytes()];
         assert_eq!(file[data..data + 20], row.concat());
         assert_eq!(file.len() % BLOCK_SIZE, 0);
         observation.fields.insert("ivar".into(), field(Data::F32(vec![1.0]), None));
-        assert!(table("x", &observation, &none).unwrap().is_none());
+        assert!(table("x", &observation, &none, &mut remarks).is_none());
+        assert!(remarks.is_empty(), "{remarks:?}");
         let labels = [
             ("teff".to_owned(), Label::Number(5777.0)),
             ("type".to_owned(), Label::Text("G2V é".into())),
         ];
         let star = Observation { labels: labels.into(), ..Observation::default() };
         let units = LabelUnits::from([("teff".to_owned(), "K".to_owned())]);
-        let file = table("Sun", &star, &units).unwrap().unwrap();
+        let file = table("Sun", &star, &units, &mut remarks).unwrap();
+        assert!(remarks.contains(LETTERS), "{remarks:?}");
         let (_, at) = self::cards(&file, 0);
         let (cards, data) = self::cards(&file, at);
         assert!(has(&cards, "TFORM2", "'5A      '"), "{cards:?}");

@@ -6,6 +6,7 @@
 
 mod choose;
 mod fits;
+mod unit;
 mod write;
 
 use std::collections::BTreeMap;
@@ -18,11 +19,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::data::{Assembly, Batch, Objective, Purpose, Row, Sequence, Task};
 use crate::engine::Session;
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::tokens::{TokenSpec, Tokens, Values};
 
 pub(crate) use choose::{Asked, Choice, Chosen};
-pub use write::{Files, Format, Lengths, Writer};
+pub use write::{Files, Format, Writer};
 
 /// A span to generate for one object.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,9 @@ pub fn generate(
     batch: usize,
     sampling: Sampling,
 ) -> Result<Vec<Tokens>> {
+    if let Objective::Masked { ratio } = objective {
+        tell_beyond_training(wanted, ratio);
+    }
     let layout = |w: &Wanted| (given(w), w.given.len(), w.span.len, w.prompt);
     let tokens = wanted.iter().map(|w| w.span.len.saturating_sub(w.prompt) as u64).sum();
     let mut progress = Progress::new("generate", tokens, 0);
@@ -102,6 +106,26 @@ pub fn generate(
     }
     progress.finish(&format!("{done} tokens generated"));
     Ok(out)
+}
+
+/// Says that more is to be made of an object than a masked model ever had hidden: what it
+/// answers then is nothing that it learnt.
+fn tell_beyond_training(wanted: &[Wanted], ratio: f64) {
+    let hidden = |w: &Wanted| {
+        let made = w.span.len.saturating_sub(w.prompt);
+        made as f64 / (given(w) + w.span.len) as f64
+    };
+    let most = wanted.iter().map(hidden).fold(0.0, f64::max);
+    // A ratio is of whole tokens, rounded.
+    if most > ratio + 0.03 {
+        progress::warn(&format!(
+            "up to {:.0}% of an object's tokens are to be made, and in training {:.0}% were hidden \
+             (objective.ratio): with so little given, expect answers no better than the mean; give \
+             more with --given or --prompt",
+            100.0 * most,
+            100.0 * ratio
+        ));
+    }
 }
 
 fn given(wanted: &Wanted) -> usize {

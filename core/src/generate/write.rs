@@ -1,19 +1,16 @@
 //! Generated spans as files in the modality's own units.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::fits;
+use super::fits::{self, Remarks};
 use crate::checkpoint::write_bytes;
 use crate::embed::NpySink;
 use crate::error::{Error, Result};
-use crate::observation::{Array, Data, Label, LabelUnits, Observation};
+use crate::observation::{Array, Label, LabelUnits, Observation};
 use crate::picture;
-use crate::seam::{Modality, Preview};
+use crate::progress;
+use crate::seam::{Modality, Preview, SpanFacts};
 use crate::tokens::{Tokens, Values};
-
-/// Samples of an object's own fields of one axis, by name.
-pub type Lengths = BTreeMap<String, usize>;
 
 /// What was written for one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -58,23 +55,37 @@ pub enum Format {
 
 /// Writes generated spans of one modality into a folder: a PNG per object where the
 /// modality has a picture, and the numbers. As [`Format::Csv`] these are a CSV per object, of
-/// what the tokens tell as columns, or else one `generated.npy` with the arrays of all
-/// objects; as [`Format::Fits`] they are a FITS file per object.
+/// what the tokens tell as columns, or else one file `NAME.npy` with the arrays of all
+/// objects; as [`Format::Fits`] they are a FITS file per object. All names begin with the
+/// modality's.
 pub struct Writer<'a> {
     modality: &'a dyn Modality,
+    /// The modality's name, as files are called.
+    name: String,
     folder: PathBuf,
     format: Format,
     units: LabelUnits,
     arrays: Option<(NpySink, Vec<usize>)>,
     /// Objects of whose columns it is not known where they end.
     endless: usize,
+    /// What was said already.
+    remarks: Remarks,
 }
 
 impl<'a> Writer<'a> {
-    /// Writes spans of `modality` into `folder`, which must exist, over what is there.
-    pub fn new(modality: &'a dyn Modality, folder: &Path, format: Format) -> Self {
-        let units = modality.label_units();
-        Self { modality, folder: folder.to_owned(), format, units, arrays: None, endless: 0 }
+    /// Writes spans of `modality`, which the run calls `name`, into `folder`, which must exist, over
+    /// what is there.
+    pub fn new(modality: &'a dyn Modality, name: &str, folder: &Path, format: Format) -> Self {
+        Self {
+            modality,
+            name: plain(name),
+            folder: folder.to_owned(),
+            format,
+            units: modality.label_units(),
+            arrays: None,
+            endless: 0,
+            remarks: Remarks::new(),
+        }
     }
 
     /// The same with labels in these units, as the data have them.
@@ -83,24 +94,24 @@ impl<'a> Writer<'a> {
         Self { units: units.clone(), ..self }
     }
 
-    /// Writes the `generated` tokens of the object `id`, and a picture of them beside that of its
-    /// `own`, both in the numbers of what is generated, to files that begin with `stem`. Columns
-    /// end where the object's own fields of these `lengths` do: what fills the last token up is no
-    /// sample.
+    /// Writes the `generated` tokens of the object `id`, number `place` of those written, and to the
+    /// right of their picture that of its `own`, both in the numbers of what is generated. By
+    /// `facts`, which its own observation tells, columns end where the object's do (what fills the
+    /// last token up is no sample) and are in its numbers.
     ///
     /// # Errors
     /// When the tokens are not the modality's, or a file cannot be written.
     pub fn write(
         &mut self,
-        id: &str,
-        stem: &str,
+        (place, id): (usize, &str),
         generated: &Tokens,
         own: Option<&Tokens>,
-        lengths: &Lengths,
+        facts: &SpanFacts,
     ) -> Result<Files> {
+        let stem = format!("{}-{place:04}-{}", self.name, plain(id));
         let mut files = Files::default();
-        if let Some(picture) = self.modality.preview(generated)? {
-            let own = own.map(|own| self.beside(generated, own)).transpose()?.flatten();
+        if let Some(picture) = self.modality.preview_of(generated, facts)? {
+            let own = own.map(|own| self.beside(generated, own, facts)).transpose()?.flatten();
             let path = self.folder.join(format!("{stem}.png"));
             let row: Vec<_> = std::iter::once(picture).chain(own).collect();
             write_bytes(&path, &picture::sheet(&[row])?)?;
@@ -109,11 +120,15 @@ impl<'a> Writer<'a> {
         let mut told = self.modality.reconstruct(generated)?;
         if let Some(told) = &mut told {
             let continuous = matches!(self.modality.spec().values, Values::Continuous { .. });
-            self.endless += usize::from(!cut(told, lengths) && continuous);
+            self.endless += usize::from(facts.padding.is_none() && continuous);
+            facts.complete(told);
+        }
+        for (column, note) in &facts.notes {
+            self.say_once(format!("{column} is {note}"), progress::say);
         }
         if self.format == Format::Fits {
             let path = self.folder.join(format!("{stem}.fits"));
-            write_bytes(&path, &self.fits(id, generated, told)?)?;
+            write_bytes(&path, &self.fits(id, generated, told, facts)?)?;
             files.fits = Some(path);
         } else if let Some(columns) = told.and_then(|told| columns(&told, &self.units)) {
             let path = self.folder.join(format!("{stem}.csv"));
@@ -125,29 +140,56 @@ impl<'a> Writer<'a> {
         Ok(files)
     }
 
+    fn say_once(&mut self, remark: String, say: fn(&str)) {
+        if !self.remarks.contains(&remark) {
+            say(&remark);
+            self.remarks.insert(remark);
+        }
+    }
+
     /// The picture of an object's `own` tokens, in units only where what is `generated` is.
-    fn beside(&self, generated: &Tokens, own: &Tokens) -> Result<Option<Preview>> {
+    fn beside(
+        &self,
+        generated: &Tokens,
+        own: &Tokens,
+        facts: &SpanFacts,
+    ) -> Result<Option<Preview>> {
         let affine = if generated.affine.is_empty() { Vec::new() } else { own.affine.clone() };
-        self.modality.preview(&Tokens { affine, ..own.clone() })
+        self.modality.preview_of(&Tokens { affine, ..own.clone() }, facts)
     }
 
     /// What the tokens tell as a FITS file: columns, one array with its unit, or the array
     /// that they were made of.
-    fn fits(&self, id: &str, tokens: &Tokens, told: Option<Observation>) -> Result<Vec<u8>> {
-        if let Some(told) = told {
-            if let Some(table) = fits::table(id, &told, &self.units)? {
-                return Ok(table);
+    fn fits(
+        &mut self,
+        id: &str,
+        tokens: &Tokens,
+        told: Option<Observation>,
+        facts: &SpanFacts,
+    ) -> Result<Vec<u8>> {
+        let mut remarks = Remarks::new();
+        let table =
+            |told, remarks: &mut _| fits::table(id, told, &self.units, &facts.notes, remarks);
+        let columns = told.as_ref().map(|told| table(told, &mut remarks)).transpose()?.flatten();
+        let field = told.as_ref().filter(|told| told.fields.len() == 1);
+        let field = field.and_then(|told| told.fields.values().next());
+        let file = match (columns, field) {
+            (Some(table), _) => table,
+            (None, Some(field)) => {
+                fits::image(id, &field.array, field.unit.as_deref(), &mut remarks)?
             }
-            let mut fields = told.fields.values();
-            if let (Some(field), None) = (fields.next(), fields.next()) {
-                return fits::image(id, &field.array, field.unit.as_deref());
+            (None, None) => {
+                let only = facts.units.values().next().filter(|_| facts.units.len() == 1);
+                let unit = only.filter(|_| told.is_none()).map(String::as_str);
+                fits::image(id, &self.modality.detokenise(tokens)?, unit, &mut remarks)?
             }
-        }
-        fits::image(id, &self.modality.detokenise(tokens)?, None)
+        };
+        remarks.into_iter().for_each(|remark| self.say_once(remark, progress::warn));
+        Ok(file)
     }
 
     fn append(&mut self, id: &str, array: &Array) -> Result<PathBuf> {
-        let path = self.folder.join("generated.npy");
+        let path = self.folder.join(format!("{}.npy", self.name));
         let (sink, shape) = match &mut self.arrays {
             Some(arrays) => arrays,
             None => {
@@ -174,26 +216,10 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Cuts columns to as many samples as the shortest of the object's own fields of their names has.
-/// Answers whether that is known, or there are no columns.
-fn cut(told: &mut Observation, lengths: &Lengths) -> bool {
-    let columns = || told.fields.iter().filter(|(_, field)| field.array.shape.len() == 1);
-    let Some(len) = columns().filter_map(|(name, _)| lengths.get(name)).min().copied() else {
-        return columns().next().is_none();
-    };
-    for Array { shape, data } in told.fields.values_mut().map(|field| &mut field.array) {
-        if let [found] = &mut shape[..] {
-            *found = len.min(*found);
-            match data {
-                Data::U8(all) => all.truncate(len),
-                Data::U16(all) => all.truncate(len),
-                Data::F32(all) => all.truncate(len),
-                Data::F64(all) => all.truncate(len),
-                Data::I64(all) => all.truncate(len),
-            }
-        }
-    }
-    true
+/// `words` as a part of a file's name, whatever they hold.
+fn plain(words: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    words.chars().take(80).map(plain).collect()
 }
 
 /// A heading and its cells.
@@ -233,33 +259,4 @@ fn csv(columns: &[Column]) -> Result<Vec<u8>> {
         table.write_record(columns.iter().map(|(_, cells)| &cells[line])).map_err(failed)?;
     }
     table.into_inner().map_err(|e| Error::Failed(format!("cannot make a table: {e}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::observation::Field;
-
-    #[test]
-    fn columns_end_where_the_objects_own_do() {
-        let column = |n: usize| Field {
-            array: Array::new(vec![n], Data::F64(vec![1.0; n])).expect("sound"),
-            unit: None,
-        };
-        let told = |n: usize| {
-            let fields = ["flux", "wavelength"].map(|name| (name.to_owned(), column(n)));
-            Observation { fields: fields.into(), ..Observation::default() }
-        };
-        let lengths = |n: usize| Lengths::from([("flux".to_owned(), n), ("ivar".to_owned(), 1)]);
-        for (own, expected) in [(6, 6), (8, 8), (100, 8)] {
-            let mut told = told(8);
-            assert!(cut(&mut told, &lengths(own)));
-            assert!(told.fields.values().all(|field| field.array.data.len() == expected));
-            assert!(told.fields.values().all(|field| field.array.shape == [expected]));
-        }
-        let mut unknown = told(8);
-        assert!(!cut(&mut unknown, &Lengths::new()));
-        assert_eq!(unknown, told(8));
-        assert!(cut(&mut Observation::default(), &Lengths::new()), "there are no columns");
-    }
 }

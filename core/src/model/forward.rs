@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn_backend::tensor::Device;
-use burn_tensor::{Bool, Int, Tensor, TensorData, activation, backend::Backend as _};
+use burn_tensor::{Bool, Int, Tensor, TensorData, activation};
 
 use super::config::{Activation, DELIMITERS, Layer as Linear, MASK_TOKEN, ModelConfig, Tokeniser};
 use crate::data::{Batch, Part};
@@ -60,6 +60,17 @@ struct DevicePart<P: Platform> {
     target_codes: Option<Indices<P>>,
     target_slots: Option<Indices<P>>,
     targets: usize,
+    share: Option<f32>,
+}
+
+/// The losses of a batch, each `[1]`.
+pub(crate) struct BatchLosses<P: Platform> {
+    /// The mean over modalities, each times its weight.
+    pub(crate) total: Float<P, 1>,
+    /// Unweighted, by modality.
+    pub(crate) modalities: BTreeMap<String, Float<P, 1>>,
+    /// What is descended: the total, or the sum of the batch's [shares](Part::share) of a step's.
+    pub(crate) descended: Float<P, 1>,
 }
 
 type Indices<P> = Tensor<Differentiated<P>, 1, Int>;
@@ -84,10 +95,7 @@ enum Places<P: Platform> {
 
 fn floats<P: Platform>(data: Vec<f32>, width: usize, device: &Device<P::Backend>) -> Plain<P, 2> {
     let shape = [data.len() / width, width];
-    let mut data = TensorData::new(data, shape);
-    // Into memory that a GPU fetches by itself, while this thread goes on.
-    P::Backend::staging([&mut data].into_iter(), device);
-    Tensor::from_data(data, device)
+    Tensor::from_data(TensorData::new(data, shape), device)
 }
 
 fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P> {
@@ -169,6 +177,7 @@ impl<P: Platform> DevicePart<P> {
             target_codes,
             target_slots: part.target_slots.as_ref().map(|slots| integers::<P>(slots, device)),
             targets: part.targets,
+            share: part.share,
         }
     }
 }
@@ -376,15 +385,14 @@ pub(super) fn decode_as<P: Platform>(
     layers(states_kd, &decoder, &format!("decoders.{name}"), weights)
 }
 
-/// The unweighted loss of each modality, `[1]`, and their weighted mean.
+/// The losses of the decoders' outputs.
 pub(crate) fn losses<P: Platform>(
     outputs: BTreeMap<String, Float<P, 2>>,
     batch: &DeviceBatch<P>,
     model: &ModelConfig,
-) -> (Float<P, 1>, BTreeMap<String, Float<P, 1>>) {
-    let count = outputs.len() as f32;
-    let mut by_modality = BTreeMap::new();
-    let mut weighted = Vec::new();
+) -> BatchLosses<P> {
+    let mut modalities = BTreeMap::new();
+    let (mut weighted, mut shares) = (Vec::new(), Vec::new());
     for (name, output) in outputs {
         let part = &batch.parts[&name];
         let loss = match (&part.target_values, &part.values, &part.target_codes) {
@@ -395,14 +403,20 @@ pub(crate) fn losses<P: Platform>(
             (None, _, Some(codes)) => cross_entropy::<P>(output, codes.clone()),
             _ => unreachable!("a part has values or codes"),
         };
-        weighted.push(loss.clone().mul_scalar(model.modalities[&name].loss_weight));
-        by_modality.insert(name, loss);
+        let weight = model.modalities[&name].loss_weight;
+        weighted.push(loss.clone().mul_scalar(weight));
+        shares.extend(part.share.map(|share| loss.clone().mul_scalar(weight * share)));
+        modalities.insert(name, loss);
     }
-    let total = match weighted.len() {
-        1 => weighted.remove(0),
-        _ => Tensor::cat(weighted, 0).sum().div_scalar(count),
-    };
-    (total, by_modality)
+    let shared = shares.len() == weighted.len();
+    let count = weighted.len() as f32;
+    let total = sum::<P>(weighted).div_scalar(count);
+    let descended = if shared { sum::<P>(shares) } else { total.clone() };
+    BatchLosses { total, modalities, descended }
+}
+
+fn sum<P: Platform>(mut losses: Vec<Float<P, 1>>) -> Float<P, 1> {
+    if losses.len() == 1 { losses.remove(0) } else { Tensor::cat(losses, 0).sum() }
 }
 
 /// Mean over targets of -log softmax(logits)[code].

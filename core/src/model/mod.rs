@@ -12,5 +12,5 @@ mod init;
 
 pub(crate) use cache::Cache;
 pub use config::{Init, ModelConfig, ParameterSpec, Tokeniser};
-pub(crate) use forward::{DeviceBatch, Weights, decode, losses, states};
+pub(crate) use forward::{BatchLosses, DeviceBatch, Weights, decode, losses, states};
 pub use init::initial_parameters;

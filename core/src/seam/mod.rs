@@ -6,6 +6,7 @@
 
 mod backend;
 mod config_type;
+mod facts;
 mod format;
 mod import;
 mod modality;
@@ -15,6 +16,7 @@ mod source;
 
 pub use backend::{Backend, BackendPlugin, Device, Monitor, Room, Usage};
 pub use config_type::{ConfigType, KeyChoice};
+pub use facts::SpanFacts;
 pub use format::{FormatPlugin, Part, Section};
 pub use import::{Assumption, Described, ImportRule, Proposal, import_rules};
 pub use modality::{Modality, ModalityConfig, ModalityPlugin, Preview};

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::config_type::ConfigType;
+use super::facts::SpanFacts;
 use super::registry::{ConfigError, PluginInfo};
 use crate::error::Result;
 use crate::observation::{Array, LabelUnits, Observation};
@@ -81,6 +82,24 @@ pub trait Modality: Send + Sync {
         Ok(None)
     }
 
+    /// What an object's own observation tells of the span `tokens` beyond its tokens, so that what a
+    /// model makes in their place is written in the object's numbers. `own`: the observation they
+    /// were made of, without fields where the data have tokens alone; `None`: the places are
+    /// another's. By default what names and shapes tell.
+    fn facts(&self, own: Option<&Observation>, tokens: &Tokens) -> SpanFacts {
+        let told = self.reconstruct(tokens).ok().flatten();
+        let array = if told.is_none() { self.detokenise(tokens).ok() } else { None };
+        SpanFacts::by_name(own, tokens, told.as_ref(), array.as_ref())
+    }
+
+    /// The [`preview`](Self::preview) without what `facts` call padding.
+    ///
+    /// # Errors
+    /// As [`detokenise`](Self::detokenise).
+    fn preview_of(&self, tokens: &Tokens, _facts: &SpanFacts) -> Result<Option<Preview>> {
+        self.preview(tokens)
+    }
+
     /// A part of `tokens` that is one number throughout, such as a band in which nothing was
     /// observed, in words: "band 1 is one number throughout". Objects that have one are rejected,
     /// unless `train.faults.dead = "keep"`; whether all numbers of a span are one is looked at
@@ -94,6 +113,12 @@ pub trait Modality: Send + Sync {
     /// does. `false` where a token or its position tells of the one beside it.
     fn thinnable(&self) -> bool {
         true
+    }
+
+    /// Whether the span of any object has as many tokens as that of any other. Training on such a
+    /// modality alone need not look at all micro-batches of a step before it computes the first.
+    fn is_even(&self) -> bool {
+        false
     }
 
     /// Units that the recipe states of labels which this modality reads, by the labels' names.

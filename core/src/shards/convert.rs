@@ -83,7 +83,8 @@ pub fn convert(plan: &Plan, root: &Path, out: &Path, settings: &Settings) -> Res
     let budget = (plan.train.max_rejected * objects.source.len() as f64) as usize;
     let mut work = Work::resume(out, &head, budget, &objects)?;
     let originals = originals::write(out, &objects, settings.precision)?;
-    work.run(objects, settings.workers)?;
+    work.run(objects.clone(), settings.workers)?;
+    objects.tell_unmet();
     let Work { converted, rejected, entries, .. } = work;
     write_rejected(out, &rejected)?;
     write_index(out, &Index { head, originals, shards: entries })?;

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::MeanLosses;
 use crate::engine::{Losses, StepReport, StepSettings};
 
 /// File of [`Fault`] lines; there is none where nothing was wrong.
@@ -57,17 +56,17 @@ pub enum Done {
 }
 
 impl Fault {
-    /// What is wrong with a step that was not taken on the objects `ids`, by micro-batch.
+    /// What is wrong with a step of this loss that was not taken on the objects `ids`, by
+    /// micro-batch.
     pub(crate) fn of(
         step: u64,
         report: &StepReport,
+        loss: f64,
         settings: &StepSettings,
         ids: &[Vec<String>],
         done: Done,
     ) -> Self {
-        let mut mean = MeanLosses::default();
-        report.losses.iter().for_each(|losses| mean.add(losses, 1.0));
-        let (loss, grad_norm) = (mean.total(), f64::from(report.grad_norm));
+        let grad_norm = f64::from(report.grad_norm);
         let bad = report.losses.iter().zip(ids).filter(|(one, _)| !settings.bears(one.total));
         let (bad, blamed): (Vec<&Losses>, Vec<_>) = bad.unzip();
         let mut blamed: Vec<String> = blamed.into_iter().flatten().cloned().collect();

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::lines::{LineFile, digest_lines, read_lines};
 use super::tensorboard::EventFile;
-use crate::engine::Losses;
 use crate::error::{Error, Result};
 use crate::progress;
 use crate::run::TrainState;
@@ -215,34 +214,6 @@ fn lead(metrics: &LineFile, step: u64) -> Result<()> {
         path.display()
     ));
     Ok(())
-}
-
-/// The mean of losses, each counted `weight` times.
-#[derive(Debug, Default)]
-pub(crate) struct MeanLosses {
-    total: f64,
-    modalities: std::collections::BTreeMap<String, (f64, f64)>,
-    weight: f64,
-}
-
-impl MeanLosses {
-    pub(crate) fn add(&mut self, losses: &Losses, weight: f64) {
-        self.total += weight * f64::from(losses.total);
-        self.weight += weight;
-        for (name, loss) in &losses.modalities {
-            let (sum, count) = self.modalities.entry(name.clone()).or_default();
-            *sum += weight * f64::from(*loss);
-            *count += weight;
-        }
-    }
-
-    pub(crate) fn total(&self) -> f64 {
-        self.total / self.weight
-    }
-
-    pub(crate) fn modalities(&self) -> std::collections::BTreeMap<String, f64> {
-        self.modalities.iter().map(|(name, (sum, n))| (name.clone(), sum / n)).collect()
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod metrics;
 mod pace;
 mod preview;
 mod schedule;
+mod targets;
 mod team;
 mod tensorboard;
 mod trainer;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{from_hex, to_hex};
+use super::targets::Targets;
 use super::watch::Uniform;
 use crate::checkpoint::tensors::digest;
 use crate::data::{Dataset, Drawn, SharedRejections};
@@ -30,6 +31,8 @@ pub(super) struct Seen {
     pub(super) uniform: BTreeMap<String, Uniform>,
     /// Tokens read.
     pub(super) tokens: u64,
+    /// Targets of the micro-batches.
+    pub(super) targets: Vec<Targets>,
     /// Losses of the micro-batches.
     pub(super) losses: Vec<Losses>,
 }
@@ -105,6 +108,22 @@ impl<'a> Team<'a> {
         move |k| (step + k / mine) * batch + (rank * mine + k % mine) * size
     }
 
+    /// The targets of a step, from those of each process's share of it.
+    ///
+    /// # Errors
+    /// What ended another one.
+    pub(super) fn targets(&self, mine: Result<Targets>) -> Result<Targets> {
+        let mut all = agree(self.ranks, mine)?;
+        if self.ranks.size() > 1 {
+            let theirs = self.ranks.share(&serde_json::to_vec(&all).map_err(wrong)?)?;
+            all = Targets::default();
+            for theirs in theirs {
+                all.add(&serde_json::from_slice(&theirs).map_err(wrong)?);
+            }
+        }
+        Ok(all)
+    }
+
     /// Goes on with a step when every process has read its share of it; after the step all do what
     /// one of them wishes.
     ///
@@ -161,6 +180,7 @@ impl<'a> Team<'a> {
             all.drawn.extend(theirs.drawn);
             all.tokens += theirs.tokens;
             Uniform::join(&mut all.uniform, theirs.uniform);
+            all.targets.extend(theirs.targets);
             all.losses.extend(theirs.losses);
         }
         Ok(all)
@@ -225,24 +245,32 @@ fn wrong(error: serde_json::Error) -> Error {
 }
 
 /// [`Seen`] as it passes between processes.
-type Sent = (Vec<Vec<String>>, Vec<(u64, u32, String)>, BTreeMap<String, Uniform>, u64, Vec<Bits>);
+type Sent = (
+    Vec<Vec<String>>,
+    Vec<(u64, u32, String)>,
+    BTreeMap<String, Uniform>,
+    u64,
+    Vec<Targets>,
+    Vec<Bits>,
+);
 
 fn encode(seen: &Seen) -> Result<Vec<u8>> {
     let drawn = seen.drawn.iter().map(|d| (d.position, d.attempt, to_hex(&d.id))).collect();
     let losses = seen.losses.iter().map(Bits::from).collect();
-    let sent: Sent = (seen.ids.clone(), drawn, seen.uniform.clone(), seen.tokens, losses);
+    let (ids, uniform, targets) = (seen.ids.clone(), seen.uniform.clone(), seen.targets.clone());
+    let sent: Sent = (ids, drawn, uniform, seen.tokens, targets, losses);
     serde_json::to_vec(&sent).map_err(wrong)
 }
 
 fn decode(bytes: &[u8]) -> Result<Seen> {
-    let (ids, drawn, uniform, tokens, losses): Sent =
+    let (ids, drawn, uniform, tokens, targets, losses): Sent =
         serde_json::from_slice(bytes).map_err(wrong)?;
     let drawn = drawn.into_iter().map(|(position, attempt, id)| {
         let id = from_hex(&id).ok_or_else(|| Error::Failed(format!("{id:?} is no digest")))?;
         Ok(Drawn { position, attempt, id })
     });
     let losses = losses.into_iter().map(Losses::from).collect();
-    Ok(Seen { ids, drawn: drawn.collect::<Result<_>>()?, uniform, tokens, losses })
+    Ok(Seen { ids, drawn: drawn.collect::<Result<_>>()?, uniform, tokens, targets, losses })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The loop.
 
+mod gradients;
 mod keeping;
 mod recovery;
 
@@ -9,10 +10,11 @@ use std::time::{Duration, Instant};
 use super::evaluate::{VALIDATION, ValidationLosses, evaluate};
 use super::ledger::LEDGER;
 use super::lines::read_lines;
-use super::metrics::{METRICS, MeanLosses, Metric, Timing};
+use super::metrics::{METRICS, Metric, Timing};
 use super::pace::{Pace, Piece};
 use super::preview::PreviewSet;
 use super::schedule::learning_rate;
+use super::targets::MeanLosses;
 use super::team::{Seen, Team, Wishes};
 use super::watch::Watch;
 use crate::checkpoint::{format, write_bytes};
@@ -300,29 +302,6 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Reads this process's share of a step and adds up its gradients; of a step that is passed
-    /// over, only reads.
-    fn accumulate(&mut self, loader: &mut Loader<Batch>, passed: bool) -> Result<Seen> {
-        let train = &self.manifest.plan.train;
-        let scale = 1.0 / (train.batch / train.micro_batch) as f32;
-        let mut seen = Seen::default();
-        for _ in 0..self.team.pieces(train) {
-            let ended = || Err(Error::Failed("the data ended before the last step".into()));
-            let batch = loader.next().unwrap_or_else(ended)?;
-            if passed {
-                continue;
-            }
-            seen.tokens += batch.parts.values().map(|part| part.inputs.len as u64).sum::<u64>();
-            seen.ids.push(batch.ids.clone());
-            seen.drawn.extend_from_slice(&batch.drawn);
-            self.watch.look(&batch);
-            let done = self.session.accumulate(batch, scale);
-            done.map_err(|e| exhausted(e, train, self.session.model()))?;
-        }
-        seen.uniform = self.watch.seen();
-        Ok(seen)
-    }
-
     /// One optimiser step.
     fn step(&mut self, loader: &mut Loader<Batch>) -> Result<Outcome> {
         let train = &self.manifest.plan.train;
@@ -341,18 +320,18 @@ impl<'a> Trainer<'a> {
         self.team.sum_gradients(self.session, &settings)?;
         let report = self.session.step(&settings);
         let report = report.map_err(|e| exhausted(e, train, self.session.model()))?;
-        let Seen { ids, drawn, uniform, tokens, losses } =
+        let Seen { ids, drawn, uniform, tokens, targets, losses } =
             self.team.join(Seen { losses: report.losses, ..seen })?;
+        let mean = MeanLosses::of(&losses, &targets);
+        let loss = mean.total(self.session.model());
         let report = StepReport { losses, ..report };
         for fault in self.watch.dead_modalities(self.state.step + 1, &ids, uniform)? {
             progress::warn(&fault.to_string());
         }
         if !report.taken {
-            return self.faulty(&report, &settings, &ids, loader);
+            return self.faulty(&report, loss, &settings, &ids, loader);
         }
-        let mut mean = MeanLosses::default();
-        report.losses.iter().for_each(|losses| mean.add(losses, 1.0));
-        let (loss, grad_norm) = (mean.total(), f64::from(report.grad_norm));
+        let grad_norm = f64::from(report.grad_norm);
         self.state.step += 1;
         self.watch.taken(self.state.step, loss, grad_norm);
         self.state.tokens += tokens;

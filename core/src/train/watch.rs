@@ -329,7 +329,8 @@ mod tests {
             let ruined = watch.ruined(&losses, &settings);
             let report = StepReport { losses, grad_norm: 1.0, taken: false };
             let ids = [vec!["a".to_owned()], vec!["b".to_owned()]];
-            (ruined, Fault::of(5, &report, &settings, &ids, Done::Stopped))
+            let loss = all.iter().sum::<f32>().into();
+            (ruined, Fault::of(5, &report, loss, &settings, &ids, Done::Stopped))
         };
         let (ruined, fault) = of(&[4.0, 6.0]);
         assert!(!ruined && fault.ids == ["b"], "{fault}");
@@ -356,7 +357,7 @@ mod tests {
             ruined: true,
             back_to: Some(back_to),
             passed_from: Some(step - 1),
-            ..Fault::of(step, &report, &settings, &[], Done::RolledBack)
+            ..Fault::of(step, &report, f64::NAN, &settings, &[], Done::RolledBack)
         };
         let mut watch = open(&[]);
         watch.write(&rolled_back(9, 6)).expect("writable");
@@ -385,7 +386,8 @@ mod tests {
         for step in [3, 6] {
             assert_eq!(watch.decide(), OnFault::RollBack);
             let settings = StepSettings::new(1e-3);
-            let fault = Fault::of(step, &report, &settings, &ids, Done::RolledBack);
+            let loss = f64::INFINITY;
+            let fault = Fault::of(step, &report, loss, &settings, &ids, Done::RolledBack);
             assert_eq!(fault.ids, ["b", "c"], "the micro-batch that is endless");
             watch.write(&fault).expect("writable");
         }

@@ -139,6 +139,15 @@ impl<'a> Ledger<'a> {
         });
     }
 
+    /// Checks that one of the arrays `names` is recorded; a case without what it must hold disagrees,
+    /// since what is not there was not compared.
+    pub(crate) fn must_have(&mut self, names: &[String]) {
+        let lacks = names.iter().all(|name| !self.recorded.contains_key(name));
+        if let Some(name) = names.first().filter(|_| lacks) {
+            self.problem(name, "not recorded: the case lacks it, so it was not compared");
+        }
+    }
+
     /// Whether any quantity was compared.
     pub(crate) fn compared_any(&self) -> bool {
         self.comparisons.iter().any(|c| c.problem.is_none())
@@ -188,6 +197,20 @@ mod tests {
             assert!(!comparison.ok && comparison.problem.is_some(), "{comparison:?}");
             assert!(comparison.to_json_line().contains("\"max_abs\":null"));
         }
+    }
+
+    #[test]
+    fn what_is_not_recorded_disagrees() {
+        let one = HostTensor { shape: vec![1], data: vec![1.0] };
+        let recorded = StateDict::from([("loss".to_owned(), one)]);
+        let mut ledger = Ledger::new("case", &recorded);
+        let loss = ledger.take("loss").expect("recorded");
+        ledger.compare("loss", loss, loss, 0.0);
+        ledger.must_have(&["outputs.images".to_owned(), "loss".to_owned()]);
+        ledger.must_have(&["outputs.images".to_owned(), "outputs".to_owned()]);
+        let comparisons = ledger.finish();
+        assert_eq!(comparisons.len(), 2, "{comparisons:?}");
+        assert!(!comparisons[1].ok && comparisons[1].quantity == "outputs.images");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(crate) fn replay(
     first_batch(case, ledger);
     let batch = case.batch(0)?;
     outputs(case, session, &batch, ledger)?;
+    ledger.must_have(&["loss".to_owned()]);
     if let Some(theirs) = ledger.take("loss") {
         let loss = session.evaluate(&batch)?.total;
         let ours = HostTensor { shape: vec![1], data: vec![loss] };
@@ -59,7 +60,9 @@ fn outputs(
     for (modality, HostTensor { shape, data }) in session.predict(batch)? {
         let single = case.model.modalities.len() == 1;
         let names = [format!("outputs.{modality}"), "outputs".to_owned()];
-        for name in &names[..1 + usize::from(single)] {
+        let names = &names[..1 + usize::from(single)];
+        ledger.must_have(names);
+        for name in names {
             if let Some(theirs) = ledger.take(name) {
                 let shape = vec![rows, shape[0] / rows, shape[1]];
                 let ours = HostTensor { shape, data: data.clone() };

@@ -1,6 +1,8 @@
 //! The recorded training: first gradients, losses, gradient norms, final weights and the
 //! optimiser's final state.
 
+use std::collections::BTreeSet;
+
 use super::case::{Case, Schedule, Weights};
 use super::compare::Ledger;
 use super::forward::TOLERANCE;
@@ -39,6 +41,7 @@ pub(crate) fn replay(
         }
     }
     for (name, data) in [(LOSSES, losses), (NORMS, norms)] {
+        ledger.must_have(&[name.to_owned()]);
         if let Some(theirs) = ledger.take(name) {
             let ours = HostTensor { shape: vec![data.len()], data };
             ledger.compare(name, &ours, theirs, TOLERANCE);
@@ -80,10 +83,15 @@ fn clip(mut gradients: StateDict, norm: f32, limit: f32) -> StateDict {
     gradients
 }
 
-/// Compares every array recorded under `prefix`, in the case's own names, with ours.
+/// Compares every array recorded under `prefix`, in the case's own names, with ours, of which none
+/// may be missing there.
 fn compare_all(prefix: &str, ours: &StateDict, tolerance: f64, ledger: &mut Ledger<'_>) {
     let names = ledger.under(prefix);
     let layout = Layout::detect(names.iter().copied()).unwrap_or(Layout::V3);
+    let recorded: BTreeSet<String> = names.iter().map(|name| layout.our_name(name)).collect();
+    for name in ours.keys().filter(|name| !recorded.contains(*name)) {
+        ledger.must_have(&[format!("{prefix}{name}")]);
+    }
     for name in names {
         let quantity = format!("{prefix}{name}");
         let Some(theirs) = ledger.take(&quantity) else { continue };

@@ -32,7 +32,7 @@ pub struct CodesConfig {
     #[serde(default)]
     pub other_words: OtherWords,
     /// Shape of the field, the same for every object, read row by row (a 24 x 24 map of
-    /// codes: `[24, 24]`). By default the field has one axis of any length.
+    /// codes: `[24, 24]`, also where the source gives it a last axis of one). By default the field has one axis of any length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Vec<usize>>,
     /// Codes of the longest object, where neither `shape` nor `labels` says; more are refused.

@@ -67,7 +67,8 @@ impl Codes {
             None => {
                 fields::series(observation, name)?;
             }
-            Some(shape) if *shape != field.array.shape => {
+            // Sources of images give a map of two axes a third, of its one band.
+            Some(shape) if !same_shape(shape, &field.array.shape) => {
                 let found = &field.array.shape;
                 return refuse(format!("has shape {found:?}, not the `shape` {shape:?}"));
             }
@@ -147,6 +148,11 @@ impl Codes {
     }
 }
 
+/// Whether an array is of this shape, but for a last axis of one.
+fn same_shape(shape: &[usize], found: &[usize]) -> bool {
+    found == shape || (found.len() > 1 && found.strip_suffix(&[1]) == Some(shape))
+}
+
 /// The place of a label among `words`; a number is the text that tables write it as.
 fn word(words: &[String], label: &Label) -> Option<u32> {
     let is = |word: &&String| match label {
@@ -202,11 +208,13 @@ impl Modality for Codes {
         Ok(Some(observation))
     }
 
+    fn is_even(&self) -> bool {
+        self.config.labels.is_some() || self.config.shape.is_some()
+    }
+
     /// As many tokens as `shape` or `labels` say.
     fn blank(&self) -> Option<Tokens> {
-        let config = &self.config;
-        let fixed = config.labels.is_some() || config.shape.is_some();
-        let len = fixed.then_some(self.spec.max_tokens)?;
+        let len = self.is_even().then_some(self.spec.max_tokens)?;
         let indices = (0..len as u32).collect();
         Some(Tokens { len, codes: vec![0; len], indices, ..Tokens::default() })
     }
@@ -300,6 +308,9 @@ mod tests {
         assert_eq!(tokens.codes, [1, 2, 3, 4, 5, 6]);
         assert_eq!(modality.detokenise(&tokens).expect("a grid").shape, [2, 3]);
         assert!(modality.tokenise(&object(&[3, 2], Data::U8(vec![0; 6]))).is_err());
+        let band = object(&[2, 3, 1], Data::U8(vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(modality.tokenise(&band).expect("sound").expect("codes").codes, tokens.codes);
+        assert!(modality.tokenise(&object(&[1, 2, 3], Data::U8(vec![0; 6]))).is_err());
         let lying = object(&[2, 3], Data::U8(vec![0; 5]));
         assert!(modality.tokenise(&lying).is_err());
         let mut short = tokens;

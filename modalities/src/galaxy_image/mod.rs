@@ -297,6 +297,10 @@ impl Modality for GalaxyImage {
         Some(Observation { fields: [(config.field.clone(), field)].into(), ..example() })
     }
 
+    fn is_even(&self) -> bool {
+        true
+    }
+
     /// All patches.
     fn blank(&self) -> Option<Tokens> {
         let len = self.spec.max_tokens;

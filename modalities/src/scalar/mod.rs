@@ -229,6 +229,10 @@ impl Modality for Scalar {
         Some(Observation { labels, ..crate::fields::example() })
     }
 
+    fn is_even(&self) -> bool {
+        true
+    }
+
     /// One token.
     fn blank(&self) -> Option<Tokens> {
         let values = vec![0.0; self.config.columns.len()].into();

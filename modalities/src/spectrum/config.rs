@@ -29,7 +29,7 @@ pub struct SpectrumConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_bits: Option<i64>,
     /// Field of wavelengths, `[samples]`, ascending. Read only where `positions` or `grid`
-    /// need it.
+    /// need it; of bad samples only where they fit.
     #[serde(default = "default_wavelength")]
     pub wavelength: String,
     /// What the wavelength field holds: wavelengths, or their decimal logarithms (the

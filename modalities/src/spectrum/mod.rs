@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! flux [n] (+ ivar, mask, wavelength [n]) -> bad samples -> stretch -> windows [w]
-//!          -> standardise -> tokens [T, w], in the order of wavelength
+//!          -> standardise -> tokens [T, w], in the order of the samples
 //! ```
 //!
 //! With w = `window`, token k holds samples k w to k w + w - 1. One object has one spectrum of
 //! one arm; a spectrograph with several arms (DESI's b, r and z) is several modalities, each
-//! with its own field names.
+//! with its own field names. Where wavelengths are read they must ascend; with
+//! `positions = "index"` and no `grid` that is to be checked they are not, and the order is the
+//! file's.
 //!
 //! **Bad samples** are those whose flux is not finite, whose inverse variance is not above 0,
 //! or that the mask flags. They never enter a mean or a median; `bad` says what becomes of
-//! them. A spectrum without any good sample is refused whatever it says.
+//! them. A spectrum without any good sample is refused whatever it says. Wavelengths of bad samples
+//! that are none (files pad with -1, 0 or NaN) are not read: where the samples stay, what lies
+//! between the wavelengths of good ones, or beyond them at their step, stands for them.
 //!
 //! **Positions** are the window's number, its w wavelengths, or their mean, the latter two
 //! brought to order 1 by `wavelength_scale`. Single precision keeps a wavelength to about
@@ -24,11 +28,14 @@
 //! `positions = "wavelength"` always, with `"mean-wavelength"` where `grid` declares the step,
 //! with `"index"` where it declares the start as well. The padding of the last window is
 //! recognised with `positions = "wavelength"`, where it repeats the last wavelength, and is
-//! part of what is returned otherwise. A mean and deviation taken out of a window or
+//! part of what is returned otherwise; [`Modality::facts`] tells it from the object's own samples.
+//! Where positions tell no wavelengths, a column `sample` has the sample's number instead, or
+//! with `"mean-wavelength"` a column `mean_wavelength` that of its window. A mean and deviation taken out of a window or
 //! spectrum stay beside its tokens (`Tokens::affine`); tokens that a model made lack them,
 //! and are returned as they are: only with `standardise.affine` or `"none"` in the file's unit.
 
 mod config;
+mod facts;
 mod wavelength;
 mod windows;
 
@@ -39,7 +46,7 @@ pub use config::{
 
 use astropt_core::Result;
 use astropt_core::observation::{Array, Data, Observation};
-use astropt_core::seam::{Modality, Preview};
+use astropt_core::seam::{Modality, Preview, SpanFacts};
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 
 use crate::fields::{self, beside, check_unit, refuse};
@@ -123,7 +130,7 @@ impl Spectrum {
         let bad = flux.iter_mut().zip(&good).filter(|(_, good)| !**good);
         bad.for_each(|(flux, _)| *flux = 0.0);
         self.check_bad(observation, &good)?;
-        let wavelengths = self.read_wavelengths(observation, len)?;
+        let wavelengths = self.read_wavelengths(observation, &good)?;
         Ok(Some(Samples { flux, good, wavelengths }))
     }
 
@@ -149,7 +156,11 @@ impl Spectrum {
         Err(refuse(observation, &self.config.flux, message))
     }
 
-    fn read_wavelengths(&self, observation: &Observation, len: usize) -> Result<Option<Vec<f64>>> {
+    fn read_wavelengths(
+        &self,
+        observation: &Observation,
+        good: &[bool],
+    ) -> Result<Option<Vec<f64>>> {
         let config = &self.config;
         let name = &config.wavelength;
         // Read as positions, or to be held against the declared step.
@@ -157,14 +168,12 @@ impl Spectrum {
         if config.positions == PositionKind::Index && declared {
             return Ok(None);
         }
-        let field = if config.grid.is_whole() {
-            None
-        } else {
-            let data = beside(observation, name, &config.flux, len)?;
-            check_unit(observation, name, config.wavelength_unit.as_deref())?;
-            Some(data.to_f64())
-        };
-        let found = config.wavelengths(field.as_deref(), len);
+        if config.grid.is_whole() {
+            return Ok(Some(config.declared(good.len())));
+        }
+        let data = beside(observation, name, &config.flux, good.len())?;
+        check_unit(observation, name, config.wavelength_unit.as_deref())?;
+        let found = config.wavelengths(&data.to_f64(), good);
         found.map(Some).map_err(|message| refuse(observation, name, message))
     }
 
@@ -254,10 +263,17 @@ impl Modality for Spectrum {
             if config.wavelength_as == WavelengthAs::Log10 {
                 wavelengths.iter_mut().for_each(|x| *x = x.log10());
             }
-            let field = fields::doubles(wavelengths, config.wavelength_unit.as_deref());
+            let field = fields::doubles(wavelengths, self.unit_of_field());
             observation.fields.insert(config.wavelength.clone(), field);
+        } else {
+            let (name, field) = self.places(tokens);
+            observation.fields.entry(name.to_owned()).or_insert(field);
         }
         Ok(Some(observation))
+    }
+
+    fn facts(&self, own: Option<&Observation>, tokens: &Tokens) -> SpanFacts {
+        self.facts_of(own, tokens)
     }
 
     /// A smooth continuum with an emission and an absorption line, a bad sample where such are
@@ -278,7 +294,7 @@ impl Modality for Spectrum {
         let mut observation = fields::example();
         let mut put = |name: &String, field| observation.fields.insert(name.clone(), field);
         put(&config.flux, fields::floats(flux, config.flux_unit.as_deref()));
-        let wavelengths = fields::doubles(config.example(n), config.wavelength_unit.as_deref());
+        let wavelengths = fields::doubles(config.example(n), self.unit_of_field());
         put(&config.wavelength, wavelengths);
         if let Some(ivar) = &config.ivar {
             put(ivar, fields::floats(vec![4.0; n], None));
@@ -302,15 +318,21 @@ impl Modality for Spectrum {
         if config.positions == PositionKind::Index {
             blank.indices = windows.iter().map(|&k| k as u32).collect();
         } else {
-            let wavelengths = config.wavelengths(None, config.samples).ok()?;
-            blank.positions = config.positions(&wavelengths, &windows).ok()?;
+            blank.positions = config.positions(&config.declared(config.samples), &windows).ok()?;
         }
         Some(blank)
     }
 
     /// Flux over wavelength, or over the sample's number; windows left out are gaps.
     fn preview(&self, tokens: &Tokens) -> Result<Option<Preview>> {
-        let (flux, wavelengths) = self.samples(tokens)?;
+        self.preview_of(tokens, &SpanFacts::default())
+    }
+
+    fn preview_of(&self, tokens: &Tokens, facts: &SpanFacts) -> Result<Option<Preview>> {
+        let (mut flux, mut wavelengths) = self.samples(tokens)?;
+        let real = flux.len().saturating_sub(facts.padding.unwrap_or(0));
+        flux.truncate(real);
+        wavelengths.iter_mut().for_each(|wavelengths| wavelengths.truncate(real));
         let w = self.config.window;
         // A window's number, where positions tell it; windows are drawn side by side else.
         let number = |k: usize| tokens.indices.get(k).map_or(k, |&k| k as usize);

@@ -2,7 +2,7 @@
 
 use astropt_core::tokens::Tokens;
 
-use super::config::{Grid, PositionKind, SpectrumConfig, WavelengthAs, WavelengthScale};
+use super::config::{Bad, Grid, PositionKind, SpectrumConfig, WavelengthAs, WavelengthScale};
 
 /// How far a sample may lie from the declared grid, in steps.
 const OFF_GRID: f64 = 0.1;
@@ -76,6 +76,21 @@ impl Grid {
     }
 }
 
+/// `numbers` with those that are not `good` on the straight line, in sample number, between the
+/// nearest good ones, and beyond them as far apart as the nearest two; `None` of a single good one.
+fn filled(numbers: &[f64], good: &[bool]) -> Option<Vec<f64>> {
+    let places: Vec<usize> = (0..numbers.len()).filter(|&i| good[i]).collect();
+    let mut filled = numbers.to_vec();
+    for i in (0..numbers.len()).filter(|&i| !good[i]) {
+        let after = places.partition_point(|&place| place < i);
+        let right = after.clamp(1, places.len().saturating_sub(1).max(1));
+        let (&a, &b) = (places.get(right - 1)?, places.get(right)?);
+        let step = (numbers[b] - numbers[a]) / (b - a) as f64;
+        filled[i] = numbers[a] + (i as f64 - a as f64) * step;
+    }
+    Some(filled)
+}
+
 impl SpectrumConfig {
     /// What the wavelength field of an example of `n` samples holds: the declared grid, or an even
     /// one from 4000 on.
@@ -90,38 +105,67 @@ impl SpectrumConfig {
         (0..n).map(wavelength).collect()
     }
 
-    /// The wavelengths of `len` samples: `field` as the file has it, or the declared grid.
+    /// The wavelengths of `len` samples of a grid that is declared whole.
+    pub(super) fn declared(&self, len: usize) -> Vec<f64> {
+        (0..len).filter_map(|i| self.grid.at(i)).collect()
+    }
+
+    /// The wavelengths of samples, of which the `good` ones can be used: `field` as the file has it.
+    /// Files pad with what is no wavelength: where those of bad samples do not fit, none of them is
+    /// read, and what lies between good neighbours, or beyond them, stands for it.
     ///
     /// # Errors
     /// What is wrong with the field, and where.
-    pub(super) fn wavelengths(
-        &self,
-        field: Option<&[f64]>,
-        len: usize,
-    ) -> Result<Vec<f64>, String> {
-        let Some(field) = field else {
-            return Ok((0..len).filter_map(|i| self.grid.at(i)).collect());
-        };
-        let found: Vec<f64> = match self.wavelength_as {
+    pub(super) fn wavelengths(&self, field: &[f64], good: &[bool]) -> Result<Vec<f64>, String> {
+        let found = self.in_units(field);
+        let all = vec![true; found.len()];
+        if self.check_wavelengths(field, &found, &all).is_ok() {
+            return Ok(found);
+        }
+        self.check_wavelengths(field, &found, good)?;
+        if self.bad == Bad::DropWindow {
+            // The windows of bad samples are left out, whatever stands there.
+            return Ok(found);
+        }
+        let field = filled(field, good).ok_or(
+            "tells the wavelength of a single good sample, of which those of the others do not \
+             follow; leave the object out, or set `bad = \"drop-window\"`",
+        )?;
+        let found = self.in_units(&field);
+        self.check_wavelengths(&field, &found, &all)?;
+        Ok(found)
+    }
+
+    /// The wavelengths that a field says.
+    fn in_units(&self, field: &[f64]) -> Vec<f64> {
+        match self.wavelength_as {
             WavelengthAs::Linear => field.to_vec(),
             WavelengthAs::Log10 => field.iter().map(|&log| 10f64.powf(log)).collect(),
-        };
+        }
+    }
+
+    /// Checks that the wavelengths `found` in `field` of the samples that are `used` can be, ascend
+    /// and lie on the declared grid.
+    fn check_wavelengths(&self, field: &[f64], found: &[f64], used: &[bool]) -> Result<(), String> {
+        let places: Vec<usize> = (0..found.len()).filter(|&i| used[i]).collect();
         let sound = |x: f64| x > 0.0 && x < 1e30;
-        if let Some(i) = found.iter().position(|&x| !sound(x)) {
+        if let Some(&i) = places.iter().find(|&&i| !sound(found[i])) {
             return Err(format!(
                 "has {} at sample {i}; wavelengths must be above 0 and finite",
                 field[i]
             ));
         }
-        if let Some(i) = found.windows(2).position(|pair| pair[0] >= pair[1]) {
+        if let Some(pair) = places.windows(2).find(|pair| found[pair[0]] >= found[pair[1]]) {
+            let (i, j) = (pair[0], pair[1]);
             return Err(format!(
-                "does not ascend from sample {i} to the next: {} and {}; sort the spectrum",
-                field[i],
-                field[i + 1]
+                "does not ascend from sample {i} to sample {j}: {} and {}; sort the spectrum",
+                field[i], field[j]
             ));
         }
-        for (i, &x) in found.iter().enumerate() {
-            let off = self.grid.steps(found[0], x).map_or(0.0, |steps| (steps - i as f64).abs());
+        let Some(&first) = places.first() else { return Ok(()) };
+        for &i in &places {
+            let steps = self.grid.steps(found[first], found[i]);
+            let off = steps.map_or(0.0, |steps| (steps - (i - first) as f64).abs());
             if off > OFF_GRID {
                 return Err(format!(
                     "has {} at sample {i}, {off:.2} steps from where the recipe's `grid` puts \
@@ -130,7 +174,7 @@ impl SpectrumConfig {
                 ));
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// The positions of the windows `kept` (by number) of samples with these wavelengths.
@@ -175,11 +219,16 @@ impl SpectrumConfig {
         Ok(positions)
     }
 
+    /// The wavelength that a position stands for.
+    pub(super) fn wavelength_at(&self, position: f32) -> Option<f64> {
+        Some(self.wavelength_scale?.undo(position.into()))
+    }
+
     /// The wavelength of every sample of `tokens`, padding included; `None` where the
     /// positions do not tell.
     pub(super) fn wavelengths_of(&self, tokens: &Tokens) -> Option<Vec<f64>> {
         let w = self.window;
-        let undo = |&position: &f32| Some(self.wavelength_scale?.undo(position.into()));
+        let undo = |&position: &f32| self.wavelength_at(position);
         match self.positions {
             PositionKind::Index => {
                 let first = tokens.indices.iter().map(|&k| k as usize * w);

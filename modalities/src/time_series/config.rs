@@ -24,8 +24,9 @@ pub struct TimeSeriesConfig {
     /// Field of what was measured, `[samples]`: magnitudes or fluxes.
     #[serde(default = "default_value")]
     pub value: String,
-    /// Field of standard errors, `[samples]`. Named here, they become part of the token
-    /// and samples whose error is not above 0 are bad.
+    /// Field of standard errors, `[samples]`, in the unit of the values: files that state another
+    /// are refused. Named here, they become part of the token and samples whose error is not above
+    /// 0 are bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Field of bands, `[samples]`, as integers (ZTF's `fid`: 1, 2, 3). Named here, bands
@@ -38,7 +39,8 @@ pub struct TimeSeriesConfig {
     /// Where the band goes, as one number per band: 1 for the sample's and 0 for the others.
     #[serde(default)]
     pub band_as: BandAs,
-    /// What is done about samples of bands that are not listed.
+    /// What is done about samples of bands that are not listed. Where bands are texts, which the
+    /// source gives `codes`, its key `other` is the code of those that are not among them.
     #[serde(default)]
     pub other_bands: OtherBands,
     /// Field of quality flags, `[samples]`, such as Kepler's `SAP_QUALITY`: samples with any

@@ -35,6 +35,7 @@
 //! that a model made and that is not above 0 is none, and returned as not a number.
 
 mod config;
+mod facts;
 mod features;
 mod layout;
 mod read;
@@ -45,7 +46,7 @@ pub use config::{
 
 use astropt_core::Result;
 use astropt_core::observation::{Array, Data, Observation};
-use astropt_core::seam::{Modality, Preview};
+use astropt_core::seam::{Modality, Preview, SpanFacts};
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 
 use crate::fields;
@@ -186,6 +187,10 @@ impl Modality for TimeSeries {
             put(band, fields::whole(bands.collect()));
         }
         Ok(Some(observation))
+    }
+
+    fn facts(&self, own: Option<&Observation>, tokens: &Tokens) -> SpanFacts {
+        self.facts_of(own, tokens)
     }
 
     /// A wave sampled unevenly, band after band, out of order, with a bad sample where such are

@@ -5,7 +5,7 @@ use astropt_core::{Error, Result};
 
 use super::TimeSeries;
 use super::config::{Bad, Keep, OtherBands, Short, Tail};
-use crate::fields::{self, beside, check_unit, refuse};
+use crate::fields::{self, beside, check_one_unit, check_unit, refuse};
 
 /// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +34,7 @@ impl TimeSeries {
             None => None,
             Some(error) => {
                 check_unit(observation, error, config.unit.as_deref())?;
+                check_one_unit(observation, name, error)?;
                 Some(beside(observation, error, name, len)?.to_f64())
             }
         };

@@ -1,8 +1,9 @@
 //! The conformance kit finds what is wrong: a sound modality with one fault each.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use astropt_core::observation::{Array, Data, Observation};
+use astropt_core::observation::{Array, Data, LabelUnits, Observation};
 use astropt_core::seam::Modality;
 use astropt_core::testkit::modality::{Sample, check_modality};
 use astropt_core::tokens::{TokenSpec, Tokens};
@@ -14,23 +15,116 @@ use crate::fixtures::{columns, modality};
 enum Fault {
     None,
     PanicsAtNan,
+    PanicsInDeadPart,
+    PanicsInThinnable,
+    PanicsInLabelUnits,
+    PanicsInChoices,
     NamesNoObject,
+    SwallowsErrors,
+    LacksWhatItCannotUse,
     RemembersTheLastObject,
+    ScalesByTheFirstObject,
     FeaturesOfAnyLength,
+    FeaturesSwallowErrors,
+    FeaturesOnlySometimes,
     ForgetsTheFirstSample,
+    ReconstructsWithoutUnit,
+    ReconstructsAnotherName,
+    GivesBackNan,
+    GivesBackInfinity,
+    ClipsValues,
     ScaleOfZero,
     RefusesItsOwnTokens,
+    BlankTooShort,
+    BlankBackwards,
+    SaysThatSpansAreEven,
 }
+
+/// Each fault, and what the kit says of it.
+const FOUND: [(Fault, &str); 25] = [
+    (Fault::None, ""),
+    (Fault::PanicsAtNan, "never seen a NaN"),
+    (Fault::PanicsInDeadPart, "dead_part panics"),
+    (Fault::PanicsInThinnable, "thinnable panics"),
+    (Fault::PanicsInLabelUnits, "label_units panics"),
+    (Fault::PanicsInChoices, "choices panics"),
+    (Fault::NamesNoObject, "does not name the object"),
+    (Fault::SwallowsErrors, "tokenise takes it to lack the modality"),
+    (Fault::LacksWhatItCannotUse, "tokenise takes it to lack the modality"),
+    (Fault::RemembersTheLastObject, "objects in another order give other tokens"),
+    (Fault::ScalesByTheFirstObject, "objects in another order give other tokens"),
+    (Fault::FeaturesOfAnyLength, "raw_features gives"),
+    (Fault::FeaturesSwallowErrors, "raw_features gives nothing, though"),
+    (Fault::FeaturesOnlySometimes, "raw_features gives nothing of an object that has tokens"),
+    (Fault::ForgetsTheFirstSample, "what reconstruct gives makes other tokens"),
+    (Fault::ReconstructsWithoutUnit, "in the unit None, and the sample has it in \"mag\""),
+    (Fault::ReconstructsAnotherName, "what reconstruct gives lacks \"value\""),
+    (Fault::GivesBackNan, "differs from x by inf, at number 5"),
+    (Fault::GivesBackInfinity, "differs from x by inf, at number 5"),
+    (Fault::ClipsValues, "with one number far from the others, detokenise(tokenise(x)) differs"),
+    (Fault::ScaleOfZero, "cannot be undone"),
+    (Fault::RefusesItsOwnTokens, "detokenise refuses tokens that the modality made"),
+    (Fault::BlankTooShort, "its blank span has 19 tokens, the sample's 20"),
+    (Fault::BlankBackwards, "has its tokens at other places"),
+    (Fault::SaysThatSpansAreEven, "is_even() says that all spans are of one length"),
+];
+
+/// Samples of the light curve.
+const SAMPLES: usize = 20;
+const TABLE: &str = "max_tokens = 64\npositions.affine = 10.0\nbad = 'drop'\nunit = 'mag'";
 
 struct Faulty {
     sound: Box<dyn Modality>,
     fault: Fault,
+    /// Numbers of the object before.
     last: AtomicUsize,
+    /// Scale of the object that came first.
+    first: OnceLock<f32>,
+    /// What it knows of objects that it does not know.
+    blank: Tokens,
+}
+
+impl Faulty {
+    fn new(fault: Fault) -> Self {
+        let sound = modality("time-series", TABLE);
+        let tokens = sound.tokenise(&curve()).expect("sound").expect("a light curve");
+        let values = vec![0.0; tokens.values.len()].into();
+        let mut blank = Tokens { values, affine: Vec::new(), ..tokens };
+        match fault {
+            Fault::BlankTooShort => blank.truncate(SAMPLES - 1),
+            Fault::BlankBackwards => blank = blank.select(&(0..SAMPLES).rev().collect::<Vec<_>>()),
+            _ => {}
+        }
+        // The memory starts full, so that the sample itself is read soundly.
+        Self { sound, fault, last: AtomicUsize::new(SAMPLES), first: OnceLock::new(), blank }
+    }
+
+    fn panic_if(&self, fault: Fault) {
+        assert!(self.fault != fault, "never thought of it");
+    }
+
+    /// Scales tokens by the first object's; each object by itself comes back.
+    fn scale_by_the_first(&self, tokens: &mut Tokens) {
+        let scale = *self.first.get_or_init(|| tokens.values[0].abs().clamp(1.0, 2.0));
+        tokens.values.to_mut().iter_mut().for_each(|x| *x /= scale);
+        tokens.affine.iter_mut().for_each(|affine| affine[1] *= scale);
+    }
 }
 
 fn numbers(observation: &Observation) -> Vec<f64> {
     let field = observation.fields.get("value");
     field.map(|field| field.array.data.to_f64().into_owned()).unwrap_or_default()
+}
+
+/// The sample: a light curve in magnitudes.
+fn curve() -> Observation {
+    let n = SAMPLES as i32;
+    let mut curve = columns(vec![
+        ("time", Data::F64((0..n).map(f64::from).collect())),
+        ("value", Data::F32((0..n).map(|i| 3.0 + (i as f32).sin()).collect())),
+    ]);
+    curve.fields.get_mut("value").expect("a column").unit = Some("mag".to_owned());
+    curve
 }
 
 impl Modality for Faulty {
@@ -44,8 +138,16 @@ impl Modality for Faulty {
             assert!(!numbers.iter().any(|x| x.is_nan()), "never seen a NaN");
         }
         let tokens = self.sound.tokenise(observation);
-        if self.fault == Fault::NamesNoObject && tokens.is_err() {
-            return Err(Error::Failed("something is wrong".to_owned()));
+        let sized = observation.fields.get("value").is_some_and(|f| f.array.shape == [SAMPLES]);
+        match self.fault {
+            Fault::NamesNoObject if tokens.is_err() => {
+                return Err(Error::Failed("something is wrong".to_owned()));
+            }
+            Fault::SwallowsErrors => return Ok(tokens.unwrap_or_default()),
+            Fault::LacksWhatItCannotUse if sized && numbers.len() == SAMPLES => {
+                return Ok(tokens.unwrap_or_default());
+            }
+            _ => {}
         }
         let mut tokens = tokens?;
         let last = self.last.swap(numbers.len(), Ordering::Relaxed);
@@ -53,6 +155,10 @@ impl Modality for Faulty {
             match self.fault {
                 // The same object again and again looks sound.
                 Fault::RemembersTheLastObject if last < numbers.len() => tokens.values[0] += 1.0,
+                Fault::ScalesByTheFirstObject => self.scale_by_the_first(tokens),
+                Fault::ClipsValues => {
+                    tokens.values.to_mut().iter_mut().for_each(|x| *x = x.clamp(-3.0, 3.0));
+                }
                 Fault::ScaleOfZero => tokens.affine = vec![[0.0, 0.0]; tokens.len],
                 _ => {}
             }
@@ -64,56 +170,91 @@ impl Modality for Faulty {
         if self.fault == Fault::RefusesItsOwnTokens && tokens.len < 5 {
             return Err(Error::Failed("too few".to_owned()));
         }
-        self.sound.detokenise(tokens)
+        let mut array = self.sound.detokenise(tokens)?;
+        if let Data::F32(numbers) = &mut array.data
+            && let Some(number) = numbers.get_mut(5)
+        {
+            match self.fault {
+                Fault::GivesBackNan => *number = f32::NAN,
+                Fault::GivesBackInfinity => *number = f32::INFINITY,
+                _ => {}
+            }
+        }
+        Ok(array)
     }
 
     fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
         let mut found = self.sound.reconstruct(tokens)?;
-        let field = found.as_mut().and_then(|found| found.fields.get_mut("value"));
-        if let (Fault::ForgetsTheFirstSample, Some(field)) = (self.fault, field)
-            && let Data::F32(numbers) = &mut field.array.data
-        {
-            numbers[0] = 0.0;
+        let Some(mut field) = found.as_mut().and_then(|found| found.fields.remove("value")) else {
+            return Ok(found);
+        };
+        let mut name = "value";
+        match (self.fault, &mut field.array.data) {
+            (Fault::ForgetsTheFirstSample, Data::F32(numbers)) => numbers[0] = 0.0,
+            (Fault::ReconstructsWithoutUnit, _) => field.unit = None,
+            (Fault::ReconstructsAnotherName, _) => name = "flux",
+            _ => {}
         }
+        found.iter_mut().for_each(|found| {
+            found.fields.insert(name.to_owned(), field.clone());
+        });
         Ok(found)
     }
 
+    fn blank(&self) -> Option<Tokens> {
+        Some(self.blank.clone())
+    }
+
+    fn dead_part(&self, _: &Tokens) -> Option<String> {
+        self.panic_if(Fault::PanicsInDeadPart);
+        None
+    }
+
+    fn thinnable(&self) -> bool {
+        self.panic_if(Fault::PanicsInThinnable);
+        self.sound.thinnable()
+    }
+
+    fn is_even(&self) -> bool {
+        self.fault == Fault::SaysThatSpansAreEven
+    }
+
+    fn label_units(&self) -> LabelUnits {
+        self.panic_if(Fault::PanicsInLabelUnits);
+        LabelUnits::new()
+    }
+
+    fn choices(&self) -> Vec<(String, String)> {
+        self.panic_if(Fault::PanicsInChoices);
+        self.sound.choices()
+    }
+
     fn raw_features(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
-        if self.fault != Fault::FeaturesOfAnyLength {
-            return self.sound.raw_features(observation);
+        let features = self.sound.raw_features(observation);
+        match self.fault {
+            Fault::FeaturesOfAnyLength => {
+                Ok(self.sound.tokenise(observation)?.map(|tokens| tokens.values.into_vec()))
+            }
+            Fault::FeaturesSwallowErrors => Ok(features.unwrap_or_default()),
+            Fault::FeaturesOnlySometimes => {
+                Ok(features?.filter(|_| numbers(observation).len() == SAMPLES))
+            }
+            _ => features,
         }
-        Ok(self.sound.tokenise(observation)?.map(|tokens| tokens.values.into_vec()))
     }
 }
 
 #[test]
 fn every_fault_is_found() {
-    let n = 20;
-    let observation = columns(vec![
-        ("time", Data::F64((0..n).map(f64::from).collect())),
-        ("value", Data::F32((0..n).map(|i| 3.0 + (i as f32).sin()).collect())),
-    ]);
-    let table = "max_tokens = 64\npositions.affine = 10.0\nbad = 'drop'";
-    for (fault, words) in [
-        (Fault::None, ""),
-        (Fault::PanicsAtNan, "never seen a NaN"),
-        (Fault::NamesNoObject, "does not name the object"),
-        (Fault::RemembersTheLastObject, "objects in another order give other tokens"),
-        (Fault::FeaturesOfAnyLength, "raw_features gives Some("),
-        (Fault::ForgetsTheFirstSample, "what reconstruct gives makes other tokens"),
-        (Fault::ScaleOfZero, "cannot be undone"),
-        (Fault::RefusesItsOwnTokens, "detokenise refuses tokens that the modality made"),
-    ] {
-        // The memory starts full, so that the sample itself is read soundly.
-        let last = AtomicUsize::new(n as usize);
-        let faulty = Faulty { sound: modality("time-series", table), fault, last };
+    for (fault, words) in FOUND {
         let sample = Sample {
-            config: table,
-            observation: observation.clone(),
+            config: TABLE,
+            observation: curve(),
             field: "value",
             inverse_within: (fault != Fault::ScaleOfZero).then_some(1e-5),
+            ..Default::default()
         };
-        match check_modality(&faulty, &sample) {
+        match check_modality(&|| Ok(Box::new(Faulty::new(fault))), &sample) {
             Ok(()) => assert_eq!(fault, Fault::None, "not found"),
             Err(message) => {
                 assert!(fault != Fault::None && message.contains(words), "{fault:?}: {message}");

@@ -299,7 +299,12 @@ fn texts_in_lists_become_codes() {
         let error = source.read(row).expect_err("refused").to_string();
         assert!(error.contains(words) && error.contains("\"band\""), "{error}");
     }
+    let other = table("{ column = 'band', codes = ['g', 'r'], other = -1 }");
+    let source = open("parquet", &other, folder.path()).expect("opens");
+    assert_eq!(source.read(1).expect("readable").fields["x"].array.data, Data::I64(vec![-1]));
+    assert!(source.read(2).is_err(), "a missing text is no other one");
     for (field, words) in [
+        ("{ column = 'time', other = 1 }", "there are no `codes`"),
         ("'band'", "texts become a field by their `codes`"),
         ("{ column = 'time', codes = ['g'] }", "`codes` are of texts"),
         ("{ column = 'band', codes = ['g', 'g'] }", "\"g\" twice"),

@@ -77,6 +77,39 @@ fn bad_samples_follow_the_recipe() {
     assert_eq!(values("drop-window"), [3.0, 4.0]);
 }
 
+/// Spectra of one length in a file are padded with what is no wavelength.
+#[test]
+fn wavelengths_of_bad_samples_need_not_be() {
+    let flux = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 0.0];
+    let ivar = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0];
+    let padded = |pad: f64, good: f64| {
+        let wavelengths = vec![5000.0, 5100.0, pad, 5300.0, good, 5500.0, pad, pad];
+        let spectrum = columns(vec![("flux", Data::F32(flux.into()))]);
+        let spectrum = with(spectrum, "ivar", Data::F32(ivar.into()));
+        with(spectrum, "wavelength", Data::F64(wavelengths))
+    };
+    let tokens = |bad: &str, object: &Observation| {
+        let table = format!("window = 2\nsamples = 8\nivar = 'ivar'\nbad = '{bad}'\n{SCALE}");
+        modality("spectrum", &table).tokenise(object)
+    };
+    for pad in [-1.0, 0.0, f64::NAN] {
+        let object = padded(pad, 5400.0);
+        let dropped = tokens("drop-window", &object).expect("sound").expect("a spectrum");
+        assert_eq!(dropped.positions, [0.0, 0.1, 0.4, 0.5]);
+        for bad in ["interpolate", "zero"] {
+            let whole = tokens(bad, &object).expect("sound").expect("a spectrum");
+            for (k, &found) in whole.positions.iter().enumerate() {
+                assert!((found - 0.1 * k as f32).abs() < 1e-5, "{bad}: {:?}", whole.positions);
+            }
+        }
+        // That of a good sample must be one.
+        for bad in ["drop-window", "interpolate", "zero"] {
+            let error = tokens(bad, &padded(pad, pad)).expect_err(bad).to_string();
+            assert!(error.contains("at sample 4"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn masks_count_by_their_bits() {
     let spectrum = spectrum(&[1.0, 2.0, 3.0, 4.0], 5000.0, 1.0);

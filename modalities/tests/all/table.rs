@@ -82,6 +82,10 @@ fn codes_are_listed_sorted_or_refused() {
         error.contains("\"i\" is not among its `codes`") && error.contains("line 4"),
         "{error}"
     );
+    assert!(error.contains("`other`"), "{error}");
+    let other = open("fields.band = { column = 'filter', codes = ['z', 'g'], other = -1 }");
+    assert_eq!(field(&*other, 1, "band"), Data::I64(vec![-1, -1]));
+    assert!(other.read(2).is_err(), "a missing cell is no other text");
     let exact = open("fields.n = { column = 'n', type = 'i64', missing = 0 }");
     assert_eq!(field(&*exact, 1, "n"), Data::I64(vec![9_007_199_254_740_993, 2]));
     let single = open("fields.n = { column = 'n', type = 'f32' }");
@@ -305,6 +309,7 @@ fn text_and_odd_columns_of_parquet_are_refused_in_words() {
         ("id", "fields.t = 'hour'", "convert it to numbers"),
         ("id", "fields.x = { column = 'x', codes = ['1'] }", "no `codes`"),
         ("id", "fields.x = { column = 'x', missing = 3 }", "missing cell is NaN"),
+        ("id", "fields.x = { column = 'x', other = 3 }", "leave out its `other`"),
         ("id", "fields.x = { column = 'x', type = 'i64' }", "1.5 is no integer"),
         ("id", "fields.n = 'n'", "type = \"f64\""),
         ("x", "fields.x = 'x'", "ids are integers or text"),

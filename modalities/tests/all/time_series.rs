@@ -69,6 +69,28 @@ fn samples_are_sorted_by_time_then_band_and_bands_are_told() {
 }
 
 #[test]
+fn values_and_errors_are_in_one_unit() {
+    let object = |value: Option<&str>, error: Option<&str>| {
+        let mut object = columns(vec![
+            ("time", Data::F64(vec![1.0, 2.0])),
+            ("value", Data::F32(vec![18.0, 19.0])),
+            ("sigma", Data::F32(vec![20.0, 30.0])),
+        ]);
+        for (name, unit) in [("value", value), ("sigma", error)] {
+            object.fields.get_mut(name).expect("there").unit = unit.map(str::to_owned);
+        }
+        object
+    };
+    let modality = modality("time-series", &format!("max_tokens = 4\nerror = 'sigma'\n{PLAIN}"));
+    let error = modality.tokenise(&object(Some("mag"), Some("mmag"))).expect_err("two units");
+    let error = error.to_string();
+    assert!(error.contains("\"mmag\"") && error.contains("\"mag\""), "{error}");
+    for units in [(Some("mag"), Some("MAG")), (Some("mag"), None), (None, Some("mmag"))] {
+        assert!(modality.tokenise(&object(units.0, units.1)).is_ok(), "{units:?}");
+    }
+}
+
+#[test]
 fn long_series_are_cut_as_the_recipe_says() {
     let numbers: Vec<f64> = (0..10).map(f64::from).collect();
     let values: Vec<f32> = numbers.iter().map(|&x| x as f32).collect();

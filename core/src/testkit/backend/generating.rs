@@ -65,11 +65,10 @@ fn check_objective(
     ensure(made.len() == 2 && made.iter().all(|span| span.affine.is_empty()), || {
         "it makes other than two spans, or such as know the objects' own scale".to_owned()
     })?;
-    // Delimiters begin and end the codes, and begin the image.
-    let elements = GIVEN + 3 + prompt;
     let (task, first) = match objective {
         Objective::Autoregressive => (Task::Next, prompt),
-        Objective::Prefix { .. } => (Task::After(elements), 0),
+        // What is given, up to the delimiter that begins the image, is the prefix.
+        Objective::Prefix { .. } => (Task::After(GIVEN + prompt), 0),
         Objective::Masked { .. } => {
             (Task::Masked((0..GIVEN + LEN).map(|k| k >= GIVEN + prompt).collect()), 0)
         }

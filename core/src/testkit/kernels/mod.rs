@@ -11,14 +11,22 @@
 //! [`check`] goes through shapes that have caught mistakes; the functions beside it check one
 //! kernel on one shape, for tests that draw shapes at random.
 
+mod attention;
+
 use burn_backend::tensor::Device;
-use burn_tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn_tensor::{Tensor, TensorData, backend::Backend};
 
 use super::{Check, ensure};
-use crate::kernels::{AdamW, Attended, AttentionMask, Kernels, Platform, Reference, Slot};
+use crate::kernels::{AdamW, AttentionMask, Kernels, Platform, Reference, Slot};
 
 /// Largest difference allowed, relative to the largest magnitude.
 const TOLERANCE: f32 = 1e-5;
+
+/// The same where factors are rounded to bf16, which has eight bits.
+const ROUNDED: f32 = 2e-2;
+
+pub use attention::AttentionCase;
+use attention::MASKS;
 
 type T<P, const D: usize> = Tensor<<P as Platform>::Backend, D>;
 
@@ -47,20 +55,29 @@ pub fn check_against<P: Platform, R: Kernels<P::Backend>>(device: &Device<P::Bac
         optimiser::<P, R>(device, &[n * i, o, 7 * i * o], 1 + 100 * seed, seed)?;
     }
     let shapes = [(1, 1, 1, 4), (2, 37, 3, 16), (1, 130, 2, 17), (2, 64, 2, 64), (1, 300, 1, 8)];
-    for (k, (b, t, heads, size)) in shapes.into_iter().enumerate() {
-        for (causal, document, prefix) in [
-            (true, 0, 0),
-            (false, 0, 0),
-            (true, 23, 0),
-            (false, 23, 0),
-            (true, 0, 9),
-            (true, 40, 9),
-        ] {
-            let (scale, seed) = ([1.0, 4.0][k % 2], k as u64);
-            let case = AttentionCase { b, t, heads, size, causal, document, prefix, scale, seed };
-            case.check::<P, R>(device)?;
-        }
+    attention::cases(&shapes, &MASKS, [1.0, 4.0])
+        .try_for_each(|case| case.check::<P, R>(device))?;
+    not_numbers::<P>(device)
+}
+
+/// Kernels of a platform that rounds factors to bf16, against the truth `R` in `f32`.
+///
+/// # Errors
+/// The first number that differs by more than rounding explains.
+pub fn check_rounded<P: Platform, R: Kernels<P::Backend>>(device: &Device<P::Backend>) -> Check {
+    for (k, [m, n, o]) in [[1, 1, 1], [33, 64, 48], [130, 40, 30]].into_iter().enumerate() {
+        let mut draw = Numbers(k as u64);
+        let (a, b) = (draw.tensor([m, n], 1.0, device), draw.tensor([n, o], 1.0, device));
+        let ours = P::Kernels::product(a.clone(), b.clone());
+        close_within("product", &ours, &R::product::<2>(a, b), ROUNDED)?;
     }
+    // Heads of sixteens, as tensor cores take them, and others; rows that fill blocks and do not.
+    // Kernels are compiled for size and mask: all of the masks on one size.
+    let small = [(1, 1, 1, 16), (2, 37, 3, 16), (1, 130, 2, 16)];
+    let wide = [(2, 128, 2, 64), (1, 70, 1, 128), (2, 70, 1, 20)];
+    attention::cases(&small, &MASKS, [1.0, 2.0])
+        .chain(attention::cases(&wide, &MASKS[4..], [2.0, 1.0]))
+        .try_for_each(|case| case.check_within::<P, R>(device, ROUNDED))?;
     not_numbers::<P>(device)
 }
 
@@ -113,13 +130,22 @@ pub fn close<B: Backend, const D: usize>(
     ours: &Tensor<B, D>,
     truth: &Tensor<B, D>,
 ) -> Check {
+    close_within(what, ours, truth, TOLERANCE)
+}
+
+fn close_within<B: Backend, const D: usize>(
+    what: &str,
+    ours: &Tensor<B, D>,
+    truth: &Tensor<B, D>,
+    tolerance: f32,
+) -> Check {
     let (shape, wanted) = (ours.dims(), truth.dims());
     ensure(shape == wanted, || format!("{what} has the shape {shape:?}, not {wanted:?}"))?;
     let (ours, truth) = (numbers(ours)?, numbers(truth)?);
     let largest = truth.iter().fold(1e-30f32, |most, x| most.max(x.abs()));
     for (k, (a, b)) in ours.iter().zip(&truth).enumerate() {
         let error = (a - b).abs() / largest;
-        ensure(error <= TOLERANCE, || {
+        ensure(error <= tolerance, || {
             format!("{what} {shape:?}: number {k} is {a}, not {b}: off by {error} of {largest}")
         })?;
     }
@@ -362,77 +388,6 @@ pub fn optimiser<P: Platform, R: Kernels<P::Backend>>(
         ensure(same, || "AdamW writes to tensors that others hold".to_owned())?;
     }
     Ok(())
-}
-
-/// One shape of attention.
-#[derive(Clone, Copy, Debug)]
-pub struct AttentionCase {
-    /// Rows.
-    pub b: usize,
-    /// Tokens of a row.
-    pub t: usize,
-    /// Heads.
-    pub heads: usize,
-    /// Numbers of a head.
-    pub size: usize,
-    /// Whether a token sees what comes before it only.
-    pub causal: bool,
-    /// Documents of this many tokens; 0: none.
-    pub document: usize,
-    /// Each token of a run of this many also sees the run's first half; 0: none does.
-    pub prefix: usize,
-    /// Largest magnitude of queries, keys and values.
-    pub scale: f32,
-    /// Of the numbers.
-    pub seed: u64,
-}
-
-impl AttentionCase {
-    /// Which tokens see which.
-    pub fn mask<P: Platform>(&self, device: &Device<P::Backend>) -> AttentionMask<P::Backend> {
-        let tensor = |of_token: &dyn Fn(usize) -> i64| -> Tensor<P::Backend, 2, Int> {
-            let data: Vec<i64> = (0..self.b * self.t).map(of_token).collect();
-            Tensor::from_data(TensorData::new(data, [self.b, self.t]), device)
-        };
-        let (document, prefix) = (self.document, self.prefix);
-        let documents = |k: usize| (k % self.t / document) as i64;
-        let reach = |k: usize| (k % self.t / prefix * prefix + prefix.div_ceil(2)) as i64;
-        AttentionMask {
-            causal: self.causal,
-            documents_bt: (document > 0).then(|| tensor(&documents)),
-            reach_bt: (prefix > 0).then(|| tensor(&reach)),
-        }
-    }
-
-    /// Queries, keys and values `[b, t, 3 d]`, and the output's gradient `[b, t, d]`.
-    pub fn inputs<P: Platform>(&self, device: &Device<P::Backend>) -> (T<P, 3>, T<P, 3>) {
-        let mut draw = Numbers(self.seed);
-        let d = self.heads * self.size;
-        let qkv = draw.tensor([self.b, self.t, 3 * d], self.scale, device);
-        (qkv, draw.tensor([self.b, self.t, d], 1.0, device))
-    }
-
-    /// Attention of this shape, forward and backward.
-    ///
-    /// # Errors
-    /// The first number that differs.
-    pub fn check<P: Platform, R: Kernels<P::Backend>>(&self, device: &Device<P::Backend>) -> Check {
-        self.compare::<P, R>(device).map_err(|wrong| format!("{self:?}: {wrong}"))
-    }
-
-    fn compare<P: Platform, R: Kernels<P::Backend>>(&self, device: &Device<P::Backend>) -> Check {
-        let (mask, (qkv, dout)) = (self.mask::<P>(device), self.inputs::<P>(device));
-        let ours = P::Kernels::attention(qkv.clone(), self.heads, &mask);
-        let truth = R::attention(qkv.clone(), self.heads, &mask);
-        close("attention", &ours.out_btd, &truth.out_btd)?;
-        // A logarithm matters by its absolute error: weights are exp(score - lse).
-        close("attention's logarithms", &(ours.lse_bht + 1.0), &(truth.lse_bht.clone() + 1.0))?;
-        let attended = Attended { out_btd: truth.out_btd.clone(), lse_bht: truth.lse_bht.clone() };
-        let ours =
-            P::Kernels::attention_backward(qkv.clone(), attended, dout.clone(), self.heads, &mask);
-        let truth = R::attention_backward(qkv, truth, dout, self.heads, &mask);
-        close("gradient of attention", &ours, &truth)
-    }
 }
 
 /// A number that went wrong must show, not be clipped into one that looks right.

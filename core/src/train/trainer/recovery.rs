@@ -27,6 +27,7 @@ impl Trainer<'_> {
     pub(super) fn faulty(
         &mut self,
         report: &StepReport,
+        loss: f64,
         settings: &StepSettings,
         ids: &[Vec<String>],
         loader: &mut Loader<Batch>,
@@ -44,7 +45,7 @@ impl Trainer<'_> {
             ruined,
             back_to: back.as_ref().map(|saved| saved.step),
             passed_from: back.as_ref().map(|_| *passed.start()),
-            ..Fault::of(step, report, settings, ids, done)
+            ..Fault::of(step, report, loss, settings, ids, done)
         };
         self.watch.write(&fault)?;
         match (on, back) {

@@ -23,14 +23,18 @@ pub struct FieldColumn {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub axes: Option<Axes>,
     /// Makes integers of texts, or of lists of them such as the bands of a light curve: the
-    /// first of these is 0, the next 1. Texts that are not named are refused.
+    /// first of these is 0, the next 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codes: Option<Vec<String>>,
+    /// The code of texts that are not among `codes`, where they are otherwise an error: -1, say,
+    /// for bands that a light curve leaves out with `other_bands = "drop"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<i64>,
 }
 
 impl From<String> for FieldColumn {
     fn from(column: String) -> Self {
-        Self { column, unit: None, axes: None, codes: None }
+        Self { column, unit: None, axes: None, codes: None, other: None }
     }
 }
 
@@ -61,6 +65,12 @@ impl Columns {
             ));
         }
         for (name, field) in self.fields.iter().flatten() {
+            if field.codes.is_none() && field.other.is_some() {
+                return Err(Error::Misuse(format!(
+                    "`fields.{name}.other` is the code of texts without one, but there are no \
+                     `codes`; list them, or leave it out"
+                )));
+            }
             let codes = field.codes.as_deref().unwrap_or_default();
             if let Some(twice) = (1..codes.len()).find(|&i| codes[..i].contains(&codes[i])) {
                 let text = &codes[twice];

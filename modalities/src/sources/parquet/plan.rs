@@ -86,7 +86,7 @@ impl Names {
     pub(crate) fn plan(&self, footer: &Footer, path: &Path) -> Result<Plan> {
         let schema = footer.schema();
         let mut fields = Vec::with_capacity(self.fields.len());
-        for (name, FieldColumn { column, unit, axes, codes }) in &self.fields {
+        for (name, FieldColumn { column, unit, axes, codes, other }) in &self.fields {
             let key = format!("fields.{name}");
             let found = schema::find(schema, column);
             let found = found.ok_or_else(|| absent(path, &key, column, schema))?;
@@ -104,7 +104,9 @@ impl Names {
             let unit = units::settled(stated.as_deref(), unit.as_deref())
                 .map_err(|message| Error::file(path, format!("`{key}`: {message}")))?;
             let (name, column) = (name.clone(), column.clone());
-            let codes = codes.as_ref().map(|texts| texts.iter().cloned().zip(0..).collect());
+            let codes = codes
+                .as_ref()
+                .map(|texts| Codes { of: texts.iter().cloned().zip(0..).collect(), other: *other });
             fields.push(FieldPlan { name, column, found, kind, unit, axes: *axes, codes });
         }
         let id = match &self.id {

@@ -360,12 +360,14 @@ impl Source for Table {
             let found = field(&part.rows, row, plan).map_err(|e| Error::object(&id, e))?;
             fields.extend(found.map(|field| (plan.name.clone(), field)));
         }
-        if fields.is_empty() {
+        let labels = self.try_labels(index)?;
+        // Modalities may be read of labels alone.
+        if fields.is_empty() && labels.is_empty() {
             let columns: Vec<_> = part.plan.fields.iter().map(|f| f.column.as_str()).collect();
             let message = format!("nothing in its columns {}", columns.join(", "));
             return Err(Error::object(&id, message));
         }
-        Ok(Observation { id, fields, labels: self.try_labels(index)? })
+        Ok(Observation { id, fields, labels })
     }
 }
 

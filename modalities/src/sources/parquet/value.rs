@@ -16,7 +16,13 @@ use crate::sources::tabular::{self, Cell};
 const MAX_AXES: usize = 8;
 
 /// The integers that stand for texts.
-pub(super) type Codes = HashMap<String, i64>;
+#[derive(Clone, Debug)]
+pub(super) struct Codes {
+    /// By text.
+    pub(super) of: HashMap<String, i64>,
+    /// Of other texts; none: they are refused.
+    pub(super) other: Option<i64>,
+}
 
 /// The bytes in cell `row` of the column that `path` leads to from `column`: `None` where
 /// nothing is there.
@@ -194,10 +200,10 @@ fn data(column: &ArrayRef, cells: Range<usize>) -> Result<Data, String> {
 /// The codes of the texts `cells`.
 fn coded(column: &ArrayRef, cells: Range<usize>, codes: &Codes) -> Result<Vec<i64>, String> {
     let code = |cell| match tabular::cell(column, cell) {
-        text @ Cell::Text(name) => codes
-            .get(name.trim())
-            .copied()
-            .ok_or_else(|| format!("{text} is not among its `codes`")),
+        text @ Cell::Text(name) => {
+            let code = codes.of.get(name.trim()).copied().or(codes.other);
+            code.ok_or_else(|| tabular::uncoded(&text))
+        }
         _ => Err("a text in it is missing, which has no code; fill it".to_owned()),
     };
     cells.map(code).collect()

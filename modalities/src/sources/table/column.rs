@@ -6,7 +6,7 @@ use astropt_core::observation::{Data, Label};
 use astropt_core::{Error, Result};
 
 use super::config::{Codes, FieldConfig, NumberType};
-use crate::sources::tabular::{Cell, Content, Table};
+use crate::sources::tabular::{Cell, Content, Table, uncoded};
 use crate::sources::units;
 
 /// A field as it is read.
@@ -22,6 +22,8 @@ pub(super) struct Spec {
     codes: Option<HashMap<String, i64>>,
     /// Codes are the places in the sorted list of what the column has, still to be found.
     pub(super) sorted: bool,
+    /// The code of what is not among them.
+    other: Option<i64>,
     missing: Option<i64>,
 }
 
@@ -49,19 +51,8 @@ impl Spec {
             }
             _ => NumberType::F64,
         };
-        match (&known.content, &config.codes, config.number) {
-            (Content::Single | Content::Double | Content::Date | Content::Duration, Some(_), _) => {
-                return refuse("holds fractions, which have no `codes`".to_owned());
-            }
-            (Content::Text, None, None) => {
-                return refuse(
-                    "holds text; name its values in `codes`, or say codes = \"sorted\"".to_owned(),
-                );
-            }
-            (_, Some(_), Some(NumberType::F32 | NumberType::F64)) => {
-                return refuse("has `codes`, which are integers; leave out its `type`".to_owned());
-            }
-            _ => {}
+        if let Some(why) = wrong_codes(&known.content, config) {
+            return refuse(why.to_owned());
         }
         let number = match (&config.codes, config.number) {
             (Some(_), _) => NumberType::I64,
@@ -87,6 +78,7 @@ impl Spec {
             stated: config.number.is_some(),
             codes,
             sorted: config.codes == Some(Codes::Sorted),
+            other: config.other,
             missing: config.missing,
         })
     }
@@ -153,8 +145,8 @@ impl Spec {
             });
         }
         if let Some(codes) = &self.codes {
-            let code = cell.with_name(|text| codes.get(text.trim()).copied());
-            return code.ok_or_else(|| format!("{cell} is not among its `codes`"));
+            let code = cell.with_name(|text| codes.get(text.trim()).copied()).or(self.other);
+            return code.ok_or_else(|| uncoded(&cell));
         }
         let whole = match cell {
             Cell::Integer(number) => i64::try_from(number).ok(),
@@ -168,6 +160,25 @@ impl Spec {
             Cell::Unknown => None,
         };
         whole.ok_or_else(|| format!("{cell} is no integer of 64 bits"))
+    }
+}
+
+/// What is wrong with the codes that the recipe asks for of a column that holds `content`.
+fn wrong_codes(content: &Content, config: &FieldConfig) -> Option<&'static str> {
+    match (content, &config.codes, config.number) {
+        (Content::Single | Content::Double | Content::Date | Content::Duration, Some(_), _) => {
+            Some("holds fractions, which have no `codes`")
+        }
+        (Content::Text, None, None) => {
+            Some("holds text; name its values in `codes`, or say codes = \"sorted\"")
+        }
+        (_, Some(_), Some(NumberType::F32 | NumberType::F64)) => {
+            Some("has `codes`, which are integers; leave out its `type`")
+        }
+        (_, None | Some(Codes::Sorted), _) if config.other.is_some() => {
+            Some("lists no `codes`, so that no text is without one; leave out its `other`")
+        }
+        _ => None,
     }
 }
 

@@ -76,6 +76,10 @@ pub struct FieldConfig {
     /// The values that become codes 0, 1, 2 and on: for text such as the names of bands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codes: Option<Codes>,
+    /// The code of texts that are not among `codes`, where they are otherwise an error: -1, say,
+    /// for bands that a light curve leaves out with `other_bands = "drop"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<i64>,
     /// What stands for a missing cell among codes and integers, where it is otherwise an
     /// error. A missing cell among other numbers is NaN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +89,7 @@ pub struct FieldConfig {
 impl From<String> for FieldConfig {
     /// The column as it is.
     fn from(column: String) -> Self {
-        Self { column, unit: None, number: None, codes: None, missing: None }
+        Self { column, unit: None, number: None, codes: None, other: None, missing: None }
     }
 }
 

@@ -63,6 +63,14 @@ impl std::fmt::Display for Cell<'_> {
     }
 }
 
+/// The refusal of a text that has no code.
+pub(crate) fn uncoded(cell: &Cell<'_>) -> String {
+    format!(
+        "{cell} is not among its `codes`; list it there, or say with `other` which code such texts \
+         have, such as -1, which a modality may leave out"
+    )
+}
+
 /// The beginning of a text that may be of any length, for an error.
 fn shorten(text: &str) -> String {
     const SHOWN: usize = 40;

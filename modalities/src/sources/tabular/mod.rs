@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use astropt_core::{Error, Result, progress};
 
-pub(crate) use cell::{Cell, cell, converted_unit, is_converted};
+pub(crate) use cell::{Cell, cell, converted_unit, is_converted, uncoded};
 use parquet::ParquetFile;
 pub(crate) use parquet::check_codecs;
 

@@ -5,17 +5,18 @@
 //! backward the weights are computed again from the scores and the logarithms of their sums (Dao
 //! et al. 2022, arXiv:2205.14135). Under a causal mask keys after the block are left out.
 
-use astropt_core::kernels::AttentionMask;
-use burn_backend::{DType, bf16};
+use burn_backend::bf16;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, IntElement};
+use burn_cubecl::{BoolElement, CubeRuntime, IntElement};
 use burn_tensor::Tensor;
 
-use super::product::Precision;
-use super::sums::{largest_of_cube, sum_of_cube};
-use super::tensors::{UNITS, burn, cube, cubes, dense, dense_int, lengths, room, room_of, units};
+use super::T;
+use super::mask::{Mask, Rules, visible};
+use crate::kernels::product::Precision;
+use crate::kernels::sums::{largest_of_cube, sum_of_cube};
+use crate::kernels::tensors::{UNITS, burn, cube, cubes, dense, lengths, room, room_of, units};
 
 /// Scores that are held at a time, where a block of [`QUERIES`] queries does not hold more.
 const SCORES: usize = 1 << 24;
@@ -37,14 +38,6 @@ struct Seen {
     heads: usize,
 }
 
-/// What of a mask a kernel is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Rules {
-    causal: bool,
-    documents: bool,
-    reach: bool,
-}
-
 /// Whether the query of line `line` of the block's scores sees `key`.
 #[cube]
 fn sees(
@@ -57,17 +50,7 @@ fn sees(
 ) -> bool {
     let query = seen.first + line % seen.queries;
     let row = line / seen.queries / seen.heads * seen.tokens;
-    let mut visible = true.runtime();
-    if comptime![rules.causal] {
-        visible = key <= query;
-        if comptime![rules.reach] {
-            visible = visible || key < usize::cast_from(reach_bt[row + query]);
-        }
-    }
-    if comptime![rules.documents] {
-        visible = visible && documents_bt[row + query] == documents_bt[row + key];
-    }
-    visible
+    visible(query, key, row, documents_bt, reach_bt, rules)
 }
 
 /// Cube by line of scores: the weights and the logarithm of the sum of exponentials.
@@ -152,32 +135,6 @@ fn weights_backward_kernel<E: Float>(
     }
 }
 
-/// Unit by line: Σ dout·out over the numbers of a head.
-#[cube(launch)]
-fn delta_kernel(
-    dout_btd: &Array<f32>,
-    out_btd: &Array<f32>,
-    delta_bht: &mut Array<f32>,
-    tokens: usize,
-    heads: usize,
-    size: usize,
-) {
-    let line = ABSOLUTE_POS;
-    if line < delta_bht.len() {
-        let token = line % tokens;
-        let head = line / tokens % heads;
-        let row = line / tokens / heads;
-        let first = ((row * tokens + token) * heads + head) * size;
-        let mut sum = 0.0f32;
-        for k in first..first + size {
-            sum += dout_btd[k] * out_btd[k];
-        }
-        delta_bht[line] = sum;
-    }
-}
-
-type T<R, I, BT, const D: usize> = Tensor<CubeBackend<R, f32, I, BT>, D>;
-
 /// Neighbouring queries, and how many of the first keys they look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Block {
@@ -192,48 +149,13 @@ fn blocks([b, heads, t]: [usize; 3], rules: Rules) -> Vec<Block> {
     let queries = queries.max(QUERIES);
     let block = |first: usize| {
         let queries = queries.min(t - first);
-        let keys = if rules.causal && !rules.reach { first + queries } else { t };
+        let keys = if rules.backwards_only() { first + queries } else { t };
         Block { first, queries, keys }
     };
     (0..t).step_by(queries).map(block).collect()
 }
 
-/// A mask as kernels take it, for tensors beside `of`.
-struct Mask<R: CubeRuntime> {
-    documents_bt: CubeTensor<R>,
-    reach_bt: CubeTensor<R>,
-    rules: Rules,
-    /// Heads and tokens.
-    heads: usize,
-    tokens: usize,
-    scale: f32,
-}
-
 impl<R: CubeRuntime> Mask<R> {
-    fn new<I: IntElement, BT: BoolElement>(
-        mask: &AttentionMask<CubeBackend<R, f32, I, BT>>,
-        of: &CubeTensor<R>,
-        [heads, tokens, size]: [usize; 3],
-    ) -> Self {
-        let numbers = |tensor: &Option<Tensor<_, 2, burn_tensor::Int>>| match tensor {
-            // Nothing is read of what stands in for it.
-            None => room_of(of, [1], DType::I32),
-            Some(tensor) => as_i32(dense_int(tensor.clone())),
-        };
-        Self {
-            documents_bt: numbers(&mask.documents_bt),
-            reach_bt: numbers(&mask.reach_bt),
-            rules: Rules {
-                causal: mask.causal,
-                documents: mask.documents_bt.is_some(),
-                reach: mask.reach_bt.is_some(),
-            },
-            heads,
-            tokens,
-            scale: 1.0 / (size as f32).sqrt(),
-        }
-    }
-
     fn seen(&self, block: Block) -> SeenLaunch<R> {
         SeenLaunch::new(block.first, block.queries, block.keys, self.tokens, self.heads)
     }
@@ -306,10 +228,6 @@ impl<R: CubeRuntime> Mask<R> {
     }
 }
 
-fn as_i32<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
-    if x.dtype == DType::I32 { x } else { burn_cubecl::kernel::cast(x, DType::I32) }
-}
-
 /// `[b, t, parts·d]` as factors `[b, h, t, s]`, one for each part.
 fn split<R: CubeRuntime, I: IntElement, BT: BoolElement, const PARTS: usize>(
     x_bte: T<R, I, BT, 3>,
@@ -340,18 +258,13 @@ fn join<R: CubeRuntime, I: IntElement, BT: BoolElement, const D: usize>(
     if blocks.len() == 1 { blocks.remove(0) } else { Tensor::cat(blocks, 2) }
 }
 
-/// See [`Kernels::attention`](astropt_core::kernels::Kernels::attention): the output `[b, t, d]`
-/// and the logarithms `[b, h, t]`.
+/// The output `[b, t, d]` and the logarithms `[b, h, t]`.
 pub(super) fn forward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     qkv_bte: T<R, I, BT, 3>,
-    heads: usize,
-    mask: &AttentionMask<CubeBackend<R, f32, I, BT>>,
+    mask: &Mask<R>,
     precision: Precision,
 ) -> (T<R, I, BT, 3>, T<R, I, BT, 3>) {
-    let [b, t, e] = qkv_bte.dims();
-    let size = e / 3 / heads;
-    let of = qkv_bte.clone().into_primitive().tensor();
-    let mask = Mask::new(mask, &of, [heads, t, size]);
+    let ([b, t, e], heads) = (qkv_bte.dims(), mask.heads);
     let [q_bhts, k_bhts, v_bhts] = split(qkv_bte, heads, precision);
     let (mut outs, mut lses) = (Vec::new(), Vec::new());
     for block in blocks([b, heads, t], mask.rules) {
@@ -367,21 +280,15 @@ pub(super) fn forward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     (out_bhts.swap_dims(1, 2).reshape([b, t, e / 3]), join(lses))
 }
 
-/// See [`Kernels::attention_backward`](astropt_core::kernels::Kernels::attention_backward):
-/// `attended` are the output and the logarithms.
+/// The gradient `[b, t, 3·d]`; `lines` are logarithms and deltas.
 pub(super) fn backward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     qkv_bte: T<R, I, BT, 3>,
-    [out_btd, lse_bht]: [T<R, I, BT, 3>; 2],
+    [lse_bht, delta_bht]: [T<R, I, BT, 3>; 2],
     dout_btd: T<R, I, BT, 3>,
-    heads: usize,
-    mask: &AttentionMask<CubeBackend<R, f32, I, BT>>,
+    mask: &Mask<R>,
     precision: Precision,
 ) -> T<R, I, BT, 3> {
-    let [b, t, e] = qkv_bte.dims();
-    let size = e / 3 / heads;
-    let dout = dense(dout_btd.clone());
-    let mask = Mask::new(mask, &dout, [heads, t, size]);
-    let delta_bht: T<R, I, BT, 3> = burn(delta(dout, dense(out_btd), heads));
+    let ([b, t, e], heads) = (qkv_bte.dims(), mask.heads);
     let [q_bhts, k_bhts, v_bhts] = split(qkv_bte, heads, precision);
     let [dout_bhts] = split(dout_btd, heads, precision);
     let mut dqs = Vec::new();
@@ -420,28 +327,6 @@ fn onto_first<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     let (t, u) = (all.dims()[2], first.dims()[2]);
     let sum = all.clone().narrow(2, 0, u) + first;
     if u == t { sum } else { Tensor::cat(vec![sum, all.narrow(2, u, t - u)], 2) }
-}
-
-/// Σ dout·out over each head, `[b, h, t]`.
-fn delta<R: CubeRuntime>(
-    dout_btd: CubeTensor<R>,
-    out_btd: CubeTensor<R>,
-    heads: usize,
-) -> CubeTensor<R> {
-    let [b, t, d] = lengths(&out_btd);
-    let delta_bht = room(&out_btd, [b, heads, t]);
-    delta_kernel::launch::<R>(
-        &out_btd.client.clone(),
-        units(b * heads * t),
-        cube(),
-        dout_btd.into_array_arg(),
-        out_btd.into_array_arg(),
-        delta_bht.clone().into_array_arg(),
-        t,
-        heads,
-        d / heads,
-    );
-    delta_bht
 }
 
 #[cfg(test)]

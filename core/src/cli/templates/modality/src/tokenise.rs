@@ -1,6 +1,6 @@
 //! Observation -> tokens, and back.
 
-use astropt_core::observation::{Array, Data, Observation, like_unit};
+use astropt_core::observation::{Array, Data, Field, Observation, like_unit};
 use astropt_core::seam::Modality;
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
@@ -81,6 +81,13 @@ impl Modality for Tokeniser {
         let numbers: Vec<f64> =
             tokens.values.iter().map(|&y| f64::from(y) * scale + offset).collect();
         Array::new(vec![numbers.len()], Data::F64(numbers))
+    }
+
+    /// The samples as the field they were read from, in the unit that the recipe states.
+    fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
+        let field = Field { array: self.detokenise(tokens)?, unit: self.config.unit.clone() };
+        let fields = [(self.config.field.clone(), field)].into();
+        Ok(Some(Observation { fields, ..Observation::default() }))
     }
 
     /// What a probe on the embedding has to beat: here the samples themselves.

@@ -26,11 +26,14 @@ fn object() -> Observation {
 #[test]
 fn the_modality_conforms() {
     testkit::check_registered().unwrap_or_else(|wrong| panic!("{wrong}"));
+    // PHYSICS: how far numbers may be off once they went to tokens and back, in their own unit.
+    // `Sample` also has `lost` for places that do not come back, and `may_lack`.
     let sample = testkit::modality::Sample {
         config: TABLE,
         observation: object(),
         field: "samples",
         inverse_within: Some(1e-5),
+        ..Default::default()
     };
     testkit::modality::check("new-modality", &sample).unwrap_or_else(|wrong| panic!("{wrong}"));
 }

@@ -1,0 +1,158 @@
+//! What an object's own observation tells of a span beyond its tokens.
+
+use std::collections::BTreeMap;
+
+use crate::observation::{Array, Data, LabelUnits, Observation};
+use crate::tokens::Tokens;
+
+/// What is needed to write tokens in an object's own numbers, and what they do not hold themselves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SpanFacts {
+    /// Samples at the end of the columns that
+    /// [`reconstruct`](crate::seam::Modality::reconstruct) gives which fill the last token up, and
+    /// are none of the object's. `None`: not known.
+    pub padding: Option<usize>,
+    /// Units that the data state, of fields whose numbers are the data's.
+    pub units: LabelUnits,
+    /// By field what is to be added to its numbers to have those of the object, such as the time
+    /// of its first measurement.
+    pub offsets: BTreeMap<String, f64>,
+    /// By field what its name and unit do not say of its numbers.
+    pub notes: BTreeMap<String, String>,
+}
+
+impl SpanFacts {
+    /// What names and shapes tell: `told`, which the tokens of the observation `own` became, ends
+    /// where the shortest of the fields of the same names does, and has their units where no
+    /// [`affine`](Tokens::affine) took them out. `array` stands for what tells no more than its
+    /// numbers.
+    pub(crate) fn by_name(
+        own: Option<&Observation>,
+        tokens: &Tokens,
+        told: Option<&Observation>,
+        array: Option<&Array>,
+    ) -> Self {
+        let columns = || {
+            let fields = told.into_iter().flat_map(|told| &told.fields);
+            fields.filter(|(_, field)| field.array.shape.len() == 1)
+        };
+        let own_field = |name: &String| own.and_then(|own| own.fields.get(name));
+        let past = |(name, field): (&String, &crate::observation::Field)| {
+            let len = own_field(name)?.array.data.len();
+            Some(field.array.data.len().saturating_sub(len))
+        };
+        let padding = match columns().next() {
+            None => Some(0),
+            Some(_) => columns().filter_map(past).max(),
+        };
+        let mut facts = Self { padding, ..Self::default() };
+        if !tokens.affine.is_empty() {
+            return facts;
+        }
+        let mut units = |name: &String, unit: &Option<String>| {
+            facts.units.extend(unit.clone().map(|unit| (name.clone(), unit)));
+        };
+        if let Some(told) = told {
+            for name in told.fields.keys() {
+                own_field(name).into_iter().for_each(|own| units(name, &own.unit));
+            }
+        } else if let (Some(array), Some(own)) = (array, own) {
+            let mut alike = own.fields.iter().filter(|(_, f)| same_shape(&f.array, array));
+            if let (Some((name, field)), None) = (alike.next(), alike.next()) {
+                units(name, &field.unit);
+            }
+        }
+        facts
+    }
+
+    /// Makes `told` what the object would have: without padding, with the units that only the data
+    /// state, and with offsets added.
+    pub(crate) fn complete(&self, told: &mut Observation) {
+        for (name, field) in &mut told.fields {
+            if let [len] = &mut field.array.shape[..] {
+                *len = len.saturating_sub(self.padding.unwrap_or(0));
+                truncate(&mut field.array.data, *len);
+            }
+            if let Some(offset) = self.offsets.get(name) {
+                let numbers = field.array.data.to_f64().iter().map(|x| x + offset).collect();
+                field.array.data = Data::F64(numbers);
+            }
+            if field.unit.is_none() {
+                field.unit = self.units.get(name).cloned();
+            }
+        }
+    }
+}
+
+/// Whether two arrays have as many numbers along each axis, that of a single band left out or not.
+fn same_shape(a: &Array, b: &Array) -> bool {
+    let bare = |shape: &[usize]| match *shape {
+        [height, width, 1] => vec![height, width],
+        _ => shape.to_vec(),
+    };
+    bare(&a.shape) == bare(&b.shape)
+}
+
+fn truncate(data: &mut Data, len: usize) {
+    match data {
+        Data::U8(all) => all.truncate(len),
+        Data::U16(all) => all.truncate(len),
+        Data::F32(all) => all.truncate(len),
+        Data::F64(all) => all.truncate(len),
+        Data::I64(all) => all.truncate(len),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::Field;
+
+    fn field(shape: &[usize], unit: Option<&str>) -> Field {
+        let numbers = vec![1.0; shape.iter().product()];
+        let array = Array::new(shape.to_vec(), Data::F32(numbers)).expect("sound");
+        Field { array, unit: unit.map(str::to_owned) }
+    }
+
+    fn object(fields: &[(&str, &[usize], Option<&str>)]) -> Observation {
+        let fields = fields.iter().map(|(name, shape, u)| ((*name).to_owned(), field(shape, *u)));
+        Observation { fields: fields.collect(), ..Observation::default() }
+    }
+
+    #[test]
+    fn columns_end_where_the_objects_own_do_and_have_their_units() {
+        let made = || object(&[("flux", &[8], None), ("time", &[8], Some("d"))]);
+        let plain = Tokens::default();
+        for (own, expected) in [(6, 6), (8, 8), (100, 8)] {
+            let own = object(&[("flux", &[own], Some("Jy")), ("ivar", &[1], None)]);
+            let mut facts = SpanFacts::by_name(Some(&own), &plain, Some(&made()), None);
+            facts.offsets.insert("time".to_owned(), 58_000.0);
+            let mut told = made();
+            facts.complete(&mut told);
+            assert!(told.fields.values().all(|field| field.array.data.len() == expected));
+            assert!(told.fields.values().all(|field| field.array.shape == [expected]));
+            assert_eq!(told.fields["flux"].unit.as_deref(), Some("Jy"));
+            assert_eq!(told.fields["time"].unit.as_deref(), Some("d"));
+            assert_eq!(told.fields["time"].array.data.to_f64()[0], 58_001.0);
+        }
+        let own = object(&[("flux", &[6], Some("Jy"))]);
+        let standardised = Tokens { affine: vec![[0.0, 2.0]], ..Tokens::default() };
+        let facts = SpanFacts::by_name(Some(&own), &standardised, Some(&made()), None);
+        assert!(facts.units.is_empty(), "what is standardised has no unit");
+        assert_eq!(SpanFacts::by_name(None, &plain, Some(&made()), None).padding, None);
+        let none = SpanFacts::by_name(None, &plain, Some(&Observation::default()), None);
+        assert_eq!(none.padding, Some(0), "there are no columns");
+    }
+
+    #[test]
+    fn an_array_has_the_unit_of_the_one_field_of_its_shape() {
+        let array = field(&[4, 4, 1], None).array;
+        let unit = |own: &Observation| {
+            SpanFacts::by_name(Some(own), &Tokens::default(), None, Some(&array)).units
+        };
+        let mut own = object(&[("image", &[4, 4], Some("nanomaggy")), ("x", &[3], Some("s"))]);
+        assert_eq!(unit(&own), LabelUnits::from([("image".into(), "nanomaggy".into())]));
+        own.fields.insert("other".into(), field(&[4, 4], Some("Jy")));
+        assert!(unit(&own).is_empty(), "two could be meant");
+    }
+}

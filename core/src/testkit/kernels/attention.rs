@@ -1,0 +1,110 @@
+//! Attention on many shapes under all kinds of masks.
+
+use burn_backend::tensor::Device;
+use burn_tensor::{Int, Tensor, TensorData};
+
+use super::{Check, Numbers, T, TOLERANCE, close_within};
+use crate::kernels::{Attended, AttentionMask, Kernels, Platform};
+
+/// All kinds of masks: whether causal, tokens of a document and of a run with a prefix.
+pub(super) const MASKS: [(bool, usize, usize); 6] =
+    [(true, 0, 0), (false, 0, 0), (true, 23, 0), (false, 23, 0), (true, 0, 9), (true, 40, 9)];
+
+/// Rows, tokens, heads and numbers of a head, each under all of `masks`.
+pub(super) fn cases(
+    shapes: &[(usize, usize, usize, usize)],
+    masks: &[(bool, usize, usize)],
+    scales: [f32; 2],
+) -> impl Iterator<Item = AttentionCase> {
+    shapes.iter().enumerate().flat_map(move |(k, &(b, t, heads, size))| {
+        masks.iter().map(move |&(causal, document, prefix)| {
+            let (scale, seed) = (scales[k % 2], k as u64);
+            AttentionCase { b, t, heads, size, causal, document, prefix, scale, seed }
+        })
+    })
+}
+
+/// One shape of attention.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionCase {
+    /// Rows.
+    pub b: usize,
+    /// Tokens of a row.
+    pub t: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Numbers of a head.
+    pub size: usize,
+    /// Whether a token sees what comes before it only.
+    pub causal: bool,
+    /// Documents of this many tokens; 0: none.
+    pub document: usize,
+    /// Each token of a run of this many also sees the run's first half; 0: none does.
+    pub prefix: usize,
+    /// Largest magnitude of queries, keys and values.
+    pub scale: f32,
+    /// Of the numbers.
+    pub seed: u64,
+}
+
+impl AttentionCase {
+    /// Which tokens see which.
+    pub fn mask<P: Platform>(&self, device: &Device<P::Backend>) -> AttentionMask<P::Backend> {
+        let tensor = |of_token: &dyn Fn(usize) -> i64| -> Tensor<P::Backend, 2, Int> {
+            let data: Vec<i64> = (0..self.b * self.t).map(of_token).collect();
+            Tensor::from_data(TensorData::new(data, [self.b, self.t]), device)
+        };
+        let (document, prefix) = (self.document, self.prefix);
+        let documents = |k: usize| (k % self.t / document) as i64;
+        let reach = |k: usize| (k % self.t / prefix * prefix + prefix.div_ceil(2)) as i64;
+        AttentionMask {
+            causal: self.causal,
+            documents_bt: (document > 0).then(|| tensor(&documents)),
+            reach_bt: (prefix > 0).then(|| tensor(&reach)),
+        }
+    }
+
+    /// Queries, keys and values `[b, t, 3 d]`, and the output's gradient `[b, t, d]`.
+    pub fn inputs<P: Platform>(&self, device: &Device<P::Backend>) -> (T<P, 3>, T<P, 3>) {
+        let mut draw = Numbers::new(self.seed);
+        let d = self.heads * self.size;
+        let qkv = draw.tensor([self.b, self.t, 3 * d], self.scale, device);
+        (qkv, draw.tensor([self.b, self.t, d], 1.0, device))
+    }
+
+    /// Attention of this shape, forward and backward.
+    ///
+    /// # Errors
+    /// The first number that differs.
+    pub fn check<P: Platform, R: Kernels<P::Backend>>(&self, device: &Device<P::Backend>) -> Check {
+        self.check_within::<P, R>(device, TOLERANCE)
+    }
+
+    pub(super) fn check_within<P: Platform, R: Kernels<P::Backend>>(
+        &self,
+        device: &Device<P::Backend>,
+        tolerance: f32,
+    ) -> Check {
+        let compared = self.compare::<P, R>(device, tolerance);
+        compared.map_err(|wrong| format!("{self:?}: {wrong}"))
+    }
+
+    fn compare<P: Platform, R: Kernels<P::Backend>>(
+        &self,
+        device: &Device<P::Backend>,
+        tolerance: f32,
+    ) -> Check {
+        let (mask, (qkv, dout)) = (self.mask::<P>(device), self.inputs::<P>(device));
+        let ours = P::Kernels::attention(qkv.clone(), self.heads, &mask);
+        let truth = R::attention(qkv.clone(), self.heads, &mask);
+        close_within("attention", &ours.out_btd, &truth.out_btd, tolerance)?;
+        // A logarithm matters by its absolute error: weights are exp(score - lse).
+        let (lse, wanted) = (ours.lse_bht + 1.0, truth.lse_bht.clone() + 1.0);
+        close_within("attention's logarithms", &lse, &wanted, tolerance)?;
+        let attended = Attended { out_btd: truth.out_btd.clone(), lse_bht: truth.lse_bht.clone() };
+        let ours =
+            P::Kernels::attention_backward(qkv.clone(), attended, dout.clone(), self.heads, &mask);
+        let truth = R::attention_backward(qkv, truth, dout, self.heads, &mask);
+        close_within("gradient of attention", &ours, &truth, tolerance)
+    }
+}
