@@ -1,0 +1,118 @@
+// Matrices that a warp multiplies together (nvcuda::wmma): each thread holds some of the numbers.
+//
+// Which numbers a thread holds is not said by CUDA, and is another choice here. Loading and
+// storing wait for nobody: what a thread reads must have been made known to it by a barrier.
+// Products and sums of floats are in `float`, which tensor cores round at times otherwise.
+#pragma once
+
+#include "stand_in_half.h"
+
+namespace nvcuda {
+namespace wmma {
+
+struct matrix_a {};
+struct matrix_b {};
+struct accumulator {};
+struct row_major {};
+struct col_major {};
+enum layout_t { mem_row_major, mem_col_major };
+namespace precision {
+struct tf32 {};
+} // namespace precision
+
+// To 10 bits behind the point, those in the middle away from zero.
+inline float __float_to_tf32(float x) {
+    unsigned bits;
+    __builtin_memcpy(&bits, &x, 4);
+    bits = (bits + 0x1000) & ~0x1fffu;
+    __builtin_memcpy(&x, &bits, 4);
+    return x;
+}
+
+// The type that numbers are held in, and the one that they are multiplied in.
+template <class T> struct Number { using held = T; using wide = float; };
+template <> struct Number<precision::tf32> { using held = float; using wide = float; };
+template <> struct Number<signed char> { using held = signed char; using wide = int; };
+template <> struct Number<unsigned char> { using held = unsigned char; using wide = int; };
+template <> struct Number<int> { using held = int; using wide = int; };
+template <class T> typename Number<T>::wide widen(typename Number<T>::held x) { return x; }
+template <> inline float widen<precision::tf32>(float x) {
+    // The bits that a tensor core does not look at.
+    unsigned bits;
+    __builtin_memcpy(&bits, &x, 4);
+    bits &= ~0x1fffu;
+    __builtin_memcpy(&x, &bits, 4);
+    return x;
+}
+
+template <class Use, int M, int N, int K> struct Shape;
+template <int M, int N, int K> struct Shape<matrix_a, M, N, K> { enum { rows = M, columns = K }; };
+template <int M, int N, int K> struct Shape<matrix_b, M, N, K> { enum { rows = K, columns = N }; };
+template <int M, int N, int K> struct Shape<accumulator, M, N, K> {
+    enum { rows = M, columns = N };
+};
+
+template <class Use, int M, int N, int K, class T, class Layout = void> struct fragment {
+    enum { rows = Shape<Use, M, N, K>::rows, columns = Shape<Use, M, N, K>::columns };
+    enum { num_elements = rows * columns / 32 };
+    typename Number<T>::held x[num_elements];
+    // Where in the matrix, row by row, number `k` of this thread stands.
+    static unsigned place(unsigned k) { return stand_in_here.lane + 32 * k; }
+};
+
+template <class F, class V> void fill_fragment(F &f, V value) {
+    for (auto &x : f.x) x = value;
+}
+
+template <class F, class T> void load(F &f, const T *from, unsigned stride, bool by_row) {
+    for (unsigned k = 0; k < F::num_elements; k++) {
+        unsigned row = F::place(k) / F::columns, column = F::place(k) % F::columns;
+        f.x[k] = from[by_row ? row * stride + column : column * stride + row];
+    }
+}
+template <class Use, int M, int N, int K, class T, class V>
+void load_matrix_sync(fragment<Use, M, N, K, T, row_major> &f, const V *from, unsigned stride) {
+    load(f, from, stride, true);
+}
+template <class Use, int M, int N, int K, class T, class V>
+void load_matrix_sync(fragment<Use, M, N, K, T, col_major> &f, const V *from, unsigned stride) {
+    load(f, from, stride, false);
+}
+template <int M, int N, int K, class T, class V>
+void load_matrix_sync(fragment<accumulator, M, N, K, T> &f, const V *from, unsigned stride,
+                      layout_t layout) {
+    load(f, from, stride, layout == mem_row_major);
+}
+template <int M, int N, int K, class T, class V>
+void store_matrix_sync(V *to, const fragment<accumulator, M, N, K, T> &f, unsigned stride,
+                       layout_t layout) {
+    using F = fragment<accumulator, M, N, K, T>;
+    for (unsigned k = 0; k < F::num_elements; k++) {
+        unsigned row = F::place(k) / F::columns, column = F::place(k) % F::columns;
+        to[layout == mem_row_major ? row * stride + column : column * stride + row] = f.x[k];
+    }
+}
+
+template <int M, int N, int K, class A, class LA, class B, class LB, class C, class D>
+void multiply(fragment<accumulator, M, N, K, D> &d, const fragment<matrix_a, M, N, K, A, LA> &a,
+              const fragment<matrix_b, M, N, K, B, LB> &b,
+              const fragment<accumulator, M, N, K, C> &c, int line) {
+    using Wide = typename Number<A>::wide;
+    static_assert(sizeof(Wide) * (M + N) * K <= STAND_IN_ROOM, "room for both matrices");
+    // A row by row, B column by column, so that what is summed over stands side by side.
+    Wide *rows = static_cast<Wide *>(stand_in_room()), *columns = rows + M * K;
+    for (unsigned k = 0; k < a.num_elements; k++) rows[a.place(k)] = widen<A>(a.x[k]);
+    for (unsigned k = 0; k < b.num_elements; k++)
+        columns[b.place(k) % N * K + b.place(k) / N] = widen<B>(b.x[k]);
+    stand_in_meet(line);
+    for (unsigned e = 0; e < c.num_elements; e++) {
+        const Wide *row = rows + c.place(e) / N * K, *column = columns + c.place(e) % N * K;
+        Wide sum = c.x[e];
+        for (unsigned k = 0; k < K; k++) sum += row[k] * column[k];
+        d.x[e] = sum;
+    }
+}
+#define mma_sync(d, a, b, c) multiply(d, a, b, c, __LINE__)
+
+} // namespace wmma
+} // namespace nvcuda
