@@ -1,8 +1,8 @@
 // Matrices that a warp multiplies together (nvcuda::wmma): each thread holds some of the numbers.
 //
 // Which numbers a thread holds is not said by CUDA, and is another choice here. Loading and
-// storing wait for nobody: what a thread reads must have been made known to it by a barrier.
-// Products and sums of floats are in `float`, which tensor cores round at times otherwise.
+// storing wait for the whole warp, and what is stored can be read by all of it without a barrier:
+// CUDA promises only the former, CubeCL's kernels count on the latter. Products and sums of floats are in `float`, which tensor cores round at times otherwise.
 #pragma once
 
 #include "stand_in_half.h"
@@ -64,34 +64,37 @@ template <class F, class V> void fill_fragment(F &f, V value) {
     for (auto &x : f.x) x = value;
 }
 
-template <class F, class T> void load(F &f, const T *from, unsigned stride, bool by_row) {
-    for (unsigned k = 0; k < F::num_elements; k++) {
-        unsigned row = F::place(k) / F::columns, column = F::place(k) % F::columns;
-        f.x[k] = from[by_row ? row * stride + column : column * stride + row];
-    }
+template <class F> unsigned offset(unsigned k, unsigned stride, bool by_row) {
+    unsigned row = F::place(k) / F::columns, column = F::place(k) % F::columns;
+    return by_row ? row * stride + column : column * stride + row;
+}
+template <class F, class T> void load(F &f, const T *from, unsigned stride, bool by_row, int line) {
+    stand_in_meet(line);
+    for (unsigned k = 0; k < F::num_elements; k++) f.x[k] = from[offset<F>(k, stride, by_row)];
 }
 template <class Use, int M, int N, int K, class T, class V>
-void load_matrix_sync(fragment<Use, M, N, K, T, row_major> &f, const V *from, unsigned stride) {
-    load(f, from, stride, true);
+void load(int line, fragment<Use, M, N, K, T, row_major> &f, const V *from, unsigned stride) {
+    load(f, from, stride, true, line);
 }
 template <class Use, int M, int N, int K, class T, class V>
-void load_matrix_sync(fragment<Use, M, N, K, T, col_major> &f, const V *from, unsigned stride) {
-    load(f, from, stride, false);
+void load(int line, fragment<Use, M, N, K, T, col_major> &f, const V *from, unsigned stride) {
+    load(f, from, stride, false, line);
 }
 template <int M, int N, int K, class T, class V>
-void load_matrix_sync(fragment<accumulator, M, N, K, T> &f, const V *from, unsigned stride,
-                      layout_t layout) {
-    load(f, from, stride, layout == mem_row_major);
+void load(int line, fragment<accumulator, M, N, K, T> &f, const V *from, unsigned stride,
+          layout_t layout) {
+    load(f, from, stride, layout == mem_row_major, line);
 }
-template <int M, int N, int K, class T, class V>
-void store_matrix_sync(V *to, const fragment<accumulator, M, N, K, T> &f, unsigned stride,
-                       layout_t layout) {
-    using F = fragment<accumulator, M, N, K, T>;
-    for (unsigned k = 0; k < F::num_elements; k++) {
-        unsigned row = F::place(k) / F::columns, column = F::place(k) % F::columns;
-        to[layout == mem_row_major ? row * stride + column : column * stride + row] = f.x[k];
-    }
+#define load_matrix_sync(...) load(__LINE__, __VA_ARGS__)
+
+template <class F, class V>
+void store(V *to, const F &f, unsigned stride, layout_t layout, int line) {
+    stand_in_meet(line);
+    for (unsigned k = 0; k < F::num_elements; k++)
+        to[offset<F>(k, stride, layout == mem_row_major)] = f.x[k];
+    stand_in_meet(line);
 }
+#define store_matrix_sync(to, f, stride, layout) store(to, f, stride, layout, __LINE__)
 
 template <int M, int N, int K, class A, class LA, class B, class LB, class C, class D>
 void multiply(fragment<accumulator, M, N, K, D> &d, const fragment<matrix_a, M, N, K, A, LA> &a,

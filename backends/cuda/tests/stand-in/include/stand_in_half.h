@@ -62,7 +62,7 @@ STAND_IN_OPERATOR(/)
 #undef STAND_IN_OPERATOR
 
 #define STAND_IN_FUNCTION(name)                                                                    \
-    template <class F> Half<F> h##name(Half<F> a) { return Half<F>(name(float(a))); }              \
+    template <class F> Half<F> h##name(Half<F> a) { return Half<F>(::name(float(a))); }              \
     template <class F> Halves<F> h2##name(Halves<F> a) { return {h##name(a.x), h##name(a.y)}; }
 STAND_IN_FUNCTION(exp)
 STAND_IN_FUNCTION(log)
@@ -76,19 +76,19 @@ STAND_IN_FUNCTION(trunc)
 STAND_IN_FUNCTION(rint)
 #undef STAND_IN_FUNCTION
 
-template <class F> Half<F> __hmax(Half<F> a, Half<F> b) { return max(float(a), float(b)); }
-template <class F> Half<F> __hmin(Half<F> a, Half<F> b) { return min(float(a), float(b)); }
+template <class F> Half<F> __hmax(Half<F> a, Half<F> b) { return ::max(float(a), float(b)); }
+template <class F> Half<F> __hmin(Half<F> a, Half<F> b) { return ::min(float(a), float(b)); }
 template <class F> Halves<F> __hmax2(Halves<F> a, Halves<F> b) {
     return {__hmax(a.x, b.x), __hmax(a.y, b.y)};
 }
 template <class F> Halves<F> __hmin2(Halves<F> a, Halves<F> b) {
     return {__hmin(a.x, b.x), __hmin(a.y, b.y)};
 }
-template <class F> bool __hisnan(Half<F> a) { return isnan(float(a)); }
-template <class F> bool __hisinf(Half<F> a) { return isinf(float(a)); }
+template <class F> bool __hisnan(Half<F> a) { return ::isnan(float(a)); }
+template <class F> bool __hisinf(Half<F> a) { return ::isinf(float(a)); }
 // Rounded twice, which differs from CUDA's by a bit at times.
 template <class F> Half<F> fma(Half<F> a, Half<F> b, Half<F> c) {
-    return Half<F>(fma(float(a), float(b), float(c)));
+    return Half<F>(::fma(float(a), float(b), float(c)));
 }
 template <class F> Halves<F> fma(Halves<F> a, Halves<F> b, Halves<F> c) {
     return {fma(a.x, b.x, c.x), fma(a.y, b.y, c.y)};
