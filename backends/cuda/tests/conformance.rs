@@ -6,11 +6,12 @@ use astropt_core::seam::Backend as _;
 use astropt_core::testkit;
 use astropt_cpu as _; // models move between it and this backend
 use astropt_cuda::kernels::ExactReference;
-use astropt_cuda::{CudaBackend, CudaPlatform};
+use astropt_cuda::{CudaBackend, CudaPlatform, prepare};
 use burn_cuda::CudaDevice;
 
 #[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
 fn devices() -> Vec<CudaDevice> {
+    prepare();
     match CudaBackend.devices() {
         Ok(devices) => (0..devices.len()).map(CudaDevice::new).collect(),
         Err(reason) => {

@@ -19,3 +19,15 @@ flags=(-O2 -shared -fPIC -pthread -Wall -Werror -Wno-format-truncation)
 gcc "${flags[@]}" -Wl,-soname,libcuda.so.1 -o "$folder/libcuda.so.1" \
     "$here"/{driver,memory,execute,stack}.c -ldl
 gcc "${flags[@]}" -o "$folder/libnvrtc.so.12" "$here/nvrtc.c" -ldl
+
+# They are tried on kernels that are right, and on kernels that are not, of which one ends a
+# process' use of a GPU. What is wrong with those is said, and only shown where it should not be.
+g++ -std=c++17 -O1 -Wall -o "$folder/faults" "$here/faults.cpp" \
+    "$folder/libcuda.so.1" "$folder/libnvrtc.so.12" -Wl,-rpath,"$folder"
+for name in $("$folder/faults"); do
+    "$folder/faults" "$name" 2> "$folder/faults.log" || {
+        cat "$folder/faults.log" >&2
+        echo "$0: the stand-in fails at $name" >&2
+        exit 1
+    }
+done
