@@ -2,7 +2,7 @@
 // and the headers in include/, which say in C++ what CUDA's own mean. What it gives for PTX is the
 // path of a library that the stand-in for the driver (driver.c) loads and runs.
 //
-// Libraries are kept in images/ beside this one, each under the digest of its source. What no
+// Libraries are kept in images/ beside this one's folder, each under the digest of its source. What no
 // processor understands, as PTX in the source, is an error of compilation, as it is of NVRTC's for
 // a GPU that lacks an instruction: CubeCL then takes another kernel where it has one.
 //
@@ -34,12 +34,14 @@ typedef struct {
 
 extern char **environ;
 
-// The folder that this library lies in: build.sh puts images/ and include/ beside it.
+// The folder that build.sh made, in whose lib/ this library lies.
 static const char *folder(void) {
     static char path[PATH_MAX];
     Dl_info here;
-    if (!*path && dladdr((void *)folder, &here) && realpath(here.dli_fname, path))
+    if (!*path && dladdr((void *)folder, &here) && realpath(here.dli_fname, path)) {
         *strrchr(path, '/') = 0;
+        *strrchr(path, '/') = 0;
+    }
     return path;
 }
 
