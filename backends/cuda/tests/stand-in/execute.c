@@ -41,8 +41,7 @@ struct Meeting {
 static __thread struct Crew {
     struct Launch *launch;
     unsigned threads, started, ended, now;
-    int stuck;
-    const char *why;
+    const char *why; // it was stopped, in words
     struct Meeting block, warps[WARPS];
     // By warp, a bit for each thread: those that wait for the block or the warp, and those that
     // need not wait any longer.
@@ -54,6 +53,19 @@ static __thread struct Crew {
     struct stand_in_index indices[THREADS], shape;
     char (*room)[2][STAND_IN_ROOM];
 } crew;
+
+// The operating system's threads beside the one that launches, and what they work on.
+static struct {
+    pthread_mutex_t lock, launches;
+    pthread_cond_t work, rest;
+    struct Launch *launch;
+    unsigned long turn; // of launches
+    int helpers, busy, reversed;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .launches = PTHREAD_MUTEX_INITIALIZER,
+          .work = PTHREAD_COND_INITIALIZER,
+          .rest = PTHREAD_COND_INITIALIZER,
+          .helpers = -1};
 
 static unsigned lanes(unsigned warp) {
     unsigned rest = crew.threads - warp * WARP;
@@ -95,10 +107,8 @@ static struct Stack *next_stack(void) {
 static void run_threads(void) {
     for (;;) {
         while (crew.started < crew.threads && !crew.ready[crew.now / WARP]) {
-            static int reversed = -1;
-            if (reversed < 0) reversed = getenv("STAND_IN_REVERSED") != NULL;
             unsigned k = crew.started++;
-            be(reversed ? crew.threads - 1 - k : k);
+            be(pool.reversed ? crew.threads - 1 - k : k);
             crew.launch->kernel->call(crew.launch->arguments);
             crew.ended++;
         }
@@ -115,13 +125,15 @@ static void wait(void) {
     switch_stack(own, next_stack());
 }
 
+void stand_in_stop(const char *why) {
+    crew.why = why;
+    switch_stack(current_stack(), &crew.home);
+}
+
 // Counts the thread that runs among those of a meeting; whether it was the last.
 static int arrive(struct Meeting *meeting, unsigned of, int line) {
-    if (meeting->count && meeting->line != line) {
-        crew.why = "threads wait at different barriers";
-        crew.stuck = 1;
-        switch_stack(current_stack(), &crew.home);
-    }
+    if (meeting->count && meeting->line != line)
+        stand_in_stop("threads wait at different barriers");
     meeting->line = line;
     if (++meeting->count < of) return 0;
     meeting->count = 0;
@@ -159,7 +171,7 @@ void *stand_in_room(void) {
 
 // What is wrong with a block that has run, in words; null where nothing is.
 static const char *fault(void) {
-    if (crew.stuck) return crew.why;
+    if (crew.why) return crew.why;
     if (crew.ended < crew.threads) return "some threads wait at a barrier that others do not reach";
     for (unsigned k = 0; k < CANARY; k++)
         if (dynamic_shared_mem[crew.launch->shared + k] != 0xff)
@@ -191,7 +203,8 @@ static void run_block(void) {
     // Of no number, and of no sense as an index.
     memset(dynamic_shared_mem, 0xff, crew.launch->shared + CANARY);
     memset(crew.meetings, 0, crew.threads * sizeof *crew.meetings);
-    crew.started = crew.ended = crew.now = crew.stuck = 0;
+    crew.started = crew.ended = crew.now = 0;
+    crew.why = NULL;
     switch_stack(&crew.home, take_stack());
     const char *why = fault();
     if (why) report(why);
@@ -221,19 +234,6 @@ static void run_blocks(struct Launch *launch) {
     }
 }
 
-// The operating system's threads beside the one that launches, and what they work on.
-static struct {
-    pthread_mutex_t lock, launches;
-    pthread_cond_t work, rest;
-    struct Launch *launch;
-    unsigned long turn; // of launches
-    int helpers, busy;
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
-          .launches = PTHREAD_MUTEX_INITIALIZER,
-          .work = PTHREAD_COND_INITIALIZER,
-          .rest = PTHREAD_COND_INITIALIZER,
-          .helpers = -1};
-
 static void *help(void *nothing) {
     unsigned long seen = 0;
     pthread_mutex_lock(&pool.lock);
@@ -252,6 +252,7 @@ static void *help(void *nothing) {
 
 static void hire(void) {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    pool.reversed = getenv("STAND_IN_REVERSED") != NULL;
     for (pool.helpers = 0; pool.helpers < processors - 1; pool.helpers++) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, help, NULL)) break;

@@ -28,6 +28,9 @@ void stand_in_meet(int line);
 enum { STAND_IN_ROOM = 4096 };
 void *stand_in_room(void);
 
+// Ends the launch, and says why.
+void stand_in_stop(const char *why);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,7 +7,7 @@
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 namespace stand_in {
-// What thread `from` of the warp gives. Threads that are not there give what is none.
+// What thread `from` of the warp gives.
 template <class T> T told(T value, unsigned from, int line) {
     T *all = static_cast<T *>(stand_in_room());
     all[stand_in_here.lane] = value;
@@ -26,9 +26,9 @@ inline unsigned ballot(bool vote, int line) {
 inline unsigned everybody() {
     return stand_in_here.lanes < 32 ? (1u << stand_in_here.lanes) - 1 : ~0u;
 }
-// Only whole warps can meet: CubeCL asks for no others.
+// CubeCL asks for no part of a warp to meet.
 inline void whole(unsigned mask) {
-    if (mask != ~0u) __builtin_trap();
+    if (mask != ~0u) stand_in_stop("only whole warps can meet on the stand-in");
 }
 } // namespace stand_in
 
