@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 4096, OUT_OF_MEMORY = 2 };
+// All guards are looked at after every launch. CubeCL wants what it is given at multiples of 512.
+enum { GUARD = 512, OUT_OF_MEMORY = 2 };
 
 struct Allocation {
     unsigned char *at;
