@@ -17,3 +17,5 @@ mod settings;
 
 #[cfg(feature = "linked")]
 pub use backend::{Bf16Platform, CudaBackend, CudaPlatform};
+#[cfg(feature = "linked")]
+pub use settings::prepare;

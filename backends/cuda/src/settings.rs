@@ -7,7 +7,10 @@ use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::Cac
 
 /// Settles CubeCL's settings, once, before a device is opened: what it has tuned and compiled is
 /// kept between runs, in the user's cache folder. A `cubecl.toml` of the user's own goes first.
-pub(crate) fn prepare() {
+///
+/// The backend does so itself; what computes on [`CudaPlatform`](crate::CudaPlatform) without it
+/// does so first, for CubeCL takes no settings any more once a device was used.
+pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();

@@ -1,18 +1,28 @@
-// A stand-in for NVIDIA's driver where there is no GPU: it has one device, keeps its memory in
-// the processor's, and runs no kernel. With it, CUDA's real run-time compiler compiles every
-// kernel of a training step, and each launch is looked at. What comes out is nonsense.
+// A stand-in for NVIDIA's driver where there is no GPU: it has one device, and keeps its memory in
+// the processor's. Kernels that the stand-in for NVRTC compiled (nvrtc.c) it runs on the
+// processors (execute.c), and memory that they write to beside their own ends the run as a GPU's
+// fault would. With CUDA's real run-time compiler none is run: it compiles every kernel, each
+// launch is looked at, and what comes out is nonsense.
 //
-//     cc -shared -fPIC -o DIR/libcuda.so.1 driver.c
-//     LD_LIBRARY_PATH=DIR CUDA_PATH=… astropt bench train --backend cuda --scale 1M
+//     build.sh DIR
+//     LD_LIBRARY_PATH=DIR CUDA_PATH=DIR XDG_CACHE_HOME=DIR/kept astropt ... --backend cuda
 //
 // Functions as in NVIDIA's "CUDA Driver API"; only those that CubeCL calls.
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "execute.h"
+#include "image.h"
+#include "memory.h"
+
 typedef int Result; // 0: success
-typedef unsigned long long Pointer;
+enum { INVALID = 1, NO_IMAGE = 200, NOT_FOUND = 500, FAILED = 719 };
+
+// Of the first kernel that did what none may: all that follows fails too, as on a GPU.
+static Result broken;
 
 // Attributes of a device of compute capability 9.0, by number.
 static const int ATTRIBUTES[][2] = {
@@ -29,7 +39,7 @@ Result cuInit(unsigned flags) { return 0; }
 Result cuDeviceGetCount(int *count) { *count = 1; return 0; }
 Result cuDeviceGet(int *device, int index) { *device = index; return 0; }
 Result cuDeviceGetName(char *name, int size, int device) {
-    snprintf(name, size, "stand-in that computes nothing");
+    snprintf(name, size, "stand-in for a GPU");
     return 0;
 }
 Result cuDeviceGetUuid(char *uuid, int device) { memset(uuid, 0, 16); return 0; }
@@ -43,30 +53,20 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
 Result cuDevicePrimaryCtxRetain(void **context, int device) { *context = ""; return 0; }
 Result cuCtxSetCurrent(void *context) { return 0; }
 Result cuStreamCreate(void **stream, unsigned flags) { *stream = malloc(1); return 0; }
-Result cuStreamSynchronize(void *stream) { return 0; }
+Result cuStreamSynchronize(void *stream) { return broken; }
 Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return 0; }
 Result cuEventCreate(void **event, unsigned flags) { *event = ""; return 0; }
 Result cuEventRecord(void *event, void *stream) { return 0; }
-Result cuEventSynchronize(void *event) { return 0; }
+Result cuEventSynchronize(void *event) { return broken; }
 Result cuEventDestroy_v2(void *event) { return 0; }
 
-Result cuMemAllocAsync(Pointer *at, size_t bytes, void *stream) {
-    *at = (Pointer)calloc(bytes ? bytes : 1, 1);
-    return *at ? 0 : 2;
-}
-Result cuMemFreeAsync(Pointer at, void *stream) { free((void *)at); return 0; }
-Result cuMemAllocHost_v2(void **at, size_t bytes) {
-    *at = calloc(bytes ? bytes : 1, 1);
-    return *at ? 0 : 2;
-}
-Result cuMemFreeHost(void *at) { free(at); return 0; }
 Result cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, void *stream) {
     memcpy((void *)to, from, bytes);
-    return 0;
+    return broken;
 }
 Result cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t bytes, void *stream) {
     memcpy(to, (void *)from, bytes);
-    return 0;
+    return broken;
 }
 
 // CUDA_MEMCPY2D: source, destination, and a rectangle of bytes; kind 1 is host memory.
@@ -87,24 +87,46 @@ Result cuMemcpy2DAsync_v2(const Rectangle *r, void *stream) {
     char *to = r->to.kind == 1 ? (char *)r->to.host : (char *)r->to.device;
     for (size_t row = 0; row < r->height; row++)
         memcpy(to + row * r->to.pitch, from + row * r->from.pitch, r->width);
-    return 0;
+    return broken;
 }
 
-Result cuModuleLoadData(void **module, const void *image) { *module = ""; return 0; }
+// A module is the library of an image that runs on this processor, or null for one that does not.
+Result cuModuleLoadData(void **module, const void *image) {
+    *module = NULL;
+    if (strncmp(image, IMAGE, strlen(IMAGE))) return 0;
+    *module = dlopen((const char *)image + strlen(IMAGE), RTLD_NOW | RTLD_LOCAL);
+    if (*module) return 0;
+    fprintf(stderr, "%s; remove what CubeCL keeps of compiled kernels\n", dlerror());
+    return NO_IMAGE;
+}
 Result cuModuleGetFunction(void **function, void *module, const char *name) {
-    if (getenv("STAND_IN_LOG")) fprintf(stderr, "compiled %s\n", name);
-    *function = "";
-    return 0;
+    struct Kernel *kernel = calloc(1, sizeof *kernel);
+    char call[512];
+    snprintf(call, sizeof call, CALL "%s", name);
+    kernel->name = strdup(name);
+    if (module) kernel->call = (void (*)(void **))dlsym(module, call);
+    if (getenv("STAND_IN_LOG")) fprintf(stderr, "loaded %s\n", name);
+    *function = kernel;
+    return module && !kernel->call ? NOT_FOUND : 0;
 }
 Result cuFuncSetAttribute(void *function, int attribute, int value) { return 0; }
 Result cuTensorMapEncodeTiled(void *map, ...) { return 0; }
+
 Result cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                       unsigned by, unsigned bz, unsigned shared, void *stream, void **arguments,
                       void **extra) {
+    const struct Kernel *kernel = function;
     int fits = gx && gy && gz && bx && by && bz && bx * by * bz <= 1024 && gy <= 65535 &&
                gz <= 65535 && shared <= 232448;
     if (!fits) fprintf(stderr, "a launch that no GPU takes: %u %u %u\n", gx, gy, gz);
-    return fits ? 0 : 1;
+    if (!fits) return INVALID;
+    if (broken || !kernel->call) return broken;
+    struct stand_in_index grid = {gx, gy, gz}, block = {bx, by, bz};
+    int whole = run_kernel(kernel, grid, block, shared, arguments);
+    // Both are looked at.
+    whole &= memory_is_whole(kernel->name);
+    if (!whole) broken = FAILED;
+    return broken;
 }
 Result cuGetErrorString(int error, const char **text) { *text = "stand-in"; return 0; }
 Result cuGetErrorName(int error, const char **text) { *text = "stand-in"; return 0; }

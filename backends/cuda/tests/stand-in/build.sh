@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Makes DIR a CUDA for machines without a GPU, whose kernels run on the processors: build.sh DIR
+#
+#     cd DIR && LD_LIBRARY_PATH=DIR CUDA_PATH=DIR XDG_CACHE_HOME=DIR/kept astropt ...
+#
+# XDG_CACHE_HOME keeps what is compiled and tuned away from a real GPU's, and in DIR a
+# `cubecl.toml` gives every tensor memory of its own, between guards. With CUDA_PATH of a real CUDA
+# (backends/cuda/setup.sh) its NVRTC compiles the kernels, and none is run. Wants gcc and g++.
+# STAND_IN_LOG=1 and STAND_IN_REVERSED=1 are described in nvrtc.c and execute.c.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+if [ $# -ne 1 ]; then
+    echo "usage: $0 DIR" >&2
+    exit 2
+fi
+# What was compiled by other headers is of no use.
+rm -rf "$1/images" "$1/include" "$1/kept"
+mkdir -p "$1/lib"
+folder=$(cd "$1" && pwd)
+cp -R "$here/include" "$folder/include"
+printf '[memory]\npersistent_memory = "enforced"\n' > "$folder/cubecl.toml"
+
+flags=(-O2 -shared -fPIC -pthread -Wall -Wno-format-truncation)
+gcc "${flags[@]}" -Wl,-soname,libcuda.so.1 -o "$folder/libcuda.so.1" \
+    "$here"/{driver,memory,execute,stack}.c -ldl
+gcc "${flags[@]}" -Wl,-soname,libnvrtc.so.12 -o "$folder/lib/libnvrtc.so.12" "$here/nvrtc.c" -ldl
+
+# They are tried on kernels that are right and on kernels that are not, each in a process of its
+# own, for a kernel that is not ends its use of a GPU. What is said of those is shown only where
+# the stand-ins took a kernel for what it is not.
+g++ -std=c++17 -O1 -Wall -o "$folder/faults" "$here/faults.cpp" "$folder/libcuda.so.1" \
+    "$folder/lib/libnvrtc.so.12" -Wl,-rpath,"$folder:$folder/lib"
+for name in $("$folder/faults"); do
+    "$folder/faults" "$name" 2> "$folder/faults.log" || {
+        cat "$folder/faults.log" >&2
+        echo "$0: the stand-ins fail at $name" >&2
+        exit 1
+    }
+done

@@ -1,0 +1,3 @@
+// Where CUDA has what mma.h declares.
+#pragma once
+#include "../mma.h"
