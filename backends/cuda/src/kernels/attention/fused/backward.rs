@@ -13,25 +13,38 @@ use super::tiles::{
 use super::{Place, Shape, crew, line, lines, place, read_keys, seen, warp};
 use crate::kernels::tensors::{lengths, room};
 
+/// Logarithms and deltas of [`TILE`] lines.
+#[derive(CubeType)]
+struct Statistics {
+    lse: SharedMemory<f32>,
+    delta: SharedMemory<f32>,
+}
+
+#[cube]
+impl Statistics {
+    fn new() -> Statistics {
+        Statistics { lse: SharedMemory::<f32>::new(TILE), delta: SharedMemory::<f32>::new(TILE) }
+    }
+}
+
 /// Reads logarithms and deltas of [`TILE`] lines from token `from` on; zero where there is none.
 #[cube]
 fn read_lines(
     lse_bht: &Array<f32>,
     delta_bht: &Array<f32>,
-    lse: &mut SharedMemory<f32>,
-    delta: &mut SharedMemory<f32>,
+    statistics: &mut Statistics,
     from: usize,
     place: &Place,
     shape: &Shape,
 ) {
     let unit = UNIT_POS as usize;
     if unit < TILE {
-        lse[unit] = 0.0f32;
-        delta[unit] = 0.0f32;
+        statistics.lse[unit] = 0.0f32;
+        statistics.delta[unit] = 0.0f32;
         if from + unit < shape.tokens {
             let line = line(place, shape, from + unit);
-            lse[unit] = lse_bht[line];
-            delta[unit] = delta_bht[line];
+            statistics.lse[unit] = lse_bht[line];
+            statistics.delta[unit] = delta_bht[line];
         }
     }
 }
@@ -42,8 +55,7 @@ fn read_lines(
 fn weigh_again(
     scores: &mut Products,
     gradients: &mut Products,
-    lse: &SharedMemory<f32>,
-    delta: &SharedMemory<f32>,
+    statistics: &Statistics,
     from: usize,
     place: &Place,
     shape: &Shape,
@@ -74,8 +86,8 @@ fn weigh_again(
                 let mut weight = 0.0f32;
                 let mut dscore = 0.0f32;
                 if seen(query, key, place, shape, documents_bt, reach_bt, rules) {
-                    weight = f32::exp(pair[k] * shape.scale - lse[line]);
-                    dscore = weight * (gradient[k] - delta[line]) * shape.scale;
+                    weight = f32::exp(pair[k] * shape.scale - statistics.lse[line]);
+                    dscore = weight * (gradient[k] - statistics.delta[line]) * shape.scale;
                 }
                 pair[k] = weight;
                 gradient[k] = dscore;
@@ -103,8 +115,7 @@ fn queries_backward_kernel(
 ) {
     let mut keys = SharedMemory::<Pair>::new(comptime![TILE * tile_step(size)]);
     let mut values = SharedMemory::<Pair>::new(comptime![TILE * tile_step(size)]);
-    let mut lse = SharedMemory::<f32>::new(TILE);
-    let mut delta = SharedMemory::<f32>::new(TILE);
+    let mut statistics = Statistics::new();
     if CUBE_POS < shape.count {
         let place = place(shape, false);
         let query = place.first + warp();
@@ -113,7 +124,7 @@ fn queries_backward_kernel(
         let queries = read_rows(qkv_pairs, &query_lines, query, tokens, size);
         let dout_lines = lines(&place, shape, 0usize, 1usize, size);
         let dout = read_rows(dout_pairs, &dout_lines, query, tokens, size);
-        read_lines(lse_bht, delta_bht, &mut lse, &mut delta, place.first, &place, shape);
+        read_lines(lse_bht, delta_bht, &mut statistics, place.first, &place, shape);
         let mut dqueries = no_products(size);
         let mut end = tokens;
         if comptime![rules.backwards_only()] {
@@ -127,8 +138,7 @@ fn queries_backward_kernel(
             weigh_again(
                 &mut scores,
                 &mut dscores,
-                &lse,
-                &delta,
+                &statistics,
                 from,
                 &place,
                 shape,
@@ -161,8 +171,7 @@ fn keys_backward_kernel(
 ) {
     let mut queries = SharedMemory::<Pair>::new(comptime![TILE * tile_step(size)]);
     let mut dout = SharedMemory::<Pair>::new(comptime![TILE * tile_step(size)]);
-    let mut lse = SharedMemory::<f32>::new(TILE);
-    let mut delta = SharedMemory::<f32>::new(TILE);
+    let mut statistics = Statistics::new();
     if CUBE_POS < shape.count {
         let place = place(shape, true);
         let (key, tokens) = (place.first + warp(), shape.tokens);
@@ -182,15 +191,14 @@ fn keys_backward_kernel(
             sync_cube();
             read_tile(qkv_octets, &query_lines, &mut queries, from, tokens, size);
             read_tile(dout_octets, &dout_lines, &mut dout, from, tokens, size);
-            read_lines(lse_bht, delta_bht, &mut lse, &mut delta, from, &place, shape);
+            read_lines(lse_bht, delta_bht, &mut statistics, from, &place, shape);
             sync_cube();
             let mut scores = products(&keys, &queries, size);
             let mut dscores = products(&values, &dout, size);
             weigh_again(
                 &mut scores,
                 &mut dscores,
-                &lse,
-                &delta,
+                &statistics,
                 from,
                 &place,
                 shape,
