@@ -26,7 +26,7 @@ pub struct Memory {
     pub model: f64,
     /// What a micro-batch keeps for backward, its own tokens included.
     pub activations: f64,
-    /// Micro-batches that are prepared, on the host.
+    /// Micro-batches that are prepared, and a step that is read whole, on the host.
     pub queue: f64,
 }
 
@@ -52,10 +52,13 @@ impl Memory {
         let objects = micro_batch as f64 * BYTES_PER_NUMBER;
         // Inputs and targets of the one that is read, and the predictions and their gradient.
         let activations = objects * (row * (layers * block + ends) + 4.0 * tokens);
+        let ahead = AHEAD * train.workers as f64 * objects * 2.0 * tokens;
+        // Of several modalities a step is read before its first gradient (`train/targets.rs`).
+        let whole = if model.modalities.len() > 1 { train.batch as f64 } else { 0.0 };
         Self {
             model: BYTES_PER_PARAMETER * parameters,
             activations,
-            queue: AHEAD * train.workers as f64 * objects * 2.0 * tokens,
+            queue: ahead + whole * BYTES_PER_NUMBER * tokens,
         }
     }
 
