@@ -113,15 +113,18 @@ pub fn same_unit(a: &str, b: &str) -> bool {
     a == b || bare(a) == bare(b)
 }
 
-/// Whether two units are the same in letters of either case, but for those that a prefix makes
-/// another by its case: `mJy` is not `MJy`, while `MAG` is `mag`.
+/// Whether two units are the same in letters of either case, but for those that a prefix of one of
+/// their words makes another by its case: `1e-3 mJy` is not `1e-3 MJy`, while `MAG` is `mag`.
 pub fn like_unit(a: &str, b: &str) -> bool {
     let (a, b) = (a.trim(), b.trim());
-    let prefix = |unit: &str| unit.chars().next().filter(|c| "mMpP".contains(*c));
+    let prefixes = |unit: &str| -> Vec<Option<char>> {
+        let words = unit.split(|c: char| !c.is_alphabetic());
+        words.map(|word| word.chars().next().filter(|c| "mMpP".contains(*c))).collect()
+    };
     let capitals = |a: &str, b: &str| {
         a.chars().all(|c| !c.is_lowercase()) && b.chars().all(|c| !c.is_uppercase())
     };
-    a.eq_ignore_ascii_case(b) && (prefix(a) == prefix(b) || capitals(a, b) || capitals(b, a))
+    a.eq_ignore_ascii_case(b) && (prefixes(a) == prefixes(b) || capitals(a, b) || capitals(b, a))
 }
 
 /// A dense row-major array on the host.
@@ -262,10 +265,14 @@ mod tests {
     fn the_case_of_a_prefix_counts() {
         for (a, b) in
             [("mag", "MAG"), ("Angstrom", "angstrom"), ("ANGSTROM", "Angstrom"), ("d", " D")]
+                .into_iter()
+                .chain([("1E-3 mJy", "1e-3 mJy"), ("ERG/S/CM2/MM", "erg/s/cm2/mm")])
         {
             assert!(like_unit(a, b) && like_unit(b, a), "{a} {b}");
         }
-        for (a, b) in [("mJy", "MJy"), ("Mpc", "mpc"), ("pm", "Pm"), ("mag", "Jy")] {
+        let alone = [("mJy", "MJy"), ("Mpc", "mpc"), ("pm", "Pm"), ("mag", "Jy")];
+        let further = [("1e-3 mJy", "1e-3 MJy"), ("km/s/Mpc", "km/s/mpc"), ("10^2mJy", "10^2MJy")];
+        for (a, b) in alone.into_iter().chain(further) {
             assert!(!like_unit(a, b) && !like_unit(b, a), "{a} {b}");
         }
     }

@@ -27,6 +27,7 @@
 pub mod codes;
 mod fields;
 pub mod galaxy_image;
+mod marks;
 mod normalise;
 mod plot;
 pub mod scalar;

@@ -152,6 +152,13 @@ pub(crate) fn robust(numbers: &[f64]) -> Affine {
     }
 }
 
+/// Whether `numbers` differ from `centre` by no more than their rounding, so that their deviation
+/// says nothing of them.
+pub(crate) fn are_even(numbers: &[f64], centre: f64) -> bool {
+    let most = EVEN * largest(numbers);
+    numbers.iter().all(|x| (x - centre).abs() <= most)
+}
+
 fn largest(numbers: &[f64]) -> f64 {
     numbers.iter().fold(0.0, |most, x| x.abs().max(most))
 }
@@ -263,6 +270,13 @@ mod tests {
             let affine = moments(&[x; 5]).rounded();
             assert!(affine.apply(x).abs() < 0.1, "{x}: {affine:?}");
         }
+    }
+
+    #[test]
+    fn numbers_are_even_up_to_their_rounding() {
+        assert!(are_even(&[18.5], 18.5) && are_even(&[0.0; 3], 0.0));
+        assert!(are_even(&[18.5, 18.500_002, 18.5], 18.5));
+        assert!(!are_even(&[18.5, 18.5, 18.501], 18.5));
     }
 
     #[test]

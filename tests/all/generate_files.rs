@@ -5,8 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::generate_more::{SHUFFLED, lines, trained};
-use crate::program::{astropt, fails};
+use astropt_core::data::unit_hash;
+
+use crate::generate_more::{SHUFFLED, arrays_of, lines, trained};
+use crate::program::{astropt, fails, succeeds};
 
 /// Names of the files that `folder` holds, but for its lock.
 fn names(folder: &Path) -> BTreeSet<String> {
@@ -49,6 +51,8 @@ fn what_is_made_of_other_modalities_stays() {
     sorted.sort_unstable();
     assert_eq!(sorted, ["image", "image", "number", "number", "number", "spectrum"]);
     for one in &list {
+        assert_eq!((&one["run"], &one["checkpoint"]), (&"r".into(), &"step 4".into()), "{one}");
+        assert!(one["model"].as_str().is_some_and(|digest| !digest.is_empty()), "{one}");
         for kind in ["picture", "table", "array"] {
             let path = one[kind].as_str();
             assert!(path.is_none_or(|path| at.join(path).exists()), "{one}");
@@ -80,4 +84,66 @@ fn what_cannot_be_made_or_is_not_held_out_is_said() {
     assert!(ran.status.success());
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert!(said.contains("the validation split is empty"), "{said}");
+}
+
+/// Which split a new object falls in is chance: where nothing trains, none is refused for it.
+#[test]
+fn a_new_object_of_any_split_is_generated_and_embedded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    trained(at, SHUFFLED);
+    let call = ["pretrain", "three.toml", "--data", "d/arrays", "--out", "t", "--quiet"];
+    let set = ["--set", "split.validation_fraction=0.3", "--set", "split.test_fraction=0.3"];
+    succeeds(at, &[&call[..], &set].concat());
+    for (name, share, said) in [
+        ("test", 0.0..0.3, "objects of the test split"),
+        ("validation", 0.3..0.6, ""),
+        ("train", 0.6..1.0, "objects of the training split"),
+    ] {
+        let falls = |id: &usize| share.contains(&unit_hash(&id.to_string(), 0));
+        let id = (1001..2000).step_by(2).find(falls).expect("one of many");
+        arrays_of(&at.join(name), &[id], "");
+        let (data, out) = (format!("{name}/arrays"), format!("{name}-made"));
+        let call = ["generate", "t", "--make", "image", "--data", &data, "--out", &out];
+        let ran = astropt(at, &call);
+        let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(ran.status.success() && told.contains(said), "{name}: {told}");
+        assert_eq!(told.contains("the validation split is empty"), name != "validation", "{told}");
+        let ids = std::fs::read_to_string(at.join(&out).join("image.ids.txt")).expect("there");
+        assert_eq!(ids.trim(), id.to_string());
+        let out = format!("{name}-embedded");
+        let text = succeeds(at, &["embed", "t", "--data", &data, "--out", &out, "--json"]);
+        let result: Value = serde_json::from_str(text.trim()).expect("JSON");
+        assert_eq!(result["objects"], 1);
+        if name != "train" {
+            let call = ["pretrain", "three.toml", "--data", &data, "--out", "none"];
+            let error = fails(at, &[&call[..], &set].concat(), 1);
+            assert!(error.contains("left for training"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn times_that_are_known_modulo_a_period_say_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    trained(at, SHUFFLED);
+    let recipe = std::fs::read_to_string(at.join("three.toml")).expect("there");
+    let periodic = recipe.replace("{ affine = 10.0 }", "{ periodic = [1.0, 10.0] }");
+    assert!(periodic != recipe);
+    std::fs::write(at.join("periodic.toml"), periodic).expect("writable");
+    succeeds(at, &["pretrain", "periodic.toml", "--data", "d/arrays", "--out", "p", "--quiet"]);
+    let call = ["generate", "p", "--make", "curve", "--objects", "3", "--quiet", "--json"];
+    let ran = astropt(at, &call);
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.success(), "{told}");
+    assert_eq!(told.matches("counted from 0, modulo 10").count(), 1, "{told}");
+    let text = String::from_utf8(ran.stdout).expect("UTF-8");
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(line["notes"]["time"], "counted from 0, modulo 10");
+        let table = std::fs::read_to_string(at.join(line["table"].as_str().expect("a table")));
+        let table = table.expect("there");
+        assert!(table.starts_with("\"time, counted from 0, modulo 10\","), "{table}");
+    }
 }

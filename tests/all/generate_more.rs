@@ -73,10 +73,15 @@ pub(crate) const SHUFFLED: &str = "[stream]\norder = \"shuffled\"\n";
 /// The arrays in `folder`, those of `scaled` 1024 times as large. Every third object has no
 /// light curve, every second no number.
 fn arrays(folder: &Path, scaled: &str) {
+    arrays_of(folder, &(0..OBJECTS).collect::<Vec<_>>(), scaled);
+}
+
+/// The same of the objects `ids`.
+pub(crate) fn arrays_of(folder: &Path, ids: &[usize], scaled: &str) {
     let at = folder.join("arrays");
     std::fs::create_dir_all(&at).expect("writable");
     let put = |name: &str, axes: &str, numbers: Vec<f32>| {
-        let shape = format!("{OBJECTS}{axes}");
+        let shape = format!("{}{axes}", ids.len());
         let bytes = npy("<f4", &shape, numbers.into_iter().map(f32::to_le_bytes));
         std::fs::write(at.join(format!("{name}.npy")), bytes).expect("writable");
     };
@@ -84,21 +89,22 @@ fn arrays(folder: &Path, scaled: &str) {
     let made = |name: &str, n: usize, level: f32| -> Vec<f32> {
         let factor = if name == scaled { 1024.0 } else { 1.0 };
         let number = |(object, k)| factor * (level + noise(object, k));
-        (0..OBJECTS).flat_map(|object| (0..n).map(move |k| (object, k))).map(number).collect()
+        let objects = ids.iter().flat_map(|&object| (0..n).map(move |k| (object, k)));
+        objects.map(number).collect()
     };
     put("flux", &format!(", {SAMPLES}"), made("flux", SAMPLES, 5.0));
     put("image", ", 8, 8", made("image", 64, 2.0));
-    put("time", ", 10", (0..OBJECTS * 10).map(|k| (k % 10) as f32 * 3.0).collect());
+    put("time", ", 10", (0..ids.len() * 10).map(|k| (k % 10) as f32 * 3.0).collect());
     let mut curves = made("value", 10, 18.0);
     curves.chunks_mut(10).step_by(3).for_each(|curve| curve.fill(f32::NAN));
     // With a sample less, who has a number has as many tokens as who has none.
     curves.chunks_mut(10).skip(1).step_by(2).for_each(|curve| curve[9] = f32::NAN);
     put("value", ", 10", curves);
-    let ids = (0..OBJECTS as i32).map(i32::to_le_bytes);
-    let ids = npy("<i4", &OBJECTS.to_string(), ids);
-    std::fs::write(at.join("id.npy"), ids).expect("writable");
+    let bytes = ids.iter().map(|&id| (id as i32).to_le_bytes());
+    let bytes = npy("<i4", &ids.len().to_string(), bytes);
+    std::fs::write(at.join("id.npy"), bytes).expect("writable");
     let number = |k: usize| if k.is_multiple_of(2) { String::new() } else { format!("0.{k}") };
-    let lines: String = (0..OBJECTS).map(|k| format!("{k},{}\n", number(k))).collect();
+    let lines: String = ids.iter().map(|&k| format!("{k},{}\n", number(k))).collect();
     std::fs::write(folder.join("labels.csv"), format!("id,x\n{lines}")).expect("writable");
 }
 

@@ -51,7 +51,7 @@ fn mpirun(folder: &Path, size: usize, arguments: &[&str]) -> Command {
     command
 }
 
-fn together(folder: &Path, size: usize, arguments: &[&str]) -> Output {
+pub(crate) fn together(folder: &Path, size: usize, arguments: &[&str]) -> Output {
     mpirun(folder, size, arguments).output().expect("mpirun runs")
 }
 

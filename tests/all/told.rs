@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::faults::{pretrain, table};
-use crate::program::{astropt, program, workspace};
+use crate::parallel::{can, together};
+use crate::program::{astropt, fails, program, succeeds, workspace};
 use crate::recipes::npy;
 
 /// The warnings of an `inspect` of `path` by the source `kind`, with these keys set, that must succeed.
@@ -137,6 +138,52 @@ fn a_modality_that_no_object_has_is_told() {
         }
         assert!(!told.contains("modality.a: none"), "{told}");
     }
+}
+
+/// What was never predicted is told when the training is over, and not made.
+#[test]
+fn what_the_model_did_not_learn_to_make_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at);
+    let lacking = "modality.w={kind='scalar',columns=['splt']}";
+    let weightless = "modality.v={kind='scalar',columns=['d'],loss_weight=0.0}";
+    let train = pretrain("r", &[lacking, weightless, "train.steps=1"]);
+    let output = astropt(at, &train);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    let unpredicted = |name: &str| told.contains(&format!("modality.{name}: never predicted in"));
+    // The first of each sequence is one token, which nothing comes before.
+    assert_eq!(["a", "b", "v", "w"].map(unpredicted), [true, false, false, true], "{told}");
+    let make = |name| ["generate", "r", "--make", name, "--given", "b", "--objects", "1"];
+    let error = fails(at, &make("w"), 2);
+    for words in ["w was never predicted in steps 1 to 1", "no training object had it", ": b"] {
+        assert!(error.contains(words), "no {words} in: {error}");
+    }
+    let error = fails(at, &make("v"), 2);
+    assert!(error.contains("modality.v.loss_weight is 0"), "{error}");
+    // Of a run without metrics nobody knows.
+    std::fs::remove_file(at.join("r/metrics.jsonl")).expect("deleted");
+    succeeds(at, &make("v"));
+}
+
+/// None of several processes tells of what it alone has not met.
+#[test]
+fn processes_tell_what_none_of_them_predicted() {
+    if !can() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    table(at);
+    let lacking = "modality.w={kind='scalar',columns=['splt']}";
+    let output = together(at, 2, &pretrain("r", &[lacking, "train.steps=1"]));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    // Before the training all look at the same objects.
+    assert_eq!(told.matches("modality.w: none of the").count(), 1, "{told}");
+    assert_eq!(told.matches("modality.w: never predicted in").count(), 1, "{told}");
+    assert!(!told.contains("modality.b: "), "{told}");
 }
 
 #[test]

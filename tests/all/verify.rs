@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use astropt_core::checkpoint::tensors::{load_tensors, save_tensors};
+
 use crate::program::{fails, shared, succeeds, workspace};
 
 fn cases() -> Vec<PathBuf> {
@@ -73,6 +75,63 @@ fn recorded_tokens_disagree_where_they_should() {
     std::fs::remove_file(folder.path().join("a.png")).expect("removes");
     let error = fails(workspace(), &["verify", path], 1);
     assert!(error.contains("no case.json"), "{error}");
+}
+
+/// What a folder of pictures lacks was not compared: an array that another picture has, a picture
+/// without tokens, tokens without a picture.
+#[test]
+fn recorded_tokens_that_are_not_whole_disagree() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let from = workspace().join("modalities/tests/golden");
+    let at = |name: &str| folder.path().join(name);
+    for name in ["a", "b"] {
+        for ending in ["png", "safetensors"] {
+            let copy = at(&format!("{name}.{ending}"));
+            std::fs::copy(from.join(format!("class_0_4.{ending}")), copy).expect("copies");
+        }
+    }
+    let path = folder.path().to_str().expect("UTF-8");
+    let disagreeing = || -> Vec<String> {
+        let output = crate::program::astropt(workspace(), &["verify", path, "--json"]);
+        let lines = String::from_utf8(output.stdout).expect("UTF-8");
+        let lines = lines.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        let bad: Vec<serde_json::Value> =
+            lines.filter(|line: &serde_json::Value| line["ok"] == false).collect();
+        assert_eq!(output.status.success(), bad.is_empty());
+        let name = |line: &serde_json::Value| {
+            let [case, quantity] =
+                ["case", "quantity"].map(|key| line[key].as_str().expect("text"));
+            format!("{case} {quantity}")
+        };
+        bad.iter().map(name).collect()
+    };
+    assert!(disagreeing().is_empty());
+    let (mut arrays, metadata) = load_tensors(at("b.safetensors")).expect("loads");
+    arrays.pop_first().expect("an array");
+    save_tensors(at("b.safetensors"), &arrays, &metadata).expect("saves");
+    assert_eq!(disagreeing(), ["b p16.spiral.hub"]);
+    std::fs::remove_file(at("b.png")).expect("removes");
+    assert_eq!(disagreeing(), ["b picture"]);
+    std::fs::rename(at("b.safetensors"), at("a.safetensors")).expect("renames");
+    std::fs::copy(at("a.png"), at("b.png")).expect("copies");
+    assert_eq!(disagreeing(), ["b tokens"]);
+}
+
+/// A recording in which there is nothing agrees with nothing.
+#[test]
+fn recordings_of_nothing_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let refused = |path: &std::path::Path| {
+        let error = fails(workspace(), &["verify", path.to_str().expect("UTF-8")], 1);
+        assert!(error.contains("nothing that could be compared"), "{error}");
+    };
+    std::fs::write(at("spiral.json"), r#"{"spiral":{}}"#).expect("written");
+    refused(&at("spiral.json"));
+    let from = workspace().join("modalities/tests/golden/class_0_4.png");
+    std::fs::copy(from, at("a.png")).expect("copies");
+    save_tensors(at("a.safetensors"), &[].into(), &[].into()).expect("saves");
+    refused(folder.path());
 }
 
 #[test]

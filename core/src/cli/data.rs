@@ -36,6 +36,12 @@ pub(super) fn open(plan: &Plan) -> Result<Arc<Dataset>> {
     Dataset::open(plan, Path::new(".")).map(Arc::new).map_err(|error| from_where(error, plan))
 }
 
+/// As [`open`], for work that trains nothing: none of the objects need be of the training split.
+pub(super) fn open_to_read(plan: &Plan) -> Result<Arc<Dataset>> {
+    let data = Dataset::open_to_read(plan, Path::new("."));
+    data.map(Arc::new).map_err(|error| from_where(error, plan))
+}
+
 /// Checks that `out` is not the folder of the `data`, where pictures that are written would be taken
 /// for objects, nor a folder of them: folders of this program's are passed over by what reads the
 /// data, with all that is in them.

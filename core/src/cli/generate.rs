@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::args::GenerateArgs;
 use super::output::Output;
+use super::stages::step_words;
 use super::{choose, data};
 use crate::checkpoint::files::{PARTIAL, nothing_there, sweep};
 use crate::checkpoint::write_bytes;
@@ -21,6 +22,7 @@ use crate::progress;
 use crate::recipe::{Plan, amend};
 use crate::run::{GENERATED as LIST, RunFolder, RunLock, Work, nothing_foreign};
 use crate::tokens::{Tokens, Values};
+use crate::train::{METRICS, predicted_until};
 
 /// Objects read together at most.
 const BATCH: usize = 16;
@@ -38,7 +40,19 @@ struct Generated {
     /// units of tokens; for codes the share that differs. `None`: the object has no such span.
     error: Option<f64>,
     #[serde(flatten)]
+    maker: Maker,
+    #[serde(flatten)]
     files: Files,
+}
+
+/// What made a span: several runs may write into one folder.
+#[derive(Clone, Serialize)]
+struct Maker {
+    /// The run's folder, as it was named.
+    run: PathBuf,
+    checkpoint: String,
+    /// Digest of the parameters' file, as embeddings have it.
+    model: String,
 }
 
 /// `astropt generate`.
@@ -52,7 +66,7 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let (plan, parameters, _) = folder.load_model(&saved, &manifest.plan)?;
     let plan = amend(&plan, &[], &[], args.data.as_deref())?;
     let chosen = choose(&args.device)?;
-    let data = data::open(&plan)?;
+    let data = data::open_to_read(&plan)?;
     let modality = made(args, &data)?;
     let sampling = sampling(args, &data, &modality)?;
 
@@ -61,6 +75,7 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let (given, like) = (&args.given[..], args.like.as_deref());
     let asked = Asked { made: &modality, given, prompt: args.prompt, like };
     let choice = Choice::new(&data, &plan.stream, plan.objective, asked)?;
+    learnt(&folder, saved.step, &data, &modality)?;
     let objects = match args.object.is_empty() {
         true => choice.drawn(args.objects)?,
         false => choice.named(&args.object)?,
@@ -80,7 +95,10 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let spans = generate_spans(session, wanted, &modality, plan.objective, BATCH, sampling)?;
     let seconds = start.elapsed().as_secs_f64();
 
-    let write = |staged: &Path| write(&data, &modality, &objects, &spans, (staged, args.format));
+    let (run, checkpoint) = (args.run.clone(), step_words(saved.step));
+    let maker = Maker { run, checkpoint, model: saved.digest()? };
+    let write =
+        |staged: &Path| write(&data, &modality, &objects, &spans, (staged, args.format, &maker));
     let generated = keep(&out, &modality, write)?;
     for one in &generated {
         output.result(one, || describe(one))?;
@@ -114,6 +132,44 @@ fn made(args: &GenerateArgs, data: &Dataset) -> Result<String> {
     }
 }
 
+/// Refuses to make what the run never learnt to make until `step`, as far as its metrics tell: of
+/// steps that they do not cover, as before an import, nothing is known.
+fn learnt(folder: &RunFolder, step: u64, data: &Dataset, made: &str) -> Result<()> {
+    let Some(predicted) = predicted_until(&folder.file(METRICS), step)? else { return Ok(()) };
+    let counts = |name: &str| {
+        let weight = data.model().modalities.get(name).map_or(1.0, |spec| spec.loss_weight);
+        weight > 0.0 && predicted.modalities.contains(name)
+    };
+    if counts(made) {
+        return Ok(());
+    }
+    let steps = format!("in steps {} to {step}", predicted.first);
+    let why = match predicted.modalities.contains(made) {
+        true => format!(
+            "modality.{made}.loss_weight is 0, so {steps} the model did not learn to make it: train \
+             with a weight above 0"
+        ),
+        false => format!(
+            "{made} was never predicted {steps} ({METRICS}), so the model did not learn to make it: \
+             no training object had it, the objective never came to it, or it is one token that \
+             always came first; train on data that have it, or with stream.order = \"shuffled\""
+        ),
+    };
+    let others: Vec<&str> =
+        predicted.modalities.iter().map(String::as_str).filter(|name| counts(name)).collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!(", or make another with --make: {}", others.join(", ")),
+    };
+    match predicted.first {
+        ..=1 => Err(Error::Misuse(format!("{why}{others}"))),
+        _ => {
+            progress::warn(&format!("{why}{others}; what steps before did is not known"));
+            Ok(())
+        }
+    }
+}
+
 fn sampling(args: &GenerateArgs, data: &Dataset, made: &str) -> Result<Sampling> {
     for (name, value) in [("--temperature", args.temperature), ("--noise", args.noise)] {
         if !(value.is_finite() && value >= 0.0) {
@@ -140,7 +196,7 @@ fn write(
     modality: &str,
     objects: &Chosen,
     spans: &[Tokens],
-    (out, format): (&Path, Format),
+    (out, format, maker): (&Path, Format, &Maker),
 ) -> Result<Vec<Generated>> {
     let made = data.modalities()[modality].as_ref();
     let mut writer = Writer::new(made, modality, out, format).in_units(data.label_units());
@@ -155,6 +211,7 @@ fn write(
             prompt: wanted.prompt,
             tokens: span.len,
             error: own.and_then(|own| difference(span, own, wanted.prompt)),
+            maker: maker.clone(),
             files,
         });
     }

@@ -22,6 +22,7 @@ use crate::recipe::{Plan, RESUMABLE, amend, lacks_data, resolve};
 use crate::run::{Manifest, RunFolder, StageRecord};
 use crate::train::{
     FAULTS, LEDGER, METRICS, Start, Summary, TIMINGS, Trainer, VALIDATION, check_shares,
+    predicted_until,
 };
 
 /// A run that is open: its folder, manifest, data and model on the device.
@@ -327,6 +328,7 @@ const TRAINED: [&str; 5] = [METRICS, TIMINGS, LEDGER, VALIDATION, FAULTS];
 fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let stage = Stage::start("pretrain", &open.chosen);
     let (data, ranks) = (open.data.clone(), parallel::world());
+    let taken = open.folder.checkpoints().ok().and_then(|all| Some(all.last()?.step)).unwrap_or(0);
     first(ranks, || {
         TRAINED.iter().try_for_each(|name| open.folder.verified(name).map(drop))?;
         checksums::forget(open.folder.path(), &TRAINED)
@@ -352,7 +354,10 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
         Err(error) => BTreeMap::from([("ended".to_owned(), error.to_string())]),
     };
     open.data.tell_rejected();
-    open.data.tell_unmet();
+    // Of several processes each has met its own objects alone; what all predicted is told below.
+    if ranks.size() == 1 {
+        open.data.tell_unmet();
+    }
     let record = stage.record(&open.chosen, &open.manifest.plan, facts);
     progress::say(&format!("pretraining took {}", duration(record.seconds)));
     open.manifest.stages.push(record);
@@ -365,7 +370,26 @@ fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
     let kept = kept.and_then(|()| checksums::list(open.folder.path(), &TRAINED));
     // Where a disk fails both do, and the first failure tells more.
     let summary = trained?;
-    kept.map(|()| summary)
+    kept?;
+    if summary.steps > taken {
+        tell_unpredicted(&open.folder, &open.data, summary.steps)?;
+    }
+    Ok(summary)
+}
+
+/// Warns of the modalities that no step predicted: the model cannot make them.
+fn tell_unpredicted(folder: &RunFolder, data: &Dataset, steps: u64) -> Result<()> {
+    let Some(predicted) = predicted_until(&folder.file(METRICS), steps)? else { return Ok(()) };
+    let all = data.modalities().keys();
+    for name in all.filter(|name| !predicted.modalities.contains(*name)) {
+        progress::warn(&format!(
+            "modality.{name}: never predicted in steps {} to {steps} (no object had it, the objective \
+             never came to it, or it is one token that always came first): the model reads it where \
+             it is there, and has not learnt to make it",
+            predicted.first
+        ));
+    }
+    Ok(())
 }
 
 /// A stage that is running.

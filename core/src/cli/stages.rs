@@ -160,7 +160,7 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     let saved = folder.checkpoint(name)?;
     let (_, parameters, _) = folder.load_model(&saved, &plan)?;
     let chosen = choose(&args.device)?;
-    let data = data::open(&plan)?;
+    let data = data::open_to_read(&plan)?;
     let mut session = chosen.backend.open(chosen.index, data.model())?;
     let check = !args.check.no_self_check;
     saved.load(&parameters, data.modalities(), session.as_mut(), check)?;

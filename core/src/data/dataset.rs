@@ -60,6 +60,12 @@ impl Dataset {
     /// # Errors
     /// When the source cannot be opened or nothing is left to train on.
     pub fn open(plan: &Plan, root: &Path) -> Result<Self> {
+        let data = Self::open_to_read(plan, root)?;
+        data.splits.check_training().map(|()| data)
+    }
+
+    /// As [`open`](Self::open), for work that trains nothing: whichever splits the objects are of.
+    pub(crate) fn open_to_read(plan: &Plan, root: &Path) -> Result<Self> {
         let objects = Objects::open(plan, root)?;
         let source = objects.source.as_ref();
         let splits = Splits::of(source, &plan.split)?;

@@ -1,5 +1,5 @@
-//! Which of the recipe's modalities the objects that were read had, to tell of those that none had:
-//! a field or column that is named wrong leaves no other trace.
+//! Which of the recipe's modalities the objects that were read had, to tell of those that none had,
+//! and of parts of them that none had: a field or column that is named wrong leaves no other trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -57,6 +57,16 @@ impl Met {
         let unmet = self.modalities.iter().filter(|(_, met)| !met.load(Ordering::Relaxed));
         unmet.map(|(name, _)| name.as_str())
     }
+
+    /// What the modalities that were met did not see: see [`Modality::unseen`].
+    fn unseen<'a>(
+        &'a self,
+        modalities: &'a Modalities,
+    ) -> impl Iterator<Item = (&'a str, (String, String))> {
+        let met = self.modalities.iter().filter(|(_, met)| met.load(Ordering::Relaxed));
+        met.filter_map(|(name, _)| Some((name.as_str(), modalities.get(name)?.unseen())))
+            .flat_map(|(name, unseen)| unseen.into_iter().map(move |what| (name, what)))
+    }
 }
 
 /// Why objects with these fields and labels may lack `modality`: what it reads that they lack.
@@ -78,6 +88,15 @@ pub(crate) fn why_lacking(modality: &dyn Modality, names: &BTreeSet<String>) -> 
     format!("{why}; {}", listed(&known))
 }
 
+/// That there is no field or label `name`, where none of `names` is it.
+fn why_unseen(name: &str, names: &BTreeSet<String>) -> String {
+    if names.contains(name) {
+        return String::new();
+    }
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    format!(": there is no {name:?}{}; {}", nearest(name, &known), listed(&known))
+}
+
 fn listed(known: &[&str]) -> String {
     let more = match known.len().saturating_sub(LISTED) {
         0 => String::new(),
@@ -90,7 +109,8 @@ fn listed(known: &[&str]) -> String {
 }
 
 impl Objects {
-    /// Warns of the modalities that no object read so far had.
+    /// Warns of the modalities that no object read so far had, and of what those that some had did
+    /// not see.
     pub(crate) fn tell_unmet(&self) {
         let readings = self.met.objects.load(Ordering::Relaxed);
         if readings == 0 {
@@ -108,6 +128,19 @@ impl Objects {
                 "modality.{name}: none of the objects read so far has it ({readings} readings){why}"
             ));
         }
+        for (modality, (name, what)) in self.unseen() {
+            let why = why_unseen(&name, &names);
+            progress::warn(&format!(
+                "modality.{modality}: none of the objects read so far has {what} ({readings} \
+                 readings){why}"
+            ));
+        }
+    }
+
+    /// As [`Met::unseen`]; nothing where the objects were tokenised before.
+    fn unseen(&self) -> impl Iterator<Item = (&str, (String, String))> {
+        let own = self.source.tokenised().is_none();
+        own.then(|| self.met.unseen(&self.modalities)).into_iter().flatten()
     }
 }
 
@@ -117,8 +150,8 @@ impl Dataset {
         self.objects().tell_unmet();
     }
 
-    /// Looks for the modalities that no object read so far had in those that training begins with, a
-    /// few hundred at most, and warns of those that none has. Nothing is fetched for it.
+    /// Looks for what [`tell_unmet`](Self::tell_unmet) tells of in the objects that training begins
+    /// with, a few hundred at most, and tells what none has. Nothing is fetched for it.
     ///
     /// # Errors
     /// What ends the work: see [`Objects::read`].
@@ -127,8 +160,8 @@ impl Dataset {
         let here =
             if self.all_at_hand() { LOOKED_AT.min(self.splits.train.len() as u64) } else { 0 };
         for position in 0..here {
-            let enough = objects.met.unmet().next().is_none() || started.elapsed() > LONGEST;
-            if enough || stop::asked() {
+            let all = objects.met.unmet().next().is_none() && objects.unseen().next().is_none();
+            if all || started.elapsed() > LONGEST || stop::asked() {
                 break;
             }
             match objects.read(self.draw(position, 0) as usize) {
@@ -170,6 +203,10 @@ mod tests {
             let labels = ["z_phot", "mag"].map(|name| (name.to_owned(), Label::Number(0.5)));
             Some(Observation { labels: labels.into(), ..Observation::default() })
         }
+
+        fn unseen(&self) -> Vec<(String, String)> {
+            vec![("z_phot".to_owned(), "a redshift".to_owned())]
+        }
     }
 
     #[test]
@@ -186,10 +223,22 @@ mod tests {
     #[test]
     fn a_modality_is_met_once_an_object_has_it() {
         let made: Box<dyn Modality> = Box::new(Reader);
-        let met = Met::none_of(&[("a".to_owned(), made)].into());
+        let modalities = Modalities::from([("a".to_owned(), made)]);
+        let met = Met::none_of(&modalities);
         met.note(&Observation::default(), &Row::new());
         assert_eq!(met.unmet().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(met.unseen(&modalities).count(), 0, "all of it is lacking");
         met.note(&Observation::default(), &vec![("a".to_owned(), Tokens::default())]);
         assert_eq!(met.unmet().count(), 0);
+        let what = ("z_phot".to_owned(), "a redshift".to_owned());
+        assert_eq!(met.unseen(&modalities).collect::<Vec<_>>(), [("a", what)]);
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_told() {
+        let names = ["mag", "z_photo"].map(str::to_owned).into();
+        assert_eq!(why_unseen("mag", &names), "");
+        let why = why_unseen("z_phot", &names);
+        assert!(why.contains("no \"z_phot\" (did you mean \"z_photo\"?)"), "{why}");
     }
 }

@@ -50,7 +50,7 @@ impl Splits {
     ///
     /// # Errors
     /// When the split column is missing or holds other values than the recipe names, places are not
-    /// in degrees, or when nothing is left to train on.
+    /// in degrees, or when there are no objects.
     pub fn of(source: &dyn Source, config: &SplitConfig) -> Result<Self> {
         let mut splits = Self::default();
         if source.len() > u32::MAX as usize {
@@ -94,13 +94,24 @@ impl Splits {
         if let Some(group) = &config.group {
             tell_alone(alone, source.len(), group)?;
         }
-        if splits.train.is_empty() {
-            return Err(Error::Failed(format!(
-                "none of the {} objects is left for training; change [split] or add data",
-                source.len()
-            )));
+        if source.is_empty() {
+            return Err(Error::Failed("there are no objects in the data".to_owned()));
         }
         Ok(splits)
+    }
+
+    /// Checks that there is something to train on.
+    ///
+    /// # Errors
+    /// When no object is of the training split.
+    pub(super) fn check_training(&self) -> Result<()> {
+        match self.train.is_empty() {
+            false => Ok(()),
+            true => Err(Error::Failed(format!(
+                "none of the {} objects is left for training; change [split] or add data",
+                self.validation.len() + self.test.len()
+            ))),
+        }
     }
 
     /// The objects of `split`.

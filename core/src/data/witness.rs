@@ -137,7 +137,7 @@ impl Dataset {
         let count = TRAINED.min(self.splits.train.len() as u64);
         let mut looked_at: Vec<u32> = (0..count).map(|position| self.draw(position, 0)).collect();
         // Where files must be fetched first, only those that training begins with.
-        if self.all_at_hand() {
+        if count == 0 || self.all_at_hand() {
             for split in [Split::Validation, Split::Test] {
                 looked_at.extend(self.splits.get(split).iter().take(HELD_OUT));
             }

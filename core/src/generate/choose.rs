@@ -124,8 +124,8 @@ impl<'a> Choice<'a> {
         Ok(chosen)
     }
 
-    /// The first `count` suitable objects of the validation split in a shuffled order, or of
-    /// the training split where that is empty.
+    /// The first `count` suitable objects of the validation split in a shuffled order; where that is
+    /// empty of the training split, and where there is none either of the test split.
     ///
     /// # Errors
     /// When none is asked for or suitable, or more cannot be read than the recipe allows.
@@ -143,7 +143,9 @@ impl<'a> Choice<'a> {
                     break 'looking;
                 }
                 if crate::stop::asked() {
-                    return Err(crate::stop::stopped("; nothing was written"));
+                    return Err(crate::stop::stopped(
+                        "; nothing was written, the same command makes it anew",
+                    ));
                 }
                 tried += 1;
                 in_vain += 1;
@@ -170,14 +172,22 @@ impl<'a> Choice<'a> {
 
     /// The split that objects are drawn from; where it is not the one held out, that is said.
     fn drawn_from(&self) -> Split {
-        if !self.data.splits.get(Split::Validation).is_empty() {
-            return Split::Validation;
+        let splits = [Split::Validation, Split::Train, Split::Test];
+        let filled = |split: &Split| !self.data.splits.get(*split).is_empty();
+        let split = splits.into_iter().find(filled).unwrap_or(Split::Validation);
+        match split {
+            Split::Validation => {}
+            Split::Train => progress::warn(
+                "the validation split is empty: spans are made of objects of the training split, \
+                 which the model has learnt from if they were there when it trained; choose others \
+                 with --object",
+            ),
+            Split::Test => progress::warn(
+                "the validation split is empty, and so is the training split: spans are made of \
+                 objects of the test split",
+            ),
         }
-        progress::warn(
-            "the validation split is empty: spans are made of objects of the training split, which \
-             the model has learnt from; choose others with --object",
-        );
-        Split::Train
+        split
     }
 
     /// What is given of object `index`, and the span to generate.

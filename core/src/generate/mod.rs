@@ -89,7 +89,9 @@ pub fn generate(
             while rows.next < rows.len {
                 if crate::stop::asked() {
                     session.forget();
-                    return Err(crate::stop::stopped("; nothing was written"));
+                    return Err(crate::stop::stopped(
+                        "; nothing was written, the same command makes it anew",
+                    ));
                 }
                 let made = if masked {
                     rows.fill(session, wanted)?

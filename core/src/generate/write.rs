@@ -1,5 +1,6 @@
 //! Generated spans as files in the modality's own units.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::fits::{self, Remarks};
@@ -12,7 +13,7 @@ use crate::progress;
 use crate::seam::{Modality, Preview, SpanFacts};
 use crate::tokens::{Tokens, Values};
 
-/// What was written for one object.
+/// What was written for one object, and what must be known to read it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Files {
     /// Picture of the generated span, beside the object's own where it has one.
@@ -23,12 +24,15 @@ pub struct Files {
     pub fits: Option<PathBuf>,
     /// The arrays of all objects as NumPy reads them, one after the other.
     pub array: Option<PathBuf>,
+    /// By column of numbers what its name and unit do not say of them; CSV has it in the heading.
+    #[serde(default)]
+    pub notes: BTreeMap<String, String>,
 }
 
 impl Files {
     /// Names the files as they are called in `folder`.
     pub(crate) fn move_to(&mut self, folder: &Path) {
-        let Self { picture, table, fits, array } = self;
+        let Self { picture, table, fits, array, notes: _ } = self;
         for path in [picture, table, fits, array].into_iter().flatten() {
             if let Some(name) = path.file_name() {
                 *path = folder.join(name);
@@ -38,7 +42,7 @@ impl Files {
 
     /// All that were written.
     pub fn into_all(self) -> impl Iterator<Item = PathBuf> {
-        let Self { picture, table, fits, array } = self;
+        let Self { picture, table, fits, array, notes: _ } = self;
         [picture, table, fits, array].into_iter().flatten()
     }
 }
@@ -70,6 +74,8 @@ pub struct Writer<'a> {
     endless: usize,
     /// What was said already.
     remarks: Remarks,
+    /// Columns of whose numbers something was said.
+    noted: BTreeSet<String>,
 }
 
 impl<'a> Writer<'a> {
@@ -85,6 +91,7 @@ impl<'a> Writer<'a> {
             arrays: None,
             endless: 0,
             remarks: Remarks::new(),
+            noted: BTreeSet::new(),
         }
     }
 
@@ -123,14 +130,16 @@ impl<'a> Writer<'a> {
             self.endless += usize::from(facts.padding.is_none() && continuous);
             facts.complete(told);
         }
-        for (column, note) in &facts.notes {
-            self.say_once(format!("{column} is {note}"), progress::say);
-        }
+        let is_column = |name: &String| told.as_ref().is_some_and(|t| t.fields.contains_key(name));
+        files.notes.extend(facts.notes.clone().into_iter().filter(|(name, _)| is_column(name)));
+        self.tell_notes(id, &files.notes);
         if self.format == Format::Fits {
             let path = self.folder.join(format!("{stem}.fits"));
             write_bytes(&path, &self.fits(id, generated, told, facts)?)?;
             files.fits = Some(path);
-        } else if let Some(columns) = told.and_then(|told| columns(&told, &self.units)) {
+        } else if let Some(columns) =
+            told.and_then(|told| columns(&told, &self.units, &facts.notes))
+        {
             let path = self.folder.join(format!("{stem}.csv"));
             write_bytes(&path, &csv(&columns)?)?;
             files.table = Some(path);
@@ -140,9 +149,21 @@ impl<'a> Writer<'a> {
         Ok(files)
     }
 
-    fn say_once(&mut self, remark: String, say: fn(&str)) {
+    /// Warns, once for each column, of numbers that are not what name and unit say.
+    fn tell_notes(&mut self, id: &str, notes: &BTreeMap<String, String>) {
+        for (column, note) in notes {
+            if self.noted.insert(column.clone()) {
+                progress::warn(&format!(
+                    "the column {column} of {id} is {note}; {} says it of every object",
+                    crate::run::GENERATED
+                ));
+            }
+        }
+    }
+
+    fn warn_once(&mut self, remark: String) {
         if !self.remarks.contains(&remark) {
-            say(&remark);
+            progress::warn(&remark);
             self.remarks.insert(remark);
         }
     }
@@ -184,7 +205,7 @@ impl<'a> Writer<'a> {
                 fits::image(id, &self.modality.detokenise(tokens)?, unit, &mut remarks)?
             }
         };
-        remarks.into_iter().for_each(|remark| self.say_once(remark, progress::warn));
+        remarks.into_iter().for_each(|remark| self.warn_once(remark));
         Ok(file)
     }
 
@@ -226,17 +247,22 @@ fn plain(words: &str) -> String {
 type Column = (String, Vec<String>);
 
 /// The observation as columns of equal length: its one-dimensional fields, or else its
-/// labels as one line. `None` when neither is all there is.
-fn columns(observation: &Observation, units: &LabelUnits) -> Option<Vec<Column>> {
+/// labels as one line. `None` when neither is all there is. `notes` on fields go into their headings.
+fn columns(
+    observation: &Observation,
+    units: &LabelUnits,
+    notes: &BTreeMap<String, String>,
+) -> Option<Vec<Column>> {
     let heading = |name: &String, unit: Option<&String>| match unit {
         Some(unit) => format!("{name} [{unit}]"),
         None => name.clone(),
     };
+    let noted = |name: &String| notes.get(name).map(|note| format!(", {note}")).unwrap_or_default();
     let mut columns = Vec::new();
     for (name, field) in &observation.fields {
         let [_] = field.array.shape[..] else { return None };
         let cells = field.array.data.to_f64().iter().map(f64::to_string).collect();
-        columns.push((heading(name, field.unit.as_ref()), cells));
+        columns.push((heading(name, field.unit.as_ref()) + &noted(name), cells));
     }
     if columns.is_empty() {
         columns.extend(observation.labels.iter().map(|(name, label)| {
@@ -259,4 +285,22 @@ fn csv(columns: &[Column]) -> Result<Vec<u8>> {
         table.write_record(columns.iter().map(|(_, cells)| &cells[line])).map_err(failed)?;
     }
     table.into_inner().map_err(|e| Error::Failed(format!("cannot make a table: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::{Data, Field};
+
+    #[test]
+    fn a_heading_says_what_name_and_unit_do_not() {
+        let array = Array::new(vec![2], Data::F64(vec![0.5, 3.0])).expect("sound");
+        let field = |unit: Option<&str>| Field { array: array.clone(), unit: unit.map(Into::into) };
+        let fields = [("time".to_owned(), field(Some("d"))), ("value".to_owned(), field(None))];
+        let told = Observation { fields: fields.into(), ..Observation::default() };
+        let notes = BTreeMap::from([("time".to_owned(), "counted modulo 50".to_owned())]);
+        let columns = columns(&told, &LabelUnits::new(), &notes).expect("columns");
+        let text = String::from_utf8(csv(&columns).expect("a table")).expect("UTF-8");
+        assert_eq!(text, "\"time [d], counted modulo 50\",value\n0.5,0.5\n3,3\n");
+    }
 }

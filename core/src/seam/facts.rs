@@ -8,7 +8,7 @@ use crate::tokens::Tokens;
 /// What is needed to write tokens in an object's own numbers, and what they do not hold themselves.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SpanFacts {
-    /// Samples at the end of the columns that
+    /// Samples at the end of the columns, or rows at the end of the tables, that
     /// [`reconstruct`](crate::seam::Modality::reconstruct) gives which fill the last token up, and
     /// are none of the object's. `None`: not known.
     pub padding: Option<usize>,
@@ -23,28 +23,22 @@ pub struct SpanFacts {
 
 impl SpanFacts {
     /// What names and shapes tell: `told`, which the tokens of the observation `own` became, ends
-    /// where the shortest of the fields of the same names does, and has their units where no
-    /// [`affine`](Tokens::affine) took them out. `array` stands for what tells no more than its
-    /// numbers.
+    /// along the first axis where the shortest of the fields of the same names does, and has their
+    /// units where no [`affine`](Tokens::affine) took them out. What has three axes is an image,
+    /// whole where its own tells no less. `array` stands for what tells no more than its numbers.
     pub(crate) fn by_name(
         own: Option<&Observation>,
         tokens: &Tokens,
         told: Option<&Observation>,
         array: Option<&Array>,
     ) -> Self {
-        let columns = || {
-            let fields = told.into_iter().flat_map(|told| &told.fields);
-            fields.filter(|(_, field)| field.array.shape.len() == 1)
-        };
+        let fields = || told.into_iter().flat_map(|told| &told.fields);
         let own_field = |name: &String| own.and_then(|own| own.fields.get(name));
         let past = |(name, field): (&String, &crate::observation::Field)| {
-            let len = own_field(name)?.array.data.len();
-            Some(field.array.data.len().saturating_sub(len))
+            rows_past(&own_field(name)?.array.shape, &field.array.shape)
         };
-        let padding = match columns().next() {
-            None => Some(0),
-            Some(_) => columns().filter_map(past).max(),
-        };
+        let has_rows = fields().any(|(_, field)| matches!(field.array.shape.len(), 1 | 2));
+        let padding = fields().filter_map(past).max().or((!has_rows).then_some(0));
         let mut facts = Self { padding, ..Self::default() };
         if !tokens.affine.is_empty() {
             return facts;
@@ -68,10 +62,16 @@ impl SpanFacts {
     /// Makes `told` what the object would have: without padding, with the units that only the data
     /// state, and with offsets added.
     pub(crate) fn complete(&self, told: &mut Observation) {
+        let rows = rows(told);
         for (name, field) in &mut told.fields {
-            if let [len] = &mut field.array.shape[..] {
+            if let [len, rest @ ..] = &mut field.array.shape[..]
+                && rows.contains(len)
+            {
                 *len = len.saturating_sub(self.padding.unwrap_or(0));
-                truncate(&mut field.array.data, *len);
+                truncate(
+                    &mut field.array.data,
+                    rest.iter().fold(*len, |n, &width| n.saturating_mul(width)),
+                );
             }
             if let Some(offset) = self.offsets.get(name) {
                 let numbers = field.array.data.to_f64().iter().map(|x| x + offset).collect();
@@ -82,6 +82,26 @@ impl SpanFacts {
             }
         }
     }
+}
+
+/// How many rows an array of the shape `told` has beyond one of the shape `own`. `None`: they are
+/// not rows of one kind.
+fn rows_past(own: &[usize], told: &[usize]) -> Option<usize> {
+    let long = |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+    let ([of_own, row @ ..], [of_told, told_row @ ..]) = (own, told) else { return None };
+    if long(row) == long(told_row) {
+        return Some(of_told.saturating_sub(*of_own));
+    }
+    let cut_out = own.len() == told.len() && own.iter().zip(told).all(|(own, told)| own >= told);
+    (cut_out || long(own) == long(told)).then_some(0)
+}
+
+/// How many rows the columns have or, where there are none, the fields of the fewest axes. An image
+/// beside columns has others.
+fn rows(told: &Observation) -> Vec<usize> {
+    let shapes = || told.fields.values().map(|field| &field.array.shape[..]);
+    let fewest = shapes().map(<[usize]>::len).filter(|&axes| axes > 0).min();
+    shapes().filter(|shape| Some(shape.len()) == fewest).map(|shape| shape[0]).collect()
 }
 
 /// Whether two arrays have as many numbers along each axis, that of a single band left out or not.
@@ -142,6 +162,34 @@ mod tests {
         assert_eq!(SpanFacts::by_name(None, &plain, Some(&made()), None).padding, None);
         let none = SpanFacts::by_name(None, &plain, Some(&Observation::default()), None);
         assert_eq!(none.padding, Some(0), "there are no columns");
+    }
+
+    #[test]
+    fn rows_of_any_width_end_where_the_objects_own_do() {
+        let padding = |own: Option<&[usize]>, told: &[usize]| {
+            let own = own.map(|own| object(&[("uv", own, None)]));
+            let told = object(&[("uv", told, None)]);
+            SpanFacts::by_name(own.as_ref(), &Tokens::default(), Some(&told), None).padding
+        };
+        assert_eq!(padding(Some(&[5, 2]), &[6, 2]), Some(1));
+        assert_eq!(padding(Some(&[5, 1]), &[6]), Some(1));
+        // Without an own, or beside one of another kind, it cannot be told.
+        assert_eq!(padding(None, &[6, 2]), None);
+        assert_eq!(padding(Some(&[2, 5]), &[6, 2]), None);
+        // Images, of which the own may be larger or laid out in another way.
+        for own in [&[60, 60, 3][..], &[3, 48, 48], &[48, 48, 3]] {
+            assert_eq!(padding(Some(own), &[48, 48, 3]), Some(0), "{own:?}");
+        }
+        for own in [&[4, 4][..], &[4, 4, 1], &[1, 4, 4], &[5, 6]] {
+            assert_eq!(padding(Some(own), &[4, 4]), Some(0), "{own:?}");
+        }
+        assert_eq!(padding(None, &[48, 48, 3]), Some(0));
+        let facts = SpanFacts { padding: Some(1), ..SpanFacts::default() };
+        let mut told = object(&[("uv", &[6, 2], None), ("image", &[4, 4, 3], None)]);
+        facts.complete(&mut told);
+        let [uv, image] = ["uv", "image"].map(|name| &told.fields[name].array);
+        assert_eq!((&uv.shape[..], uv.data.len()), (&[5, 2][..], 10));
+        assert_eq!((&image.shape[..], image.data.len()), (&[4, 4, 3][..], 48));
     }
 
     #[test]

@@ -121,6 +121,13 @@ pub trait Modality: Send + Sync {
         false
     }
 
+    /// What the recipe says there is and no observation tokenised so far had, where the modality goes
+    /// on without: the field or label that holds it, and what it is, in words that follow "none of
+    /// the objects read so far has". A person is warned of it.
+    fn unseen(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Units that the recipe states of labels which this modality reads, by the labels' names.
     /// When the data are opened they are compared with the units that the data state; nothing is
     /// converted.

@@ -1,7 +1,7 @@
 //! Files of JSON lines that grow as a run does, and are cut back when it goes on from before.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -116,20 +116,35 @@ pub(super) fn digest_lines(records: &[impl Serialize]) -> Result<String> {
 /// # Errors
 /// When the file cannot be read, or holds something else.
 pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = match std::fs::read(path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io("read", path, &e)),
+    let mut records = Vec::new();
+    each_line(path, |record| records.push(record))?;
+    Ok(records)
+}
+
+/// As [`read_lines`], of which no more than one record is kept: each is given to `take`.
+///
+/// # Errors
+/// As [`read_lines`].
+pub(super) fn each_line<T: DeserializeOwned>(path: &Path, mut take: impl FnMut(T)) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("read", path, &e);
+    let mut file = match File::open(path) {
+        Ok(file) => BufReader::new(file),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed(e)),
     };
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let lines = whole.lines().enumerate().filter(|(_, line)| !line.is_empty());
-    lines
-        .map(|(k, line)| {
-            serde_json::from_str(line).map_err(|e| {
-                Error::file(path, format!("line {}: {}", k + 1, plain::json_value(&e)))
-            })
-        })
-        .collect()
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        bytes.clear();
+        file.read_until(b'\n', &mut bytes).map_err(failed)?;
+        let Some(line) = bytes.strip_suffix(b"\n") else { break };
+        let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+        if !line.is_empty() {
+            take(serde_json::from_str(&line).map_err(|e| {
+                Error::file(path, format!("line {number}: {}", plain::json_value(&e)))
+            })?);
+        }
+    }
+    Ok(())
 }
 
 /// Cuts the file `path`, where there is one, back to the lines that `keep` says; answers with its
@@ -171,6 +186,21 @@ mod tests {
         assert_ne!(again.digest(), whole);
         (4..=5_u64).for_each(|k| again.put(&k).expect("written"));
         assert_eq!(again.digest(), whole);
+    }
+
+    #[test]
+    fn whole_lines_are_read_and_a_broken_one_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.jsonl");
+        assert!(read_lines::<u64>(&path).expect("no file").is_empty());
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            read_lines::<u64>(&path).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(""), Ok(vec![]));
+        assert_eq!(read("1\r\n\n2\n3"), Ok(vec![1, 2]));
+        let error = read("1\n\nx\n2\n").expect_err("no number");
+        assert!(error.contains("line 3"), "{error}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What training writes down: `metrics.jsonl` (what the numbers were: the same bytes for
 //! the same recipe, seed and machine), `timings.jsonl` (how fast), and TensorBoard events.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::{LineFile, digest_lines, read_lines};
+use super::lines::{LineFile, digest_lines, each_line, read_lines};
 use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
 use crate::progress;
@@ -190,6 +191,32 @@ pub(crate) fn validation_at(path: &Path, step: u64) -> Result<Option<f64>> {
     }))
 }
 
+/// What the steps of a training predicted.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Predicted {
+    /// The first step that is told of.
+    pub(crate) first: u64,
+    /// Modalities that any of them predicted tokens of.
+    pub(crate) modalities: BTreeSet<String>,
+}
+
+/// What the steps until `step` predicted, by the metrics file `path`; `None` where it tells of none.
+///
+/// # Errors
+/// As [`digest_until`].
+pub(crate) fn predicted_until(path: &Path, step: u64) -> Result<Option<Predicted>> {
+    let mut predicted = None;
+    each_line(path, |metric| match metric {
+        Metric::Train { step: at, modalities, .. } if at <= step => {
+            let all = predicted
+                .get_or_insert_with(|| Predicted { first: at, modalities: BTreeSet::new() });
+            all.modalities.extend(modalities.into_keys());
+        }
+        _ => {}
+    })?;
+    Ok(predicted)
+}
+
 /// The error of metrics in the file `path` that did not lead to the checkpoint after `step`.
 pub(crate) fn not_as_led(path: &Path, step: u64) -> Error {
     Error::file(
@@ -253,6 +280,38 @@ mod tests {
         }
         std::fs::remove_file(&path).expect("deleted");
         reopen().expect("goes on without");
+    }
+
+    #[test]
+    fn what_was_predicted_is_what_the_steps_have_losses_of() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(METRICS);
+        let modalities = |names: &[&str]| names.iter().map(|name| ((*name).into(), 0.5)).collect();
+        let train = |step, names: &[&str]| Metric::Train {
+            step,
+            loss: 0.5,
+            modalities: modalities(names),
+            lr: 1e-4,
+            grad_norm: 1.5,
+            tokens: 8,
+        };
+        let mut writer = MetricsWriter::open(folder.path(), None).expect("writable");
+        let validation = Metric::Validation {
+            step: 0,
+            loss: 0.5,
+            modalities: modalities(&["z"]),
+            zero_loss: 0.5,
+            objects: 1,
+        };
+        for metric in [validation, train(2, &["b"]), train(3, &["a", "b"]), train(4, &["c"])] {
+            writer.metric(&metric).expect("written");
+        }
+        let until = |step| predicted_until(&path, step).expect("readable");
+        assert_eq!(until(1), None);
+        let names = |step| until(step).expect("told").modalities.into_iter().collect::<String>();
+        assert_eq!([names(2), names(3), names(9)], ["b", "ab", "abc"]);
+        assert_eq!(until(9).expect("told").first, 2);
+        assert_eq!(predicted_until(&folder.path().join("none"), 9).expect("no file"), None);
     }
 
     fn writer_digest(state: &TrainState) -> String {

@@ -21,7 +21,7 @@ pub use faults::{Done, FAULTS, Fault};
 pub use ledger::{Entry as LedgerEntry, LEDGER};
 pub use lines::read_lines;
 pub use metrics::{METRICS, Metric, TIMINGS, Timing};
-pub(crate) use metrics::{digest_until, not_as_led, validation_at};
+pub(crate) use metrics::{digest_until, not_as_led, predicted_until, validation_at};
 pub use schedule::learning_rate;
 pub use team::check_shares;
 pub use trainer::{Start, Summary, Trainer};

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Batch, Dataset, Objective};
 use crate::engine::Losses;
 use crate::model::ModelConfig;
+use crate::recipe::Plan;
 
 /// Tokens that are predicted, by modality; those of which none is are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +41,11 @@ impl Targets {
 }
 
 /// Whether each micro-batch holds as many targets as any other, whatever its objects.
-pub(super) fn are_even(data: &Dataset, objective: Objective) -> bool {
+pub(super) fn are_even(data: &Dataset, plan: &Plan) -> bool {
     let mut modalities = data.modalities().values();
     let one = modalities.next().is_some_and(|one| one.is_even()) && modalities.next().is_none();
-    one && !matches!(objective, Objective::Prefix { .. })
+    // Prefixes are of random length, and of how many tokens some are kept is random too.
+    one && !matches!(plan.objective, Objective::Prefix { .. }) && plan.stream.keep >= 1.0
 }
 
 /// The losses of a step, from those of its micro-batches.

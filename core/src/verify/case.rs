@@ -20,6 +20,8 @@ pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) model: ModelConfig,
     pub(crate) schedule: Option<Schedule>,
+    /// Whether version 1 recorded it, which lists no modalities.
+    pub(crate) first_version: bool,
     /// Everything in `case.safetensors`.
     pub(crate) recorded: StateDict,
     spans: Vec<Span>,
@@ -82,6 +84,7 @@ impl Case {
             .map_err(|e| Error::file(&path, format!("is no description of a case: {e}")))?;
         let (recorded, _) = load_tensors(folder.join("case.safetensors"))?;
         let mut args = written.model_args;
+        let first_version = written.modalities.is_none();
         if let Some(modalities) = written.modalities {
             args.insert("modalities".into(), modalities);
         }
@@ -92,6 +95,7 @@ impl Case {
             name: name.unwrap_or_else(|| folder.display().to_string()),
             model,
             schedule: written.schedule,
+            first_version,
             recorded,
             spans: Vec::new(),
         };
@@ -162,6 +166,13 @@ impl Case {
             }
             let _ = ledger.take(&mask_name(&span.modality));
         }
+    }
+
+    /// Whether the recording holds hidden states: the Python program embeds what is continuous and
+    /// read causally.
+    pub(crate) fn embeds(&self) -> bool {
+        let mut specs = self.model.modalities.values();
+        !self.model.mask_token && specs.all(|spec| matches!(spec.values, Values::Continuous { .. }))
     }
 
     /// Number of recorded batches.

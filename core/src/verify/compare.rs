@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::engine::{HostTensor, StateDict};
 
+/// Said of what a case lacks.
+const NOT_RECORDED: &str = "not recorded: the case lacks it, so it was not compared";
+
 /// How far one quantity is from the recorded one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
@@ -41,15 +44,7 @@ impl Comparison {
         theirs: &HostTensor,
         tolerance: f64,
     ) -> Self {
-        let mut out = Self {
-            case: case.to_owned(),
-            quantity: quantity.to_owned(),
-            max_abs: f64::NAN,
-            max_rel: f64::NAN,
-            tolerance,
-            ok: false,
-            problem: None,
-        };
+        let mut out = Self::none(case, quantity, tolerance);
         match ours.map_err(str::to_owned).and_then(|ours| Self::between(ours, theirs)) {
             Err(problem) => out.problem = Some(problem),
             Ok((max_abs, magnitude)) => {
@@ -59,6 +54,24 @@ impl Comparison {
             }
         }
         out
+    }
+
+    /// Says why the quantity `quantity` of `case` was not compared, which counts as a disagreement.
+    pub fn not_compared(case: &str, quantity: &str, why: impl ToString) -> Self {
+        Self { problem: Some(why.to_string()), ..Self::none(case, quantity, 0.0) }
+    }
+
+    /// No comparison yet.
+    fn none(case: &str, quantity: &str, tolerance: f64) -> Self {
+        Self {
+            case: case.to_owned(),
+            quantity: quantity.to_owned(),
+            max_abs: f64::NAN,
+            max_rel: f64::NAN,
+            tolerance,
+            ok: false,
+            problem: None,
+        }
     }
 
     /// Compares `ours` with `theirs`, number by number.
@@ -128,15 +141,7 @@ impl<'a> Ledger<'a> {
     /// Says that `quantity` could not be compared.
     pub(crate) fn problem(&mut self, quantity: &str, problem: impl ToString) {
         self.untouched.remove(quantity);
-        self.comparisons.push(Comparison {
-            case: self.case.to_owned(),
-            quantity: quantity.to_owned(),
-            max_abs: f64::NAN,
-            max_rel: f64::NAN,
-            tolerance: 0.0,
-            ok: false,
-            problem: Some(problem.to_string()),
-        });
+        self.comparisons.push(Comparison::not_compared(self.case, quantity, problem));
     }
 
     /// Checks that one of the arrays `names` is recorded; a case without what it must hold disagrees,
@@ -144,7 +149,14 @@ impl<'a> Ledger<'a> {
     pub(crate) fn must_have(&mut self, names: &[String]) {
         let lacks = names.iter().all(|name| !self.recorded.contains_key(name));
         if let Some(name) = names.first().filter(|_| lacks) {
-            self.problem(name, "not recorded: the case lacks it, so it was not compared");
+            self.problem(name, NOT_RECORDED);
+        }
+    }
+
+    /// As [`must_have`](Self::must_have), of an array whose name starts with `prefix`.
+    pub(crate) fn must_have_under(&mut self, prefix: &str) {
+        if self.under(prefix).is_empty() {
+            self.problem(prefix, NOT_RECORDED);
         }
     }
 
@@ -211,6 +223,10 @@ mod tests {
         let comparisons = ledger.finish();
         assert_eq!(comparisons.len(), 2, "{comparisons:?}");
         assert!(!comparisons[1].ok && comparisons[1].quantity == "outputs.images");
+        let mut ledger = Ledger::new("case", &recorded);
+        ["lo", "embed"].iter().for_each(|prefix| ledger.must_have_under(prefix));
+        let comparisons = ledger.finish();
+        assert!(comparisons[0].quantity == "embed", "{comparisons:?}");
     }
 
     #[test]

@@ -94,6 +94,11 @@ fn hidden(
     layer: Layer,
     ledger: &mut Ledger<'_>,
 ) -> Result<()> {
+    if case.embeds() && !case.first_version {
+        for (modality, _) in case.spans() {
+            ledger.must_have(&[format!("{prefix}{modality}")]);
+        }
+    }
     if ledger.under(prefix).is_empty() {
         return Ok(());
     }
@@ -134,6 +139,9 @@ fn cut(states: &HostTensor, start: usize, length: usize) -> HostTensor {
 fn first_tokens(case: &Case, session: &mut dyn Session, ledger: &mut Ledger<'_>) -> Result<()> {
     for reduction in ["none", "mean"] {
         let prefix = format!("embedding_{reduction}_first");
+        if case.first_version {
+            ledger.must_have_under(&prefix);
+        }
         for count in ledger.under(&prefix) {
             let name = format!("{prefix}{count}");
             let Some(count) = count.parse().ok().filter(|&n: &usize| n > 0) else { continue };
@@ -166,6 +174,9 @@ fn mean_over_tokens(states: &HostTensor) -> HostTensor {
 /// the sequence that predicts the next.
 fn generated(case: &Case, session: &mut dyn Session, ledger: &mut Ledger<'_>) -> Result<()> {
     const NAME: &str = "generated";
+    if case.first_version {
+        ledger.must_have(&[NAME.to_owned()]);
+    }
     let Some(theirs) = ledger.take(NAME) else { return Ok(()) };
     let specs = &case.model.modalities;
     let (Some((modality, spec)), 1) = (specs.first_key_value(), specs.len()) else {

@@ -3,7 +3,10 @@
 //! A case is a folder: `case.json` (configuration and training schedule),
 //! `case.safetensors` (inputs and answers), and the initial weights as
 //! `weights.safetensors` or `ckpt.pt`. [`verify`] replays everything the case holds on any
-//! [`Session`] and compares; what it does not understand counts as a disagreement. Other
+//! [`Session`] and compares; what it does not understand counts as a disagreement, and so does what
+//! it lacks: the Python program records outputs and the loss of every model, hidden states of those
+//! that read continuous tokens causally, the training of all but masked ones, and of version 1 what
+//! it generated. Other
 //! recordings, such as the tokens of pictures, are compared by the modality that registered for
 //! them ([`RecordingRule`](crate::seam::RecordingRule)).
 
@@ -51,18 +54,25 @@ pub fn verify(
     forward::replay(&case, session.as_mut(), &mut ledger)?;
     training::replay(&case, &weights, session.as_mut(), &mut ledger)?;
     if !ledger.compared_any() {
-        return Err(Error::file(&case.folder, "holds nothing that could be compared"));
+        return Err(Error::file(&case.folder, NOTHING));
     }
     Ok(ledger.finish())
 }
+
+/// Why a recording is refused that compares nothing.
+const NOTHING: &str = "holds nothing that could be compared";
 
 /// Compares recordings that are no case of a whole model, by the modality that knows them.
 fn recording(path: &Path) -> Result<Vec<Comparison>> {
     std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
     let known = recording_rules().into_iter().find_map(|rule| (rule.replay)(path));
-    known.unwrap_or_else(|| {
+    let comparisons = known.unwrap_or_else(|| {
         let message = "holds no case.json, and nothing that a modality has recorded answers for; \
                        give the folder of a case";
         Err(Error::file(path, message))
-    })
+    })?;
+    if comparisons.is_empty() {
+        return Err(Error::file(path, NOTHING));
+    }
+    Ok(comparisons)
 }

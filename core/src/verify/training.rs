@@ -27,6 +27,9 @@ pub(crate) fn replay(
 ) -> Result<()> {
     let Some(schedule) = case.schedule else {
         // What is recorded of a training then remains in the ledger as not understood.
+        if !case.model.mask_token {
+            ledger.problem("schedule", "not in case.json, so the training was not compared");
+        }
         return Ok(());
     };
     let (mut losses, mut norms) = (Vec::new(), Vec::new());

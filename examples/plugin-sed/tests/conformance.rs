@@ -46,6 +46,7 @@ fn photometry_comes_back_in_its_own_unit() {
             lost: &[2],
             // An object without any band that was measured has no photometry.
             may_lack: true,
+            ..Default::default()
         };
         testkit::modality::check("sed", &sample).unwrap_or_else(|wrong| panic!("{unit}: {wrong}"));
     }

@@ -14,13 +14,14 @@
 //! modality. Several columns in one token are known or absent together, unless `missing`
 //! says otherwise; for columns that come and go on their own, use one modality each. What a
 //! catalogue writes for an unknown value, such as -999, is a number like others unless the column
-//! says which are `valid`; the first that looks like it is warned of.
+//! says which are `valid`; one that looks like it is warned of. So is a column that no object has
+//! where `missing = "mean"` goes on without.
 
 mod config;
 
 pub use config::{Column, Missing, OutOfDomain, ScalarConfig, Transform};
 
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use astropt_core::observation::{Array, Data, Label, LabelUnits, Observation};
 use astropt_core::seam::Modality;
@@ -28,17 +29,22 @@ use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result, progress};
 
 use crate::fields::check_unit;
-
-/// Numbers that catalogues write for an unknown value.
-const MARKS: [f64; 4] = [-99.0, -999.0, -9999.0, -99999.0];
+use crate::marks::Marks;
 
 /// The tokeniser that [`ScalarConfig`] builds.
 #[derive(Debug)]
 pub struct Scalar {
     config: ScalarConfig,
     spec: TokenSpec,
-    /// Of each column, whether one of [`MARKS`] was warned of.
-    warned: Vec<Once>,
+    seen: Vec<Seen>,
+}
+
+/// What was seen of a column.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Whether an object had it.
+    known: AtomicBool,
+    marks: Marks,
 }
 
 impl Scalar {
@@ -50,8 +56,8 @@ impl Scalar {
             loss_weight: config.loss_weight,
             max_tokens: 1,
         };
-        let warned = config.columns.iter().map(|_| Once::new()).collect();
-        Self { config, spec, warned }
+        let seen = config.columns.iter().map(|_| Seen::default()).collect();
+        Self { config, spec, seen }
     }
 
     /// The token's numbers; `None` when the object lacks the modality.
@@ -59,8 +65,8 @@ impl Scalar {
         let columns = &self.config.columns;
         let found: Vec<Option<f32>> = columns
             .iter()
-            .zip(&self.warned)
-            .map(|(column, warned)| self.number(observation, column, warned))
+            .zip(&self.seen)
+            .map(|(column, seen)| self.number(observation, column, seen))
             .collect::<Result<_>>()?;
         let missing = found.iter().position(Option::is_none);
         let Some(missing) = missing else { return Ok(Some(found.into_iter().flatten().collect())) };
@@ -86,16 +92,21 @@ impl Scalar {
         &self,
         observation: &Observation,
         column: &Column,
-        warned: &Once,
+        seen: &Seen,
     ) -> Result<Option<f32>> {
         let Some(x) = value(observation, column)?.filter(|&x| column.knows(x)) else {
             return Ok(None);
         };
-        if column.valid.is_none() && MARKS.contains(&x) {
-            warned.call_once(|| progress::warn(&looks_unknown(observation, &column.name, x)));
+        if column.valid.is_none()
+            && let Some(mark) = seen.marks.note(&observation.id, [x], true)
+        {
+            progress::warn(&looks_unknown(observation, &column.name, mark));
         }
         let y = column.transform.apply(x).map(|y| column.affine().apply(y) as f32);
         if let Some(y) = y.filter(|y| y.is_finite()) {
+            if !seen.known.load(Ordering::Relaxed) {
+                seen.known.store(true, Ordering::Relaxed);
+            }
             return Ok(Some(y));
         }
         match self.config.out_of_domain {
@@ -116,8 +127,8 @@ impl Scalar {
 fn looks_unknown(observation: &Observation, column: &str, x: f64) -> String {
     format!(
         "{}: {column:?} is {x}, as catalogues write what they do not know; it is read as a number. \
-         Say which are known, valid = {{ min = … }} beside the column's name, or that all are, \
-         valid = {{}}",
+         Say which are known, valid = {{ min = … }} or valid = {{ max = … }} beside the column's \
+         name, or that all are, valid = {{}}",
         observation.id
     )
 }
@@ -158,6 +169,17 @@ fn value(observation: &Observation, column: &Column) -> Result<Option<f64>> {
 impl Modality for Scalar {
     fn spec(&self) -> TokenSpec {
         self.spec.clone()
+    }
+
+    /// Columns without a number, each of which then is its mean throughout.
+    fn unseen(&self) -> Vec<(String, String)> {
+        if self.config.missing != Missing::Mean {
+            return Vec::new();
+        }
+        let columns = self.config.columns.iter().zip(&self.seen);
+        let unseen = columns.filter(|(_, seen)| !seen.known.load(Ordering::Relaxed));
+        let what = |name: &String| format!("a known number of {name:?}, which becomes its mean");
+        unseen.map(|(column, _)| (column.name.clone(), what(&column.name))).collect()
     }
 
     fn label_units(&self) -> LabelUnits {
@@ -324,6 +346,26 @@ mod tests {
         // Where nothing is said, a mark is a number.
         let plain = scalar("columns = ['p']").tokenise(&star(&[("p", -999.0)])).expect("sound");
         assert_eq!(plain.expect("a token").values, [-999.0]);
+    }
+
+    #[test]
+    fn a_column_that_no_object_has_is_told() {
+        let columns = "columns = ['z', 'zz', { name = 'm', valid = { max = 30.0 } }]";
+        let names = |modality: &dyn Modality| -> Vec<String> {
+            modality.unseen().into_iter().map(|(name, _)| name).collect()
+        };
+        let modality = scalar(&format!("missing = 'mean'\n{columns}"));
+        for z in [0.1, 0.2] {
+            modality.tokenise(&star(&[("z", z), ("m", 99.0)])).expect("sound").expect("a token");
+        }
+        assert_eq!(names(modality.as_ref()), ["zz", "m"]);
+        modality.tokenise(&star(&[("z", 0.1), ("m", 20.0)])).expect("sound").expect("a token");
+        assert_eq!(names(modality.as_ref()), ["zz"]);
+        assert!(modality.unseen()[0].1.contains("\"zz\""));
+        // Elsewhere no token is made without.
+        let strict = scalar(columns);
+        strict.tokenise(&star(&[("z", 0.1)])).expect("sound");
+        assert!(strict.unseen().is_empty());
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub struct SpectrumConfig {
     /// not finite.
     #[serde(default)]
     pub bad: Bad,
+    /// What is done about a spectrum without any good sample; `"refuse"` by default.
+    #[serde(default, skip_serializing_if = "Empty::is_refuse")]
+    pub empty: Empty,
     /// Function applied to every flux before standardisation.
     #[serde(default)]
     pub stretch: Stretch,
@@ -178,6 +181,24 @@ pub enum Bad {
     Interpolate,
     /// Windows with a bad sample in them are left out.
     DropWindow,
+}
+
+/// What is done about a spectrum without any good sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Empty {
+    /// It is refused, and the object with it.
+    #[default]
+    Refuse,
+    /// The object counts as lacking the modality.
+    Absent,
+}
+
+impl Empty {
+    /// Whether it is the default, which configurations of before there was a choice do not state.
+    fn is_refuse(&self) -> bool {
+        *self == Self::Refuse
+    }
 }
 
 /// What is subtracted and divided by. Only good samples count.
@@ -347,5 +368,17 @@ mod tests {
         }
         build("window = 1\nsamples = 9\nstandardise = 'median'\nposition_rows = 64")
             .expect("valid");
+    }
+
+    /// Converted data keep the configuration, which must be the recipe's.
+    #[test]
+    fn a_default_is_written_as_before_there_was_a_choice() {
+        let written = |line: &str| {
+            let text = format!("window = 8\nsamples = 80\n{line}");
+            let config: SpectrumConfig = toml::from_str(&text).expect("valid");
+            serde_json::to_string(&config).expect("writable")
+        };
+        assert!(!written("empty = 'refuse'").contains("empty"));
+        assert!(written("empty = 'absent'").contains("\"empty\":\"absent\""));
     }
 }

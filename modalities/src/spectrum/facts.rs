@@ -8,6 +8,9 @@ use super::Spectrum;
 use super::config::{PositionKind, Tail, WavelengthAs};
 use crate::fields;
 
+/// The column of the mean wavelengths of windows.
+const MEAN_WAVELENGTH: &str = "mean_wavelength";
+
 impl Spectrum {
     pub(super) fn facts_of(&self, own: Option<&Observation>, tokens: &Tokens) -> SpanFacts {
         let config = &self.config;
@@ -22,7 +25,9 @@ impl Spectrum {
             facts.notes.insert(config.wavelength.clone(), note);
         } else if !config.grid.is_whole() {
             // A grid that is declared whole is the recipe's, whatever the file has.
-            facts.units.extend(unit(&config.wavelength));
+            let own = unit(&config.wavelength);
+            facts.units.extend(own.clone().map(|(_, unit)| (MEAN_WAVELENGTH.to_owned(), unit)));
+            facts.units.extend(own);
         }
         facts
     }
@@ -66,7 +71,7 @@ impl Spectrum {
         }
         let means = tokens.positions.iter().filter_map(|&place| config.wavelength_at(place));
         let means = means.flat_map(|mean| std::iter::repeat_n(mean, w)).collect();
-        ("mean_wavelength", fields::doubles(means, config.wavelength_unit.as_deref()))
+        (MEAN_WAVELENGTH, fields::doubles(means, config.wavelength_unit.as_deref()))
     }
 }
 
@@ -137,6 +142,13 @@ mod tests {
 
     #[test]
     fn units_that_only_the_data_state_are_told() {
+        // Of an uneven grid there are means of windows alone, in the unit of what they are of.
+        let uneven = build(&MEAN.replace("grid.linear.step = 2.0", "grid = 'field'"));
+        let own = spectrum(&[]);
+        let tokens = uneven.tokenise(&own).expect("sound").expect("a spectrum");
+        let told = uneven.reconstruct(&tokens).expect("sound").expect("fields");
+        assert!(told.fields["mean_wavelength"].unit.is_none(), "the recipe states none");
+        assert_eq!(uneven.facts(Some(&own), &tokens).units["mean_wavelength"], "nm");
         let units = |table: &str| {
             let (modality, own) = (build(table), spectrum(&[]));
             let tokens = modality.tokenise(&own).expect("sound").expect("a spectrum");

@@ -13,7 +13,7 @@
 //!
 //! **Bad samples** are those whose flux is not finite, whose inverse variance is not above 0,
 //! or that the mask flags. They never enter a mean or a median; `bad` says what becomes of
-//! them. A spectrum without any good sample is refused whatever it says. Wavelengths of bad samples
+//! them, and `empty` of a spectrum without any good sample. Wavelengths of bad samples
 //! that are none (files pad with -1, 0 or NaN) are not read: where the samples stay, what lies
 //! between the wavelengths of good ones, or beyond them at their step, stands for them.
 //!
@@ -40,8 +40,8 @@ mod wavelength;
 mod windows;
 
 pub use config::{
-    Bad, Grid, Medium, PositionKind, Spacing, SpectrumConfig, Standardise, Tail, WavelengthAs,
-    WavelengthScale,
+    Bad, Empty, Grid, Medium, PositionKind, Spacing, SpectrumConfig, Standardise, Tail,
+    WavelengthAs, WavelengthScale,
 };
 
 use astropt_core::Result;
@@ -129,6 +129,9 @@ impl Spectrum {
         }
         let bad = flux.iter_mut().zip(&good).filter(|(_, good)| !**good);
         bad.for_each(|(flux, _)| *flux = 0.0);
+        if config.empty == Empty::Absent && good.iter().all(|good| !good) {
+            return Ok(None);
+        }
         self.check_bad(observation, &good)?;
         let wavelengths = self.read_wavelengths(observation, &good)?;
         Ok(Some(Samples { flux, good, wavelengths }))
@@ -140,7 +143,7 @@ impl Spectrum {
         let bad = good.iter().filter(|good| !**good).count();
         let message = if bad == good.len() {
             "has no sample that can be used: all are masked, without a positive inverse variance, \
-             or not finite; leave the object out"
+             or not finite; leave the object out, or set `empty = \"absent\"`"
                 .to_owned()
         } else if bad > 0 && self.config.bad == Bad::Refuse {
             let first = good.iter().position(|good| !good).unwrap_or(0);

@@ -184,7 +184,8 @@ pub enum Short {
 #[serde(rename_all = "kebab-case")]
 pub enum Standardise {
     /// `(x - median) / (1.4826 MAD)` over all usable samples of the series, whatever their
-    /// band, so that colours stay; MAD is the median absolute deviation from the median.
+    /// band, so that colours stay; MAD is the median absolute deviation from the median. Values
+    /// that are all the same are divided by their median error at least, where errors are read.
     #[default]
     Series,
     /// `(x - offset) / scale` with stated numbers, the same for every series: the one

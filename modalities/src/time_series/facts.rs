@@ -22,27 +22,35 @@ impl TimeSeries {
         let samples = own.and_then(|own| self.read(own).ok().flatten()).unwrap_or_default();
         let kept = self.kept(&samples);
         let bounds = kept.first().zip(kept.last()).map(|(first, last)| (first.time, last.time));
+        let modulo = self.modulo(bounds);
         let mut notes = Vec::new();
         match (config.zero, bounds) {
             (None, Some((first, _))) => {
-                facts.offsets.insert(config.time.clone(), first);
+                // With it added, what is modulo a period would look like true times.
+                if modulo.is_some() {
+                    notes.push(format!("from {first}"));
+                } else {
+                    facts.offsets.insert(config.time.clone(), first);
+                }
             }
             (None, None) => notes.push("from the object's first".to_owned()),
             (Some(_), _) => {}
         }
-        if let TimePosition::Periodic(periods) = &config.positions {
-            let longest = periods.iter().copied().fold(0.0, f64::max);
-            let zero = |first: f64| config.zero.unwrap_or(first);
-            let within =
-                |(first, last): (f64, f64)| first >= zero(first) && last - zero(first) < longest;
-            if !bounds.is_some_and(within) {
-                notes.push(format!("modulo {longest}"));
-            }
-        }
+        notes.extend(modulo.map(|longest| format!("modulo {longest}")));
         if !notes.is_empty() {
             facts.notes.insert(config.time.clone(), format!("counted {}", notes.join(", ")));
         }
         facts
+    }
+
+    /// The longest period where positions tell times between these `bounds` modulo it alone.
+    fn modulo(&self, bounds: Option<(f64, f64)>) -> Option<f64> {
+        let TimePosition::Periodic(periods) = &self.config.positions else { return None };
+        let longest = periods.iter().copied().fold(0.0, f64::max);
+        let zero = |first: f64| self.config.zero.unwrap_or(first);
+        let within =
+            |(first, last): (f64, f64)| first >= zero(first) && last - zero(first) < longest;
+        (!bounds.is_some_and(within)).then_some(longest)
     }
 }
 
@@ -80,7 +88,13 @@ mod tests {
         let stated = facts("positions.affine = 10.0\nzero = 58000.0", true);
         assert!(stated.offsets.is_empty() && stated.notes.is_empty());
         let short = facts("positions.periodic = [4.0, 10.0]", true);
-        assert_eq!(short.notes["time"], "counted modulo 10");
-        assert!(facts("positions.periodic = [4.0, 100.0]", true).notes.is_empty());
+        assert_eq!(short.notes["time"], "counted from 58003.25, modulo 10");
+        assert!(short.offsets.is_empty(), "they would look like true times");
+        let others = facts("positions.periodic = [4.0, 100.0]", false);
+        assert_eq!(others.notes["time"], "counted from the object's first, modulo 100");
+        let stated = facts("positions.periodic = [4.0, 10.0]\nzero = 58000.0", true);
+        assert_eq!(stated.notes["time"], "counted modulo 10");
+        let long = facts("positions.periodic = [4.0, 100.0]", true);
+        assert!(long.notes.is_empty() && long.offsets["time"] == 58_003.25);
     }
 }

@@ -77,12 +77,16 @@ impl TimeSeriesConfig {
     fn push_values(&self, sample: &Sample, affine: Affine, out: &mut Vec<f32>) {
         out.push(affine.apply(self.stretch.apply(sample.value)) as f32);
         if self.error.is_some() {
-            // To first order, errors follow the slope.
-            out.push((sample.error * self.stretch.slope(sample.value) / affine.scale) as f32);
+            out.push((self.stretched_error(sample) / affine.scale) as f32);
         }
         if self.band_as == BandAs::Token {
             self.push_band(sample, out);
         }
+    }
+
+    /// The error of a stretched value: to first order, errors follow the slope.
+    pub(super) fn stretched_error(&self, sample: &Sample) -> f64 {
+        sample.error * self.stretch.slope(sample.value)
     }
 
     fn push_band(&self, sample: &Sample, out: &mut Vec<f32>) {

@@ -23,6 +23,9 @@
 //! the next token and has to be told for when; the last token is its own next. One period,
 //! one sample a token and no bands make positions of four numbers, (sin, cos) now and next.
 //!
+//! A series whose values are all the same has no deviation: where errors are read, their median
+//! stands for it, so that errors come out of order 1.
+//!
 //! Times are subtracted in double precision before they become single: with `zero` near the
 //! data or left out, Julian dates lose nothing. From a position a time is known to about
 //! 1e-7 of the longest time counted from `zero`, or of the shortest period.
@@ -44,13 +47,16 @@ pub use config::{
     Bad, BandAs, Keep, OtherBands, Short, Standardise, Tail, TimePosition, TimeSeriesConfig,
 };
 
-use astropt_core::Result;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use astropt_core::observation::{Array, Data, Observation};
 use astropt_core::seam::{Modality, Preview, SpanFacts};
 use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
+use astropt_core::{Result, progress};
 
 use crate::fields;
-use crate::normalise::{Affine, overflow, robust};
+use crate::marks::Marks;
+use crate::normalise::{Affine, are_even, median, overflow, robust};
 use crate::plot::{self, Mark};
 use read::Sample;
 
@@ -62,6 +68,9 @@ const EXAMPLE_SAMPLES: usize = 40;
 pub struct TimeSeries {
     config: TimeSeriesConfig,
     spec: TokenSpec,
+    /// Of each of `bands`, whether a series had it.
+    seen: Vec<AtomicBool>,
+    marks: Marks,
 }
 
 impl TimeSeries {
@@ -76,7 +85,8 @@ impl TimeSeries {
             loss_weight: config.loss_weight,
             max_tokens: config.max_tokens,
         };
-        Self { config, spec }
+        let seen = config.bands.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { config, spec, seen, marks: Marks::default() }
     }
 
     fn affine(&self, samples: &[Sample]) -> Affine {
@@ -85,8 +95,40 @@ impl TimeSeries {
             Standardise::None => Affine::IDENTITY,
             Standardise::Series => {
                 let stretched = samples.iter().map(|s| self.config.stretch.apply(s.value));
-                robust(&stretched.collect::<Vec<_>>()).rounded()
+                let stretched: Vec<f64> = stretched.collect();
+                let mut affine = robust(&stretched);
+                if self.config.error.is_some() && are_even(&stretched, affine.offset) {
+                    // Over next to nothing, errors would be thousands.
+                    affine.scale = affine.scale.max(self.median_error(samples));
+                }
+                affine.rounded()
             }
+        }
+    }
+
+    /// Of the stretched values, in their units.
+    fn median_error(&self, samples: &[Sample]) -> f64 {
+        let errors = samples.iter().map(|sample| self.config.stretched_error(sample));
+        median(&errors.filter(|error| error.is_finite()).collect::<Vec<_>>())
+    }
+
+    /// Takes in which bands there are, and warns of what looks like a catalogue's word for
+    /// "unknown".
+    fn note(&self, observation: &Observation, samples: &[Sample]) {
+        let is_new = |seen: &AtomicBool| !seen.load(Ordering::Relaxed);
+        if self.seen.iter().any(is_new) {
+            for seen in samples.iter().filter_map(|sample| self.seen.get(sample.band)) {
+                seen.store(true, Ordering::Relaxed);
+            }
+        }
+        let values = samples.iter().map(|sample| sample.value);
+        if let Some(mark) = self.marks.note(&observation.id, values, false) {
+            progress::warn(&format!(
+                "{}: field {:?} has samples of {mark}, as catalogues write what they do not know; \
+                 they are read as numbers. If they are none, write NaN for them, or name a field \
+                 that flags them as `quality`, and set `bad = \"drop\"`",
+                observation.id, self.config.value
+            ));
         }
     }
 
@@ -145,8 +187,19 @@ impl Modality for TimeSeries {
         .into()
     }
 
+    /// Bands that are listed, where samples of others are dropped, as the numbers of bands that
+    /// are listed wrong would be. Elsewhere such samples are refused, and a band may be missing.
+    fn unseen(&self) -> Vec<(String, String)> {
+        let drop = self.config.other_bands == OtherBands::Drop;
+        let Some(field) = self.config.band.as_ref().filter(|_| drop) else { return Vec::new() };
+        let bands = self.config.bands.iter().zip(&self.seen);
+        let unseen = bands.filter(|(_, seen)| !seen.load(Ordering::Relaxed));
+        unseen.map(|(band, _)| (field.clone(), format!("a sample of the band {band}"))).collect()
+    }
+
     fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
         let Some(samples) = self.read(observation)? else { return Ok(None) };
+        self.note(observation, &samples);
         let affine = self.affine(&samples);
         let mut tokens = self.config.encode(&self.kept(&samples), affine);
         if self.config.standardise == Standardise::Series {

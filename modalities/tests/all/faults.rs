@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use astropt_core::observation::{Array, Data, LabelUnits, Observation};
 use astropt_core::seam::Modality;
 use astropt_core::testkit::modality::{Sample, check_modality};
-use astropt_core::tokens::{TokenSpec, Tokens};
+use astropt_core::tokens::{Positions, TokenSpec, Tokens, Values};
 use astropt_core::{Error, Result};
 
 use crate::fixtures::{columns, modality};
@@ -30,6 +30,9 @@ enum Fault {
     ForgetsTheFirstSample,
     ReconstructsWithoutUnit,
     ReconstructsAnotherName,
+    ReconstructsRoughly,
+    ReconstructsStandardised,
+    StatesAUnitWithoutAffine,
     GivesBackNan,
     GivesBackInfinity,
     ClipsValues,
@@ -41,7 +44,7 @@ enum Fault {
 }
 
 /// Each fault, and what the kit says of it.
-const FOUND: [(Fault, &str); 25] = [
+const FOUND: [(Fault, &str); 28] = [
     (Fault::None, ""),
     (Fault::PanicsAtNan, "never seen a NaN"),
     (Fault::PanicsInDeadPart, "dead_part panics"),
@@ -59,6 +62,9 @@ const FOUND: [(Fault, &str); 25] = [
     (Fault::ForgetsTheFirstSample, "what reconstruct gives makes other tokens"),
     (Fault::ReconstructsWithoutUnit, "in the unit None, and the sample has it in \"mag\""),
     (Fault::ReconstructsAnotherName, "what reconstruct gives lacks \"value\""),
+    (Fault::ReconstructsRoughly, "reconstruct gives \"value\" with the number"),
+    (Fault::ReconstructsStandardised, "what reconstruct gives makes tokens of another affine"),
+    (Fault::StatesAUnitWithoutAffine, "in \"mag\" where the tokens have no affine"),
     (Fault::GivesBackNan, "differs from x by inf, at number 5"),
     (Fault::GivesBackInfinity, "differs from x by inf, at number 5"),
     (Fault::ClipsValues, "with one number far from the others, detokenise(tokenise(x)) differs"),
@@ -184,14 +190,21 @@ impl Modality for Faulty {
     }
 
     fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
-        let mut found = self.sound.reconstruct(tokens)?;
+        let standardised = Tokens { affine: Vec::new(), ..tokens.clone() };
+        let of = if self.fault == Fault::ReconstructsStandardised { &standardised } else { tokens };
+        let mut found = self.sound.reconstruct(of)?;
         let Some(mut field) = found.as_mut().and_then(|found| found.fields.remove("value")) else {
             return Ok(found);
         };
         let mut name = "value";
         match (self.fault, &mut field.array.data) {
             (Fault::ForgetsTheFirstSample, Data::F32(numbers)) => numbers[0] = 0.0,
+            // Too little to be seen in the tokens.
+            (Fault::ReconstructsRoughly, Data::F32(numbers)) => numbers[5] += 1e-4,
             (Fault::ReconstructsWithoutUnit, _) => field.unit = None,
+            (Fault::ReconstructsStandardised | Fault::StatesAUnitWithoutAffine, _) => {
+                field.unit = Some("mag".to_owned());
+            }
             (Fault::ReconstructsAnotherName, _) => name = "flux",
             _ => {}
         }
@@ -260,5 +273,63 @@ fn every_fault_is_found() {
                 assert!(fault != Fault::None && message.contains(words), "{fault:?}: {message}");
             }
         }
+    }
+}
+
+/// Least number that [`Floored`] keeps.
+const FLOOR: f64 = 1e-3;
+
+/// Sound in its own way: it has a floor under its logarithm, and does without an axis of length
+/// one before its own.
+struct Floored;
+
+impl Modality for Floored {
+    fn spec(&self) -> TokenSpec {
+        TokenSpec {
+            values: Values::Continuous { width: SAMPLES },
+            positions: Positions::Index { max: 1 },
+            loss_weight: 1.0,
+            max_tokens: 1,
+        }
+    }
+
+    fn tokenise(&self, observation: &Observation) -> Result<Option<Tokens>> {
+        let Some(field) = observation.fields.get("value") else { return Ok(None) };
+        let Array { shape, data } = &field.array;
+        let logs: Vec<f32> = data.to_f64().iter().map(|x| x.max(FLOOR).log10() as f32).collect();
+        let fits = [&[SAMPLES][..], &[1, SAMPLES]].contains(&&shape[..]) && logs.len() == SAMPLES;
+        if !fits || logs.iter().any(|x| !x.is_finite()) {
+            return Err(Error::object(&observation.id, "cannot be used".to_owned()));
+        }
+        let values = logs.into();
+        Ok(Some(Tokens { len: 1, values, indices: vec![0], ..Tokens::default() }))
+    }
+
+    fn detokenise(&self, tokens: &Tokens) -> Result<Array> {
+        tokens.check(&self.spec())?;
+        let numbers = tokens.values.iter().map(|&y| 10f64.powf(y.into())).collect();
+        Array::new(vec![tokens.values.len()], Data::F64(numbers))
+    }
+}
+
+#[test]
+fn a_stated_range_and_an_axis_of_length_one_are_no_faults() {
+    let check = |range| {
+        let sample = Sample {
+            observation: curve(),
+            field: "value",
+            inverse_within: Some(1e-5),
+            range,
+            ..Default::default()
+        };
+        check_modality(&|| Ok(Box::new(Floored)), &sample)
+    };
+    check(Some([FLOOR, f64::INFINITY])).expect("sound");
+    for (range, words) in [
+        (None, "with numbers moved down, detokenise(tokenise(x)) differs"),
+        (Some([FLOOR, 1.0]), "numbers outside its own `range`"),
+    ] {
+        let message = check(range).expect_err(words);
+        assert!(message.contains(words), "{message}");
     }
 }

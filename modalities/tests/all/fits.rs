@@ -209,6 +209,7 @@ fn what_is_not_there_is_named() {
             "no column \"nope\"; it has TARGETID",
         ),
         ("path = 'table.fits'\nfields.x = { column = 'name' }", "holds texts"),
+        ("path = 'table.fits'\nfields.x = { column = 'name' }", "number them by `codes`"),
         ("path = 'table.fits'\nfields.x = { column = 'var' }", "different lengths"),
         ("path = 'table.fits'\nfields.x = { hdu = 1 }", "it holds no image"),
     ] {

@@ -121,6 +121,7 @@ fn what_is_not_there_is_named() {
     for (table, words) in [
         ("path = 'latest.h5'\nfields.x = { dataset = 'nope' }", "dataset \"nope\""),
         ("path = 'latest.h5'\nfields.x = { dataset = 'class' }", "no plain numbers"),
+        ("path = 'latest.h5'\nfields.x = { dataset = 'class' }", "number them by `codes`"),
         (
             "path = 'latest.h5'\nfields.x = { dataset = 'spectra/wave' }\nfields.y = { dataset = 'ans' }",
             "`shared = true`",

@@ -308,6 +308,7 @@ fn texts_in_lists_become_codes() {
         ("'band'", "texts become a field by their `codes`"),
         ("{ column = 'time', codes = ['g'] }", "`codes` are of texts"),
         ("{ column = 'band', codes = ['g', 'g'] }", "\"g\" twice"),
+        ("{ column = 'band', codes = ['g', 'r'], other = 1 }", "make of \"r\" already"),
     ] {
         refusal("parquet", &table(field), folder.path(), &[words]);
     }

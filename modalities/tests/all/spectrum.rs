@@ -77,6 +77,26 @@ fn bad_samples_follow_the_recipe() {
     assert_eq!(values("drop-window"), [3.0, 4.0]);
 }
 
+#[test]
+fn a_spectrum_without_a_good_sample_may_be_absent() {
+    let ivar = |spectrum, ivar: &[f32]| with(spectrum, "ivar", Data::F32(ivar.to_vec()));
+    let empty = ivar(spectrum(&[1.0, 2.0, f32::NAN], 5000.0, 1.0), &[0.0, -1.0, 1.0]);
+    let part = ivar(spectrum(&[1.0, 2.0, 3.0], 5000.0, 1.0), &[0.0, 1.0, 1.0]);
+    for bad in ["refuse", "zero", "interpolate", "drop-window"] {
+        let table = format!("window = 2\nsamples = 4\nivar = 'ivar'\nbad = '{bad}'");
+        let refuse = modality("spectrum", &table);
+        let error = refuse.tokenise(&empty).expect_err("no sample").to_string();
+        assert!(error.contains("no sample") && error.contains("`empty = \"absent\"`"), "{error}");
+        let absent = modality("spectrum", &format!("{table}\nempty = 'absent'"));
+        assert_eq!(absent.tokenise(&empty).expect("absent"), None);
+        assert_eq!(absent.raw_features(&empty).expect("absent"), None);
+        let tokens = |modality: &dyn astropt_core::seam::Modality| {
+            modality.tokenise(&part).map_err(|e| e.to_string())
+        };
+        assert_eq!(tokens(absent.as_ref()), tokens(refuse.as_ref()), "{bad}");
+    }
+}
+
 /// Spectra of one length in a file are padded with what is no wavelength.
 #[test]
 fn wavelengths_of_bad_samples_need_not_be() {

@@ -310,6 +310,7 @@ fn text_and_odd_columns_of_parquet_are_refused_in_words() {
         ("id", "fields.x = { column = 'x', codes = ['1'] }", "no `codes`"),
         ("id", "fields.x = { column = 'x', missing = 3 }", "missing cell is NaN"),
         ("id", "fields.x = { column = 'x', other = 3 }", "leave out its `other`"),
+        ("id", "fields.x = { column = 'text', codes = ['x'], other = 0 }", "such as -1"),
         ("id", "fields.x = { column = 'x', type = 'i64' }", "1.5 is no integer"),
         ("id", "fields.n = 'n'", "type = \"f64\""),
         ("x", "fields.x = 'x'", "ids are integers or text"),

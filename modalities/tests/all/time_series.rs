@@ -35,6 +35,60 @@ fn a_position_tells_this_time_and_the_next() {
 }
 
 #[test]
+fn errors_of_a_constant_series_are_of_order_one() {
+    let sized = "max_tokens = 8\npositions.affine = 10.0\nmin_samples = 1\n";
+    for stretch in ["", "stretch.arcsinh = 2.0\n"] {
+        let with_errors = modality("time-series", &format!("{sized}{stretch}error = 'e'"));
+        let without = modality("time-series", &format!("{sized}{stretch}"));
+        for n in [1, 3] {
+            let times: Vec<f64> = (0..n).map(f64::from).collect();
+            let errors = &[0.1f32, 0.2, 0.4][..times.len()];
+            let mut object = curve(&times, &vec![18.5; times.len()]);
+            object.fields.extend(columns(vec![("e", Data::F32(errors.to_vec()))]).fields);
+            let tokens = with_errors.tokenise(&object).expect("sound").expect("a curve");
+            let middle = errors[errors.len() / 2];
+            for (pair, error) in tokens.values.chunks(2).zip(errors) {
+                assert!(
+                    pair[0].abs() < 1e-4 && (pair[1] - error / middle).abs() < 1e-5,
+                    "{pair:?}"
+                );
+            }
+            let back = with_errors.reconstruct(&tokens).expect("sound").expect("fields");
+            for (found, expected) in field(&back, "e").iter().zip(errors) {
+                assert!((found - f64::from(*expected)).abs() < 1e-5, "{stretch}{n}: {found}");
+            }
+            assert!(field(&back, "value").iter().all(|x| (x - 18.5).abs() < 1e-5));
+            // Without errors, and where there is a deviation, nothing changes.
+            let plain = without.tokenise(&object).expect("sound").expect("a curve");
+            assert!(plain.affine[0][1] < 1e-4, "{:?}", plain.affine);
+        }
+        let mut object = curve(&[1.0, 2.0, 3.0], &[18.4, 18.5, 18.6]);
+        object.fields.extend(columns(vec![("e", Data::F32(vec![5.0; 3]))]).fields);
+        let affine = |modality: &dyn astropt_core::seam::Modality| {
+            modality.tokenise(&object).expect("sound").expect("a curve").affine[0]
+        };
+        assert_eq!(affine(with_errors.as_ref()), affine(without.as_ref()));
+    }
+}
+
+#[test]
+fn a_band_that_no_series_has_is_told() {
+    let table = format!("max_tokens = 8\nband = 'fid'\nbands = [1, 2, 3]\n{PLAIN}");
+    assert!(modality("time-series", &table).unseen().is_empty(), "others are refused");
+    let modality = modality("time-series", &format!("{table}other_bands = 'drop'"));
+    let object = |band: i64| {
+        let mut object = curve(&[1.0, 2.0], &[18.0, 19.0]);
+        object.fields.extend(columns(vec![("fid", Data::I64(vec![1, band]))]).fields);
+        object
+    };
+    modality.tokenise(&object(1)).expect("sound").expect("a curve");
+    let what = |band: i64| ("fid".to_owned(), format!("a sample of the band {band}"));
+    assert_eq!(modality.unseen(), [what(2), what(3)]);
+    modality.tokenise(&object(3)).expect("sound").expect("a curve");
+    assert_eq!(modality.unseen(), [what(2)]);
+}
+
+#[test]
 fn samples_are_sorted_by_time_then_band_and_bands_are_told() {
     let object = columns(vec![
         ("time", Data::F64(vec![3.0, 1.0, 1.0])),

@@ -55,7 +55,9 @@ fn damaged(array: &Array) -> Vec<(&'static str, Array, bool)> {
     let with = |data| Array { shape: shape.clone(), data };
     let nowhere = vec![0; shape.len()];
     let huge = vec![usize::MAX; shape.len().max(1)];
-    let deeper: Vec<_> = [1].into_iter().chain(shape.iter().copied()).collect();
+    let under = |first: usize| [first].into_iter().chain(shape.iter().copied()).collect();
+    let (alone, two): (Vec<_>, Vec<_>) = (under(1), under(2));
+    let twice = numbers.repeat(2);
     let wide = numbers.iter().map(|&x| f64::from(x)).collect();
     let whole = numbers.iter().map(|&x| x as i64).collect();
     vec![
@@ -71,7 +73,9 @@ fn damaged(array: &Array) -> Vec<(&'static str, Array, bool)> {
         ("more numbers than its shape says", with(floats(&|v| v.push(0.0))), false),
         ("no numbers", Array { shape: nowhere, data: Data::F32(vec![]) }, false),
         ("a shape beyond memory", Array { shape: huge, data: Data::F32(vec![]) }, false),
-        ("an axis too many", Array { shape: deeper, data: array.data.clone() }, false),
+        // As radio images in FITS have before their own.
+        ("an axis of length one", Array { shape: alone, data: array.data.clone() }, true),
+        ("an axis too many", Array { shape: two, data: Data::F32(twice) }, false),
         // One number is one number, with an axis or without.
         ("no axis", Array { shape: vec![], data: Data::F32(vec![1.0]) }, numbers.len() == 1),
     ]

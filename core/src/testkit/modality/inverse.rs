@@ -1,7 +1,7 @@
 //! Tokens go back to what they were made of.
 
 use super::{Sample, tokenise};
-use crate::observation::{Array, Data, Observation, like_unit};
+use crate::observation::{Array, Data, Label, Observation, like_unit};
 use crate::seam::Modality;
 use crate::testkit::{Check, calm, ensure};
 use crate::tokens::Tokens;
@@ -29,8 +29,16 @@ pub(super) fn check_inverse(
     ensure((0..numbers.len()).any(|place| sample.keeps(&numbers, place)), || {
         "no number of the sample is finite and not `lost`: there is nothing to compare".to_owned()
     })?;
+    ensure(sample.is_in_range(&numbers), || {
+        format!("the sample has numbers outside its own `range`, {:?}", sample.range)
+    })?;
     check_back(sample, &field.array, &found, within)?;
     for (what, copy) in copies(sample) {
+        let array = &copy.fields[sample.field].array;
+        let of_array = array.data.to_f64();
+        if !sample.is_in_range(&of_array) {
+            continue;
+        }
         // A modality may refuse such numbers, or leave tokens with them out.
         let Ok(Some(of_copy)) = tokenise(modality, &copy)? else { continue };
         if of_copy.len != tokens.len {
@@ -39,8 +47,7 @@ pub(super) fn check_inverse(
         let context = |message| format!("with {what}, {message}");
         let found = calm("detokenise", || modality.detokenise(&of_copy))?
             .map_err(|e| context(format!("detokenise refuses the modality's own tokens: {e}")))?;
-        let array = &copy.fields[sample.field].array;
-        let within = within_of_copy(sample, &numbers, &array.data.to_f64(), within);
+        let within = within_of_copy(sample, &numbers, &of_array, within);
         check_back(sample, array, &found, within).map_err(context)?;
     }
     Ok(())
@@ -73,6 +80,15 @@ impl Sample<'_> {
         (0..numbers.len()).filter(|&k| self.keeps(numbers, k)).map(|k| numbers[k]).collect()
     }
 
+    /// Whether all numbers that must come back are in `range`.
+    fn is_in_range(&self, numbers: &[f64]) -> bool {
+        let within = |[low, high]: [f64; 2]| {
+            let (least, most) = ends(&self.kept(numbers));
+            low <= least && most <= high
+        };
+        self.range.is_none_or(within)
+    }
+
     /// Which number of `expected` came back farthest from itself, and how far: one that did not
     /// come back at all infinitely far.
     fn farthest(&self, found: &[f64], expected: &[f64]) -> (usize, f64) {
@@ -99,14 +115,15 @@ fn largest(numbers: &[f64]) -> f64 {
     numbers.iter().fold(0.0, |most, x| x.abs().max(most))
 }
 
-/// What is allowed of a copy, whose numbers may be larger than the sample's.
+/// What is allowed of a copy, whose numbers may be larger than the sample's, or farther apart.
 fn within_of_copy(sample: &Sample<'_>, numbers: &[f64], copy: &[f64], within: f64) -> f64 {
     let (numbers, copy) = (sample.kept(numbers), sample.kept(copy));
-    let (low, high) = ends(&copy);
-    let most = largest(&copy);
-    let growth = (most / largest(&numbers)).max(1.0);
+    let spread = |(low, high): (f64, f64)| high - low;
+    let (apart, most) = (spread(ends(&copy)), largest(&copy));
+    let ratio = |after: f64, before: f64| if before > 0.0 { after / before } else { 1.0 };
+    let growth = ratio(most, largest(&numbers)).max(ratio(apart, spread(ends(&numbers)))).max(1.0);
     let scaled = if growth.is_finite() { within * growth } else { within };
-    scaled.max(COPY_WITHIN[0] * (high - low) + COPY_WITHIN[1] * most)
+    scaled.max(COPY_WITHIN[0] * apart + COPY_WITHIN[1] * most)
 }
 
 /// The sample with other numbers in its array, in words and in fact: none of an order that the
@@ -147,8 +164,8 @@ pub(super) fn copies(sample: &Sample<'_>) -> impl Iterator<Item = (&'static str,
     CHANGES.into_iter().filter_map(copy)
 }
 
-/// What is reconstructed has the name and unit of what was read and, put in place of that, gives
-/// the tokens again.
+/// What is reconstructed has the name, unit and numbers of what was read and, put in place of that,
+/// gives the tokens again.
 pub(super) fn check_reconstruction(
     modality: &dyn Modality,
     sample: &Sample<'_>,
@@ -156,28 +173,77 @@ pub(super) fn check_reconstruction(
 ) -> Check {
     let found = calm("reconstruct", || modality.reconstruct(tokens))?
         .map_err(|e| format!("reconstruct refuses the sample's tokens: {e}"))?;
-    let (Some(found), Some(_)) = (found, sample.inverse_within) else { return Ok(()) };
+    let (Some(found), Some(within)) = (found, sample.inverse_within) else { return Ok(()) };
     check_names(sample, &found)?;
     let mut observation = sample.observation.clone();
-    observation.fields.extend(found.fields);
-    observation.labels.extend(found.labels);
+    observation.fields.extend(found.fields.clone());
+    observation.labels.extend(found.labels.clone());
     let again = tokenise(modality, &observation)?
         .map_err(|e| format!("what reconstruct gives cannot be tokenised: {e}"))?
         .ok_or("what reconstruct gives lacks the modality")?;
     ensure((again.len, &again.codes) == (tokens.len, &tokens.codes), || {
         format!("what reconstruct gives makes {} tokens of {}, or others", again.len, tokens.len)
     })?;
+    check_same(tokens, &again, within)?;
+    check_numbers(sample, &found, within)
+}
+
+/// Whether values, places and what was taken out are those of the first tokens, which are as many.
+fn check_same(tokens: &Tokens, again: &Tokens, within: f64) -> Check {
     let numbers = |t: &Tokens| t.values.iter().chain(&t.positions).copied().collect::<Vec<_>>();
-    let (first, second) = (numbers(tokens), numbers(&again));
+    let (first, second) = (numbers(tokens), numbers(again));
     let apart = |(a, b): (&f32, &f32)| (a - b).abs() > AGAIN_WITHIN * a.abs().max(1.0);
-    match first.iter().zip(&second).position(apart) {
-        Some(at) => Err(format!(
+    let other = first.iter().zip(&second).position(apart);
+    ensure(other.is_none(), || {
+        let at = other.unwrap_or(0);
+        format!(
             "what reconstruct gives makes other tokens: {} and not {} at number {at} of values \
              and positions",
             second[at], first[at]
-        )),
-        None => Ok(()),
-    }
+        )
+    })?;
+    ensure(again.indices == tokens.indices, || {
+        format!(
+            "what reconstruct gives makes tokens at the places {:?}, and not {:?}",
+            again.indices, tokens.indices
+        )
+    })?;
+    // A mean is no farther off than its numbers are.
+    let near = |(a, b): (&[f32; 2], &[f32; 2])| {
+        let allowed = AGAIN_WITHIN * a[0].abs().max(a[1].abs()) + within as f32;
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() <= allowed)
+    };
+    let alike = tokens.affine.iter().zip(&again.affine).all(near);
+    ensure(alike && tokens.affine.len() == again.affine.len(), || {
+        "what reconstruct gives makes tokens of another affine: its numbers are not those that \
+         were taken in"
+            .to_owned()
+    })
+}
+
+/// The array, or the label in its place, is reconstructed with the sample's own numbers.
+fn check_numbers(sample: &Sample<'_>, found: &Observation, within: f64) -> Check {
+    let name = sample.field;
+    let field = sample.observation.field(name).map_err(|e| e.to_string())?;
+    let expected = field.array.data.to_f64();
+    let found = match (found.fields.get(name), found.labels.get(name)) {
+        (Some(field), _) => field.array.data.to_f64().into_owned(),
+        (None, label) => match label.and_then(Label::number) {
+            Some(number) => vec![number],
+            None => return Ok(()),
+        },
+    };
+    ensure(found.len() == expected.len(), || {
+        format!("reconstruct gives {} numbers of {name:?}, not {}", found.len(), expected.len())
+    })?;
+    let (place, farthest) = sample.farthest(&found, &expected);
+    ensure(farthest <= within, || {
+        format!(
+            "reconstruct gives {name:?} with the number {} at {place}, and the sample has {}; \
+             {within} is allowed",
+            found[place], expected[place]
+        )
+    })
 }
 
 /// The array is reconstructed under its own name, and every array in its own unit.
@@ -241,5 +307,17 @@ mod tests {
         assert_eq!(all[3], [18.0, -99.0, 3.0]);
         let within = within_of_copy(&sample, &[1.0, -99.0, 3.0], &all[0], 1e-2);
         assert!((within - 1e-2 * 13.0 / 3.0).abs() < 1e-12, "{within}");
+        let within = within_of_copy(&sample, &[1.0, -99.0, 3.0], &all[3], 1e-2);
+        assert!((within - 1e-2 * 15.0 / 2.0).abs() < 1e-12, "farther apart: {within}");
+    }
+
+    #[test]
+    fn a_range_is_of_what_must_come_back() {
+        let range = |range| Sample { range, lost: &[1], ..Sample::default() };
+        let numbers = [1.0, -99.0, f64::NAN, 3.0];
+        assert!(range(None).is_in_range(&numbers));
+        assert!(range(Some([1.0, f64::INFINITY])).is_in_range(&numbers));
+        assert!(!range(Some([1.5, 9.0])).is_in_range(&numbers));
+        assert!(!range(Some([0.0, 2.5])).is_in_range(&numbers));
     }
 }

@@ -4,6 +4,7 @@ mod answer;
 mod blank;
 mod damage;
 mod inverse;
+mod standardised;
 
 use super::{Check, calm, config, ensure, on_threads};
 use crate::observation::Observation;
@@ -13,6 +14,7 @@ use answer::{check_made_up, check_varied, names};
 use blank::{check_blank, check_blank_places, check_even};
 use damage::check_damaged;
 use inverse::{check_inverse, check_reconstruction, copies};
+use standardised::check_without_affine;
 
 /// Builds a modality anew.
 type Build<'a> = dyn Fn() -> crate::Result<Box<dyn Modality>> + 'a;
@@ -29,14 +31,18 @@ pub struct Sample<'a> {
     /// How far any number of `detokenise(tokenise(x))` may be from the array's, in its own unit and
     /// in double precision: of a Julian date, days. A number that comes back as NaN or infinity is
     /// infinitely far, unless the array's own is none. Copies with larger numbers that the modality
-    /// accepts must come back too, with as many times the difference as they are larger, and 1e-3
-    /// of their spread at least. What `reconstruct` gives, if anything, must have the array's name
-    /// and unit and make the same tokens again. `None` when the tokens are not meant to give the
-    /// array back.
+    /// accepts must come back too, with as many times the difference as they are larger or farther
+    /// apart, and 1e-3 of their spread at least. What `reconstruct` gives, if anything, must have
+    /// the array's name, unit and, within the same difference, numbers, and make the same tokens
+    /// again. `None` when the tokens are not meant to give the array back.
     pub inverse_within: Option<f64>,
     /// Places, in the array's numbers row by row, of finite numbers that tokens do not keep, such
     /// as the -99 of a band that was not measured.
     pub lost: &'a [usize],
+    /// Least and greatest number that the modality means to keep, ends included, infinite where
+    /// there is no bound: such as those it clips to, or a floor under a logarithm. Copies of the
+    /// array with numbers beyond need not come back.
+    pub range: Option<[f64; 2]>,
     /// Whether an object that has the array may lack the modality for what is in it, such as a
     /// number that is not known, or too few of them. Otherwise what cannot be used must be an
     /// error, as an array of a wrong shape must be in any case.
@@ -99,6 +105,7 @@ pub fn check_modality(
     check_determinism(modality, observation, &tokens)?;
     check_inverse(modality, sample, &tokens)?;
     check_reconstruction(modality, sample, &tokens)?;
+    check_without_affine(modality, sample, &tokens)?;
     check_preview(modality, &tokens)?;
     check_words(modality)?;
     check_example(modality)?;
@@ -189,6 +196,9 @@ fn check_words(modality: &dyn Modality) -> Check {
     let units = calm("label_units", || modality.label_units())?;
     let empty = units.iter().find(|(name, unit)| name.is_empty() || unit.trim().is_empty());
     ensure(empty.is_none(), || format!("label_units() names nothing in {empty:?}"))?;
+    let unseen = calm("unseen", || modality.unseen())?;
+    let empty = unseen.iter().find(|(name, what)| name.is_empty() || what.is_empty());
+    ensure(empty.is_none(), || format!("unseen() names nothing in {empty:?}"))?;
     let choices = calm("choices", || modality.choices())?;
     let empty = choices.iter().find(|(name, choice)| name.is_empty() || choice.is_empty());
     ensure(empty.is_none(), || format!("choices() names nothing in {empty:?}"))

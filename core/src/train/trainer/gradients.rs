@@ -21,7 +21,7 @@ impl Trainer<'_> {
         let mut seen = Seen::default();
         if passed {
             (0..pieces).try_for_each(|_| next(loader).map(drop))?;
-        } else if are_even(&self.data, plan.objective) {
+        } else if are_even(&self.data, plan) {
             let scale = 1.0 / (plan.train.batch / plan.train.micro_batch) as f32;
             for _ in 0..pieces {
                 self.add(next(loader)?, scale, &mut seen)?;

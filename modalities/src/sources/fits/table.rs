@@ -13,6 +13,7 @@ use super::contents;
 use super::header::{Hdu, Header, Kind, MAX_BYTES};
 use super::numbers::{Scale, decode};
 use super::reader::Reader;
+use crate::sources::NO_CODES;
 use crate::sources::tabular::Cell;
 
 /// How many bytes of rows are read at a time.
@@ -456,7 +457,9 @@ fn bitpix(kind: Type) -> Result<i64, String> {
         Type::Long => Ok(64),
         Type::Float => Ok(-32),
         Type::Double => Ok(-64),
-        Type::Ascii => Err("it holds texts, which are labels or ids, not numbers".to_owned()),
+        Type::Ascii => {
+            Err(format!("it holds texts, which are labels or ids, not numbers; {NO_CODES}"))
+        }
         Type::Bit => Err("it holds bits; write it as integers".to_owned()),
         _ => Err("it holds complex numbers; write their parts as columns of their own".to_owned()),
     }

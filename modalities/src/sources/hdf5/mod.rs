@@ -33,6 +33,7 @@ use self::bands::Bands;
 use self::dataset::Dataset;
 use self::file::File;
 use self::labels::Reading;
+use super::NO_CODES;
 use super::axes::Axes;
 use super::labels::LabelTable;
 use super::listing::{FileKind, Listing};
@@ -152,7 +153,7 @@ impl Hdf5Config {
             if !dataset.numbers {
                 return Err(format!(
                     "field {name:?}: dataset {:?} holds no plain numbers (integers of 1, 2, 4 or 8 \
-                     whole bytes, IEEE floats); texts may be `labels` or the `id`",
+                     whole bytes, IEEE floats); texts may be `labels` or the `id`; {NO_CODES}",
                     field.dataset
                 ));
             }

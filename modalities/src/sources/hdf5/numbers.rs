@@ -2,6 +2,8 @@
 
 use astropt_core::observation::Data;
 
+use crate::sources::NO_CODES;
+
 /// The type of a dataset's elements, as far as it can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Element {
@@ -68,7 +70,7 @@ impl Element {
             (Kind::Float, 2) => Data::F32(all(bytes, swap, |n| half(u16::from_le_bytes(n)))),
             (Kind::Float, 4) => Data::F32(all(bytes, swap, f32::from_le_bytes)),
             (Kind::Float, 8) => Data::F64(all(bytes, swap, f64::from_le_bytes)),
-            (Kind::Text, _) => return Err("it holds texts, not numbers".to_owned()),
+            (Kind::Text, _) => return Err(format!("it holds texts, not numbers; {NO_CODES}")),
             (kind, size) => {
                 return Err(format!("it holds {kind:?} numbers of {size} bytes; convert it"));
             }

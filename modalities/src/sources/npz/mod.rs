@@ -27,6 +27,7 @@ use astropt_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use self::numbers::{cells, names, numbers};
+use super::NO_CODES;
 use super::axes::Axes;
 use super::labels::{LabelFile, LabelTable, find_table};
 use super::listing::Names;
@@ -294,7 +295,9 @@ impl Budget {
 impl Reader {
     fn new(name: &str, config: &ArrayConfig, array: archive::Array) -> Result<Self> {
         if !array.header.is_numeric() {
-            return Err(array.error("holds text, of which no field is made; name it in `ids`"));
+            return Err(array.error(format!(
+                "holds text, of which no field is made; name it in `ids`; {NO_CODES}"
+            )));
         }
         let own = array.header.shape.get(1..);
         let (own, bytes) = match (own, array.header.row_bytes()) {

@@ -72,6 +72,13 @@ impl Columns {
                 )));
             }
             let codes = field.codes.as_deref().unwrap_or_default();
+            let own = field.other.and_then(|other| codes.get(usize::try_from(other).ok()?));
+            if let (Some(text), Some(other)) = (own, field.other) {
+                return Err(Error::Misuse(format!(
+                    "`fields.{name}.other` is {other}, which `codes` make of {text:?} already; use \
+                     another, such as -1"
+                )));
+            }
             if let Some(twice) = (1..codes.len()).find(|&i| codes[..i].contains(&codes[i])) {
                 let text = &codes[twice];
                 return Err(Error::Misuse(format!("`fields.{name}.codes` has {text:?} twice")));

@@ -178,6 +178,11 @@ fn wrong_codes(content: &Content, config: &FieldConfig) -> Option<&'static str> 
         (_, None | Some(Codes::Sorted), _) if config.other.is_some() => {
             Some("lists no `codes`, so that no text is without one; leave out its `other`")
         }
+        (_, Some(Codes::Listed(values)), _)
+            if (0..values.len() as i64).contains(&config.other.unwrap_or(-1)) =>
+        {
+            Some("gives with `other` a code that one of its `codes` has; use another, such as -1")
+        }
         _ => None,
     }
 }

