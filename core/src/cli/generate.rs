@@ -76,6 +76,9 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let asked = Asked { made: &modality, given, prompt: args.prompt, like };
     let choice = Choice::new(&data, &plan.stream, plan.objective, asked)?;
     learnt(&folder, saved.step, &data, &modality)?;
+    if saved.step == 0 && manifest.imported.is_none() {
+        progress::warn("the model is that of step 0, before training: it has learnt nothing");
+    }
     let objects = match args.object.is_empty() {
         true => choice.drawn(args.objects)?,
         false => choice.named(&args.object)?,

@@ -214,6 +214,10 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
                 error => error,
             },
         )?;
+    // Of several processes each has read its own objects alone.
+    if args.data.is_some() && ranks.size() == 1 {
+        data.tell_unmet();
+    }
     first(ranks, || {
         if args.out.is_none() {
             // The run's list of rejected objects stays what training made it: its ledger and

@@ -24,7 +24,8 @@
 //! one sample a token and no bands make positions of four numbers, (sin, cos) now and next.
 //!
 //! A series whose values are all the same has no deviation: where errors are read, their median
-//! stands for it, so that errors come out of order 1.
+//! stands for it, and a deviation below a twentieth of it counts as that, so that errors come out
+//! of order 1, and of 20 at most in the median.
 //!
 //! Times are subtracted in double precision before they become single: with `zero` near the
 //! data or left out, Julian dates lose nothing. From a position a time is known to about
@@ -60,6 +61,9 @@ use crate::normalise::{Affine, are_even, median, overflow, robust};
 use crate::plot::{self, Mark};
 use read::Sample;
 
+/// Least scale of a series, of its samples' median error: what it scatters by is no measure of what
+/// is told apart below that.
+const LEAST: f64 = 0.05;
 /// Samples of an example, where nothing asks for more.
 const EXAMPLE_SAMPLES: usize = 40;
 
@@ -97,9 +101,10 @@ impl TimeSeries {
                 let stretched = samples.iter().map(|s| self.config.stretch.apply(s.value));
                 let stretched: Vec<f64> = stretched.collect();
                 let mut affine = robust(&stretched);
-                if self.config.error.is_some() && are_even(&stretched, affine.offset) {
+                if self.config.error.is_some() {
                     // Over next to nothing, errors would be thousands.
-                    affine.scale = affine.scale.max(self.median_error(samples));
+                    let least = if are_even(&stretched, affine.offset) { 1.0 } else { LEAST };
+                    affine.scale = affine.scale.max(least * self.median_error(samples));
                 }
                 affine.rounded()
             }
