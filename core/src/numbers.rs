@@ -110,10 +110,22 @@ impl Numbers {
         })
     }
 
+    /// Copies these numbers to `out`, which has room for as many.
+    pub(crate) fn copy_to(&self, out: &mut [f32]) {
+        match &self.0 {
+            Held::Half(bytes, range, wide) if wide.get().is_none() => {
+                widen_to(halves(bytes, range), out);
+            }
+            _ => out.copy_from_slice(self),
+        }
+    }
+
     /// Appends these numbers to `out`.
     pub(crate) fn append_to(&self, out: &mut Vec<f32>) {
         match &self.0 {
-            Held::Half(bytes, range, wide) if wide.get().is_none() => widen(bytes, range, out),
+            Held::Half(bytes, range, wide) if wide.get().is_none() => {
+                widen(halves(bytes, range), out);
+            }
             _ => out.extend_from_slice(self),
         }
     }
@@ -140,21 +152,34 @@ impl Numbers {
     }
 }
 
-/// Appends the half-precision numbers in `range` of `bytes` to `out`, many at a time.
-fn widen(bytes: &SharedBytes, range: &Range<usize>, out: &mut Vec<f32>) {
-    let part = (**bytes).as_ref().get(range.clone()).unwrap_or_default();
-    if cfg!(target_endian = "little")
-        && let Ok(bits) = bytemuck::try_cast_slice::<u8, u16>(part)
-    {
-        // A block at a time, so that the zeros it lands on are still in the first cache.
-        for block in bits.chunks(4096) {
-            let first = out.len();
-            out.resize(first + block.len(), 0.0);
-            block.reinterpret_cast::<f16>().convert_to_f32_slice(&mut out[first..]);
-        }
-        return;
+/// The bytes of the half-precision numbers in `range` of `bytes`.
+fn halves<'a>(bytes: &'a SharedBytes, range: &Range<usize>) -> &'a [u8] {
+    (**bytes).as_ref().get(range.clone()).unwrap_or_default()
+}
+
+/// Appends half-precision numbers to `out`.
+fn widen(halves: &[u8], out: &mut Vec<f32>) {
+    // A block at a time, so that the zeros it lands on are still in the first cache.
+    for block in halves.chunks(8192) {
+        let first = out.len();
+        out.resize(first + block.len() / 2, 0.0);
+        widen_to(block, &mut out[first..]);
     }
-    out.extend(part.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()));
+}
+
+/// Widens half-precision numbers to `out`, which has room for as many.
+fn widen_to(halves: &[u8], out: &mut [f32]) {
+    match bytemuck::try_cast_slice::<u8, u16>(halves) {
+        // Many at a time.
+        Ok(bits) if cfg!(target_endian = "little") => {
+            bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
+        }
+        _ => {
+            for (wide, &half) in out.iter_mut().zip(halves.as_chunks::<2>().0) {
+                *wide = f16::from_le_bytes(half).to_f32();
+            }
+        }
+    }
 }
 
 impl Deref for Numbers {
@@ -170,7 +195,7 @@ impl Deref for Numbers {
             }
             Held::Half(bytes, range, wide) => wide.get_or_init(|| {
                 let mut out = Vec::with_capacity(range.len() / 2);
-                widen(bytes, range, &mut out);
+                widen(halves(bytes, range), &mut out);
                 out
             }),
         }

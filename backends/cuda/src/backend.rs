@@ -1,5 +1,8 @@
 //! Devices and sessions.
 
+use std::sync::Arc;
+
+use astropt_core::data::Uploads;
 use astropt_core::engine::{self, Guarded, Precision, Session, calm};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
@@ -9,6 +12,7 @@ use astropt_core::seam::{Backend, Device, Monitor, Room};
 use burn_cuda::{Cuda, CudaDevice};
 
 use crate::kernels::driver::{self, Gpu};
+use crate::kernels::uploads::CudaUploads;
 use crate::kernels::{Bf16, CubeKernels};
 use crate::{monitor, settings};
 
@@ -21,6 +25,10 @@ pub struct CudaPlatform;
 impl Platform for CudaPlatform {
     type Backend = Cuda<f32, i32>;
     type Kernels = CubeKernels;
+
+    fn uploads(device: &CudaDevice) -> Result<Option<Arc<dyn Uploads>>> {
+        Ok(Some(Arc::new(CudaUploads::new(device)?)))
+    }
 }
 
 /// The same in bf16.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::args::{BenchArgs, BenchDataArgs, BenchJob, BenchModelArgs};
 use super::choose;
 use super::output::Output;
-use crate::data::{Assembly, Batch, Objects, Purpose, Row, Sequence};
+use crate::data::{Assembly, Batch, Loader, Objects, Purpose, Row, Sequence};
 use crate::engine::{Layer, Precision, Session};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
@@ -95,9 +95,10 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     session.set_recompute(plan.train.recompute);
     let ranks = parallel::world();
+    let mut ahead = if job == "train" { ahead(session.as_mut(), &batch)? } else { None };
     let mut step = |_| {
         // Training's workers hand over batches that they have made.
-        let made = batch.clone();
+        let made = ahead.as_mut().and_then(Iterator::next).unwrap_or_else(|| Ok(batch.clone()))?;
         let start = Instant::now();
         match job {
             "train" => train_step(session.as_mut(), made, &plan.train, ranks)?,
@@ -135,6 +136,13 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
             times.peak_rss_bytes as f64 / 1e6
         )
     })
+}
+
+/// The batch, again and again, on a device that takes batches ahead of their turn.
+fn ahead(session: &mut dyn Session, batch: &Batch) -> Result<Option<Loader<Batch>>> {
+    let Some(uploads) = session.uploads()? else { return Ok(None) };
+    let batch = batch.clone();
+    Ok(Some(Loader::start(1, u64::MAX, move |_| Ok(batch.clone())).uploaded(Some(uploads))))
 }
 
 fn train_step(

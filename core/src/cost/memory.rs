@@ -2,6 +2,7 @@
 //! begins, and for what to change where a device has run out of it.
 
 use super::machine::among_processes;
+use crate::data::UPLOADS;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::recipe::TrainConfig;
@@ -14,6 +15,8 @@ const BYTES_PER_PARAMETER: f64 = 16.0;
 const BYTES_PER_NUMBER: f64 = 4.0;
 /// Micro-batches a worker may be ahead (see [`Loader`](crate::data::Loader)).
 const AHEAD: f64 = 3.0;
+/// Micro-batches whose inputs a device of its own memory holds before and after their turn.
+const AHEAD_ON_DEVICE: f64 = 5.0;
 /// Bytes of the program itself, its libraries and its data's tables, on the host.
 const PROGRAM: f64 = 1e8;
 /// Share of the room above which a run is told that it is close.
@@ -28,6 +31,8 @@ pub struct Memory {
     pub activations: f64,
     /// Micro-batches that are prepared, and a step that is read whole, on the host.
     pub queue: f64,
+    /// Inputs of micro-batches that a device with memory of its own holds ahead of their turn.
+    pub uploads: f64,
 }
 
 impl Memory {
@@ -59,6 +64,7 @@ impl Memory {
             model: BYTES_PER_PARAMETER * parameters,
             activations,
             queue: ahead + whole * BYTES_PER_NUMBER * tokens,
+            uploads: (AHEAD_ON_DEVICE * objects * tokens).min(UPLOADS as f64),
         }
     }
 
@@ -69,7 +75,12 @@ impl Memory {
 
     /// What has to fit the room.
     fn in_room(&self, room: &Room) -> f64 {
-        self.on_device() + if room.shared { self.queue + PROGRAM } else { 0.0 }
+        self.on_device() + self.prepared(room) + if room.shared { PROGRAM } else { 0.0 }
+    }
+
+    /// What of it are micro-batches whose turn has not come.
+    fn prepared(&self, room: &Room) -> f64 {
+        if room.shared { self.queue } else { self.uploads }
     }
 }
 
@@ -102,7 +113,7 @@ pub(crate) fn check(
         gigabytes(need.model),
         gigabytes(need.activations),
         train.micro_batch,
-        gigabytes(need.queue),
+        gigabytes(need.prepared(room)),
         gigabytes(free),
         if room.shared { among_processes() } else { String::new() },
     );
@@ -229,8 +240,8 @@ mod tests {
         let need = |size, recompute| Memory::of(&model, &train, size, recompute);
         // Room for 31 objects: of the divisors of 96 that is 24; recomputed all fit.
         let room = |shared| {
-            let queue = if shared { need(31, false).queue + PROGRAM } else { 0.0 };
-            Room { free: need(31, false).on_device() + queue, shared }
+            let fits = need(31, false).in_room(&Room { free: 0.0, shared });
+            Room { free: fits, shared }
         };
         for shared in [false, true] {
             let error = check(&train, &model, &room(shared), "a device").expect_err("too much");

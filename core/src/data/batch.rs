@@ -11,6 +11,7 @@ use super::assembly::Assembly;
 use super::draw::Drawn;
 use super::pieces::Pieces;
 use super::sequence::{Sequence, Task};
+use super::uploads::Uploads;
 use crate::error::Result;
 use crate::tokens::{TokenSpec, Tokens};
 
@@ -141,11 +142,26 @@ impl Batch {
 
     /// Puts the numbers of each modality side by side, as a device fetches them.
     pub fn gather(&mut self) {
-        for part in self.parts.values_mut() {
-            let shifted = part.is_shifted(self.rows);
-            part.inputs.values.gather();
-            if shifted { &mut part.lasts } else { &mut part.target_values }.gather();
-        }
+        self.numbers().for_each(Pieces::gather);
+    }
+
+    /// Brings the numbers of each modality onto a device, before they are wanted there; those that
+    /// it has no room for are [gathered](Self::gather).
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn upload(&mut self, uploads: &dyn Uploads) -> Result<()> {
+        self.numbers().try_for_each(|numbers| numbers.upload(uploads))
+    }
+
+    /// The numbers that a device needs.
+    fn numbers(&mut self) -> impl Iterator<Item = &mut Pieces> {
+        let rows = self.rows;
+        self.parts.values_mut().flat_map(move |part| {
+            let shifted = part.is_shifted(rows);
+            let others = if shifted { &mut part.lasts } else { &mut part.target_values };
+            [&mut part.inputs.values, others]
+        })
     }
 
     /// Number of slots, rows times slots per row, padding included.

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::{Batch, Uploads};
 use crate::error::{Error, Result};
 
 /// Items `0..count`, made by several threads and handed out in order: what comes out does
@@ -42,6 +43,21 @@ impl<T: Send + 'static> Loader<T> {
             });
         }
         Self { incoming, turns, early: BTreeMap::new(), next: 0, count, waited: Duration::ZERO }
+    }
+
+    /// The same items once `finish` is done with them, which works on one after the other, in
+    /// their order, on a thread of its own that is at most three items ahead.
+    pub fn then<F>(self, finish: F) -> Self
+    where
+        F: Fn(T) -> Result<T> + Send + Sync + 'static,
+    {
+        let left = self.count - self.next;
+        let items = Mutex::new(self);
+        Self::start(1, left, move |_| {
+            let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+            item.unwrap_or_else(|| Err(Error::Failed("the items ended before their time".into())))
+                .and_then(&finish)
+        })
     }
 
     /// Time spent waiting for items since the last call.
@@ -82,6 +98,20 @@ impl<T> Iterator for Loader<T> {
 impl<T> Drop for Loader<T> {
     fn drop(&mut self) {
         self.turns.end();
+    }
+}
+
+impl Loader<Batch> {
+    /// The same batches, a few of which `uploads` brings onto the device before they are wanted.
+    pub fn uploaded(self, uploads: Option<Arc<dyn Uploads>>) -> Self {
+        match uploads {
+            None => self,
+            // In the order in which they are wanted, for the device has room for a few.
+            Some(uploads) => self.then(move |mut batch| {
+                batch.upload(uploads.as_ref())?;
+                Ok(batch)
+            }),
+        }
     }
 }
 
@@ -167,12 +197,30 @@ mod tests {
 
     #[test]
     fn an_error_comes_at_its_place() {
-        let loader = Loader::start(3, 10, |k| match k {
-            4 => Err(Error::Failed("four".into())),
-            k => Ok(k),
+        let four = |k| if k == 4 { Err(Error::Failed("four".into())) } else { Ok(k) };
+        let at = |loader: Loader<u64>| loader.map(|item| item.is_err()).collect::<Vec<_>>();
+        let there = (0..10).map(|k| k == 4).collect::<Vec<_>>();
+        assert_eq!(at(Loader::start(3, 10, four)), there);
+        assert_eq!(at(Loader::start(3, 10, four).then(Ok)), there);
+        assert_eq!(at(Loader::start(3, 10, Ok).then(four)), there);
+    }
+
+    #[test]
+    fn what_finishes_items_sees_them_in_order_and_is_not_far_ahead() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let finished = seen.clone();
+        let mut loader = Loader::start(4, 40, Ok).then(move |k| {
+            finished.lock().unwrap_or_else(PoisonError::into_inner).push(k);
+            Ok(10 * k)
         });
-        let items: Vec<_> = loader.collect();
-        assert_eq!(items.iter().position(Result::is_err), Some(4));
+        assert_eq!(loader.next().expect("an item").expect("made"), 0);
+        std::thread::sleep(Duration::from_millis(20));
+        let ahead = seen.lock().unwrap_or_else(PoisonError::into_inner).len();
+        assert!(ahead <= 4, "{ahead} items finished while the first was handed out");
+        let rest: Vec<u64> = loader.map(|item| item.expect("made")).collect();
+        assert_eq!(rest, (1..40).map(|k| 10 * k).collect::<Vec<_>>());
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(*seen, (0..40).collect::<Vec<_>>());
     }
 
     #[test]

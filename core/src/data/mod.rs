@@ -18,6 +18,7 @@ mod split;
 mod stream;
 mod tile;
 mod units;
+mod uploads;
 mod witness;
 
 pub use assembly::Assembly;
@@ -37,4 +38,5 @@ pub use stream::{Delimiters, OrderWord, Packing, SpanOrder, StreamConfig};
 pub(crate) use tile::check_degrees;
 pub use tile::{TileConfig, pixel, position};
 pub(crate) use units::other_label_unit;
+pub use uploads::{UPLOADS, Uploaded, Uploads};
 pub use witness::Witnesses;

@@ -1,5 +1,7 @@
 //! The numbers of a batch, where they lie.
 
+use super::{Uploaded, Uploads};
+use crate::error::Result;
 use crate::numbers::Numbers;
 
 /// Numbers of several spans, one after the other: each piece stays where it is, in an object's
@@ -8,6 +10,8 @@ use crate::numbers::Numbers;
 pub struct Pieces {
     pieces: Vec<Numbers>,
     len: usize,
+    /// All of them on a device.
+    uploaded: Option<Uploaded>,
 }
 
 impl Pieces {
@@ -25,6 +29,7 @@ impl Pieces {
     pub(crate) fn push(&mut self, piece: Numbers) {
         self.len += piece.len();
         self.pieces.push(piece);
+        self.uploaded = None;
     }
 
     /// The pieces, in order.
@@ -49,11 +54,34 @@ impl Pieces {
     pub(crate) fn gather(&mut self) {
         *self = std::mem::take(self).into_vec().into();
     }
+
+    /// Brings the numbers onto a device, or puts them side by side where it has no room for them.
+    pub(super) fn upload(&mut self, uploads: &dyn Uploads) -> Result<()> {
+        self.uploaded = uploads.upload(self)?;
+        if self.uploaded.is_none() {
+            self.gather();
+        }
+        Ok(())
+    }
+
+    /// The numbers where [`Batch::upload`](super::Batch::upload) brought them, if it did.
+    pub fn uploaded(&self) -> Option<&Uploaded> {
+        self.uploaded.as_ref()
+    }
+
+    /// Copies the numbers side by side into `room`, which has as many.
+    pub fn copy_to(&self, mut room: &mut [f32]) {
+        for piece in &self.pieces {
+            let (part, rest) = room.split_at_mut(piece.len());
+            piece.copy_to(part);
+            room = rest;
+        }
+    }
 }
 
 impl From<Vec<f32>> for Pieces {
     fn from(numbers: Vec<f32>) -> Self {
-        Self { len: numbers.len(), pieces: vec![numbers.into()] }
+        Self { len: numbers.len(), pieces: vec![numbers.into()], uploaded: None }
     }
 }
 

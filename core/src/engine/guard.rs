@@ -3,12 +3,13 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::{
     HostTensor, Layer, Losses, OptimiserState, Precision, Session, StateDict, StepReport,
     StepSettings,
 };
-use crate::data::Batch;
+use crate::data::{Batch, Uploads};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::parallel::Ranks;
@@ -19,15 +20,18 @@ use crate::parallel::Ranks;
 /// # Errors
 /// What `work` answers, and when it panics.
 pub fn calm<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|cause| {
-        let text = words(cause.as_ref()).unwrap_or_default();
-        let line = text.lines().find(|line| !line.trim().is_empty());
-        let line = line.unwrap_or("without a word").trim().to_owned();
-        Err(match of_memory(text) {
-            true => Error::OutOfMemory(line),
-            false => Error::Failed(format!("the device gave up ({line})")),
-        })
-    })
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|cause| Err(gave_up(words(cause.as_ref()).unwrap_or_default())))
+}
+
+/// The error of a device that gave up with `text`: [`Error::OutOfMemory`] where that is of memory.
+pub fn gave_up(text: &str) -> Error {
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    let line = line.unwrap_or("without a word").trim().to_owned();
+    match of_memory(text) {
+        true => Error::OutOfMemory(line),
+        false => Error::Failed(format!("the device gave up ({line})")),
+    }
 }
 
 fn words(cause: &(dyn Any + Send)) -> Option<&str> {
@@ -63,6 +67,10 @@ impl Session for Guarded {
 
     fn on_host(&self) -> bool {
         self.0.on_host()
+    }
+
+    fn uploads(&mut self) -> Result<Option<Arc<dyn Uploads>>> {
+        calm(|| self.0.uploads())
     }
 
     fn parameters(&self) -> Result<StateDict> {

@@ -9,14 +9,15 @@ mod guard;
 mod session;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use guard::quieten;
-pub use guard::{Guarded, calm};
+pub use guard::{Guarded, calm, gave_up};
 pub use session::{open, open_mixed};
 
-use crate::data::Batch;
+use crate::data::{Batch, Uploads};
 use crate::error::Result;
 use crate::model::ModelConfig;
 use crate::parallel::Ranks;
@@ -173,6 +174,16 @@ pub trait Session: Send {
     /// [gathering](Batch::gather) a batch before it is handed over.
     fn on_host(&self) -> bool {
         false
+    }
+
+    /// What brings batches onto the device while it computes, for a thread that prepares what
+    /// [`accumulate`](Self::accumulate) is handed; `None` where the device takes a batch when its
+    /// turn has come.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn uploads(&mut self) -> Result<Option<Arc<dyn Uploads>>> {
+        Ok(None)
     }
 
     /// Runs `batch` forward and backward and adds its gradient times `scale` to the sum: that of

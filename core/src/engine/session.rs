@@ -1,6 +1,7 @@
 //! The generic engine behind [`Session`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn_backend::tensor::Device;
 use burn_tensor::{Tensor, TensorData, backend::Backend};
@@ -10,7 +11,7 @@ use super::{
     HostTensor, Layer, Losses, OptimiserState, Precision, Session, StateDict, StepReport,
     StepSettings,
 };
-use crate::data::Batch;
+use crate::data::{Batch, Uploads};
 use crate::error::{Error, Result};
 use crate::kernels::{AdamW, Kernels, Platform, Slot};
 use crate::model::{self, Cache, DeviceBatch, ModelConfig, ParameterSpec, Weights};
@@ -60,6 +61,7 @@ fn open_as<P: Platform>(
         mixed,
         precision: Precision::F32,
         cache: Cache::new(),
+        uploads: None,
     }))
 }
 
@@ -78,6 +80,8 @@ struct DeviceSession<P: Platform> {
     mixed: Option<Differentiate<P>>,
     precision: Precision,
     cache: Cache<P>,
+    /// What brings batches onto the device, once it was asked for.
+    uploads: Option<Arc<dyn Uploads>>,
 }
 
 /// A parameter and what training knows of it, flattened.
@@ -261,6 +265,13 @@ impl<P: Platform> Session for DeviceSession<P> {
         P::ON_HOST
     }
 
+    fn uploads(&mut self) -> Result<Option<Arc<dyn Uploads>>> {
+        if self.uploads.is_none() {
+            self.uploads = P::uploads(&self.device)?;
+        }
+        Ok(self.uploads.clone())
+    }
+
     fn parameters(&self) -> Result<StateDict> {
         self.download(|p| Some(p.value.clone()))
     }
@@ -313,7 +324,7 @@ impl<P: Platform> Session for DeviceSession<P> {
                 (sum, grad) => sum.or(grad),
             };
         }
-        Ok(())
+        self.uploads.as_ref().map_or(Ok(()), |uploads| uploads.queued())
     }
 
     fn set_recompute(&mut self, recompute: bool) {

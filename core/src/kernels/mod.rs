@@ -12,9 +12,13 @@ pub mod across;
 pub mod ops;
 pub mod reference;
 
+use std::sync::Arc;
+
 use burn_autodiff::Autodiff;
+use burn_backend::tensor::Device;
 use burn_tensor::{Int, Tensor, backend::Backend};
 
+use crate::data::Uploads;
 use crate::error::Result;
 use crate::parallel::Ranks;
 
@@ -27,6 +31,16 @@ pub trait Platform: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Whether it computes in the host's memory: the numbers of a batch are then put side by side
     /// where they are used, and otherwise by the workers that prepare batches.
     const ON_HOST: bool = false;
+
+    /// What brings batches onto `device` beside what the calling thread computes there, where the
+    /// platform can. What it uploads are tensors `Tensor<Self::Backend, 1>`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn uploads(device: &Device<Self::Backend>) -> Result<Option<Arc<dyn Uploads>>> {
+        let _ = device;
+        Ok(None)
+    }
 }
 
 /// The differentiated backend of a platform.

@@ -7,7 +7,7 @@ use burn_backend::tensor::Device;
 use burn_tensor::{Bool, Int, Tensor, TensorData, activation};
 
 use super::config::{Activation, DELIMITERS, Layer as Linear, MASK_TOKEN, ModelConfig, Tokeniser};
-use crate::data::{Batch, Part};
+use crate::data::{Batch, Part, Pieces};
 use crate::engine::Layer;
 use crate::kernels::ops::{self, AttentionLayer, AttentionSettings, MlpLayer};
 use crate::kernels::{AttentionMask, Differentiated, Platform};
@@ -98,6 +98,29 @@ fn floats<P: Platform>(data: Vec<f32>, width: usize, device: &Device<P::Backend>
     Tensor::from_data(TensorData::new(data, shape), device)
 }
 
+/// Numbers that are on the device, or side by side on the host.
+enum Side<P: Platform> {
+    Device(Plain<P, 1>),
+    Host(Vec<f32>),
+}
+
+impl<P: Platform> Side<P> {
+    fn of(numbers: Pieces) -> Self {
+        let there = numbers.uploaded().and_then(|uploaded| uploaded.tensor());
+        there.map_or_else(|| Self::Host(numbers.into_vec()), Self::Device)
+    }
+
+    fn tensor(self, width: usize, device: &Device<P::Backend>) -> Plain<P, 2> {
+        match self {
+            Self::Device(tensor) => {
+                let rows = tensor.dims()[0] / width;
+                tensor.reshape([rows, width])
+            }
+            Self::Host(numbers) => floats::<P>(numbers, width, device),
+        }
+    }
+}
+
 fn integers<P: Platform>(data: &[u32], device: &Device<P::Backend>) -> Indices<P> {
     let data: Vec<i64> = data.iter().map(|&x| i64::from(x)).collect();
     let shape = [data.len()];
@@ -138,9 +161,10 @@ impl<P: Platform> DevicePart<P> {
         match spec.values {
             Values::Continuous { width } => {
                 let others = if shifted { part.lasts } else { part.target_values };
-                let (read, others) = rayon::join(|| inputs.values.into_vec(), || others.into_vec());
-                values = Some(floats::<P>(read, width, device));
-                let others = floats::<P>(others, width, device);
+                let (read, others) =
+                    rayon::join(|| Side::<P>::of(inputs.values), || Side::<P>::of(others));
+                values = Some(read.tensor(width, device));
+                let others = others.tensor(width, device);
                 target_values =
                     Some(if shifted { Targets::Next(others) } else { Targets::Own(others) });
             }

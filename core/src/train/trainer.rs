@@ -207,7 +207,7 @@ impl<'a> Trainer<'a> {
         let saves = train.checkpoints.steps(train.steps);
         self.team.write(|| self.prune(self.watch.last_taken()))?;
         let mut validation_loss = self.last_validation()?;
-        let mut loader = self.loader();
+        let mut loader = self.loader()?;
         let mut progress = Progress::new("pretrain", train.steps, self.state.step);
         if self.state.step == 0 && validation_loss.is_none() {
             validation_loss = self.evaluate_first()?;
@@ -286,20 +286,23 @@ impl<'a> Trainer<'a> {
     }
 
     /// This process's micro-batches from the next step on.
-    fn loader(&self) -> Loader<Batch> {
+    fn loader(&mut self) -> Result<Loader<Batch>> {
+        let uploads = self.session.uploads()?;
+        let gather = uploads.is_none() && !self.session.on_host();
         let train = &self.manifest.plan.train;
         let size = train.micro_batch;
         let left = train.steps.saturating_sub(self.state.step);
         let count = left * self.team.pieces(train) as u64;
         let place = self.team.places(train, self.state.step);
-        let (data, gather) = (self.data.clone(), !self.session.on_host());
-        Loader::start(train.workers, count, move |k| {
+        let data = self.data.clone();
+        Ok(Loader::start(train.workers, count, move |k| {
             let mut batch = data.train_batch(place(k), size)?;
             if gather {
                 batch.gather();
             }
             Ok(batch)
         })
+        .uploaded(uploads))
     }
 
     /// One optimiser step.

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cudarc::driver::result::{self as cuda, DriverError, device};
-use cudarc::driver::sys::{self, CUdevice_attribute};
+use cudarc::driver::result::{self as cuda, DriverError, ctx, device, primary_ctx};
+use cudarc::driver::sys::{self, CUcontext, CUdevice_attribute};
 use libloading::Library;
 
 /// A GPU that the driver shows.
@@ -37,6 +37,17 @@ pub(crate) fn find() -> Result<Vec<Gpu>, Vec<String>> {
         ));
     }
     if missing.is_empty() { Ok(gpus) } else { Err(missing) }
+}
+
+/// The context that CubeCL uses too, of the GPU of this number, for this thread from now on. It is
+/// never released.
+pub(crate) fn enter(index: usize) -> Result<CUcontext, DriverError> {
+    let gpu = device::get(index as i32)?;
+    // SAFETY: the driver gave the device.
+    let context = unsafe { primary_ctx::retain(gpu) }?;
+    // SAFETY: the driver gave the context, which is never released.
+    unsafe { ctx::set_current(context) }?;
+    Ok(context)
 }
 
 fn gpus() -> Result<Vec<Gpu>, String> {

@@ -15,9 +15,11 @@ use burn_cubecl::cubecl::client::ComputeClient;
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
 use burn_cubecl::cubecl::future;
 use burn_cubecl::tensor::CubeTensor;
-use cudarc::driver::result::{ctx, device, primary_ctx, stream};
+use cudarc::driver::result::{ctx, stream};
 use cudarc::driver::sys::{CUcontext, CUstream};
 use cudarc::nccl::{result as nccl, sys};
+
+use super::driver;
 
 /// Whether the user asks for it.
 pub(super) fn wanted() -> bool {
@@ -73,11 +75,7 @@ impl Communicator {
             return Err(failed("be loaded")(&"libnccl.so is not found"));
         }
         let no_gpu = failed("use the GPU");
-        let gpu = device::get(index as i32).map_err(|e| no_gpu(&e))?;
-        // SAFETY: the driver gave the device; its primary context is CubeCL's too.
-        let context = unsafe { primary_ctx::retain(gpu) }.map_err(|e| no_gpu(&e))?;
-        // SAFETY: the driver gave the context, which is never released.
-        unsafe { ctx::set_current(context) }.map_err(|e| no_gpu(&e))?;
+        let context = driver::enter(index).map_err(|e| no_gpu(&e))?;
         let stream = stream::create(stream::StreamKind::NonBlocking).map_err(|e| no_gpu(&e))?;
         let id = (rank == 0).then(nccl::get_uniqueid).transpose();
         Ok((context, stream, id.map_err(|e| failed("make an id")(&e))?))

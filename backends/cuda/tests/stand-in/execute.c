@@ -219,11 +219,29 @@ static void number_threads(struct stand_in_index shape) {
                                                   k / shape.x / shape.y};
 }
 
+static pthread_key_t ends;
+
+// Of a thread that ends: many may wait for a stream, and so run what it has to do.
+static void leave_crew(void *nothing) {
+    while (crew.idle) {
+        struct Stack *stack = crew.idle;
+        crew.idle = stack->next;
+        free_stack(stack);
+    }
+    free(crew.room);
+    crew.room = NULL;
+}
+
+static void join_crew(void) {
+    crew.room = malloc(WARPS * sizeof *crew.room);
+    pthread_setspecific(ends, crew.room);
+}
+
 static void run_blocks(struct Launch *launch) {
     struct stand_in_index grid = launch->grid;
     unsigned long blocks = (unsigned long)grid.x * grid.y * grid.z, k;
     crew.launch = launch;
-    if (!crew.room) crew.room = malloc(WARPS * sizeof *crew.room);
+    if (!crew.room) join_crew();
     number_threads(launch->block);
     stand_in_here.block_size = launch->block;
     stand_in_here.grid_size = grid;
@@ -253,6 +271,7 @@ static void *help(void *nothing) {
 static void hire(void) {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     pool.reversed = getenv("STAND_IN_REVERSED") != NULL;
+    pthread_key_create(&ends, leave_crew);
     for (pool.helpers = 0; pool.helpers < processors - 1; pool.helpers++) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, help, NULL)) break;

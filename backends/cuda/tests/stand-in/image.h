@@ -3,5 +3,7 @@
 
 // How an "image" of a kernel begins that is a library for this processor; its path follows.
 #define IMAGE "stand-in image: "
-// And the name in it of what calls a kernel: this before the kernel's own.
+// And the names in it of what calls a kernel and of how large its parameters are: these before the
+// kernel's own.
 #define CALL "stand_in_call_"
+#define SIZES "stand_in_sizes_"

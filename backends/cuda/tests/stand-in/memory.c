@@ -1,5 +1,6 @@
 // Device memory. Fresh memory has all bits set, which is no number (NaN) in any format, and so has
-// what lies before and behind an allocation: what reads there shows, what writes there is seen.
+// what lies before and behind an allocation, and what was freed: what reads there shows, what
+// writes there is seen.
 
 #include "memory.h"
 
@@ -8,16 +9,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stream.h"
+
 // All guards are looked at after every launch. CubeCL wants what it is given at multiples of 512.
-enum { GUARD = 512, OUT_OF_MEMORY = 2 };
+enum { GUARD = 512 };
 
 struct Allocation {
     unsigned char *at;
     size_t bytes;
+    int leaving; // a stream has it to free
     struct Allocation *next;
 };
 
+// Of the host's memory.
+struct Pinned {
+    char *at;
+    size_t bytes;
+    struct Pinned *next;
+};
+
 static struct Allocation *all;
+static struct Pinned *all_pinned;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int guard_is_whole(const unsigned char *guard) {
@@ -43,14 +55,15 @@ int memory_is_whole(const char *kernel) {
     return whole;
 }
 
-int cuMemAllocAsync(Pointer *at, size_t bytes, void *stream) {
+// Memory is there at the call, sooner than CUDA says: in its stream's order.
+Result cuMemAllocAsync(Pointer *at, size_t bytes, struct Stream *stream) {
     size_t whole = (bytes + 2 * GUARD + GUARD - 1) / GUARD * GUARD;
     unsigned char *memory = aligned_alloc(GUARD, whole);
     struct Allocation *one = malloc(sizeof *one);
     if (!memory || !one) return OUT_OF_MEMORY;
     if (getenv("STAND_IN_LOG")) fprintf(stderr, "allocated %zu bytes\n", bytes);
     memset(memory, 0xff, whole);
-    *one = (struct Allocation){memory + GUARD, bytes, NULL};
+    *one = (struct Allocation){memory + GUARD, bytes, 0, NULL};
     pthread_mutex_lock(&lock);
     one->next = all;
     all = one;
@@ -59,28 +72,72 @@ int cuMemAllocAsync(Pointer *at, size_t bytes, void *stream) {
     return 0;
 }
 
-int cuMemFreeAsync(Pointer at, void *stream) {
+struct Free {
+    struct Work work;
+    struct Allocation *one;
+};
+
+static Result run_free(const struct Work *work) {
+    struct Allocation *one = ((const struct Free *)work)->one;
     pthread_mutex_lock(&lock);
     struct Allocation **place = &all;
-    while (*place && (*place)->at != (unsigned char *)at) place = &(*place)->next;
-    struct Allocation *one = *place;
-    if (one) *place = one->next;
+    while (*place != one) place = &(*place)->next;
+    *place = one->next;
     pthread_mutex_unlock(&lock);
-    if (!one) {
-        fprintf(stderr, "memory was freed that is not allocated\n");
-        return 1;
-    }
+    memset(one->at, 0xff, one->bytes);
     free(one->at - GUARD);
     free(one);
     return 0;
 }
 
-int cuMemAllocHost_v2(void **at, size_t bytes) {
-    *at = calloc(bytes ? bytes : 1, 1);
-    return *at ? 0 : OUT_OF_MEMORY;
+Result cuMemFreeAsync(Pointer at, struct Stream *stream) {
+    struct Free *work = malloc(sizeof *work);
+    if (!work) return OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    struct Allocation *one = all;
+    while (one && (one->at != (unsigned char *)at || one->leaving)) one = one->next;
+    if (one) one->leaving = 1;
+    pthread_mutex_unlock(&lock);
+    *work = (struct Free){{run_free}, one};
+    if (one) return append(stream, &work->work);
+    free(work);
+    fprintf(stderr, "memory was freed that is not allocated\n");
+    return INVALID;
 }
 
-int cuMemFreeHost(void *at) {
-    free(at);
+Result cuMemAllocHost_v2(void **at, size_t bytes) {
+    struct Pinned *one = malloc(sizeof *one);
+    *at = calloc(bytes ? bytes : 1, 1);
+    if (!*at || !one) return OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    *one = (struct Pinned){*at, bytes, all_pinned};
+    all_pinned = one;
+    pthread_mutex_unlock(&lock);
     return 0;
+}
+
+Result cuMemFreeHost(void *at) {
+    pthread_mutex_lock(&lock);
+    struct Pinned **place = &all_pinned;
+    while (*place && (*place)->at != at) place = &(*place)->next;
+    struct Pinned *one = *place;
+    if (one) *place = one->next;
+    pthread_mutex_unlock(&lock);
+    if (!one) {
+        fprintf(stderr, "pinned memory was freed that is not allocated\n");
+        return INVALID;
+    }
+    Result answer = leave_host(at, one->bytes);
+    free(at);
+    free(one);
+    return answer;
+}
+
+int is_pinned(const void *at, size_t bytes) {
+    const char *low = at;
+    pthread_mutex_lock(&lock);
+    const struct Pinned *one = all_pinned;
+    while (one && (low < one->at || low + bytes > one->at + one->bytes)) one = one->next;
+    pthread_mutex_unlock(&lock);
+    return one != NULL;
 }

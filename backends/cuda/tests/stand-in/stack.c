@@ -51,12 +51,15 @@ __asm__(".text\n"
 struct Stack *new_stack(void (*body)(void)) {
     struct Stack *stack = calloc(1, sizeof *stack);
     // Six registers, then where to return to; a function expects the stack 8 off a multiple of 16.
-    void **top = (void **)(map() + SIZE) - 8;
+    stack->memory = map();
+    void **top = (void **)((char *)stack->memory + SIZE) - 8;
     top[6] = (void *)begin;
     stack->at = top;
     stack->body = body;
     return stack;
 }
+
+static void free_context(void *at) {}
 
 void switch_stack(struct Stack *from, struct Stack *to) {
     current = to;
@@ -69,13 +72,15 @@ struct Stack *new_stack(void (*body)(void)) {
     struct Stack *stack = calloc(1, sizeof *stack);
     ucontext_t *context = calloc(1, sizeof *context);
     getcontext(context);
-    context->uc_stack.ss_sp = map();
+    context->uc_stack.ss_sp = stack->memory = map();
     context->uc_stack.ss_size = SIZE;
     makecontext(context, begin, 0);
     stack->at = context;
     stack->body = body;
     return stack;
 }
+
+static void free_context(void *at) { free(at); }
 
 void switch_stack(struct Stack *from, struct Stack *to) {
     if (!from->at) from->at = calloc(1, sizeof(ucontext_t));
@@ -84,3 +89,9 @@ void switch_stack(struct Stack *from, struct Stack *to) {
 }
 
 #endif
+
+void free_stack(struct Stack *stack) {
+    munmap(stack->memory, SIZE);
+    free_context(stack->at);
+    free(stack);
+}

@@ -6,6 +6,7 @@ mod generating;
 mod ranks;
 mod reference;
 mod streams;
+mod uploads;
 
 use std::collections::BTreeMap;
 
@@ -98,6 +99,7 @@ fn check_model(backend: &dyn Backend, model: &ModelConfig) -> Check {
     check_reading(session.as_mut(), model)?;
     streams::check(session.as_mut(), model, &start)?;
     generating::check(session.as_mut(), model)?;
+    uploads::check(session.as_mut(), model, &start)?;
     ranks::check(backend, model, &start)?;
     session.set_parameters(&start).map_err(|e| e.to_string())?;
     let once = check_steps(session.as_mut(), &batch)?;

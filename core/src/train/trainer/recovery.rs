@@ -111,7 +111,7 @@ impl Trainer<'_> {
         }
         let policy = &self.manifest.plan.train.faults;
         self.watch = Watch::open(self.run.path(), policy, &self.state, self.team.writes())?;
-        *loader = self.loader();
+        *loader = self.loader()?;
         Ok(())
     }
 

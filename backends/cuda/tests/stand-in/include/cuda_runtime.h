@@ -26,7 +26,8 @@ static constexpr int warpSize = 32;
 struct __align__(8) float2 { float x, y; };
 struct __align__(16) float4 { float x, y, z, w; };
 
-// How the driver, which knows nothing of a kernel's parameters, runs it for one thread.
+// How the driver, which knows nothing of a kernel's parameters, runs it for one thread, and how
+// large they are, for it to copy what they are given.
 namespace stand_in {
 template <int... K> struct Numbers {};
 template <class... Parameters, int... K>
@@ -36,9 +37,14 @@ void call(void (*kernel)(Parameters...), void **arguments, Numbers<K...>) {
 template <class... Parameters> void call(void (*kernel)(Parameters...), void **arguments) {
     call(kernel, arguments, Numbers<__integer_pack(sizeof...(Parameters))...>());
 }
+template <class... Parameters> struct Sizes {
+    unsigned long all[sizeof...(Parameters) + 1] = {sizeof(Parameters)..., 0};
+};
+template <class... Parameters> Sizes<Parameters...> sizes(void (*)(Parameters...));
 } // namespace stand_in
 #define STAND_IN_KERNEL(name)                                                                      \
-    extern "C" void stand_in_call_##name(void **arguments) { stand_in::call(name, arguments); }
+    extern "C" void stand_in_call_##name(void **arguments) { stand_in::call(name, arguments); }    \
+    extern "C" decltype(stand_in::sizes(name)) stand_in_sizes_##name = {};
 
 #include "stand_in_math.h"
 #include "stand_in_warp.h"

@@ -1,0 +1,206 @@
+//! Uploads beside the kernels: a batch's numbers are put side by side in pinned memory, from which
+//! the GPU fetches them on a stream of their own while kernels compute on theirs.
+//!
+//! The two streams are kept apart by two rules. Numbers are on the GPU before their tensor is
+//! handed out, so that no kernel is queued that would have to wait for them. And they lie in
+//! *places*, which are written again only when all that was queued with their tensor has been
+//! done, which a fence in the kernels' stream tells ([`Uploads::queued`]): CubeCL's own pools give
+//! memory out again as soon as the host drops it, in the order of one stream.
+
+mod copies;
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use astropt_core::data::{Pieces, UPLOADS, Uploaded, Uploads};
+use astropt_core::engine::{calm, gave_up};
+use astropt_core::error::{Error, Result};
+use burn_backend::DType;
+use burn_cubecl::cubecl::Runtime;
+use burn_cubecl::cubecl::client::ComputeClient;
+use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
+use burn_cubecl::cubecl::future::{DynFut, block_on};
+use burn_cubecl::cubecl::server::{Handle, ServerError};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cuda::Cuda;
+use burn_tensor::Tensor;
+use cudarc::driver::sys::CUdeviceptr;
+
+use super::tensors::burn;
+use copies::{Copies, Pinned};
+
+/// Most numbers that all places together have room for, on the GPU and in pinned memory.
+const ROOM: usize = UPLOADS / 4;
+
+/// Uploads to one GPU.
+pub(crate) struct CudaUploads {
+    client: ComputeClient<CudaRuntime>,
+    device: CudaDevice,
+    copies: Copies,
+    places: Arc<Mutex<Places>>,
+}
+
+/// Room for numbers on both sides.
+struct Place {
+    pinned: Pinned,
+    memory: Handle,
+    address: CUdeviceptr,
+}
+
+/// The places whose tensors nobody holds.
+#[derive(Default)]
+struct Places {
+    /// Numbers that there is room for in all places, those that are held too.
+    numbers: usize,
+    free: Vec<Place>,
+    /// What is computed with their tensors may not have been queued yet.
+    dropped: Vec<Place>,
+    /// Free when their fence is passed, the first one first.
+    queued: VecDeque<(Fence, Vec<Place>)>,
+}
+
+type Fence = DynFut<Result<(), ServerError>>;
+
+/// What to do where no free place has the room that is wanted.
+enum Next {
+    Wait(Fence, Vec<Place>),
+    Make,
+    GiveUp,
+}
+
+/// Gives a place back when its tensor has been dropped.
+struct Lent {
+    place: Option<Place>,
+    home: Arc<Mutex<Places>>,
+}
+
+fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+    // No change to them is left half done by a panic.
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(cause: impl Debug) -> Error {
+    gave_up(&format!("{cause:?}"))
+}
+
+impl Places {
+    /// The smallest free place with room for so many numbers.
+    fn fitting(&mut self, numbers: usize) -> Option<Place> {
+        let free = self.free.iter().enumerate().map(|(k, place)| (place.pinned.len(), k));
+        let (_, k) = free.filter(|(room, _)| *room >= numbers).min()?;
+        Some(self.free.swap_remove(k))
+    }
+
+    /// What to do for a place of so many numbers; of [`Next::Make`] they are counted here.
+    fn next(&mut self, numbers: usize) -> Next {
+        // Behind the first fence there is another: it is passed or will be soon.
+        let full = self.numbers + numbers > ROOM;
+        if (full || self.queued.len() > 1)
+            && let Some((fence, places)) = self.queued.pop_front()
+        {
+            return Next::Wait(fence, places);
+        }
+        while self.numbers + numbers > ROOM {
+            // Those that are free are too small.
+            let Some(small) = self.free.pop() else { return Next::GiveUp };
+            self.numbers -= small.pinned.len();
+        }
+        self.numbers += numbers;
+        Next::Make
+    }
+
+    /// Takes back what a passed fence has freed.
+    fn take_back(&mut self, places: Vec<Place>) {
+        for place in places {
+            // A tensor that somebody kept is waited for once more.
+            let free = place.memory.can_mut();
+            if free { &mut self.free } else { &mut self.dropped }.push(place);
+        }
+    }
+}
+
+impl CudaUploads {
+    pub(crate) fn new(device: &CudaDevice) -> Result<Self> {
+        Ok(Self {
+            client: CudaRuntime::client(device),
+            device: device.clone(),
+            copies: Copies::new(device.index).map_err(failed)?,
+            places: Arc::default(),
+        })
+    }
+
+    /// A place for so many numbers that nothing else uses, where there is room for it.
+    fn take(&self, numbers: usize) -> Result<Option<Place>> {
+        loop {
+            let next = {
+                let mut places = lock(&self.places);
+                if let Some(place) = places.fitting(numbers) {
+                    return Ok(Some(place));
+                }
+                places.next(numbers)
+            };
+            match next {
+                Next::Wait(fence, freed) => {
+                    let passed = block_on(fence);
+                    lock(&self.places).take_back(freed);
+                    passed.map_err(failed)?;
+                }
+                Next::Make => return self.make(numbers).map(Some),
+                Next::GiveUp => return Ok(None),
+            }
+        }
+    }
+
+    fn make(&self, numbers: usize) -> Result<Place> {
+        let pinned = self.copies.pinned(numbers).map_err(failed)?;
+        // From the pool of this thread's stream, on which no kernel runs, and there once it has
+        // been waited for.
+        let memory = self.client.empty(4 * numbers);
+        block_on(self.client.sync()).map_err(failed)?;
+        let resource = self.client.get_resource(memory.clone()).map_err(failed)?;
+        let address = resource.resource().ptr;
+        Ok(Place { pinned, memory, address })
+    }
+}
+
+impl Uploads for CudaUploads {
+    fn upload(&self, numbers: &Pieces) -> Result<Option<Uploaded>> {
+        let count = numbers.len();
+        if count == 0 {
+            return Ok(None);
+        }
+        let Some(mut place) = calm(|| self.take(count))? else { return Ok(None) };
+        let room = place.pinned.numbers(count);
+        numbers.copy_to(room);
+        // SAFETY: the place has room for so many, and was taken: all that was queued with what lay
+        // there has been done.
+        let copied = unsafe { self.copies.copy(room, place.address) };
+        let rest = 4 * (place.pinned.len() - count) as u64;
+        let memory = place.memory.clone().offset_end(rest);
+        let lent = Lent { place: Some(place), home: self.places.clone() };
+        copied.map_err(failed)?;
+        let (client, device) = (self.client.clone(), self.device.clone());
+        let tensor = CubeTensor::new_contiguous(client, device, [count].into(), memory, DType::F32);
+        let tensor: Tensor<Cuda<f32, i32>, 1> = burn(tensor);
+        Ok(Some(Uploaded::new(tensor, lent)))
+    }
+
+    fn queued(&self) -> Result<()> {
+        let dropped = std::mem::take(&mut lock(&self.places).dropped);
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        // What has failed is said here, to the thread that computes, and not to the one that waits
+        // for the fence.
+        self.client.flush().map_err(failed)?;
+        lock(&self.places).queued.push_back((self.client.sync(), dropped));
+        Ok(())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        lock(&self.home).dropped.extend(self.place.take());
+    }
+}
