@@ -404,7 +404,7 @@ fn inspect_shows_what_a_path_holds() {
         ("r/checkpoints/step-000006/model.safetensors", vec!["a checkpoint"]),
         ("r/checkpoints/step-000006/optimizer.safetensors", vec!["AdamW", "F32"]),
         ("r/embeddings.parquet", vec!["a table of embeddings", "pooling", "200"]),
-        ("r/embeddings.npy", vec!["npz", "96", "f32"]),
+        ("r/embeddings.npy", vec!["npz", "[200, 24]", "f32"]),
         ("mine.toml", vec!["a recipe", "aim", "efigi"]),
         ("data", vec!["image-folder", "[32, 32, 3]", "u8", "g000"]),
         ("data/g003.png", vec!["image-folder", "[32, 32, 3]"]),

@@ -57,7 +57,7 @@ fn interrupt(child: &std::process::Child) {
 #[test]
 fn a_full_disk_stops_the_run_and_leaves_its_checkpoints() {
     let folder = tempfile::tempdir().expect("a folder");
-    let Some(disk) = Mounted::new(&folder.path().join("disk"), "32M") else { return };
+    let Some(disk) = Mounted::new(&folder.path().join("disk"), "6M") else { return };
     let every = ["--set", "train.checkpoints={every=1}", "--set", "train.steps=20"];
     let error = fails(folder.path(), &small("pretrain", "disk/r", &every), 1);
     assert!(error.contains("free some space"), "{error}");
@@ -80,7 +80,7 @@ fn a_full_disk_stops_the_run_and_leaves_its_checkpoints() {
     // One that is kept short lives on the small disk.
     let keep = ["--set", "train.checkpoints={every=1,keep=2}", "--set", "train.steps=20"];
     std::fs::remove_dir_all(&run).expect("deleted");
-    disk.remount("size=32M");
+    disk.remount("size=6M");
     succeeds(folder.path(), &small("pretrain", "disk/r", &keep));
     assert_eq!(checkpoints(&run), ["best", "step-000019", "step-000020"]);
 }

@@ -12,6 +12,14 @@ fn scale<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["scale", "galaxy-grz", "--scales", "demo-S,demo-M,demo-L"];
     arguments.extend(["--out", "f", "--json"]);
     arguments.extend(&SMALL[2..]); // without its own --scale
+    for set in [
+        "source.size=32",
+        "modality.images.size=32",
+        "probe.labels=['redshift','disc','g_r']",
+        "probe.nuisance=['telescope']",
+    ] {
+        arguments.extend(["--set", set]);
+    }
     arguments.extend(more);
     arguments
 }

@@ -15,14 +15,22 @@ fn begin<'a>(names: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["scale", "galaxy-grz", "--scales", names, "--out", "f", "--json"];
     arguments.extend(&SMALL[2..]); // without its own --scale
     arguments.extend(["--set", "train.micro_batch=8", "--set", "probe.nuisance=[]"]);
+    arguments.extend(["--set", "probe.labels=['redshift','disc','g_r']"]);
     arguments.extend(more);
     arguments
 }
 
+/// Pictures of sixteen patches.
+const TINY: [&str; 4] = ["--set", "source.size=32", "--set", "modality.images.size=32"];
+
 const GO_ON: [&str; 6] = ["run", "--resume", "--out", "f", "--json", "--quiet"];
 
+fn value(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
 fn go_on(at: &Path, more: &[&str]) -> Value {
-    serde_json::from_str(&succeeds(at, &[&GO_ON, more].concat())).expect("JSON")
+    value(&succeeds(at, &[&GO_ON, more].concat()))
 }
 
 fn going_on(at: &Path, more: &[&str]) -> Child {
@@ -69,7 +77,7 @@ fn an_extension_that_is_stopped_holds_for_all_models() {
     let [small, middle] = ["demo-S", "demo-M"].map(|scale| f.join(scale));
 
     // Interrupted in the first model.
-    let child = going_on(at, &["--set", "train.steps=150"]);
+    let child = going_on(at, &["--set", "train.steps=60"]);
     wait_for(|| steps_of(&small) > 8);
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(kill.expect("kill runs").success());
@@ -79,13 +87,13 @@ fn an_extension_that_is_stopped_holds_for_all_models() {
     assert!(!small.join("report.html").exists(), "a report of six steps");
     let family = go_on(at, &[]);
     for member in family["members"].as_array().expect("members") {
-        assert_eq!(member["steps"], 150, "{member}");
+        assert_eq!(member["steps"], 60, "{member}");
     }
-    assert_eq!((steps_of(&small), steps_of(&middle)), (150, 150));
+    assert_eq!((steps_of(&small), steps_of(&middle)), (60, 60));
 
     // Killed once the last step is saved, before it is embedded.
-    let mut child = going_on(at, &["--set", "train.steps=158"]);
-    wait_for(|| small.join("checkpoints/step-000158").exists());
+    let mut child = going_on(at, &["--set", "train.steps=68"]);
+    wait_for(|| small.join("checkpoints/step-000068").exists());
     child.kill().expect("kills");
     child.wait().expect("ends");
     go_on(at, &[]);
@@ -93,17 +101,17 @@ fn an_extension_that_is_stopped_holds_for_all_models() {
         let stages = stages(run, "embed");
         stages.last().expect("embedded")["facts"]["checkpoint"].clone()
     };
-    assert_eq!([embedded(&small), embedded(&middle)], ["step 158", "step 158"]);
+    assert_eq!([embedded(&small), embedded(&middle)], ["step 68", "step 68"]);
 
     let audited = succeeds(at, &["audit", "f"]);
-    assert_eq!(audited.matches("158 steps on").count(), 2, "{audited}");
+    assert_eq!(audited.matches("68 steps on").count(), 2, "{audited}");
     assert!(fails(at, &["audit", "f", "--counts", "c.csv"], 2).contains("name one of its 2 runs"));
 
     // A report that an earlier version left does not make it finished either.
-    succeeds(at, &["pretrain", "--resume", "--out", "f/demo-S", "-q", "--set", "train.steps=160"]);
-    std::fs::write(small.join("report.html"), "of 158 steps").expect("writable");
-    let family = go_on(at, &["--set", "train.steps=160"]);
-    assert_eq!([embedded(&small), embedded(&middle)], ["step 160", "step 160"]);
+    succeeds(at, &["pretrain", "--resume", "--out", "f/demo-S", "-q", "--set", "train.steps=70"]);
+    std::fs::write(small.join("report.html"), "of 68 steps").expect("writable");
+    let family = go_on(at, &["--set", "train.steps=70"]);
+    assert_eq!([embedded(&small), embedded(&middle)], ["step 70", "step 70"]);
 
     // Nothing of what it took is lost: the killed part is among the rest.
     let parts = stages(&small, "pretrain");
@@ -155,7 +163,7 @@ fn a_family_remembers_and_tells() {
     let all = "demo-S,demo-M,demo-L,demo";
     // Nothing lowers a loss by nine tenths.
     let stop = ["--stop-at-saturation", "--least-gain", "0.9"];
-    let family: Value = serde_json::from_str(&succeeds(at, &begin(all, &stop))).expect("JSON");
+    let family = value(&succeeds(at, &begin(all, &[&stop[..], &TINY].concat())));
     assert!(family["members"][3]["trained"].is_null(), "{family}");
     let family = go_on(at, &[]);
     assert!(family["members"][3]["trained"].is_null() && !f.join("demo").exists(), "forgotten");

@@ -55,7 +55,7 @@ fn everything_that_a_run_leaves_is_shown_by_what_it_is() {
     has(at, "r/checksums.json", &["checksums", "probes.json", "as written"]);
     has(at, "r/probes.json", &["what the embeddings know", "redshift", "R² raw features"]);
     has(at, "r/validation.json", &["last evaluation", "objects", "34"]);
-    has(at, "r/embeddings.parquet", &["138 train", "numbers an object", "96", "redshift", "least"]);
+    has(at, "r/embeddings.parquet", &["138 train", "numbers an object  24", "redshift", "least"]);
     has(at, "r/embeddings.ids.txt", &["ids of the objects", "synthetic-000000", "200"]);
     has(at, "r/rejected.csv", &["could not be used"]);
     has(at, "r/report.html", &["browser"]);

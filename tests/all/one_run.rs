@@ -82,7 +82,10 @@ fn a_checkpoint_or_a_manifest_of_another_run_is_refused() {
 fn embeddings_of_other_settings_do_not_pass_for_the_recipes() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    succeeds(at, &small("run", "r", &[]));
+    // Of more blocks than two, whose middle one is not the last.
+    let blocks = ["--set", "model.layers=3"];
+    let labels = ["--set", "probe.labels=['redshift', 'disc']"];
+    succeeds(at, &small("run", "r", &[blocks, labels].concat()));
     let run = at.join("r");
     // Killed once the embeddings of the first untrained model are there.
     let mut embed = Command::new(program())
@@ -116,7 +119,8 @@ fn embeddings_of_other_settings_do_not_pass_for_the_recipes() {
         assert!(error.contains("layer = middle") && error.contains("astropt embed"), "{error}");
     }
     // Of another model, though its step and settings are the same.
-    succeeds(at, &small("run", "s", &["--set", "train.seed=5"]));
+    succeeds(at, &small("pretrain", "s", &[&blocks[..], &["--set", "train.seed=5"]].concat()));
+    succeeds(at, &["embed", "s", "-q"]);
     copy(&at.join("s/embeddings.parquet"), &at.join("r/embeddings.parquet"));
     unlist(&run);
     assert!(fails(at, &["probe", "r", "-q"], 1).contains("of another model"));

@@ -129,7 +129,8 @@ fn checkpoints_that_are_gone_are_missed() {
 #[test]
 fn the_stages_after_training_stop_when_asked() {
     let folder = tempfile::tempdir().expect("a folder");
-    let more = ["--set", "source.objects=3000", "--set", "train.steps=2"];
+    // Enough for every stage to last longer than the signal needs.
+    let more = ["--set", "source.objects=500", "--set", "train.steps=2"];
     let run = folder.path().join("r");
     succeeds(folder.path(), &small("pretrain", "r", &more));
     let words = ["run", "--resume", "--out", "r", "-q"];
@@ -147,7 +148,7 @@ fn the_stages_after_training_stop_when_asked() {
             names.map(|e| e.file_name()).any(|name| name.display().to_string().starts_with(what))
         };
         while !there() && child.try_wait().expect("waits").is_none() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
         let _ =
             std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
@@ -197,9 +198,9 @@ fn checkpoints_by_the_clock_leave_nothing_behind() {
     child.kill().expect("killed");
     child.wait().expect("ended");
     assert!(names(&run).len() <= 4, "the first, the best, the last, one half written");
-    let resume = ["pretrain", "--resume", "--out", "r", "--walltime", "5s"];
+    let resume = ["pretrain", "--resume", "--out", "r", "--walltime", "3s"];
     let error = fails(folder.path(), &resume, 75);
-    assert!(error.contains("ahead of the walltime of 5s after step"), "{error}");
+    assert!(error.contains("ahead of the walltime of 3s after step"), "{error}");
 }
 
 /// An interrupt finishes the step, saves, and says how to go on.

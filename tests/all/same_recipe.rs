@@ -60,10 +60,13 @@ fn a_recipe_that_was_changed_is_not_taken_for_the_runs() {
 
     succeeds(at, &small("pretrain", "s", &[]));
     let mut other = small("pretrain", "s", &["--resume"]);
-    let scale = other.iter().position(|word| *word == "demo").expect("a scale");
+    let scale = other.iter().position(|word| *word == "demo-S").expect("a scale");
     other[scale] = "demo-L";
     let error = fails(at, &other, 2);
-    assert!(error.contains("the scale is demo-L in the recipe now and demo in the run"), "{error}");
+    assert!(
+        error.contains("the scale is demo-L in the recipe now and demo-S in the run"),
+        "{error}"
+    );
     succeeds(at, &small("pretrain", "s", &["--resume"]));
 }
 

@@ -21,14 +21,14 @@ impl Cluster {
             std::fs::create_dir_all(at(name)).expect("writable");
         }
         // Without munge, whose key and socket are the system's; with more processors than there may
-        // be.
+        // be; and what waits for a dead process is killed after seconds, not after half a minute.
         let text = format!(
             "ClusterName=local\nSlurmctldHost={name}(127.0.0.1)\nAuthType=auth/none\n\
              CredType=cred/none\nSlurmUser=root\nSlurmdUser=root\nSlurmctldPort={}\nSlurmdPort={}\n\
              StateSaveLocation={state}\nSlurmdSpoolDir={spool}\nSlurmctldPidFile={ctld}.pid\n\
              SlurmdPidFile={d}.pid\nSlurmctldLogFile={ctld}.log\nSlurmdLogFile={d}.log\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSelectType=select/cons_tres\n\
-             SlurmdParameters=config_overrides\nReturnToService=2\n\
+             SlurmdParameters=config_overrides\nReturnToService=2\nKillWait=2\n\
              NodeName={name} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN\n\
              PartitionName=main Nodes={name} Default=YES State=UP\n",
             ports[0],
@@ -132,7 +132,7 @@ fn srun_just_works() {
     assert!(audit.contains("6 steps"), "{audit}");
 
     let endless = [&micro[..], &["--set", "train.steps=100000"]].concat();
-    let walltime = [&endless[..], &["--walltime", "6s"]].concat();
+    let walltime = [&endless[..], &["--walltime", "3s"]].concat();
     let output = cluster.srun(at, &small("pretrain", "r", &walltime)).output().expect("srun runs");
     assert_eq!(output.status.code(), Some(75), "{}", said(&output));
     assert_eq!(said(&output).matches("ahead of the walltime").count(), 1, "{}", said(&output));
@@ -153,7 +153,7 @@ fn srun_just_works() {
     let output = child.wait_with_output().expect("ends");
     assert!(!output.status.success(), "{}", said(&output));
     assert!(dead.elapsed() < Duration::from_secs(60), "the other waited for the dead");
-    let again = [&resume[..], &["--walltime", "5s"]].concat();
+    let again = [&resume[..], &["--walltime", "3s"]].concat();
     let output = cluster.srun(at, &again).output().expect("srun runs");
     assert_eq!(output.status.code(), Some(75), "{}", said(&output));
 }

@@ -57,7 +57,18 @@ fn compare(arguments: &dyn Fn(&'static str) -> Vec<&'static str>) {
 /// Training, evaluation, previews, embeddings, probes, maps and figures.
 #[test]
 fn a_whole_run_is_the_same_on_any_number_of_threads() {
-    compare(&|out| small("run", out, &["--set", "probe.beside=['knn', 'mlp']"]));
+    // Wide enough to be shared between threads.
+    compare(&|out| {
+        let set = [
+            "--set",
+            "model={layers=2,heads=4,width=96}",
+            "--set",
+            "probe.beside=['knn', 'mlp']",
+            "--set",
+            "probe.labels=['redshift', 'disc']",
+        ];
+        small("run", out, &set)
+    });
 }
 
 /// Rows longer than the blocks that work is cut into, of a wider model.
