@@ -40,6 +40,9 @@ struct ModelTimes {
     tokens: usize,
     step_seconds: Vec<f64>,
     tokens_per_second: f64,
+    /// Of training: six operations a token and parameter, as the paper counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flops_per_second: Option<f64>,
     peak_rss_bytes: u64,
 }
 
@@ -109,6 +112,8 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     (0..WARM_UP).try_for_each(|k| step(k).map(drop))?;
     let step_seconds = (0..args.steps).map(step).collect::<Result<Vec<_>>>()?;
     let tokens = ranks.size() * batch.rows * batch.len;
+    let tokens_per_second = tokens as f64 / median(&step_seconds);
+    let flops = (job == "train").then(|| tokens_per_second * model.train_flops_per_token());
     let times = ModelTimes {
         job,
         recipe: plan.name,
@@ -120,19 +125,21 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
         precision: plan.train.precision,
         rows: batch.rows,
         tokens: batch.len,
-        tokens_per_second: tokens as f64 / median(&step_seconds),
+        tokens_per_second,
+        flops_per_second: flops,
         step_seconds,
         peak_rss_bytes: peak_rss(),
     };
     output.result(&times, || {
         format!(
-            "{job} {}: median {:.3} s a step of {}{} x {} tokens, {:.0} tokens/s, peak memory {:.0} MB",
+            "{job} {}: median {:.3} s a step of {}{} x {} tokens, {:.0} tokens/s{}, peak memory {:.0} MB",
             times.scale.as_deref().unwrap_or(&times.recipe),
             median(&times.step_seconds),
             if ranks.size() > 1 { format!("{} processes x ", ranks.size()) } else { String::new() },
             times.rows,
             times.tokens,
             times.tokens_per_second,
+            times.flops_per_second.map_or(String::new(), |f| format!(", {:.2} TFLOP/s", f / 1e12)),
             times.peak_rss_bytes as f64 / 1e6
         )
     })

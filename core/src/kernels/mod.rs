@@ -144,6 +144,12 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
         reference::linear::<B, Self>(x_ni, w_oi, b_o)
     }
 
+    /// [`linear`](Self::linear) without bias, for other kernels alone to read: its numbers may be
+    /// rounded as theirs round what they multiply.
+    fn linear_within(x_ni: Tensor<B, 2>, w_oi: Tensor<B, 2>) -> Tensor<B, 2> {
+        Self::linear(x_ni, w_oi, None)
+    }
+
     /// Gradients of [`linear`](Self::linear) for the gradient `dy_no` of its output; for
     /// the input only when `input`, for the bias only when `bias`.
     fn linear_backward(
@@ -162,7 +168,7 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     }
 
     /// A linear layer and the [`gelu`](Self::gelu) of its output: both, for backward needs
-    /// both.
+    /// both. For other kernels alone to read, as [`linear_within`](Self::linear_within).
     fn linear_gelu(x_ni: Tensor<B, 2>, w_oi: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
         let wide_no = Self::linear(x_ni, w_oi, None);
         [wide_no.clone(), Self::gelu(wide_no)]
@@ -183,6 +189,12 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     /// Layer normalisation over the last axis with a gain and no bias.
     fn layer_norm(x_nd: Tensor<B, 2>, gain_d: Tensor<B, 1>, eps: f32) -> Normalised<B> {
         reference::layer_norm(x_nd, gain_d, eps)
+    }
+
+    /// [`layer_norm`](Self::layer_norm) for a linear layer alone to read: `y_nd` may be rounded as
+    /// that rounds what it multiplies.
+    fn layer_norm_within(x_nd: Tensor<B, 2>, gain_d: Tensor<B, 1>, eps: f32) -> Normalised<B> {
+        Self::layer_norm(x_nd, gain_d, eps)
     }
 
     /// Gradients of [`layer_norm`](Self::layer_norm) for input and gain; that for the input

@@ -2,13 +2,15 @@
 
 use astropt_core::kernels::AdamW;
 use astropt_core::kernels::reference::{GELU_CUBIC, GELU_SCALE};
+use burn_backend::bf16;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::product::Precision;
 use super::sums::{sum_of_cube, total};
-use super::tensors::{UNITS, cube, cubes, lengths, room, units};
+use super::tensors::{UNITS, cube, cubes, lengths, room, room_of, units};
 
 /// (1 + tanh u)/2 as 1/(1 + exp(-2 u)), with u the inner function of GELU's approximation: one
 /// exponential, and exact where GPUs have only a coarse tanh.
@@ -19,51 +21,81 @@ fn gate(x: f32) -> f32 {
 }
 
 #[cube(launch)]
-fn gelu_kernel(x: &Array<f32>, y: &mut Array<f32>) {
+fn gelu_kernel<E: Float>(x: &Array<E>, y: &mut Array<E>) {
     if ABSOLUTE_POS < y.len() {
-        let x = x[ABSOLUTE_POS];
-        y[ABSOLUTE_POS] = x * gate(x);
+        let x = f32::cast_from(x[ABSOLUTE_POS]);
+        y[ABSOLUTE_POS] = E::cast_from(x * gate(x));
     }
 }
 
-/// See [`Kernels::gelu`](astropt_core::kernels::Kernels::gelu).
-pub(super) fn gelu<R: CubeRuntime>(x_nd: CubeTensor<R>) -> CubeTensor<R> {
+/// See [`Kernels::gelu`](astropt_core::kernels::Kernels::gelu), of factors of `precision`.
+pub(super) fn gelu<R: CubeRuntime>(x_nd: CubeTensor<R>, precision: Precision) -> CubeTensor<R> {
     let [n, d] = lengths(&x_nd);
-    let y_nd = room(&x_nd, [n, d]);
+    let y_nd = room_of(&x_nd, [n, d], precision.dtype());
     let client = x_nd.client.clone();
     let (x, y) = (x_nd.into_array_arg(), y_nd.clone().into_array_arg());
-    gelu_kernel::launch::<R>(&client, units(n * d), cube(), x, y);
+    let launch = match precision {
+        Precision::F32 => gelu_kernel::launch::<f32, R>,
+        Precision::Bf16 => gelu_kernel::launch::<bf16, R>,
+    };
+    launch(&client, units(n * d), cube(), x, y);
     y_nd
 }
 
 #[cube(launch)]
-fn gelu_backward_kernel(x: &Array<f32>, dy: &Array<f32>, dx: &mut Array<f32>) {
+fn gelu_backward_kernel<E: Float>(x: &Array<E>, dy: &Array<E>, dx: &mut Array<E>) {
     if ABSOLUTE_POS < dx.len() {
-        let x = x[ABSOLUTE_POS];
+        let x = f32::cast_from(x[ABSOLUTE_POS]);
+        let dy = f32::cast_from(dy[ABSOLUTE_POS]);
         let gate = gate(x);
         let dinner = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x);
-        dx[ABSOLUTE_POS] = (gate + 2.0 * x * gate * (1.0 - gate) * dinner) * dy[ABSOLUTE_POS];
+        let slope = gate + 2.0 * x * gate * (1.0 - gate) * dinner;
+        dx[ABSOLUTE_POS] = E::cast_from(slope * dy);
     }
 }
 
-/// See [`Kernels::gelu_backward`](astropt_core::kernels::Kernels::gelu_backward).
+/// See [`Kernels::gelu_backward`](astropt_core::kernels::Kernels::gelu_backward), of factors of
+/// `precision`.
 pub(super) fn gelu_backward<R: CubeRuntime>(
     x_nd: CubeTensor<R>,
     dy_nd: CubeTensor<R>,
+    precision: Precision,
 ) -> CubeTensor<R> {
     let [n, d] = lengths(&x_nd);
-    let dx_nd = room(&x_nd, [n, d]);
+    let dx_nd = room_of(&x_nd, [n, d], precision.dtype());
     let client = x_nd.client.clone();
     let (x, dy) = (x_nd.into_array_arg(), dy_nd.into_array_arg());
-    gelu_backward_kernel::launch::<R>(
-        &client,
+    let launch = match precision {
+        Precision::F32 => gelu_backward_kernel::launch::<f32, R>,
+        Precision::Bf16 => gelu_backward_kernel::launch::<bf16, R>,
+    };
+    launch(&client, units(n * d), cube(), x, dy, dx_nd.clone().into_array_arg());
+    dx_nd
+}
+
+#[cube(launch)]
+fn onto_kernel(branch: &Array<bf16>, onto: &Array<f32>, y: &mut Array<f32>) {
+    if ABSOLUTE_POS < y.len() {
+        y[ABSOLUTE_POS] = onto[ABSOLUTE_POS] + f32::cast_from(branch[ABSOLUTE_POS]);
+    }
+}
+
+/// `onto_nd` and a branch in bf16, added in `f32`.
+pub(super) fn onto<R: CubeRuntime>(
+    branch_nd: CubeTensor<R>,
+    onto_nd: CubeTensor<R>,
+) -> CubeTensor<R> {
+    let [n, d] = lengths(&onto_nd);
+    let y_nd = room(&onto_nd, [n, d]);
+    onto_kernel::launch::<R>(
+        &onto_nd.client.clone(),
         units(n * d),
         cube(),
-        x,
-        dy,
-        dx_nd.clone().into_array_arg(),
+        branch_nd.into_array_arg(),
+        onto_nd.into_array_arg(),
+        y_nd.clone().into_array_arg(),
     );
-    dx_nd
+    y_nd
 }
 
 /// Cube by piece: gradients, and the sum of the piece's losses.

@@ -43,7 +43,8 @@ impl Products for Exact {
     const BF16: bool = false;
 }
 
-/// Products of factors rounded to bf16, on tensor cores; their sums are `f32`, and so is all else.
+/// Products of factors rounded to bf16, on tensor cores; their sums are `f32`. What only products and
+/// GELU read is held in bf16; the residual stream, gradients and all else in `f32`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bf16;
 
@@ -75,6 +76,26 @@ fn product<R: CubeRuntime, I: IntElement, BT: BoolElement, const D: usize>(
     burn(precision.product(a, b))
 }
 
+/// The same as a factor of `precision`.
+fn product_within<R: CubeRuntime, I: IntElement, BT: BoolElement>(
+    precision: Precision,
+    a: T<R, I, BT, 2>,
+    b: T<R, I, BT, 2>,
+) -> T<R, I, BT, 2> {
+    let [a, b] = [a, b].map(|factor| factor.into_primitive().tensor());
+    burn(precision.product_within(a, b))
+}
+
+fn layer_norm<R: CubeRuntime, I: IntElement, BT: BoolElement>(
+    x_nd: T<R, I, BT, 2>,
+    gain_d: T<R, I, BT, 1>,
+    eps: f32,
+    precision: Precision,
+) -> Normalised<Cube<R, I, BT>> {
+    let [y, mean, rstd] = norm::forward(dense(x_nd), dense(gain_d), eps, precision);
+    Normalised { y_nd: burn(y), mean_n: burn(mean), rstd_n: burn(rstd) }
+}
+
 impl<R: CubeRuntime, I: IntElement, BT: BoolElement> Kernels<Cube<R, I, BT>> for ExactReference {
     fn product<const D: usize>(a: T<R, I, BT, D>, b: T<R, I, BT, D>) -> T<R, I, BT, D> {
         product(Precision::F32, a, b)
@@ -90,6 +111,42 @@ where
 {
     fn product<const D: usize>(a: T<R, I, BT, D>, b: T<R, I, BT, D>) -> T<R, I, BT, D> {
         product(Self::PRECISION, a, b)
+    }
+
+    fn linear_within(x_ni: T<R, I, BT, 2>, w_oi: T<R, I, BT, 2>) -> T<R, I, BT, 2> {
+        product_within(Self::PRECISION, x_ni, w_oi.transpose())
+    }
+
+    fn linear_onto(
+        x_ni: T<R, I, BT, 2>,
+        w_oi: T<R, I, BT, 2>,
+        onto_no: T<R, I, BT, 2>,
+    ) -> T<R, I, BT, 2> {
+        let branch_no = Self::linear_within(x_ni, w_oi);
+        match Self::PRECISION {
+            Precision::F32 => onto_no + branch_no,
+            Precision::Bf16 => burn(elementwise::onto(dense(branch_no), dense(onto_no))),
+        }
+    }
+
+    fn linear_gelu(x_ni: T<R, I, BT, 2>, w_oi: T<R, I, BT, 2>) -> [T<R, I, BT, 2>; 2] {
+        let wide_no = Self::linear_within(x_ni, w_oi);
+        [wide_no.clone(), burn(elementwise::gelu(dense(wide_no), Self::PRECISION))]
+    }
+
+    fn gelu_linear_backward(
+        wide_ni: T<R, I, BT, 2>,
+        gelu_ni: T<R, I, BT, 2>,
+        w_oi: T<R, I, BT, 2>,
+        dy_no: T<R, I, BT, 2>,
+    ) -> [T<R, I, BT, 2>; 2] {
+        let precision = Self::PRECISION;
+        // Rounded once for both products.
+        let dy_no: T<R, I, BT, 2> = burn(precision.round(dy_no.into_primitive().tensor()));
+        let dgelu_ni = product_within(precision, dy_no.clone(), w_oi);
+        let dw_oi = Self::product(dy_no.transpose(), gelu_ni);
+        let wide_ni = precision.round(dense(wide_ni));
+        [burn(elementwise::gelu_backward(wide_ni, dense(dgelu_ni), precision)), dw_oi]
     }
 
     fn linear_backward(
@@ -114,8 +171,15 @@ where
         gain_d: T<R, I, BT, 1>,
         eps: f32,
     ) -> Normalised<Cube<R, I, BT>> {
-        let [y, mean, rstd] = norm::forward(dense(x_nd), dense(gain_d), eps);
-        Normalised { y_nd: burn(y), mean_n: burn(mean), rstd_n: burn(rstd) }
+        layer_norm(x_nd, gain_d, eps, Precision::F32)
+    }
+
+    fn layer_norm_within(
+        x_nd: T<R, I, BT, 2>,
+        gain_d: T<R, I, BT, 1>,
+        eps: f32,
+    ) -> Normalised<Cube<R, I, BT>> {
+        layer_norm(x_nd, gain_d, eps, Self::PRECISION)
     }
 
     fn layer_norm_backward(
@@ -132,11 +196,11 @@ where
     }
 
     fn gelu(x_nd: T<R, I, BT, 2>) -> T<R, I, BT, 2> {
-        burn(elementwise::gelu(dense(x_nd)))
+        burn(elementwise::gelu(dense(x_nd), Precision::F32))
     }
 
     fn gelu_backward(x_nd: T<R, I, BT, 2>, dy_nd: T<R, I, BT, 2>) -> T<R, I, BT, 2> {
-        burn(elementwise::gelu_backward(dense(x_nd), dense(dy_nd)))
+        burn(elementwise::gelu_backward(dense(x_nd), dense(dy_nd), Precision::F32))
     }
 
     fn attention(

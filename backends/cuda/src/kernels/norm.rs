@@ -1,18 +1,20 @@
 //! Layer norm: a row by cube.
 
+use burn_backend::bf16;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::product::Precision;
 use super::sums::{column_sums, sum_of_cube};
-use super::tensors::{UNITS, cube, cubes, lengths, room};
+use super::tensors::{UNITS, cube, cubes, lengths, room, room_of};
 
 #[cube(launch)]
-fn norm_kernel(
+fn norm_kernel<E: Float>(
     x_nd: &Array<f32>,
     gain_d: &Array<f32>,
-    y_nd: &mut Array<f32>,
+    y_nd: &mut Array<E>,
     mean_n: &mut Array<f32>,
     rstd_n: &mut Array<f32>,
     eps: f32,
@@ -40,7 +42,7 @@ fn norm_kernel(
     if row < mean_n.len() {
         k = UNIT_POS as usize;
         while k < d {
-            y_nd[row * d + k] = (x_nd[row * d + k] - mean) * rstd * gain_d[k];
+            y_nd[row * d + k] = E::cast_from((x_nd[row * d + k] - mean) * rstd * gain_d[k]);
             k += step;
         }
         if UNIT_POS == 0 {
@@ -50,15 +52,22 @@ fn norm_kernel(
     }
 }
 
-/// See [`Kernels::layer_norm`](astropt_core::kernels::Kernels::layer_norm): y, means, rstds.
+/// See [`Kernels::layer_norm`](astropt_core::kernels::Kernels::layer_norm): y, as a factor of
+/// `precision`, means, rstds.
 pub(super) fn forward<R: CubeRuntime>(
     x_nd: CubeTensor<R>,
     gain_d: CubeTensor<R>,
     eps: f32,
+    precision: Precision,
 ) -> [CubeTensor<R>; 3] {
     let [n, d] = lengths(&x_nd);
-    let (y_nd, mean_n, rstd_n) = (room(&x_nd, [n, d]), room(&x_nd, [n]), room(&x_nd, [n]));
-    norm_kernel::launch::<R>(
+    let y_nd = room_of(&x_nd, [n, d], precision.dtype());
+    let (mean_n, rstd_n) = (room(&x_nd, [n]), room(&x_nd, [n]));
+    let launch = match precision {
+        Precision::F32 => norm_kernel::launch::<f32, R>,
+        Precision::Bf16 => norm_kernel::launch::<bf16, R>,
+    };
+    launch(
         &x_nd.client.clone(),
         cubes(n),
         cube(),

@@ -14,7 +14,7 @@ use burn_cubecl::kernel::cast;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensors::{cubes, lengths, room};
+use super::tensors::{cubes, lengths, room_of};
 
 /// What numbers are rounded to before they are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +46,33 @@ impl Precision {
         a: CubeTensor<R>,
         b: CubeTensor<R>,
     ) -> CubeTensor<R> {
+        self.product_as(a, b, DType::F32)
+    }
+
+    /// The same as a factor: its sums are `f32`, and rounded as they are written.
+    pub(super) fn product_within<R: CubeRuntime>(
+        self,
+        a: CubeTensor<R>,
+        b: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        self.product_as(a, b, self.dtype())
+    }
+
+    fn product_as<R: CubeRuntime>(
+        self,
+        a: CubeTensor<R>,
+        b: CubeTensor<R>,
+        dtype: DType,
+    ) -> CubeTensor<R> {
         let (a, b) = (self.round(a), self.round(b));
         let mut shape: Vec<usize> = a.meta.shape().to_vec();
         let last = shape.len() - 1;
         shape[last] = b.meta.shape()[last];
-        let out = room(&a, shape);
+        let out = room_of(&a, shape, dtype);
         match self {
             Self::F32 => exact(a, b, out),
             // Autotune's last resort takes every shape, so there is a kernel for this one.
-            Self::Bf16 => matmul(a, b, Some(out), MatmulStrategy::default(), DType::F32)
+            Self::Bf16 => matmul(a, b, Some(out), MatmulStrategy::default(), dtype)
                 .unwrap_or_else(|error| panic!("no kernel for a product in bf16: {error:?}")),
         }
     }

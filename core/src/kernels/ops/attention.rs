@@ -29,8 +29,8 @@ impl<B: Backend> AttentionLayer<B> {
         x_nd: Tensor<B, 2>,
         eps: f32,
     ) -> (Normalised<B>, Tensor<B, 2>) {
-        let normal = K::layer_norm(x_nd, self.gain_d.clone(), eps);
-        let qkv_ne = K::linear(normal.y_nd.clone(), self.enter_ed.clone(), None);
+        let normal = K::layer_norm_within(x_nd, self.gain_d.clone(), eps);
+        let qkv_ne = K::linear_within(normal.y_nd.clone(), self.enter_ed.clone());
         (normal, qkv_ne)
     }
 }

@@ -36,7 +36,7 @@ fn widen<P: Platform>(
     layer: &MlpLayer<P::Backend>,
 ) -> Kept<P::Backend> {
     let norm = layer.norm.clone();
-    let normal = norm.map(|(gain_d, eps)| P::Kernels::layer_norm(x_ni.clone(), gain_d, eps));
+    let normal = norm.map(|(gain_d, eps)| P::Kernels::layer_norm_within(x_ni.clone(), gain_d, eps));
     let entering_ni = normal.as_ref().map_or(x_ni, |normal| normal.y_nd.clone());
     let [wide_nf, gelu_nf] = P::Kernels::linear_gelu(entering_ni, layer.enter_fi.clone());
     Kept { normal, wide_nf, gelu_nf }

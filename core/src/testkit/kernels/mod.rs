@@ -13,6 +13,7 @@
 
 mod attention;
 
+use burn_backend::DType;
 use burn_backend::tensor::Device;
 use burn_tensor::{Tensor, TensorData, backend::Backend};
 
@@ -72,6 +73,9 @@ pub fn check_rounded<P: Platform, R: Kernels<P::Backend>>(device: &Device<P::Bac
         let ours = P::Kernels::product(a.clone(), b.clone());
         close_within("product", &ours, &R::product::<2>(a, b), ROUNDED)?;
     }
+    for (k, [n, i, o]) in [[1, 1, 1], [33, 64, 48], [3, 300, 140]].into_iter().enumerate() {
+        within::<P, R>(device, [n, i, o], k as u64)?;
+    }
     // Heads of sixteens, as tensor cores take them, and others; rows that fill blocks and do not.
     // Kernels are compiled for size and mask: all of the masks on one size.
     let small = [(1, 1, 1, 16), (2, 37, 3, 16), (1, 130, 2, 16)];
@@ -80,6 +84,38 @@ pub fn check_rounded<P: Platform, R: Kernels<P::Backend>>(device: &Device<P::Bac
         .chain(attention::cases(&wide, &MASKS[4..], [2.0, 1.0]))
         .try_for_each(|case| case.check_within::<P, R>(device, ROUNDED))?;
     not_numbers::<P>(device)
+}
+
+/// What kernels that round hand to each other: `n` rows from `i` to `o` numbers.
+fn within<P: Platform, R: Kernels<P::Backend>>(
+    device: &Device<P::Backend>,
+    [n, i, o]: [usize; 3],
+    seed: u64,
+) -> Check {
+    let mut draw = Numbers(seed);
+    let (x, w): (T<P, 2>, T<P, 2>) =
+        (draw.tensor([n, i], 1.0, device), draw.tensor([o, i], 1.0, device));
+    let gain: T<P, 1> = draw.tensor([i], 1.0, device);
+    let (back, onto): (T<P, 2>, T<P, 2>) =
+        (draw.tensor([i, o], 1.0, device), draw.tensor([n, i], 1.0, device));
+    let close =
+        |what: &str, ours: &T<P, 2>, truth: &T<P, 2>| close_within(what, ours, truth, ROUNDED);
+    // As in a block: each kernel reads what the one before it made.
+    let norm = P::Kernels::layer_norm_within(x.clone(), gain.clone(), 1e-2).y_nd;
+    let truth = R::layer_norm(x, gain, 1e-2).y_nd;
+    close("layer norm within", &norm, &truth)?;
+    let linear = P::Kernels::linear_within(norm.clone(), w.clone());
+    close("linear within", &linear, &R::linear(truth.clone(), w.clone(), None))?;
+    let [wide, gelu] = P::Kernels::linear_gelu(norm, w.clone());
+    let [true_wide, true_gelu] = R::linear_gelu(truth, w);
+    close("linear before GELU", &wide, &true_wide)?;
+    close("linear with GELU", &gelu, &true_gelu)?;
+    let ours = P::Kernels::linear_onto(gelu.clone(), back.clone(), onto.clone());
+    close("linear onto", &ours, &R::linear_onto(true_gelu.clone(), back.clone(), onto.clone()))?;
+    let [dwide, dback] = P::Kernels::gelu_linear_backward(wide, gelu, back.clone(), onto.clone());
+    let [true_dwide, true_dback] = R::gelu_linear_backward(true_wide, true_gelu, back, onto);
+    close("gradient for GELU's input", &dwide, &true_dwide)?;
+    close("gradient for the weight after GELU", &dback, &true_dback)
 }
 
 /// Reproducible numbers in [-1, 1).
@@ -114,12 +150,14 @@ impl Numbers {
     }
 }
 
-/// The numbers of a tensor.
+/// The numbers of a tensor; of one in bf16, as `f32`.
 ///
 /// # Errors
-/// When they are no `f32`.
+/// When they are neither.
 pub fn numbers<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Result<Vec<f32>, String> {
-    tensor.to_data().to_vec().map_err(|e| format!("the backend's floats are not f32: {e:?}"))
+    let data = tensor.to_data();
+    let data = if data.dtype == DType::BF16 { data.convert::<f32>() } else { data };
+    data.to_vec().map_err(|e| format!("the backend's floats are not f32: {e:?}"))
 }
 
 /// That `ours` has the shape of `truth` and its numbers but for rounding.

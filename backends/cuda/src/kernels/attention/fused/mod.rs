@@ -165,6 +165,9 @@ fn round_kernel(x: &Array<Quartet>, y: &mut Array<Vector<bf16, Const<4>>>, count
 /// Numbers that lie one after the other as factors that do, which Burn's own casts do not make
 /// where rows are padded. A multiple of four of them.
 pub(super) fn rounded<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    if x.dtype == DType::BF16 {
+        return x;
+    }
     let y = room_of(&x, x.shape(), DType::BF16);
     let count = x.shape().num_elements() / 4;
     // SAFETY: both have four times `count` numbers.
