@@ -9,8 +9,6 @@ import subprocess
 import sys
 import time
 
-from PIL import Image
-
 OURS, PEER, STAMPS, WORK, ROUNDS, DEVICE = sys.argv[1:5] + [int(sys.argv[5]), sys.argv[6]]
 
 # Job, arguments of this program, arguments of the Python script, what is compared.
@@ -43,7 +41,7 @@ GPU_JOBS = [
     on_gpu(scale, rows, precision)
     for scale, rows in (("1M", 64), ("21M", 32), ("89M", 16))
     for precision in ("bf16", "f32")
-]
+] + [on_gpu("309M", 8, "bf16")]
 
 
 def run(command):
@@ -59,6 +57,8 @@ def rate(answer):
 
 
 def make_stamps():
+    from PIL import Image
+
     os.makedirs(f"{WORK}/stamps")
     for k, path in enumerate(sorted(glob.glob(f"{STAMPS}/**/*.jp*g", recursive=True))[:64]):
         Image.open(path).convert("RGB").resize((512, 512)).save(f"{WORK}/stamps/{k}.jpg", quality=92)
@@ -84,9 +84,12 @@ def main():
         median = lambda f: statistics.median(f(a, b) for a, b in pairs)
         memory = "peak_rss_bytes" in pairs[0][1]
         unit = "tokens/s" if "tokens_per_second" in pairs[0][0] else "images/s"
+        # Over the GPU's peak: model FLOPs utilisation.
+        flops = median(lambda a, b: a.get("flops_per_second", 0)) / 1e12
         print(
-            f"| {name} | {median(lambda a, b: rate(a)):.0f} {unit} "
-            f"| {median(lambda a, b: rate(b)):.0f} {unit} "
+            f"| {name} | {median(lambda a, b: rate(a)):.0f} {unit}"
+            + (f", {flops:.1f} TFLOP/s " if DEVICE == "cuda" else " ")
+            + f"| {median(lambda a, b: rate(b)):.0f} {unit} "
             f"| {median(lambda a, b: rate(a) / rate(b)):.2f} "
             + (f"| {median(lambda a, b: a['peak_rss_bytes'] / b['peak_rss_bytes']):.2f} |" if memory else "| - |"),
             flush=True,

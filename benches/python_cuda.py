@@ -15,7 +15,7 @@ import torch
 from astropt.model import GPT, GPTConfig, ModalityConfig, ModalityRegistry
 
 # Layers, heads and width of the recipe's scales.
-SCALES = {"1M": (4, 8, 128), "21M": (6, 8, 512), "89M": (12, 12, 768)}
+SCALES = {"1M": (4, 8, 128), "21M": (6, 8, 512), "89M": (12, 12, 768), "309M": (24, 16, 1024)}
 
 
 def build(scale):

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use astropt_core::data::Uploads;
-use astropt_core::engine::{self, Guarded, Precision, Session, calm};
+use astropt_core::engine::{self, Guarded, Precision, Session, heard, listen};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
 use astropt_core::model::ModelConfig;
@@ -83,7 +83,9 @@ impl Backend for CudaBackend {
             )));
         }
         settings::prepare();
-        calm(|| engine::open_mixed::<CudaPlatform, Bf16Platform>(CudaDevice::new(index), model))
+        // CubeCL's threads are called so, one to a device.
+        listen("DS");
+        heard(|| engine::open_mixed::<CudaPlatform, Bf16Platform>(CudaDevice::new(index), model))
             .map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
     }
 }

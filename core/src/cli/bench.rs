@@ -101,8 +101,11 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let mut ahead = if job == "train" { ahead(session.as_mut(), &batch)? } else { None };
     let mut step = |_| {
         // Training's workers hand over batches that they have made.
-        let made = ahead.as_mut().and_then(Iterator::next).unwrap_or_else(|| Ok(batch.clone()))?;
+        let copy = if ahead.is_none() { Some(batch.clone()) } else { None };
         let start = Instant::now();
+        // What is uploaded ahead may have to be waited for.
+        let made = ahead.as_mut().and_then(Iterator::next).transpose()?.or(copy);
+        let made = made.ok_or_else(|| Error::Failed("there are no more batches".into()))?;
         match job {
             "train" => train_step(session.as_mut(), made, &plan.train, ranks)?,
             _ => drop(session.hidden(&made, Layer::Block(model.layers - 1))?),
@@ -139,10 +142,15 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
             times.rows,
             times.tokens,
             times.tokens_per_second,
-            times.flops_per_second.map_or(String::new(), |f| format!(", {:.2} TFLOP/s", f / 1e12)),
+            times.flops_per_second.map_or(String::new(), operations),
             times.peak_rss_bytes as f64 / 1e6
         )
     })
+}
+
+fn operations(a_second: f64) -> String {
+    let (unit, prefix) = if a_second < 1e12 { (1e9, "G") } else { (1e12, "T") };
+    format!(", {:.1} {prefix}FLOP/s", a_second / unit)
 }
 
 /// The batch, again and again, on a device that takes batches ahead of their turn.

@@ -3,7 +3,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::thread;
 
 use super::{
     HostTensor, Layer, Losses, OptimiserState, Precision, Session, StateDict, StepReport,
@@ -24,10 +25,48 @@ pub fn calm<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         .unwrap_or_else(|cause| Err(gave_up(words(cause.as_ref()).unwrap_or_default())))
 }
 
+/// What the first panic on a device's own threads said. It stays: what was to be computed after it
+/// was not, and nothing that a session answers from then on is of any worth.
+static LOST: Mutex<Option<String>> = Mutex::new(None);
+
+/// Hears of panics on threads whose names begin with `prefix`, which a device's library keeps to
+/// itself: [`heard`] makes errors of them. Of those that follow from the first, nothing is said.
+pub fn listen(prefix: &'static str) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
+            if thread::current().name().is_some_and(|name| name.starts_with(prefix)) {
+                let text = words(panic.payload()).unwrap_or_default();
+                lost.get_or_insert_with(|| text.to_owned());
+            } else if lost.is_none() {
+                drop(lost);
+                tell(panic);
+            }
+        }));
+    });
+}
+
+/// As [`calm`], and the error that a device's own threads gave up with, now or ever before.
+///
+/// # Errors
+/// As [`calm`], and when [`listen`] has heard of a panic.
+pub fn heard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = calm(work);
+    match LOST.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
+        Some(text) => Err(gave_up(text)),
+        None => done,
+    }
+}
+
 /// The error of a device that gave up with `text`: [`Error::OutOfMemory`] where that is of memory.
 pub fn gave_up(text: &str) -> Error {
-    let line = text.lines().find(|line| !line.trim().is_empty());
-    let line = line.unwrap_or("without a word").trim().to_owned();
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    // Libraries say where they were before they say why.
+    let line = lines.clone().find(|line| line.contains("CUDA_ERROR")).or_else(|| lines.next());
+    let line = line.unwrap_or("without a word").trim();
+    let line = line.trim_start_matches("called `Result::unwrap()` on an `Err` value: ").to_owned();
     match of_memory(text) {
         true => Error::OutOfMemory(line),
         false => Error::Failed(format!("the device gave up ({line})")),
@@ -57,7 +96,7 @@ pub(crate) fn quieten() {
     }));
 }
 
-/// The session within, calm.
+/// The session within, calm, and none that goes on when its device has [given up](heard).
 pub struct Guarded(pub Box<dyn Session>);
 
 impl Session for Guarded {
@@ -70,27 +109,27 @@ impl Session for Guarded {
     }
 
     fn uploads(&mut self) -> Result<Option<Arc<dyn Uploads>>> {
-        calm(|| self.0.uploads())
+        heard(|| self.0.uploads())
     }
 
     fn parameters(&self) -> Result<StateDict> {
-        calm(|| self.0.parameters())
+        heard(|| self.0.parameters())
     }
 
     fn set_parameters(&mut self, parameters: &StateDict) -> Result<()> {
-        calm(|| self.0.set_parameters(parameters))
+        heard(|| self.0.set_parameters(parameters))
     }
 
     fn optimiser(&self) -> Result<OptimiserState> {
-        calm(|| self.0.optimiser())
+        heard(|| self.0.optimiser())
     }
 
     fn set_optimiser(&mut self, state: &OptimiserState) -> Result<()> {
-        calm(|| self.0.set_optimiser(state))
+        heard(|| self.0.set_optimiser(state))
     }
 
     fn accumulate(&mut self, batch: Batch, scale: f32) -> Result<()> {
-        calm(|| self.0.accumulate(batch, scale))
+        heard(|| self.0.accumulate(batch, scale))
     }
 
     fn set_recompute(&mut self, recompute: bool) {
@@ -102,35 +141,35 @@ impl Session for Guarded {
     }
 
     fn gradients(&self) -> Result<StateDict> {
-        calm(|| self.0.gradients())
+        heard(|| self.0.gradients())
     }
 
     fn sum_gradients(&mut self, ranks: &dyn Ranks, settings: &StepSettings) -> Result<()> {
-        calm(|| self.0.sum_gradients(ranks, settings))
+        heard(|| self.0.sum_gradients(ranks, settings))
     }
 
     fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {
-        calm(|| self.0.step(settings))
+        heard(|| self.0.step(settings))
     }
 
     fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
-        calm(|| self.0.evaluate(batch))
+        heard(|| self.0.evaluate(batch))
     }
 
     fn predict(&mut self, batch: &Batch) -> Result<StateDict> {
-        calm(|| self.0.predict(batch))
+        heard(|| self.0.predict(batch))
     }
 
     fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor> {
-        calm(|| self.0.hidden(batch, layer))
+        heard(|| self.0.hidden(batch, layer))
     }
 
     fn read(&mut self, batch: &Batch) -> Result<()> {
-        calm(|| self.0.read(batch))
+        heard(|| self.0.read(batch))
     }
 
     fn predict_next(&mut self, modality: &str) -> Result<HostTensor> {
-        calm(|| self.0.predict_next(modality))
+        heard(|| self.0.predict_next(modality))
     }
 
     fn forget(&mut self) {
@@ -141,6 +180,23 @@ impl Session for Guarded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_on_a_devices_thread_is_heard_of() {
+        listen("a device of this test");
+        let device = |work: fn()| {
+            let named = thread::Builder::new().name("a device of this test, 0".into());
+            named.spawn(work).expect("a thread").join()
+        };
+        assert!(device(|| ()).is_ok());
+        assert_eq!(heard(|| Ok(1)).expect("nothing was lost"), 1);
+        assert!(device(|| panic!("where\nCUDA_ERROR_OUT_OF_MEMORY")).is_err());
+        for _ in 0..2 {
+            let error = heard(|| Ok(1)).expect_err("a device that gave up");
+            let of_memory = matches!(&error, Error::OutOfMemory(why) if why.starts_with("CUDA"));
+            assert!(of_memory, "{error}");
+        }
+    }
 
     #[test]
     fn a_panic_is_an_error_of_one_line() {

@@ -4,8 +4,9 @@
 use burn_tensor::{Bool, Tensor, activation};
 
 use super::config::ModelConfig;
+use super::device::DeviceBatch;
 use super::forward::{
-    DeviceBatch, Float, NORM_EPS, Weights, attention_layer, block_mlp, decode_as, embed, final_norm,
+    Float, NORM_EPS, Weights, attention_layer, block_mlp, decode_as, embed, final_norm,
 };
 use crate::kernels::ops::AttentionLayer;
 use crate::kernels::{AttentionMask, Kernels, Platform};

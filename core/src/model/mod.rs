@@ -7,10 +7,12 @@
 
 mod cache;
 mod config;
+mod device;
 mod forward;
 mod init;
 
 pub(crate) use cache::Cache;
 pub use config::{Init, ModelConfig, ParameterSpec, Tokeniser};
-pub(crate) use forward::{BatchLosses, DeviceBatch, Weights, decode, losses, states};
+pub(crate) use device::DeviceBatch;
+pub(crate) use forward::{BatchLosses, Weights, decode, losses, states};
 pub use init::initial_parameters;

@@ -39,7 +39,7 @@ Result cuDeviceGetName(char *name, int size, int device) {
     return 0;
 }
 Result cuDeviceGetUuid(char *uuid, int device) { memset(uuid, 0, 16); return 0; }
-Result cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)16 << 30; return 0; }
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = device_memory(); return 0; }
 Result cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = 0;
     for (size_t k = 0; k < sizeof ATTRIBUTES / sizeof *ATTRIBUTES; k++)

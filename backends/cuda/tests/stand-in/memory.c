@@ -55,9 +55,32 @@ int memory_is_whole(const char *kernel) {
     return whole;
 }
 
+// What a device has: 16 GB, or STAND_IN_MEMORY (environment) bytes.
+size_t device_memory(void) {
+    const char *set = getenv("STAND_IN_MEMORY");
+    return set ? strtoull(set, NULL, 10) : (size_t)16 << 30;
+}
+
+static size_t taken(void) {
+    size_t bytes = 0;
+    for (const struct Allocation *one = all; one; one = one->next) bytes += one->bytes;
+    return bytes;
+}
+
+Result cuMemGetInfo_v2(size_t *free, size_t *total) {
+    pthread_mutex_lock(&lock);
+    size_t used = taken();
+    pthread_mutex_unlock(&lock);
+    *total = device_memory();
+    *free = used < *total ? *total - used : 0;
+    return 0;
+}
+
 // Memory is there at the call, sooner than CUDA says: in its stream's order.
 Result cuMemAllocAsync(Pointer *at, size_t bytes, struct Stream *stream) {
-    size_t whole = (bytes + 2 * GUARD + GUARD - 1) / GUARD * GUARD;
+    size_t whole = (bytes + 2 * GUARD + GUARD - 1) / GUARD * GUARD, free, total;
+    cuMemGetInfo_v2(&free, &total);
+    if (bytes > free) return OUT_OF_MEMORY;
     unsigned char *memory = aligned_alloc(GUARD, whole);
     struct Allocation *one = malloc(sizeof *one);
     if (!memory || !one) return OUT_OF_MEMORY;
@@ -71,6 +94,9 @@ Result cuMemAllocAsync(Pointer *at, size_t bytes, struct Stream *stream) {
     *at = (Pointer)one->at;
     return 0;
 }
+
+// Where the other gives none, CubeCL asks this one.
+Result cuMemAlloc_v2(Pointer *at, size_t bytes) { return cuMemAllocAsync(at, bytes, NULL); }
 
 struct Free {
     struct Work work;

@@ -5,6 +5,9 @@
 
 typedef unsigned long long Pointer;
 
+// Bytes of it.
+size_t device_memory(void);
+
 // Whether all guards are as they were; else it says so, of the kernel that has just run.
 int memory_is_whole(const char *kernel);
 

@@ -21,7 +21,7 @@ use crate::seam::{Backend, BackendPlugin};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
 /// Step of the difference quotient along a random direction of unit length.
-const NUDGE: f32 = 2e-3;
+const NUDGE: f32 = 5e-4;
 /// Largest disagreement between gradient and difference quotient, relative to the former:
 /// the loss is in single precision.
 const SLOPE_TOLERANCE: f32 = 2e-2;

@@ -49,10 +49,32 @@ pub(super) fn check(session: &mut dyn Session, model: &ModelConfig, start: &Stat
         session.set_parameters(start).map_err(|e| e.to_string())?;
         check_gradient(session, &batch, start).map_err(|wrong| format!("{what}: {wrong}"))?;
     }
+    for codes_first in [true, false] {
+        let batch = assemble(model, &ends(codes_first), (false, false, None), next)?;
+        session.set_parameters(start).map_err(|e| e.to_string())?;
+        check_gradient(session, &batch, start)
+            .map_err(|wrong| format!("a modality that is only read or only predicted: {wrong}"))?;
+    }
     session.set_parameters(start).map_err(|e| e.to_string())?;
     check_packing(session, model, &objects)?;
     check_masks(session, model, &objects)?;
     check_prefixes(session, model, &objects)
+}
+
+/// Objects with one code, which comes first, and nothing predicts it, or last, and nobody reads it.
+fn ends(codes_first: bool) -> Vec<(String, Row)> {
+    let object = |(id, mut spans): (String, Row)| {
+        let code = crate::tokens::Tokens {
+            len: 1,
+            codes: vec![3],
+            positions: vec![0.4, -0.2],
+            ..Default::default()
+        };
+        spans.truncate(1);
+        spans.insert(if codes_first { 0 } else { 1 }, ("codes".into(), code));
+        (id, spans)
+    };
+    batch_rows().into_iter().map(object).collect()
 }
 
 /// Predictions, all in one list.

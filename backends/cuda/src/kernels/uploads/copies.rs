@@ -37,6 +37,12 @@ impl Copies {
         Ok(Pinned { at: at.cast(), numbers, context: self.context })
     }
 
+    /// Bytes of the GPU's memory that nobody has.
+    pub(super) fn free(&self) -> Result<usize, DriverError> {
+        self.enter()?;
+        cuda::mem_get_info().map(|(free, _)| free)
+    }
+
     /// Copies numbers from pinned memory to the GPU, and waits until they are there.
     ///
     /// # Safety

@@ -14,7 +14,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use astropt_core::data::{Pieces, UPLOADS, Uploaded, Uploads};
-use astropt_core::engine::{calm, gave_up};
+use astropt_core::engine::{gave_up, heard};
 use astropt_core::error::{Error, Result};
 use burn_backend::DType;
 use burn_cubecl::cubecl::Runtime;
@@ -32,6 +32,9 @@ use copies::{Copies, Pinned};
 
 /// Most numbers that all places together have room for, on the GPU and in pinned memory.
 const ROOM: usize = UPLOADS / 4;
+
+/// How many times the bytes of a new place the GPU must have free.
+const SPARE: usize = 8;
 
 /// Uploads to one GPU.
 pub(crate) struct CudaUploads {
@@ -146,21 +149,34 @@ impl CudaUploads {
                     lock(&self.places).take_back(freed);
                     passed.map_err(failed)?;
                 }
-                Next::Make => return self.make(numbers).map(Some),
+                Next::Make => {
+                    let made = self.make(numbers)?;
+                    if made.is_none() {
+                        lock(&self.places).numbers -= numbers;
+                    }
+                    return Ok(made);
+                }
                 Next::GiveUp => return Ok(None),
             }
         }
     }
 
-    fn make(&self, numbers: usize) -> Result<Place> {
-        let pinned = self.copies.pinned(numbers).map_err(failed)?;
-        // From the pool of this thread's stream, on which no kernel runs, and there once it has
-        // been waited for.
-        let memory = self.client.empty(4 * numbers);
+    /// A new place, unless the host grants no pinned memory or the GPU's is short: the kernels need
+    /// it more.
+    fn make(&self, numbers: usize) -> Result<Option<Place>> {
+        let bytes = 4 * numbers;
+        let Ok(pinned) = self.copies.pinned(numbers) else { return Ok(None) };
+        if self.copies.free().map_err(failed)? < SPARE * bytes {
+            return Ok(None);
+        }
+        // On this thread's stream, on which no kernel runs; there once it has been waited for; and
+        // no page of a pool, which may be a quarter of the GPU's memory.
+        let memory = self.client.memory_persistent_allocation(bytes, |b| self.client.empty(b));
+        let memory = memory.map_err(failed)?;
         block_on(self.client.sync()).map_err(failed)?;
         let resource = self.client.get_resource(memory.clone()).map_err(failed)?;
         let address = resource.resource().ptr;
-        Ok(Place { pinned, memory, address })
+        Ok(Some(Place { pinned, memory, address }))
     }
 }
 
@@ -170,7 +186,7 @@ impl Uploads for CudaUploads {
         if count == 0 {
             return Ok(None);
         }
-        let Some(mut place) = calm(|| self.take(count))? else { return Ok(None) };
+        let Some(mut place) = heard(|| self.take(count))? else { return Ok(None) };
         let room = place.pinned.numbers(count);
         numbers.copy_to(room);
         // SAFETY: the place has room for so many, and was taken: all that was queued with what lay
