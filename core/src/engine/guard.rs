@@ -25,20 +25,22 @@ pub fn calm<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         .unwrap_or_else(|cause| Err(gave_up(words(cause.as_ref()).unwrap_or_default())))
 }
 
-/// What the first panic on a device's own threads said. It stays: what was to be computed after it
+/// What the first panic for want of memory on a device's own threads said. It stays: what was to be computed after it
 /// was not, and nothing that a session answers from then on is of any worth.
 static LOST: Mutex<Option<String>> = Mutex::new(None);
 
-/// Hears of panics on threads whose names begin with `prefix`, which a device's library keeps to
-/// itself: [`heard`] makes errors of them. Of those that follow from the first, nothing is said.
+/// Hears of panics for want of memory on threads whose names begin with `prefix`, which a device's
+/// library keeps to itself: [`heard`] makes errors of them. Of those that follow from the first,
+/// nothing is said. Others may be of a kernel that was only tried, and are told of as before.
 pub fn listen(prefix: &'static str) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
-            if thread::current().name().is_some_and(|name| name.starts_with(prefix)) {
-                let text = words(panic.payload()).unwrap_or_default();
+            let text = words(panic.payload()).unwrap_or_default();
+            let devices = thread::current().name().is_some_and(|name| name.starts_with(prefix));
+            if devices && of_memory(text) {
                 lost.get_or_insert_with(|| text.to_owned());
             } else if lost.is_none() {
                 drop(lost);
@@ -96,7 +98,7 @@ pub(crate) fn quieten() {
     }));
 }
 
-/// The session within, calm, and none that goes on when its device has [given up](heard).
+/// The session within, calm, and none that goes on when a device has [given up](heard).
 pub struct Guarded(pub Box<dyn Session>);
 
 impl Session for Guarded {
@@ -196,6 +198,8 @@ mod tests {
             let of_memory = matches!(&error, Error::OutOfMemory(why) if why.starts_with("CUDA"));
             assert!(of_memory, "{error}");
         }
+        // For the other tests of this process.
+        *LOST.lock().expect("no panic holds it") = None;
     }
 
     #[test]

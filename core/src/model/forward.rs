@@ -44,7 +44,8 @@ pub(crate) struct BatchLosses<P: Platform> {
     pub(crate) total: Float<P, 1>,
     /// Unweighted, by modality.
     pub(crate) modalities: BTreeMap<String, Float<P, 1>>,
-    /// What is descended: the total, or the sum of the batch's [shares](crate::data::Part::share) of a step's.
+    /// What is descended: the total, or the sum of the batch's
+    /// [shares](crate::data::Part::share) of a step's.
     pub(crate) descended: Float<P, 1>,
 }
 

@@ -43,8 +43,9 @@ impl Products for Exact {
     const BF16: bool = false;
 }
 
-/// Products of factors rounded to bf16, on tensor cores; their sums are `f32`. What only products and
-/// GELU read is held in bf16; the residual stream, gradients and all else in `f32`.
+/// Products of factors rounded to bf16, on tensor cores; their sums are `f32`. What only products
+/// and GELU read is held in bf16; the residual stream, its gradient, those of parameters and all
+/// else in `f32`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bf16;
 

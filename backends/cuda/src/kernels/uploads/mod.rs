@@ -165,10 +165,10 @@ impl CudaUploads {
     /// it more.
     fn make(&self, numbers: usize) -> Result<Option<Place>> {
         let bytes = 4 * numbers;
-        let Ok(pinned) = self.copies.pinned(numbers) else { return Ok(None) };
         if self.copies.free().map_err(failed)? < SPARE * bytes {
             return Ok(None);
         }
+        let Ok(pinned) = self.copies.pinned(numbers) else { return Ok(None) };
         // On this thread's stream, on which no kernel runs; there once it has been waited for; and
         // no page of a pool, which may be a quarter of the GPU's memory.
         let memory = self.client.memory_persistent_allocation(bytes, |b| self.client.empty(b));
