@@ -68,23 +68,15 @@ pub struct ExactReference;
 type Cube<R, I, BT> = CubeBackend<R, f32, I, BT>;
 type T<R, I, BT, const D: usize> = Tensor<Cube<R, I, BT>, D>;
 
+/// The product of factors of `precision` as one of `out`.
 fn product<R: CubeRuntime, I: IntElement, BT: BoolElement, const D: usize>(
     precision: Precision,
     a: T<R, I, BT, D>,
     b: T<R, I, BT, D>,
+    out: Precision,
 ) -> T<R, I, BT, D> {
     let [a, b] = [a, b].map(|factor| factor.into_primitive().tensor());
-    burn(precision.product(a, b))
-}
-
-/// The same as a factor of `precision`.
-fn product_within<R: CubeRuntime, I: IntElement, BT: BoolElement>(
-    precision: Precision,
-    a: T<R, I, BT, 2>,
-    b: T<R, I, BT, 2>,
-) -> T<R, I, BT, 2> {
-    let [a, b] = [a, b].map(|factor| factor.into_primitive().tensor());
-    burn(precision.product_within(a, b))
+    burn(precision.product(a, b, out))
 }
 
 fn layer_norm<R: CubeRuntime, I: IntElement, BT: BoolElement>(
@@ -99,7 +91,7 @@ fn layer_norm<R: CubeRuntime, I: IntElement, BT: BoolElement>(
 
 impl<R: CubeRuntime, I: IntElement, BT: BoolElement> Kernels<Cube<R, I, BT>> for ExactReference {
     fn product<const D: usize>(a: T<R, I, BT, D>, b: T<R, I, BT, D>) -> T<R, I, BT, D> {
-        product(Precision::F32, a, b)
+        product(Precision::F32, a, b, Precision::F32)
     }
 }
 
@@ -111,11 +103,11 @@ where
     BT: BoolElement,
 {
     fn product<const D: usize>(a: T<R, I, BT, D>, b: T<R, I, BT, D>) -> T<R, I, BT, D> {
-        product(Self::PRECISION, a, b)
+        product(Self::PRECISION, a, b, Precision::F32)
     }
 
     fn linear_within(x_ni: T<R, I, BT, 2>, w_oi: T<R, I, BT, 2>) -> T<R, I, BT, 2> {
-        product_within(Self::PRECISION, x_ni, w_oi.transpose())
+        product(Self::PRECISION, x_ni, w_oi.transpose(), Self::PRECISION)
     }
 
     fn linear_onto(
@@ -144,7 +136,7 @@ where
         let precision = Self::PRECISION;
         // Rounded once for both products.
         let dy_no: T<R, I, BT, 2> = burn(precision.round(dy_no.into_primitive().tensor()));
-        let dgelu_ni = product_within(precision, dy_no.clone(), w_oi);
+        let dgelu_ni = product(precision, dy_no.clone(), w_oi, precision);
         let dw_oi = Self::product(dy_no.transpose(), gelu_ni);
         let wide_ni = precision.round(dense(wide_ni));
         [burn(elementwise::gelu_backward(wide_ni, dense(dgelu_ni), precision)), dw_oi]

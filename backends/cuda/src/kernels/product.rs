@@ -39,31 +39,16 @@ impl Precision {
         if x.dtype == self.dtype() { x } else { cast(x, self.dtype()) }
     }
 
-    /// The product of factors, in `f32`, its numbers one after the other. Factors may be views;
-    /// their leading axes, two at most, are the same.
+    /// The product of factors as a factor of `out`, its numbers one after the other: its sums are
+    /// `f32`, and rounded as they are written. `f32` factors have it in `f32` alone. Factors may be
+    /// views; their leading axes, two at most, are the same.
     pub(super) fn product<R: CubeRuntime>(
         self,
         a: CubeTensor<R>,
         b: CubeTensor<R>,
+        out: Self,
     ) -> CubeTensor<R> {
-        self.product_as(a, b, DType::F32)
-    }
-
-    /// The same as a factor: its sums are `f32`, and rounded as they are written.
-    pub(super) fn product_within<R: CubeRuntime>(
-        self,
-        a: CubeTensor<R>,
-        b: CubeTensor<R>,
-    ) -> CubeTensor<R> {
-        self.product_as(a, b, self.dtype())
-    }
-
-    fn product_as<R: CubeRuntime>(
-        self,
-        a: CubeTensor<R>,
-        b: CubeTensor<R>,
-        dtype: DType,
-    ) -> CubeTensor<R> {
+        let dtype = out.dtype();
         let (a, b) = (self.round(a), self.round(b));
         let mut shape: Vec<usize> = a.meta.shape().to_vec();
         let last = shape.len() - 1;

@@ -248,7 +248,7 @@ fn product<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     b: T<R, I, BT, 4>,
 ) -> CubeTensor<R> {
     let [a, b] = [a, b].map(|factor| factor.into_primitive().tensor());
-    precision.product(a, b)
+    precision.product(a, b, Precision::F32)
 }
 
 /// Blocks of neighbouring tokens as one tensor.
