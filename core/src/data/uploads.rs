@@ -13,8 +13,9 @@ pub const UPLOADS: usize = 1 << 30;
 
 /// Brings the numbers of batches onto a device while it computes something else.
 ///
-/// One thread uploads, in the order in which batches are wanted; another computes. Whatever they
-/// do, neither waits for the other: only for the device.
+/// A thread uploads, in the order in which batches are wanted (for a moment two do, where training
+/// goes back and begins another loader); another computes. None waits for another: only for the
+/// device.
 pub trait Uploads: Send + Sync {
     /// Copies `numbers` to the device. `Ok(None)`: there is no room for them beside what was
     /// uploaded and is still wanted, and whoever computes uploads them when it comes to them.
