@@ -12,6 +12,7 @@ use astropt_core::seam::{Backend, Device, Monitor, Room};
 use burn_cuda::{Cuda, CudaDevice};
 
 use crate::kernels::driver::{self, Gpu};
+use crate::kernels::tuning;
 use crate::kernels::uploads::CudaUploads;
 use crate::kernels::{Bf16, CubeKernels};
 use crate::{monitor, settings};
@@ -85,7 +86,11 @@ impl Backend for CudaBackend {
         settings::prepare();
         // CubeCL's threads are called so, one to a device.
         listen("DS");
-        heard(|| engine::open_mixed::<CudaPlatform, Bf16Platform>(CudaDevice::new(index), model))
-            .map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
+        let device = CudaDevice::new(index);
+        let session = heard(|| {
+            tuning::watch(&device);
+            engine::open_mixed::<CudaPlatform, Bf16Platform>(device, model)
+        });
+        session.map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
     }
 }

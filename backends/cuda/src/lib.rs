@@ -18,4 +18,6 @@ mod settings;
 #[cfg(feature = "linked")]
 pub use backend::{Bf16Platform, CudaBackend, CudaPlatform};
 #[cfg(feature = "linked")]
+pub use kernels::tuning::keep_errors;
+#[cfg(feature = "linked")]
 pub use settings::prepare;

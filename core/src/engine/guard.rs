@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
 use super::{
@@ -25,9 +25,18 @@ pub fn calm<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         .unwrap_or_else(|cause| Err(gave_up(words(cause.as_ref()).unwrap_or_default())))
 }
 
-/// What the first panic for want of memory on a device's own threads said. It stays: what was to be computed after it
-/// was not, and nothing that a session answers from then on is of any worth.
+/// What the first error said that no session was told of. It stays: what was to be computed after
+/// it was not, and nothing that a session answers from then on is of any worth.
 static LOST: Mutex<Option<String>> = Mutex::new(None);
+
+/// Of an error of a device that its library would forget: [`heard`] tells of it.
+pub fn lost(text: &str) {
+    lock_lost().get_or_insert_with(|| text.to_owned());
+}
+
+fn lock_lost() -> MutexGuard<'static, Option<String>> {
+    LOST.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Hears of panics for want of memory on threads whose names begin with `prefix`, which a device's
 /// library keeps to itself: [`heard`] makes errors of them. Of those that follow from the first,
@@ -37,26 +46,24 @@ pub fn listen(prefix: &'static str) {
     ONCE.call_once(|| {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
             let text = words(panic.payload()).unwrap_or_default();
             let devices = thread::current().name().is_some_and(|name| name.starts_with(prefix));
-            if devices && of_memory(text) {
-                lost.get_or_insert_with(|| text.to_owned());
-            } else if lost.is_none() {
-                drop(lost);
+            if devices && of_memory(reason(text)) {
+                lost(text);
+            } else if lock_lost().is_none() {
                 tell(panic);
             }
         }));
     });
 }
 
-/// As [`calm`], and the error that a device's own threads gave up with, now or ever before.
+/// As [`calm`], and the error that a device gave up with out of sight, now or ever before.
 ///
 /// # Errors
-/// As [`calm`], and when [`listen`] has heard of a panic.
+/// As [`calm`], and when [`listen`] has heard of a panic or [`lost`] was told of an error.
 pub fn heard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = calm(work);
-    match LOST.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
+    match lock_lost().as_deref() {
         Some(text) => Err(gave_up(text)),
         None => done,
     }
@@ -64,15 +71,34 @@ pub fn heard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// The error of a device that gave up with `text`: [`Error::OutOfMemory`] where that is of memory.
 pub fn gave_up(text: &str) -> Error {
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    // Libraries say where they were before they say why.
-    let line = lines.clone().find(|line| line.contains("CUDA_ERROR")).or_else(|| lines.next());
-    let line = line.unwrap_or("without a word").trim();
-    let line = line.trim_start_matches("called `Result::unwrap()` on an `Err` value: ").to_owned();
-    match of_memory(text) {
-        true => Error::OutOfMemory(line),
-        false => Error::Failed(format!("the device gave up ({line})")),
+    let reason = reason(text).to_owned();
+    match of_memory(&reason) {
+        true => Error::OutOfMemory(reason),
+        false => Error::Failed(format!("the device gave up ({reason})")),
     }
+}
+
+/// The line of an error that says why. Libraries say where they were before it (CubeCL: "Caused
+/// by:", the names of its errors), and after it who called (a backtrace, whose names of functions
+/// say nothing of the cause) or, of a kernel that does not compile, the whole of its source.
+fn reason(text: &str) -> &str {
+    let after = ["backtrace", "no backtrace", "0:", "[source]", "exception raised from", "frame #"];
+    let is_after = |line: &str| {
+        let line = line.trim().to_lowercase();
+        after.iter().any(|begin| line.starts_with(begin))
+    };
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let lines: Vec<&str> = lines.take_while(|line| !is_after(line)).map(str::trim).collect();
+    let driver = lines.iter().find(|line| line.contains("CUDA_ERROR"));
+    // A compiler warns of what it took before it says what it did not take.
+    let compiler = || lines.iter().find(|line| line.contains("error:"));
+    let is_before = |line: &&str| ["Caused by:", "[Compilation Error]"].contains(line);
+    let caused = lines.iter().rposition(is_before).map_or(0, |at| at + 1);
+    let line = driver.or_else(compiler).or_else(|| lines.get(caused));
+    let line = line.copied().unwrap_or("without a word");
+    let line = line.trim_start_matches("called `Result::unwrap()` on an `Err` value: ");
+    let shell = line.strip_prefix("ServerUnhealthy { errors: [");
+    shell.and_then(|rest| rest.split_once('(')).map_or(line, |(_, line)| line)
 }
 
 fn words(cause: &(dyn Any + Send)) -> Option<&str> {
@@ -92,7 +118,8 @@ fn of_memory(text: &str) -> bool {
 pub(crate) fn quieten() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !crate::guard::is_guarded() && !words(panic.payload()).is_some_and(of_memory) {
+        let told = words(panic.payload()).is_some_and(|text| of_memory(reason(text)));
+        if !crate::guard::is_guarded() && !told {
             tell(panic);
         }
     }));
@@ -198,8 +225,39 @@ mod tests {
             let of_memory = matches!(&error, Error::OutOfMemory(why) if why.starts_with("CUDA"));
             assert!(of_memory, "{error}");
         }
+        *lock_lost() = None;
+        lost("what a library would forget\nbacktrace of 3 allocations");
+        lost("what followed from it");
+        let error = heard(|| Ok(1)).expect_err("a device that gave up").to_string();
+        assert_eq!(error, "the device gave up (what a library would forget)");
         // For the other tests of this process.
-        *LOST.lock().expect("no panic holds it") = None;
+        *lock_lost() = None;
+    }
+
+    #[test]
+    fn the_reason_is_found_among_what_libraries_say() {
+        for (text, expected) in [
+            ("", "without a word"),
+            (
+                "where\nDriverError(CUDA_ERROR_OUT_OF_MEMORY, \"\")",
+                "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"\")",
+            ),
+            ("CUDA out of memory.\nException raised from malloc\nframe #0", "CUDA out of memory."),
+            (
+                "called `Result::unwrap()` on an `Err` value: ServerUnhealthy { errors: \
+                 [Io(can't allocate buffer of size: 512\n   0: memory_pool::alloc",
+                "can't allocate buffer of size: 512",
+            ),
+            (
+                "ServerUnhealthy { errors: [Launch(A compilation error happened\nCaused by:\n  An \
+                 error caused it\nCaused by:\n  [Compilation Error] \n    k.cu(1): warning: \
+                 memory\n    k.cu(3): error: no such name\n[Source]\n  alloc()\nBacktrace:\n  0: f",
+                "k.cu(3): error: no such name",
+            ),
+            ("An error happened\nCaused by:\n  a reason\nBacktrace\n  0: alloc", "a reason"),
+        ] {
+            assert_eq!(reason(text), expected);
+        }
     }
 
     #[test]

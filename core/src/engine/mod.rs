@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use guard::quieten;
-pub use guard::{Guarded, calm, gave_up, heard, listen};
+pub use guard::{Guarded, calm, gave_up, heard, listen, lost};
 pub use session::{open, open_mixed};
 
 use crate::data::{Batch, Uploads};

@@ -12,6 +12,7 @@ mod norm;
 mod product;
 mod sums;
 mod tensors;
+pub(crate) mod tuning;
 pub(crate) mod uploads;
 
 use std::fmt::Debug;

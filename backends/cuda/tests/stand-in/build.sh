@@ -6,9 +6,10 @@
 # XDG_CACHE_HOME keeps what is compiled and tuned away from a real GPU's, and in DIR a
 # `cubecl.toml` gives every tensor memory of its own, between guards. With CUDA_PATH of a real CUDA
 # (backends/cuda/setup.sh) its NVRTC compiles the kernels, and none is run. Wants gcc and g++.
-# STAND_IN_LOG=1, STAND_IN_REVERSED=1, STAND_IN_MEMORY=BYTES and STAND_IN_LATE=1 are described in
-# nvrtc.c, execute.c, memory.c and stream.c. With the last the work of streams is done as late as CUDA allows, and not at once: a GPU
-# does it at any time in between, and a wait that is missing shows at one end or at the other.
+# STAND_IN_LOG=1, STAND_IN_REVERSED=1, STAND_IN_MEMORY=BYTES, STAND_IN_REFUSE=K and STAND_IN_LATE=1
+# are described in nvrtc.c, execute.c, memory.c and stream.c. With the last the work of streams is
+# done as late as CUDA allows, and not at once: a GPU does it at any time in between, and a wait that
+# is missing shows at one end or at the other.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ $# -ne 1 ]; then

@@ -5,6 +5,7 @@
 #include "memory.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,8 +77,14 @@ Result cuMemGetInfo_v2(size_t *free, size_t *total) {
     return 0;
 }
 
-// Memory is there at the call, sooner than CUDA says: in its stream's order.
-Result cuMemAllocAsync(Pointer *at, size_t bytes, struct Stream *stream) {
+// STAND_IN_REFUSE=K (environment): the K-th request for memory, of a device or pinned, is refused.
+static int is_refused(void) {
+    static atomic_ulong requests;
+    const char *set = getenv("STAND_IN_REFUSE");
+    return set && atomic_fetch_add(&requests, 1) + 1 == strtoul(set, NULL, 10);
+}
+
+static Result allocate(Pointer *at, size_t bytes) {
     size_t whole = (bytes + 2 * GUARD + GUARD - 1) / GUARD * GUARD, free, total;
     cuMemGetInfo_v2(&free, &total);
     if (bytes > free) return OUT_OF_MEMORY;
@@ -95,8 +102,19 @@ Result cuMemAllocAsync(Pointer *at, size_t bytes, struct Stream *stream) {
     return 0;
 }
 
-// Where the other gives none, CubeCL asks this one.
-Result cuMemAlloc_v2(Pointer *at, size_t bytes) { return cuMemAllocAsync(at, bytes, NULL); }
+// Where the first gives none, CubeCL asks the second: a refusal is of both.
+static atomic_int refused_once;
+
+// Memory is there at the call, sooner than CUDA says: in its stream's order.
+Result cuMemAllocAsync(Pointer *at, size_t bytes, struct Stream *stream) {
+    if (!is_refused()) return allocate(at, bytes);
+    refused_once = 1;
+    return OUT_OF_MEMORY;
+}
+
+Result cuMemAlloc_v2(Pointer *at, size_t bytes) {
+    return atomic_exchange(&refused_once, 0) ? OUT_OF_MEMORY : allocate(at, bytes);
+}
 
 struct Free {
     struct Work work;
@@ -132,6 +150,7 @@ Result cuMemFreeAsync(Pointer at, struct Stream *stream) {
 }
 
 Result cuMemAllocHost_v2(void **at, size_t bytes) {
+    if (is_refused()) return OUT_OF_MEMORY;
     struct Pinned *one = malloc(sizeof *one);
     *at = calloc(bytes ? bytes : 1, 1);
     if (!*at || !one) return OUT_OF_MEMORY;

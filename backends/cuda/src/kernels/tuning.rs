@@ -1,0 +1,114 @@
+//! Errors that CubeCL would forget.
+//!
+//! What fails on a device, such as a launch for which there is no memory, waits in its stream until
+//! somebody asks for errors. Whoever tunes an operation of a shape that is not known yet asks
+//! first, and throws away what is answered, so that a program would go on with numbers that were
+//! never computed. That it is about to tune CubeCL says through the facade `log`, on the thread
+//! whose stream it is; what listens there asks before it.
+
+use std::sync::{Mutex, PoisonError};
+
+use astropt_core::engine::lost;
+use burn_cubecl::cubecl::Runtime;
+use burn_cubecl::cubecl::client::ComputeClient;
+use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// Where CubeCL says that it begins to tune, as the one thing that it says at this level.
+const TUNER: &str = "cubecl_runtime::tune::tuner";
+
+/// The GPUs that were opened.
+static OPENED: Mutex<Vec<(usize, ComputeClient<CudaRuntime>)>> = Mutex::new(Vec::new());
+
+struct Listener;
+
+impl Log for Listener {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= LevelFilter::Info && metadata.target() == TUNER
+    }
+
+    fn log(&self, record: &Record) {
+        if self.enabled(record.metadata()) {
+            keep_errors();
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// From now on errors of this GPU outlive tuning. A program that has a logger of its own keeps it,
+/// and calls [`keep_errors`] from it.
+pub(crate) fn watch(device: &CudaDevice) {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if opened.iter().all(|(index, _)| *index != device.index) {
+        opened.push((device.index, CudaRuntime::client(device)));
+    }
+    if log::set_logger(&Listener).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+/// Asks the GPUs that were opened for the errors of this thread's streams, and has sessions tell of
+/// them. Only for programs with a logger of their own, which call it before a message of
+/// `cubecl_runtime::tune::tuner` at level info returns.
+pub fn keep_errors() {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for (_, client) in opened {
+        if let Err(error) = client.flush() {
+            lost(&format!("{error:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use astropt_core::engine::heard;
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::config::cache::CacheConfig;
+    use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cuda::Cuda;
+    use burn_tensor::Tensor;
+
+    use super::*;
+    use crate::kernels::driver;
+
+    #[cube(launch)]
+    fn zeros(x: &mut Array<f32>) {
+        x[UNIT_POS as usize] = 0.0;
+    }
+
+    /// The only test of this process that gives up on a device.
+    #[test]
+    #[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
+    fn an_error_outlives_tuning() {
+        if let Err(missing) = driver::find() {
+            println!("skipped: {}", missing.join("; "));
+            return;
+        }
+        // Nothing is known here of what was tuned before.
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = CubeClRuntimeConfig::from_current_dir();
+        config.autotune.cache = CacheConfig::File(folder.path().to_owned());
+        CubeClRuntimeConfig::set(config);
+        let device = CudaDevice::new(0);
+        watch(&device);
+        let x = Tensor::<Cuda<f32, i32>, 2>::ones([64, 96], &device);
+        let tuned = |x: &Tensor<Cuda<f32, i32>, 2>| x.clone().sum_dim(0).into_data();
+        heard(|| Ok(())).expect("nothing has failed");
+        // More units than any GPU has.
+        let client = CudaRuntime::client(&device);
+        let out = client.empty(4);
+        // SAFETY: the kernel is not launched.
+        let out = unsafe { ArrayArg::from_raw_parts(out, 1) };
+        zeros::launch::<CudaRuntime>(
+            &client,
+            CubeCount::new_single(),
+            CubeDim::new_1d(1 << 20),
+            out,
+        );
+        let sums = tuned(&x);
+        let error = heard(|| Ok(sums)).expect_err("a kernel that was not launched").to_string();
+        assert!(error.contains("gave up"), "{error}");
+    }
+}
