@@ -162,6 +162,18 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
         reference::linear_backward::<B, Self>(x_ni, w_oi, dy_no, input, bias)
     }
 
+    /// Gradients of [`linear`](Self::linear) without bias for its input and its weights: the first
+    /// for other kernels alone to read, as [`linear_within`](Self::linear_within).
+    fn linear_backward_within(
+        x_ni: Tensor<B, 2>,
+        w_oi: Tensor<B, 2>,
+        dy_no: Tensor<B, 2>,
+    ) -> [Tensor<B, 2>; 2] {
+        let gradients = Self::linear_backward(x_ni, w_oi.clone(), dy_no.clone(), true, false);
+        // A kernel may forget the gradient that it was asked for; the product is the same.
+        [gradients.dx_ni.unwrap_or_else(|| Self::product(dy_no, w_oi)), gradients.dw_oi]
+    }
+
     /// `onto_no + x_ni · w_oiᵀ`: a layer that ends a residual branch.
     fn linear_onto(x_ni: Tensor<B, 2>, w_oi: Tensor<B, 2>, onto_no: Tensor<B, 2>) -> Tensor<B, 2> {
         onto_no + Self::linear(x_ni, w_oi, None)
@@ -182,7 +194,7 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
         w_oi: Tensor<B, 2>,
         dy_no: Tensor<B, 2>,
     ) -> [Tensor<B, 2>; 2] {
-        let [dgelu_ni, dw_oi] = linear_gradients::<B, Self>(gelu_ni, w_oi, dy_no);
+        let [dgelu_ni, dw_oi] = Self::linear_backward_within(gelu_ni, w_oi, dy_no);
         [Self::gelu_backward(wide_ni, dgelu_ni), dw_oi]
     }
 
@@ -198,7 +210,8 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     }
 
     /// Gradients of [`layer_norm`](Self::layer_norm) for input and gain; that for the input
-    /// on top of `onto_nd`.
+    /// on top of `onto_nd`. `dy_nd` may be of
+    /// [`linear_backward_within`](Self::linear_backward_within).
     fn layer_norm_backward(
         x_nd: Tensor<B, 2>,
         gain_d: Tensor<B, 1>,
@@ -231,12 +244,14 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     }
 
     /// Scaled dot-product attention. `qkv_bte` holds queries, keys and values side by side
-    /// (e = 3 d), the heads contiguous within each; scores are scaled by 1/√(d/heads).
+    /// (e = 3 d), the heads contiguous within each; scores are scaled by 1/√(d/heads). The output is
+    /// for other kernels alone to read, as [`linear_within`](Self::linear_within).
     fn attention(qkv_bte: Tensor<B, 3>, heads: usize, mask: &AttentionMask<B>) -> Attended<B> {
         reference::attention::<B, Self>(qkv_bte, heads, mask)
     }
 
-    /// Gradient of [`attention`](Self::attention) for `qkv_bte`.
+    /// Gradient of [`attention`](Self::attention) for `qkv_bte`, for other kernels alone to read.
+    /// `dout_btd` may be of [`linear_backward_within`](Self::linear_backward_within).
     fn attention_backward(
         qkv_bte: Tensor<B, 3>,
         attended: Attended<B>,
@@ -288,17 +303,6 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
             reference::adamw(slot, step);
         }
     }
-}
-
-/// Gradients of a linear layer without bias for its input and its weights.
-pub(crate) fn linear_gradients<B: Backend, K: Kernels<B>>(
-    x_ni: Tensor<B, 2>,
-    w_oi: Tensor<B, 2>,
-    dy_no: Tensor<B, 2>,
-) -> [Tensor<B, 2>; 2] {
-    let gradients = K::linear_backward(x_ni, w_oi.clone(), dy_no.clone(), true, false);
-    // A kernel may forget the gradient that it was asked for; the product is the same.
-    [gradients.dx_ni.unwrap_or_else(|| K::product(dy_no, w_oi)), gradients.dw_oi]
 }
 
 /// The reference itself as kernels for any Burn backend.

@@ -135,12 +135,21 @@ where
         dy_no: T<R, I, BT, 2>,
     ) -> [T<R, I, BT, 2>; 2] {
         let precision = Self::PRECISION;
-        // Rounded once for both products.
-        let dy_no: T<R, I, BT, 2> = burn(precision.round(dy_no.into_primitive().tensor()));
-        let dgelu_ni = product(precision, dy_no.clone(), w_oi, precision);
-        let dw_oi = Self::product(dy_no.transpose(), gelu_ni);
+        let [dgelu_ni, dw_oi] = Self::linear_backward_within(gelu_ni, w_oi, dy_no);
         let wide_ni = precision.round(dense(wide_ni));
         [burn(elementwise::gelu_backward(wide_ni, dense(dgelu_ni), precision)), dw_oi]
+    }
+
+    fn linear_backward_within(
+        x_ni: T<R, I, BT, 2>,
+        w_oi: T<R, I, BT, 2>,
+        dy_no: T<R, I, BT, 2>,
+    ) -> [T<R, I, BT, 2>; 2] {
+        let precision = Self::PRECISION;
+        // Rounded once for both products.
+        let dy_no: T<R, I, BT, 2> = burn(precision.round(dy_no.into_primitive().tensor()));
+        let dx_ni = product(precision, dy_no.clone(), w_oi, precision);
+        [dx_ni, Self::product(dy_no.transpose(), x_ni)]
     }
 
     fn linear_backward(
@@ -156,7 +165,7 @@ where
         LinearGradients {
             dx_ni: input.then(|| Self::product(dy.clone(), w_oi)),
             dw_oi: Self::product(dy.transpose(), x_ni),
-            db_o: bias.then(|| burn(sums::column_sums(dense(dy_no)))),
+            db_o: bias.then(|| burn(sums::column_sums(Precision::F32.round(dense(dy_no))))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Layer norm: a row by cube.
 
-use burn_backend::bf16;
+use burn_backend::{DType, bf16};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -81,74 +81,103 @@ pub(super) fn forward<R: CubeRuntime>(
     [y_nd, mean_n, rstd_n]
 }
 
-/// The gradient for the input, on top of `onto_nd` where there is one, and dy·z, whose columns
-/// sum to the gradient for the gain.
+/// Rows of a piece of the gain's gradient, at least, and pieces there are of it, at most.
+const ROWS: usize = 8;
+const PIECES: usize = 1024;
+
+/// Cube by piece of the rows: the gradients for its inputs, on top of `onto_nd` where there is one,
+/// and the piece's part of the gain's, Σ dy·z over its rows. A unit has every [`UNITS`]th column.
 #[cube(launch)]
-fn norm_backward_kernel(
+fn norm_backward_kernel<E: Float>(
     x_nd: &Array<f32>,
     gain_d: &Array<f32>,
     mean_n: &Array<f32>,
     rstd_n: &Array<f32>,
-    dy_nd: &Array<f32>,
+    dy_nd: &Array<E>,
     onto_nd: &Array<f32>,
     dx_nd: &mut Array<f32>,
-    dyz_nd: &mut Array<f32>,
+    dgain_pd: &mut Array<f32>,
+    pieces: usize,
+    #[comptime] d: usize,
     #[comptime] onto: bool,
 ) {
     let mut shared = SharedMemory::<f32>::new(UNITS);
-    let row = CUBE_POS;
-    let d = gain_d.len();
-    let step = CUBE_DIM as usize;
-    let mut sum_g = 0.0f32;
-    let mut sum_gz = 0.0f32;
-    let mut mean = 0.0f32;
-    let mut rstd = 0.0f32;
-    if row < mean_n.len() {
-        mean = mean_n[row];
-        rstd = rstd_n[row];
+    let columns = comptime![d.div_ceil(UNITS)];
+    let mut dgain = Array::<f32>::new(columns);
+    let mut dy = Array::<f32>::new(columns);
+    let mut z = Array::<f32>::new(columns);
+    let unit = UNIT_POS as usize;
+    #[unroll]
+    for k in 0..columns {
+        dgain[k] = 0.0f32;
     }
-    let mut k = UNIT_POS as usize;
-    while k < d {
-        let at = row * d + k;
-        let g = dy_nd[at] * gain_d[k];
-        sum_g += g;
-        sum_gz += g * (x_nd[at] - mean) * rstd;
-        k += step;
+    let rows = mean_n.len();
+    let mut row = CUBE_POS;
+    if CUBE_POS >= pieces {
+        row = rows;
     }
-    let mean_g = sum_of_cube(sum_g, &mut shared) / f32::cast_from(d);
-    let mean_gz = sum_of_cube(sum_gz, &mut shared) / f32::cast_from(d);
-    if row < mean_n.len() {
-        k = UNIT_POS as usize;
-        while k < d {
-            let at = row * d + k;
-            let dy = dy_nd[at];
-            let z = (x_nd[at] - mean) * rstd;
-            let mut dx = (dy * gain_d[k] - mean_g - z * mean_gz) * rstd;
-            if comptime![onto] {
-                dx += onto_nd[at];
+    while row < rows {
+        let (mean, rstd) = (mean_n[row], rstd_n[row]);
+        let mut sum_g = 0.0f32;
+        let mut sum_gz = 0.0f32;
+        #[unroll]
+        for k in 0..columns {
+            let column = unit + comptime![k * UNITS];
+            if column < d {
+                dy[k] = f32::cast_from(dy_nd[row * d + column]);
+                z[k] = (x_nd[row * d + column] - mean) * rstd;
+                let g = dy[k] * gain_d[column];
+                sum_g += g;
+                sum_gz += g * z[k];
+                dgain[k] += dy[k] * z[k];
             }
-            dx_nd[at] = dx;
-            dyz_nd[at] = dy * z;
-            k += step;
+        }
+        let mean_g = sum_of_cube(sum_g, &mut shared) / f32::cast_from(d);
+        let mean_gz = sum_of_cube(sum_gz, &mut shared) / f32::cast_from(d);
+        #[unroll]
+        for k in 0..columns {
+            let column = unit + comptime![k * UNITS];
+            if column < d {
+                let mut dx = (dy[k] * gain_d[column] - mean_g - z[k] * mean_gz) * rstd;
+                if comptime![onto] {
+                    dx += onto_nd[row * d + column];
+                }
+                dx_nd[row * d + column] = dx;
+            }
+        }
+        row += pieces;
+    }
+    if CUBE_POS < pieces {
+        #[unroll]
+        for k in 0..columns {
+            let column = unit + comptime![k * UNITS];
+            if column < d {
+                dgain_pd[CUBE_POS * d + column] = dgain[k];
+            }
         }
     }
 }
 
 /// See [`Kernels::layer_norm_backward`](astropt_core::kernels::Kernels::layer_norm_backward);
-/// `rows` are the input, means, rstds and the gradient of the output.
+/// `rows` are the input, means, rstds and the gradient of the output, which may be rounded.
 pub(super) fn backward<R: CubeRuntime>(
     [x_nd, mean_n, rstd_n, dy_nd]: [CubeTensor<R>; 4],
     gain_d: CubeTensor<R>,
     onto_nd: Option<CubeTensor<R>>,
 ) -> [CubeTensor<R>; 2] {
     let [n, d] = lengths(&x_nd);
-    let (dx_nd, dyz_nd) = (room(&x_nd, [n, d]), room(&x_nd, [n, d]));
+    let pieces = n.div_ceil(ROWS).min(PIECES);
+    let (dx_nd, dgain_pd) = (room(&x_nd, [n, d]), room(&x_nd, [pieces, d]));
     let onto = onto_nd.is_some();
     // Nothing is read of what stands in for it.
-    let onto_nd = onto_nd.unwrap_or_else(|| dy_nd.clone());
-    norm_backward_kernel::launch::<R>(
+    let onto_nd = onto_nd.unwrap_or_else(|| x_nd.clone());
+    let launch = match dy_nd.dtype {
+        DType::BF16 => norm_backward_kernel::launch::<bf16, R>,
+        _ => norm_backward_kernel::launch::<f32, R>,
+    };
+    launch(
         &x_nd.client.clone(),
-        cubes(n),
+        cubes(pieces),
         cube(),
         x_nd.into_array_arg(),
         gain_d.into_array_arg(),
@@ -157,8 +186,10 @@ pub(super) fn backward<R: CubeRuntime>(
         dy_nd.into_array_arg(),
         onto_nd.into_array_arg(),
         dx_nd.clone().into_array_arg(),
-        dyz_nd.clone().into_array_arg(),
+        dgain_pd.clone().into_array_arg(),
+        pieces,
+        d,
         onto,
     );
-    [dx_nd, column_sums(dyz_nd)]
+    [dx_nd, column_sums(dgain_pd)]
 }

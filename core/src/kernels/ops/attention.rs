@@ -7,9 +7,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_tensor::{Tensor, backend::Backend};
 
 use super::{DiffTensor, primitive, typed};
-use crate::kernels::{
-    Attended, AttentionMask, Differentiated, Kernels, Normalised, Platform, linear_gradients,
-};
+use crate::kernels::{Attended, AttentionMask, Differentiated, Kernels, Normalised, Platform};
 
 /// Parameters of the attention half of a block.
 #[derive(Clone, Debug)]
@@ -100,7 +98,7 @@ impl<P: Platform> Backward<P::Backend, 4> for AttentionOp<P> {
         let [n, d] = x_nd.dims();
         let out_nd = kept.attended.out_btd.clone().reshape([n, d]);
         let [dout_nd, dleave_dd] =
-            linear_gradients::<_, P::Kernels>(out_nd, layer.leave_dd, dy_nd.clone());
+            P::Kernels::linear_backward_within(out_nd, layer.leave_dd, dy_nd.clone());
         let dqkv_bte = P::Kernels::attention_backward(
             kept.qkv_bte,
             kept.attended,
@@ -111,7 +109,7 @@ impl<P: Platform> Backward<P::Backend, 4> for AttentionOp<P> {
         let Normalised { y_nd, mean_n, rstd_n } = kept.normal;
         let dqkv_ne = dqkv_bte.reshape([n, 3 * d]);
         let [dnormal_nd, denter_ed] =
-            linear_gradients::<_, P::Kernels>(y_nd, layer.enter_ed, dqkv_ne);
+            P::Kernels::linear_backward_within(y_nd, layer.enter_ed, dqkv_ne);
         let (dx_nd, dgain_d) = P::Kernels::layer_norm_backward(
             x_nd,
             layer.gain_d,

@@ -71,13 +71,10 @@ impl<P: Platform, const N: usize> Backward<P::Backend, N> for MlpOp<P> {
             layer.leave_of,
             dy_no.clone(),
         );
-        let entering_ni = kept.normal.as_ref().map_or(&x_ni, |normal| &normal.y_nd).clone();
-        let input = ops.parents[0].is_some() || layer.norm.is_some();
-        let enter =
-            P::Kernels::linear_backward(entering_ni, layer.enter_fi, dwide_nf, input, false);
-        let mut found = vec![None, Some(primitive(enter.dw_oi)), Some(primitive(dleave_of)), None];
-        match (layer.norm, kept.normal, enter.dx_ni) {
-            (Some((gain_d, _)), Some(Normalised { mean_n, rstd_n, .. }), Some(dnormal_ni)) => {
+        let (dx_ni, denter_fi, dgain_d) = match (layer.norm, kept.normal) {
+            (Some((gain_d, _)), Some(Normalised { y_nd, mean_n, rstd_n })) => {
+                let [dnormal_ni, denter_fi] =
+                    P::Kernels::linear_backward_within(y_nd, layer.enter_fi, dwide_nf);
                 let (dx_ni, dgain_d) = P::Kernels::layer_norm_backward(
                     x_ni,
                     gain_d,
@@ -86,11 +83,21 @@ impl<P: Platform, const N: usize> Backward<P::Backend, N> for MlpOp<P> {
                     dnormal_ni,
                     Some(dy_no),
                 );
-                found[0] = Some(primitive(dx_ni));
-                found[3] = Some(primitive(dgain_d));
+                (Some(dx_ni), denter_fi, Some(dgain_d))
             }
-            (_, _, dx_ni) => found[0] = dx_ni.map(primitive),
-        }
+            _ => {
+                let input = ops.parents[0].is_some();
+                let enter =
+                    P::Kernels::linear_backward(x_ni, layer.enter_fi, dwide_nf, input, false);
+                (enter.dx_ni, enter.dw_oi, None)
+            }
+        };
+        let found = [
+            dx_ni.map(primitive),
+            Some(primitive(denter_fi)),
+            Some(primitive(dleave_of)),
+            dgain_d.map(primitive),
+        ];
         for (node, gradient) in ops.parents.into_iter().zip(found) {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<P::Backend>(node.id, gradient);

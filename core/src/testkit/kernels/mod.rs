@@ -18,7 +18,7 @@ use burn_backend::tensor::Device;
 use burn_tensor::{Tensor, TensorData, backend::Backend};
 
 use super::{Check, ensure};
-use crate::kernels::{AdamW, AttentionMask, Kernels, Platform, Reference, Slot};
+use crate::kernels::{AdamW, AttentionMask, Kernels, Normalised, Platform, Reference, Slot};
 
 /// Largest difference allowed, relative to the largest magnitude.
 const TOLERANCE: f32 = 1e-5;
@@ -96,14 +96,32 @@ fn within<P: Platform, R: Kernels<P::Backend>>(
     let (x, w): (T<P, 2>, T<P, 2>) =
         (draw.tensor([n, i], 1.0, device), draw.tensor([o, i], 1.0, device));
     let gain: T<P, 1> = draw.tensor([i], 1.0, device);
+    let dlinear: T<P, 2> = draw.tensor([n, o], 1.0, device);
     let (back, onto): (T<P, 2>, T<P, 2>) =
         (draw.tensor([i, o], 1.0, device), draw.tensor([n, i], 1.0, device));
     let close =
         |what: &str, ours: &T<P, 2>, truth: &T<P, 2>| close_within(what, ours, truth, ROUNDED);
     // As in a block: each kernel reads what the one before it made.
-    let norm = P::Kernels::layer_norm_within(x.clone(), gain.clone(), 1e-2).y_nd;
-    let truth = R::layer_norm(x, gain, 1e-2).y_nd;
+    let Normalised { y_nd: norm, mean_n, rstd_n } =
+        P::Kernels::layer_norm_within(x.clone(), gain.clone(), 1e-2);
+    let truth = R::layer_norm(x.clone(), gain.clone(), 1e-2).y_nd;
     close("layer norm within", &norm, &truth)?;
+    let [dnorm, dw] = P::Kernels::linear_backward_within(norm.clone(), w.clone(), dlinear.clone());
+    let [true_dnorm, true_dw] = R::linear_backward_within(truth.clone(), w.clone(), dlinear);
+    close("gradient for a linear layer's input", &dnorm, &true_dnorm)?;
+    close("gradient for a linear layer's weight", &dw, &true_dw)?;
+    let norm_backward = |dnorm: T<P, 2>, ours: bool| {
+        let (x, gain, onto) = (x.clone(), gain.clone(), Some(onto.clone()));
+        let (mean_n, rstd_n) = (mean_n.clone(), rstd_n.clone());
+        match ours {
+            true => P::Kernels::layer_norm_backward(x, gain, mean_n, rstd_n, dnorm, onto),
+            false => R::layer_norm_backward(x, gain, mean_n, rstd_n, dnorm, onto),
+        }
+    };
+    let ((dx, dgain), (true_dx, true_dgain)) =
+        (norm_backward(dnorm, true), norm_backward(true_dnorm, false));
+    close("gradient for a norm's input", &dx, &true_dx)?;
+    close_within("gradient for a norm's gain", &dgain, &true_dgain, ROUNDED)?;
     let linear = P::Kernels::linear_within(norm.clone(), w.clone());
     close("linear within", &linear, &R::linear(truth.clone(), w.clone(), None))?;
     let [wide, gelu] = P::Kernels::linear_gelu(norm, w.clone());

@@ -8,6 +8,7 @@ mod fused;
 mod mask;
 
 use astropt_core::kernels::AttentionMask;
+use burn_backend::{DType, bf16};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -49,21 +50,23 @@ pub(super) fn backward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     precision: Precision,
 ) -> T<R, I, BT, 3> {
     let [_, t, e] = qkv_bte.dims();
-    let dout = dense(dout_btd.clone());
-    let mask = Mask::new(mask, &dout, [heads, t, e / 3 / heads]);
-    let delta_bht = delta(dout, dense(out_btd), heads);
-    if precision == Precision::Bf16 && fused::takes(&delta_bht, &mask) {
-        let [qkv_bte, dout_btd] = [qkv_bte, dout_btd].map(|x| fused::rounded(dense(x)));
-        return burn(fused::backward(qkv_bte, dout_btd, [dense(lse_bht), delta_bht], &mask));
+    let lse = dense(lse_bht);
+    let mask = Mask::new(mask, &lse, [heads, t, e / 3 / heads]);
+    if precision == Precision::Bf16 && fused::takes(&lse, &mask) {
+        let [qkv, out, dout] = [qkv_bte, out_btd, dout_btd].map(|x| fused::rounded(dense(x)));
+        let delta = delta(dout.clone(), out, heads);
+        return burn(fused::backward(qkv, dout, [lse, delta], &mask));
     }
-    blocks::backward(qkv_bte, [lse_bht, burn(delta_bht)], dout_btd, &mask, precision)
+    let [out, dout] = [out_btd, dout_btd].map(|x| Precision::F32.round(dense(x)));
+    let delta_bht = delta(dout.clone(), out, heads);
+    blocks::backward(qkv_bte, [burn(lse), burn(delta_bht)], burn(dout), &mask, precision)
 }
 
 /// Unit by line: Σ dout·out over the numbers of a head.
 #[cube(launch)]
-fn delta_kernel(
-    dout_btd: &Array<f32>,
-    out_btd: &Array<f32>,
+fn delta_kernel<E: Float>(
+    dout_btd: &Array<E>,
+    out_btd: &Array<E>,
     delta_bht: &mut Array<f32>,
     tokens: usize,
     heads: usize,
@@ -77,13 +80,13 @@ fn delta_kernel(
         let first = ((row * tokens + token) * heads + head) * size;
         let mut sum = 0.0f32;
         for k in first..first + size {
-            sum += dout_btd[k] * out_btd[k];
+            sum += f32::cast_from(dout_btd[k]) * f32::cast_from(out_btd[k]);
         }
         delta_bht[line] = sum;
     }
 }
 
-/// Σ dout·out over each head, `[b, h, t]`.
+/// Σ dout·out over each head, `[b, h, t]`, of two tensors of one type.
 fn delta<R: CubeRuntime>(
     dout_btd: CubeTensor<R>,
     out_btd: CubeTensor<R>,
@@ -91,7 +94,11 @@ fn delta<R: CubeRuntime>(
 ) -> CubeTensor<R> {
     let [b, t, d] = lengths(&out_btd);
     let delta_bht = room(&out_btd, [b, heads, t]);
-    delta_kernel::launch::<R>(
+    let launch = match dout_btd.dtype {
+        DType::BF16 => delta_kernel::launch::<bf16, R>,
+        _ => delta_kernel::launch::<f32, R>,
+    };
+    launch(
         &out_btd.client.clone(),
         units(b * heads * t),
         cube(),

@@ -1,5 +1,6 @@
 //! The gradients, by a kernel for queries and one for keys and values.
 
+use burn_backend::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -11,7 +12,7 @@ use super::tiles::{
     read_rows, read_tile, rounded, tile_step, write_rows,
 };
 use super::{Place, Shape, crew, line, lines, place, read_keys, seen, warp};
-use crate::kernels::tensors::{lengths, room};
+use crate::kernels::tensors::{lengths, room_of};
 
 /// Logarithms and deltas of [`TILE`] lines.
 #[derive(CubeType)]
@@ -216,7 +217,7 @@ fn keys_backward_kernel(
     }
 }
 
-/// The gradient `[b, t, 3·d]` of factors `[b, t, 3·d]`; `dout` is rounded too, `lines` are
+/// The gradient `[b, t, 3·d]` of factors `[b, t, 3·d]`, rounded; `dout` is rounded too, `lines` are
 /// logarithms and deltas.
 pub(crate) fn backward<R: CubeRuntime>(
     qkv: CubeTensor<R>,
@@ -225,7 +226,7 @@ pub(crate) fn backward<R: CubeRuntime>(
     mask: &Mask<R>,
 ) -> CubeTensor<R> {
     let [b, t, e] = lengths(&qkv);
-    let dqkv = room(&qkv, [b, t, e]);
+    let dqkv = room_of(&qkv, [b, t, e], DType::BF16);
     // SAFETY: as forward; the two kernels write different parts of `dqkv`, and together all.
     unsafe {
         let (count, shape) = mask.laid_over(b);

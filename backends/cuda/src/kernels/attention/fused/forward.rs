@@ -1,5 +1,6 @@
 //! The output, by one kernel.
 
+use burn_backend::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -11,7 +12,7 @@ use super::tiles::{
     products, read_rows, rounded, sum_of_row, tile_step, write_rows,
 };
 use super::{Place, Shape, crew, line, lines, place, read_keys, seen, warp};
-use crate::kernels::tensors::{lengths, room};
+use crate::kernels::tensors::{lengths, room, room_of};
 
 /// Scales the scores of queries `query` and on with the keys of a tile from `from` on.
 #[cube]
@@ -156,10 +157,10 @@ fn forward_kernel(
     }
 }
 
-/// The output `[b, t, d]` and the logarithms `[b, h, t]` of factors `[b, t, 3·d]`.
+/// The output `[b, t, d]`, rounded, and the logarithms `[b, h, t]` of factors `[b, t, 3·d]`.
 pub(crate) fn forward<R: CubeRuntime>(qkv: CubeTensor<R>, mask: &Mask<R>) -> [CubeTensor<R>; 2] {
     let [b, t, e] = lengths(&qkv);
-    let out = room(&qkv, [b, t, e / 3]);
+    let out = room_of(&qkv, [b, t, e / 3], DType::BF16);
     let lse = room(&qkv, [b, mask.heads, t]);
     let (count, shape) = mask.laid_over(b);
     // SAFETY: the kernel reads and writes tokens below the number of tokens of `b` rows only,

@@ -156,9 +156,9 @@ impl<R: CubeRuntime> Mask<R> {
 
 /// Unit by four numbers.
 #[cube(launch_unchecked)]
-fn round_kernel(x: &Array<Quartet>, y: &mut Array<Vector<bf16, Const<4>>>, count: usize) {
+fn round_kernel(x: &Array<Vector<f32, Const<4>>>, y: &mut Array<Quartet>, count: usize) {
     if ABSOLUTE_POS < count {
-        y[ABSOLUTE_POS] = Vector::cast_from(x[ABSOLUTE_POS]);
+        y[ABSOLUTE_POS] = Quartet::cast_from(x[ABSOLUTE_POS]);
     }
 }
 

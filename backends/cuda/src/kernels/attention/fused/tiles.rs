@@ -34,8 +34,8 @@ pub(super) type Pair = Vector<bf16, Const<2>>;
 pub(super) type Octet = Vector<bf16, Const<8>>;
 /// Two neighbours of a product.
 pub(super) type Sums = Vector<f32, Const<2>>;
-/// Four neighbours of a result.
-pub(super) type Quartet = Vector<f32, Const<4>>;
+/// Four neighbours of a result, which is a factor of what comes next.
+pub(super) type Quartet = Vector<bf16, Const<4>>;
 
 /// Products of a warp, [`SIDE`] columns each: rows `group` and `group + 8` of each.
 pub(super) type Products = Sequence<Array<Sums>>;
@@ -233,13 +233,13 @@ pub(super) fn write_rows(
             for double in 0..comptime![size / DEPTH] {
                 let even = products.index(comptime![2 * double])[half];
                 let odd = products.index(comptime![2 * double + 1])[half];
-                let mut numbers = Quartet::zeroed();
+                let mut numbers = Vector::<f32, Const<4>>::zeroed();
                 numbers[0] = even[0] * factors[half];
                 numbers[1] = odd[0] * factors[half];
                 numbers[2] = even[1] * factors[half];
                 numbers[3] = odd[1] * factors[half];
                 let start = lines.first + token * lines.step + comptime![double * DEPTH];
-                y[start / 4 + lane % 4] = numbers;
+                y[start / 4 + lane % 4] = Quartet::cast_from(numbers);
             }
         }
     }
