@@ -85,6 +85,29 @@ pub(super) fn forward<R: CubeRuntime>(
 const ROWS: usize = 8;
 const PIECES: usize = 1024;
 
+/// A number for each of a unit's columns, zero.
+#[cube]
+fn zeros(#[comptime] columns: usize) -> Array<f32> {
+    let mut zeros = Array::<f32>::new(columns);
+    #[unroll]
+    for k in 0..columns {
+        zeros[k] = 0.0f32;
+    }
+    zeros
+}
+
+/// Writes a unit's columns of row `row`.
+#[cube]
+fn write_row(y_nd: &mut Array<f32>, row: usize, own: &Array<f32>, #[comptime] d: usize) {
+    #[unroll]
+    for k in 0..comptime![d.div_ceil(UNITS)] {
+        let column = UNIT_POS as usize + comptime![k * UNITS];
+        if column < d {
+            y_nd[row * d + column] = own[k];
+        }
+    }
+}
+
 /// Cube by piece of the rows: the gradients for its inputs, on top of `onto_nd` where there is one,
 /// and the piece's part of the gain's, Σ dy·z over its rows. A unit has every [`UNITS`]th column.
 #[cube(launch)]
@@ -103,14 +126,10 @@ fn norm_backward_kernel<E: Float>(
 ) {
     let mut shared = SharedMemory::<f32>::new(UNITS);
     let columns = comptime![d.div_ceil(UNITS)];
-    let mut dgain = Array::<f32>::new(columns);
+    let mut dgain = zeros(columns);
     let mut dy = Array::<f32>::new(columns);
     let mut z = Array::<f32>::new(columns);
     let unit = UNIT_POS as usize;
-    #[unroll]
-    for k in 0..columns {
-        dgain[k] = 0.0f32;
-    }
     let rows = mean_n.len();
     let mut row = CUBE_POS;
     if CUBE_POS >= pieces {
@@ -148,13 +167,7 @@ fn norm_backward_kernel<E: Float>(
         row += pieces;
     }
     if CUBE_POS < pieces {
-        #[unroll]
-        for k in 0..columns {
-            let column = unit + comptime![k * UNITS];
-            if column < d {
-                dgain_pd[CUBE_POS * d + column] = dgain[k];
-            }
-        }
+        write_row(dgain_pd, CUBE_POS, &dgain, d);
     }
 }
 
