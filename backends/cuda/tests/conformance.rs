@@ -47,6 +47,14 @@ fn whole_models_agree_with_the_reference() {
 }
 
 #[test]
+fn whole_models_in_bf16_agree_with_the_reference() {
+    for device in devices() {
+        testkit::backend::check_platform_rounded::<Bf16Platform, ExactReference>(&device)
+            .unwrap_or_else(|wrong| panic!("{device:?}: {wrong}"));
+    }
+}
+
+#[test]
 fn the_kernels_in_bf16_agree_with_the_reference() {
     for device in devices() {
         testkit::kernels::check_rounded::<Bf16Platform, ExactReference>(&device)

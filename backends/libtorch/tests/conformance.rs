@@ -38,5 +38,7 @@ fn the_kernels_in_bf16_agree_with_the_reference() {
     for device in devices() {
         testkit::kernels::check_rounded::<Bf16Platform, Reference>(&device)
             .unwrap_or_else(|wrong| panic!("{device:?}: {wrong}"));
+        testkit::backend::check_platform_rounded::<Bf16Platform, Reference>(&device)
+            .unwrap_or_else(|wrong| panic!("{device:?}: {wrong}"));
     }
 }

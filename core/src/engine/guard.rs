@@ -48,7 +48,7 @@ pub fn listen(prefix: &'static str) {
         std::panic::set_hook(Box::new(move |panic| {
             let text = words(panic.payload()).unwrap_or_default();
             let devices = thread::current().name().is_some_and(|name| name.starts_with(prefix));
-            if devices && of_memory(reason(text)) {
+            if devices && of_memory(&reason(text)) {
                 lost(text);
             } else if lock_lost().is_none() {
                 tell(panic);
@@ -71,7 +71,7 @@ pub fn heard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// The error of a device that gave up with `text`: [`Error::OutOfMemory`] where that is of memory.
 pub fn gave_up(text: &str) -> Error {
-    let reason = reason(text).to_owned();
+    let reason = reason(text);
     match of_memory(&reason) {
         true => Error::OutOfMemory(reason),
         false => Error::Failed(format!("the device gave up ({reason})")),
@@ -81,7 +81,9 @@ pub fn gave_up(text: &str) -> Error {
 /// The line of an error that says why. Libraries say where they were before it (CubeCL: "Caused
 /// by:", the names of its errors), and after it who called (a backtrace, whose names of functions
 /// say nothing of the cause) or, of a kernel that does not compile, the whole of its source.
-fn reason(text: &str) -> &str {
+fn reason(text: &str) -> String {
+    // Burn's bindings of libtorch quote the ends of lines.
+    let text = text.replace("\\n", "\n");
     let after = ["backtrace", "no backtrace", "0:", "[source]", "exception raised from", "frame #"];
     let is_after = |line: &str| {
         let line = line.trim().to_lowercase();
@@ -98,7 +100,8 @@ fn reason(text: &str) -> &str {
     let line = line.copied().unwrap_or("without a word");
     let line = line.trim_start_matches("called `Result::unwrap()` on an `Err` value: ");
     let shell = line.strip_prefix("ServerUnhealthy { errors: [");
-    shell.and_then(|rest| rest.split_once('(')).map_or(line, |(_, line)| line)
+    let line = shell.and_then(|rest| rest.split_once('(')).map_or(line, |(_, line)| line);
+    line.trim_start_matches("Torch(\"").to_owned()
 }
 
 fn words(cause: &(dyn Any + Send)) -> Option<&str> {
@@ -118,7 +121,7 @@ fn of_memory(text: &str) -> bool {
 pub(crate) fn quieten() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let told = words(panic.payload()).is_some_and(|text| of_memory(reason(text)));
+        let told = words(panic.payload()).is_some_and(|text| of_memory(&reason(text)));
         if !crate::guard::is_guarded() && !told {
             tell(panic);
         }
@@ -247,6 +250,11 @@ mod tests {
                 "called `Result::unwrap()` on an `Err` value: ServerUnhealthy { errors: \
                  [Io(can't allocate buffer of size: 512\n   0: memory_pool::alloc",
                 "can't allocate buffer of size: 512",
+            ),
+            (
+                "called `Result::unwrap()` on an `Err` value: Torch(\"size mismatch\\nException \
+                 raised from f\\nframe #0: std::allocator<char>\")",
+                "size mismatch",
             ),
             (
                 "ServerUnhealthy { errors: [Launch(A compilation error happened\nCaused by:\n  An \

@@ -44,9 +44,9 @@ impl Products for Exact {
     const BF16: bool = false;
 }
 
-/// Products of factors rounded to bf16, on tensor cores; their sums are `f32`. What only products
-/// and GELU read is held in bf16; the residual stream, its gradient, those of parameters and all
-/// else in `f32`.
+/// Products of factors rounded to bf16, on tensor cores; their sums are `f32`. What kernels hand to
+/// each other within a block is held in bf16; the residual stream, its gradient, those of parameters
+/// and all else in `f32`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bf16;
 
@@ -136,7 +136,7 @@ where
     ) -> [T<R, I, BT, 2>; 2] {
         let precision = Self::PRECISION;
         let [dgelu_ni, dw_oi] = Self::linear_backward_within(gelu_ni, w_oi, dy_no);
-        let wide_ni = precision.round(dense(wide_ni));
+        let wide_ni = precision.rounded(wide_ni.into_primitive().tensor());
         [burn(elementwise::gelu_backward(wide_ni, dense(dgelu_ni), precision)), dw_oi]
     }
 
@@ -165,7 +165,9 @@ where
         LinearGradients {
             dx_ni: input.then(|| Self::product(dy.clone(), w_oi)),
             dw_oi: Self::product(dy.transpose(), x_ni),
-            db_o: bias.then(|| burn(sums::column_sums(Precision::F32.round(dense(dy_no))))),
+            db_o: bias.then(|| {
+                burn(sums::column_sums(Precision::F32.rounded(dy_no.into_primitive().tensor())))
+            }),
         }
     }
 

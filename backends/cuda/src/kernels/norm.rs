@@ -1,4 +1,4 @@
-//! Layer norm: a row by cube.
+//! Layer norm: a row by cube, and backward a piece of the rows.
 
 use burn_backend::{DType, bf16};
 use burn_cubecl::CubeRuntime;

@@ -10,8 +10,8 @@ use burn_backend::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::kernel::cast;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::tensors::{cubes, lengths, room_of};
@@ -34,9 +34,14 @@ impl Precision {
         }
     }
 
-    /// A tensor as a factor.
+    /// A tensor as a factor. Where it was none yet, its rows may lie apart.
     pub(super) fn round<R: CubeRuntime>(self, x: CubeTensor<R>) -> CubeTensor<R> {
         if x.dtype == self.dtype() { x } else { cast(x, self.dtype()) }
+    }
+
+    /// A tensor as a factor, its numbers one after the other.
+    pub(super) fn rounded<R: CubeRuntime>(self, x: CubeTensor<R>) -> CubeTensor<R> {
+        into_contiguous(self.round(x))
     }
 
     /// The product of factors as a factor of `out`, its numbers one after the other: its sums are

@@ -12,6 +12,7 @@ use astropt_core::engine::lost;
 use burn_cubecl::cubecl::Runtime;
 use burn_cubecl::cubecl::client::ComputeClient;
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
+use burn_cubecl::cubecl::server::{IoError, ServerError};
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// Where CubeCL says that it begins to tune, as the one thing that it says at this level.
@@ -55,8 +56,17 @@ pub fn keep_errors() {
     let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for (_, client) in opened {
         if let Err(error) = client.flush() {
-            lost(&format!("{error:?}"));
+            lost(&said(&error));
         }
+    }
+}
+
+/// The words of an error. One that is of no kind that CubeCL knows keeps its reason to itself.
+fn said(error: &ServerError) -> String {
+    match error {
+        ServerError::ServerUnhealthy { errors, .. } if !errors.is_empty() => said(&errors[0]),
+        ServerError::Io(IoError::Unknown { description, .. }) => description.clone(),
+        _ => format!("{error:?}"),
     }
 }
 

@@ -11,7 +11,9 @@ mod uploads;
 use std::collections::BTreeMap;
 
 pub use exchange::check_exchange;
-pub use reference::{ReferencePlatform, check_platform, check_platform_against};
+pub use reference::{
+    ReferencePlatform, check_platform, check_platform_against, check_platform_rounded,
+};
 
 use super::{Check, calm, ensure};
 use crate::data::{Batch, Purpose, Row};

@@ -47,6 +47,44 @@ pub fn check_platform_against<P: Platform, R: Kernels<P::Backend> + Clone>(
     Ok(())
 }
 
+/// The first gradients of the same models where `P` rounds factors to bf16, against the truth `R` in
+/// `f32`.
+///
+/// # Errors
+/// The first number that differs by more than rounding explains.
+pub fn check_platform_rounded<P: Platform, R: Kernels<P::Backend> + Clone>(
+    device: &Device<P::Backend>,
+) -> Check {
+    for (tokeniser, mixed) in [(Tokeniser::Aim, false), (Tokeniser::Affine, true)] {
+        let model = model(tokeniser);
+        let gradients = || {
+            let batch = batch(&model, mixed)?;
+            let gradients = opened::<P, R>(device, &model)?.map(|mut session| {
+                session.accumulate(batch.clone(), 0.5)?;
+                session.gradients()
+            });
+            let [ours, truth] = gradients;
+            Ok([ours?, truth?])
+        };
+        let [ours, truth] = gradients().map_err(|e: crate::Error| e.to_string())?;
+        close("gradient", &ours, &truth, 0.05)
+            .map_err(|wrong| format!("{tokeniser:?}: {wrong}"))?;
+    }
+    Ok(())
+}
+
+/// A session on `P`'s kernels and one on `R`, of the same parameters.
+fn opened<P: Platform, R: Kernels<P::Backend> + Clone>(
+    device: &Device<P::Backend>,
+    model: &ModelConfig,
+) -> crate::Result<[Box<dyn Session>; 2]> {
+    let mut ours = engine::open::<P>(device.clone(), model)?;
+    let mut truth = engine::open::<ReferencePlatform<P, R>>(device.clone(), model)?;
+    ours.set_parameters(&parameters(model))?;
+    truth.set_parameters(&parameters(model))?;
+    Ok([ours, truth])
+}
+
 fn compare<P: Platform, R: Kernels<P::Backend> + Clone>(
     device: &Device<P::Backend>,
     model: &ModelConfig,
@@ -54,14 +92,7 @@ fn compare<P: Platform, R: Kernels<P::Backend> + Clone>(
 ) -> Check {
     let text = |e: crate::Error| e.to_string();
     let batch = batch(model, mixed).map_err(text)?;
-    let open = |session: crate::Result<Box<dyn Session>>| {
-        let mut session = session?;
-        session.set_parameters(&parameters(model))?;
-        Ok(session)
-    };
-    let mut ours = open(engine::open::<P>(device.clone(), model)).map_err(text)?;
-    let truth = engine::open::<ReferencePlatform<P, R>>(device.clone(), model);
-    let mut truth = open(truth).map_err(text)?;
+    let [mut ours, mut truth] = opened::<P, R>(device, model).map_err(text)?;
     for step in 0..3 {
         ours.accumulate(batch.clone(), 0.5).map_err(text)?;
         truth.accumulate(batch.clone(), 0.5).map_err(text)?;

@@ -102,9 +102,27 @@ impl AttentionCase {
         let (lse, wanted) = (ours.lse_bht + 1.0, truth.lse_bht.clone() + 1.0);
         close_within("attention's logarithms", &lse, &wanted, tolerance)?;
         let attended = Attended { out_btd: truth.out_btd.clone(), lse_bht: truth.lse_bht.clone() };
-        let ours =
-            P::Kernels::attention_backward(qkv.clone(), attended, dout.clone(), self.heads, &mask);
-        let truth = R::attention_backward(qkv, truth, dout, self.heads, &mask);
-        close_within("gradient of attention", &ours, &truth, tolerance)
+        let backward = |attended, dout| {
+            P::Kernels::attention_backward(qkv.clone(), attended, dout, self.heads, &mask)
+        };
+        let within = backward(
+            P::Kernels::attention(qkv.clone(), self.heads, &mask),
+            handed::<P>(dout.clone()),
+        );
+        let ours = backward(attended, dout.clone());
+        let truth = R::attention_backward(qkv.clone(), truth, dout, self.heads, &mask);
+        close_within("gradient of attention", &ours, &truth, tolerance)?;
+        // As in a block: of what the kernels before it made, and for the one after it.
+        let ours = handed::<P>(within);
+        close_within("gradient of attention within", &ours, &truth, 2.0 * tolerance)
     }
+}
+
+/// A gradient as a linear layer hands it back: one that leaves numbers as they are.
+fn handed<P: Platform>(dy_bto: Tensor<P::Backend, 3>) -> Tensor<P::Backend, 3> {
+    let [b, t, o] = dy_bto.dims();
+    let dy_no = dy_bto.reshape([b * t, o]);
+    let same_oo = Tensor::eye(o, &dy_no.device());
+    let [dx_no, _] = P::Kernels::linear_backward_within(dy_no.clone(), same_oo, dy_no);
+    dx_no.reshape([b, t, o])
 }

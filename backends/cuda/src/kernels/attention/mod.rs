@@ -57,7 +57,8 @@ pub(super) fn backward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
         let delta = delta(dout.clone(), out, heads);
         return burn(fused::backward(qkv, dout, [lse, delta], &mask));
     }
-    let [out, dout] = [out_btd, dout_btd].map(|x| Precision::F32.round(dense(x)));
+    let [out, dout] =
+        [out_btd, dout_btd].map(|x| Precision::F32.rounded(x.into_primitive().tensor()));
     let delta_bht = delta(dout.clone(), out, heads);
     blocks::backward(qkv_bte, [burn(lse), burn(delta_bht)], burn(dout), &mask, precision)
 }

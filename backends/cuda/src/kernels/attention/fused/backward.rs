@@ -217,8 +217,8 @@ fn keys_backward_kernel(
     }
 }
 
-/// The gradient `[b, t, 3·d]` of factors `[b, t, 3·d]`, rounded; `dout` is rounded too, `lines` are
-/// logarithms and deltas.
+/// The gradient `[b, t, 3·d]` of factors `[b, t, 3·d]`, rounded; `dout` is rounded too, and the
+/// last are logarithms and deltas.
 pub(crate) fn backward<R: CubeRuntime>(
     qkv: CubeTensor<R>,
     dout: CubeTensor<R>,
