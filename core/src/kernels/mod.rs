@@ -244,8 +244,8 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     }
 
     /// Scaled dot-product attention. `qkv_bte` holds queries, keys and values side by side
-    /// (e = 3 d), the heads contiguous within each; scores are scaled by 1/√(d/heads). The output is
-    /// for other kernels alone to read, as [`linear_within`](Self::linear_within).
+    /// (e = 3 d), the heads contiguous within each; scores are scaled by 1/√(d/heads). The output
+    /// is for other kernels alone to read, as [`linear_within`](Self::linear_within).
     fn attention(qkv_bte: Tensor<B, 3>, heads: usize, mask: &AttentionMask<B>) -> Attended<B> {
         reference::attention::<B, Self>(qkv_bte, heads, mask)
     }
