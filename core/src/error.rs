@@ -53,9 +53,12 @@ pub enum Error {
     /// A device has no more memory, in its own words.
     #[error(
         "the device has no more memory ({0}); a smaller train.micro_batch or embed.batch, or \
-         train.recompute = true, needs less of it, and `nvidia-smi` shows who else has some"
+         train.recompute = true, needs less of it, and other programs may hold some"
     )]
     OutOfMemory(String),
+    /// A device that cannot go on.
+    #[error("{0}")]
+    Device(String),
     /// Anything else that ended the work.
     #[error("{0}")]
     Failed(String),
@@ -66,9 +69,11 @@ impl Error {
     /// it: a network that is down, a system out of file handles, or the user's wish to stop.
     pub fn ends_work(&self) -> bool {
         match self {
-            Self::System { .. } | Self::Failed(_) | Self::Interrupted(_) | Self::OutOfMemory(_) => {
-                true
-            }
+            Self::System { .. }
+            | Self::Failed(_)
+            | Self::Interrupted(_)
+            | Self::OutOfMemory(_)
+            | Self::Device(_) => true,
             Self::Misuse(_) | Self::Recipe { .. } | Self::File { .. } | Self::Object { .. } => {
                 false
             }

@@ -1,5 +1,5 @@
 //! Writes the sound files that fuzzing starts from to `FOLDER/TARGET/`:
-//! `cargo run --release --manifest-path fuzz/Cargo.toml --example seeds -- fuzz/corpus`.
+//! `cargo run --release -p astropt-fuzz --example seeds -- fuzz/corpus`.
 
 use std::path::Path;
 

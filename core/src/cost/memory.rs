@@ -143,9 +143,9 @@ pub(crate) fn exhausted(error: Error, train: &TrainConfig, model: &ModelConfig) 
     let half = now.model + 0.5 * now.activations;
     let change = smaller(model, train, |memory| memory.on_device() <= half);
     let change = change.unwrap_or_else(|| "choose a smaller model, or a larger device".to_owned());
-    Error::Failed(format!(
+    Error::Device(format!(
         "the device has no more memory ({cause}); a step of micro-batches of {} takes about {}; \
-         {change}. The last checkpoint is whole",
+         {change}",
         train.micro_batch,
         gigabytes(now.on_device())
     ))

@@ -74,7 +74,7 @@ pub fn gave_up(text: &str) -> Error {
     let reason = reason(text);
     match of_memory(&reason) {
         true => Error::OutOfMemory(reason),
-        false => Error::Failed(format!("the device gave up ({reason})")),
+        false => Error::Device(format!("the device gave up ({reason})")),
     }
 }
 

@@ -132,6 +132,11 @@ pub struct AdamW {
 }
 
 /// The operations. Each default is the reference; see [`reference`] for the formulas.
+///
+/// A backend may round what other kernels alone read (it says so below) as they round what they
+/// multiply. So `x_ni` and `dy_no` of linear layers, `dy_nd` of a norm or an activation, and all of
+/// attention's inputs may be rounded, also in a narrower type; residuals (`onto`), parameters,
+/// losses and their gradients are not.
 pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
     /// The product of two matrices, or of as many as the leading axes hold; they may be views,
     /// transposed ones for instance. What the defaults of this trait multiply with.

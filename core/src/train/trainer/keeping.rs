@@ -49,9 +49,10 @@ impl Lines {
     }
 }
 
-/// An error about a file that ends a training, with the way on from what is kept.
+/// An error of a file or a device that ends a training, with the way on from what is kept.
 pub(super) fn way_on(run: &RunFolder, error: Error) -> Error {
-    let (Error::File { .. } | Error::System { .. }) = error else { return error };
+    use Error::{Device, File, OutOfMemory, System};
+    let (File { .. } | System { .. } | Device(_) | OutOfMemory(_)) = error else { return error };
     let out = run.path().display();
     let last = run.checkpoints().ok().and_then(|mut all| all.pop());
     Error::Failed(match last {
