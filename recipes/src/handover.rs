@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use astropt_core::cli::asks_for;
 use astropt_core::engine::{Precision, Session};
 use astropt_core::model::ModelConfig;
 use astropt_core::seam::{Backend, Device};
@@ -50,14 +51,13 @@ impl Backend for Absent {
     }
 }
 
-/// Becomes `astropt-libtorch` if the command line asks for what only it has and it starts;
-/// otherwise returns.
+/// Becomes `astropt-libtorch` if the command line, or the recipe that it names, asks for what only it
+/// has and it starts; otherwise returns.
 pub(crate) fn hand_over() {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
-    if !cfg!(feature = "libtorch") || !concerns(&words) {
+    if !cfg!(feature = "libtorch") || !asks_for("libtorch", std::env::args_os()) {
         return;
     }
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let program = match beside() {
         Ok(program) => program,
         Err(error) => {
@@ -88,40 +88,37 @@ pub(crate) fn hand_over() {
     let _ = REASON.set(reason);
 }
 
-/// Whether the words name the backend, or ask what there is.
-fn concerns<W: AsRef<str>>(words: &[W]) -> bool {
-    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    let named = |value: &str| value == "libtorch" || value.starts_with("libtorch:");
-    let chosen = words.windows(2).any(|pair| pair[0] == "--backend" && named(pair[1]))
-        || words.iter().filter_map(|word| word.strip_prefix("--backend=")).any(named);
-    let command = words.iter().find(|word| !word.starts_with('-'));
-    chosen || command == Some(&"doctor")
-}
-
 fn beside() -> std::io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(PROGRAM))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::concerns;
+    use super::asks_for;
 
     #[test]
-    fn only_what_names_the_backend_is_handed_over() {
+    fn only_what_asks_for_the_backend_is_handed_over() {
+        let asks = |words: &[&str]| {
+            asks_for("libtorch", ["astropt"].iter().chain(words).map(|word| (*word).into()))
+        };
         for words in [
             &["run", "efigi", "--backend", "libtorch"][..],
             &["bench", "train", "--backend=libtorch:1"],
+            &["bench", "train", "--set", "backend='libtorch:0'"],
+            &["pretrain", "efigi", "--set", "backend=libtorch"],
             &["--json", "doctor"],
         ] {
-            assert!(concerns(words), "{words:?}");
+            assert!(asks(words), "{words:?}");
         }
         for words in [
             &["run", "efigi", "--backend", "cpu"][..],
+            &["run", "efigi", "--backend", "cpu", "--set", "backend=libtorch"],
             &["run", "libtorch", "--out", "libtorch"],
             &["inspect", "doctor"],
+            &["no such command", "--backend", "libtorch"],
             &[],
         ] {
-            assert!(!concerns(words), "{words:?}");
+            assert!(!asks(words), "{words:?}");
         }
     }
 }

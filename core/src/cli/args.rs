@@ -202,9 +202,9 @@ pub(crate) struct CheckArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceArgs {
-    /// Backend to compute on, and which of its devices
-    #[arg(long, value_name = "NAME[:INDEX]", default_value = super::DEFAULT_BACKEND)]
-    pub(crate) backend: String,
+    /// Backend to compute on, and which of its devices [default: the recipe's backend, else cpu]
+    #[arg(long, value_name = "NAME[:INDEX]")]
+    pub(crate) backend: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -73,7 +73,7 @@ pub(super) fn bench(args: &BenchArgs, output: Output) -> Result<()> {
 }
 
 /// The plan whose model is timed.
-fn plan(args: &BenchModelArgs) -> Result<Plan> {
+pub(super) fn plan(args: &BenchModelArgs) -> Result<Plan> {
     if args.steps == 0 || args.micro_batch == 0 || args.tokens == Some(0) {
         let message = "--steps, --micro-batch and --tokens must be at least 1";
         return Err(Error::Misuse(message.into()));
@@ -93,7 +93,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let purpose = if job == "train" { Purpose::Predict } else { Purpose::Read };
     let rows = random_rows(&model, args.micro_batch, args.tokens, purpose);
     let batch = Batch::assemble(&rows, &model.modalities, purpose)?;
-    let chosen = choose(&args.device)?;
+    let chosen = choose(&args.device, Some(&plan))?;
     let mut session = chosen.open(&model, plan.train.precision)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     session.set_recompute(plan.train.recompute);
@@ -241,7 +241,7 @@ fn generate(args: &BenchModelArgs, output: Output) -> Result<()> {
     let plan = plan(args)?;
     let model = plan.model_config()?;
     let rows = random_rows(&model, args.micro_batch, args.tokens, Purpose::Read);
-    let chosen = choose(&args.device)?;
+    let chosen = choose(&args.device, Some(&plan))?;
     let mut session = chosen.backend.open(chosen.index, &model)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     let whole = Batch::assemble(&rows, &model.modalities, Purpose::Read)?;

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 
-use super::DEFAULT_BACKEND;
 use super::bench::random_rows;
+use super::chosen::DEFAULT_BACKEND;
 use super::output::{Output, columns};
 use crate::data::{Batch, Purpose};
 use crate::engine::StepSettings;

@@ -87,7 +87,7 @@ pub(crate) enum ExportFormat {
 
 /// `astropt import`.
 pub(super) fn import(args: &ImportArgs, output: Output) -> Result<()> {
-    let chosen = choose(&args.device)?;
+    let chosen = choose(&args.device, None)?;
     let path = &args.checkpoint;
     if path.is_dir() {
         return Err(Error::file(
@@ -190,7 +190,7 @@ pub(super) fn export(args: &ExportArgs, output: Output) -> Result<()> {
     let saved = checkpoint(&args.model, &args.checkpoint)?;
     let model = read_model(&saved.path)?;
     if !args.check.no_self_check && model.unsupported.is_none() {
-        let chosen = choose(&args.device)?;
+        let chosen = choose(&args.device, Some(&model.plan))?;
         let mut session = chosen.backend.open(chosen.index, &model.plan.model_config()?)?;
         let modalities = model.plan.build_modalities()?;
         saved.load(&model.parameters, &modalities, session.as_mut(), true)?;

@@ -65,7 +65,7 @@ pub(super) fn generate(args: &GenerateArgs, output: Output) -> Result<()> {
     let saved = folder.checkpoint(&args.checkpoint)?;
     let (plan, parameters, _) = folder.load_model(&saved, &manifest.plan)?;
     let plan = amend(&plan, &[], &[], args.data.as_deref())?;
-    let chosen = choose(&args.device)?;
+    let chosen = choose(&args.device, Some(&plan))?;
     let data = data::open_to_read(&plan)?;
     let modality = made(args, &data)?;
     let sampling = sampling(args, &data, &modality)?;

@@ -5,6 +5,7 @@ mod args;
 mod as_begun;
 mod audit;
 mod bench;
+mod chosen;
 mod convert;
 mod data;
 mod doctor;
@@ -31,12 +32,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::engine::{Precision, Session};
-use crate::error::{Error, Result};
-use crate::model::ModelConfig;
-use crate::seam::{Backend, backends, check_registry, find_backend};
+use crate::error::Result;
+use crate::seam::check_registry;
 use crate::{parallel, progress, stop};
-use args::{BenchJob, Cli, Command, DeviceArgs, NewWhat, TrainArgs};
+use args::{BenchJob, Cli, Command, NewWhat, TrainArgs};
+pub use chosen::asks_for;
+use chosen::{Chosen, choose};
 use output::Output;
 
 /// Runs the program: parses the arguments, does what they say, and answers with the exit
@@ -125,74 +126,6 @@ fn dispatch(command: Command, output: Output) -> Result<ExitCode> {
         },
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The backend of commands whose `--backend` says nothing.
-pub(crate) const DEFAULT_BACKEND: &str = "cpu";
-
-/// A backend and which of its devices.
-pub(crate) struct Chosen {
-    pub(crate) backend: Box<dyn Backend>,
-    pub(crate) name: &'static str,
-    pub(crate) index: usize,
-    pub(crate) device: String,
-}
-
-/// Finds what `--backend NAME[:INDEX]` names.
-pub(crate) fn choose(args: &DeviceArgs) -> Result<Chosen> {
-    let (name, index) = match args.backend.split_once(':') {
-        Some((name, index)) => {
-            let index = index.parse().map_err(|_| {
-                Error::Misuse(format!(
-                    "--backend {}: {index:?} is no device number; write --backend {name}:0",
-                    args.backend
-                ))
-            })?;
-            (name, Some(index))
-        }
-        None => (args.backend.as_str(), None),
-    };
-    let plugin = find_backend(name)?;
-    let backend = (plugin.build)();
-    let devices = backend.devices()?;
-    let index = match index {
-        Some(index) => index,
-        None => backend.device_of(parallel::local().rank)?,
-    };
-    let device = devices.get(index).ok_or_else(|| {
-        Error::Misuse(format!(
-            "--backend {}: {name} has {} device(s), numbered from 0",
-            args.backend,
-            devices.len()
-        ))
-    })?;
-    let device = device.name.clone();
-    Ok(Chosen { backend, name: plugin.info.kind, index, device })
-}
-
-impl Chosen {
-    /// A model on the device, to be trained in `precision`.
-    pub(crate) fn open(
-        &self,
-        model: &ModelConfig,
-        precision: Precision,
-    ) -> Result<Box<dyn Session>> {
-        if !self.backend.precisions().contains(&precision) {
-            let knowing = backends()
-                .into_iter()
-                .filter(|plugin| (plugin.build)().precisions().contains(&precision));
-            let names: Vec<_> = knowing.map(|plugin| plugin.info.kind).collect();
-            return Err(Error::Misuse(format!(
-                "train.precision = \"{}\" is not for --backend {}; backends that know it: {}",
-                precision.name(),
-                self.name,
-                if names.is_empty() { "none in this program".into() } else { names.join(", ") }
-            )));
-        }
-        let mut session = self.backend.open(self.index, model)?;
-        session.set_precision(precision)?;
-        Ok(session)
-    }
 }
 
 /// Listens for interrupts during long work.

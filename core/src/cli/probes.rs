@@ -45,7 +45,7 @@ fn probed(args: &ProbeArgs, output: Output) -> Result<()> {
     }
     let mut emerged = Emergence::default();
     if emergence::asked(&plan) {
-        let chosen = choose(&args.device)?;
+        let chosen = choose(&args.device, Some(&plan))?;
         let data = data::open_to_read(&plan)?;
         manifest.check_data(&data, folder.path())?;
         let mut session = chosen.backend.open(chosen.index, data.model())?;

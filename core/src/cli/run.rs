@@ -145,7 +145,7 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
         (false, None) => fresh(args)?,
     };
     check_shares(&plan.train, ranks.size())?;
-    let chosen = choose(&args.device)?;
+    let chosen = choose(&args.device, Some(&plan))?;
     if of.is_none() {
         say_forecast(&plan, &chosen.device)?;
     }

@@ -159,7 +159,7 @@ fn open_embedding(args: &EmbedArgs, ranks: &dyn Ranks) -> Result<Embedding> {
     let name = args.checkpoint.as_deref().unwrap_or(plan.embed.checkpoint.name());
     let saved = folder.checkpoint(name)?;
     let (_, parameters, _) = folder.load_model(&saved, &plan)?;
-    let chosen = choose(&args.device)?;
+    let chosen = choose(&args.device, Some(&plan))?;
     let data = data::open_to_read(&plan)?;
     let mut session = chosen.backend.open(chosen.index, data.model())?;
     let check = !args.check.no_self_check;

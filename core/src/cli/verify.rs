@@ -11,7 +11,7 @@ use crate::verify::Comparison;
 
 /// Replays every case; the exit code is 1 when one of them disagrees.
 pub(super) fn verify(args: &VerifyArgs, output: Output) -> Result<ExitCode> {
-    let chosen = choose(&args.device)?;
+    let chosen = choose(&args.device, None)?;
     let mut agreed = true;
     let mut folders = Vec::new();
     for path in &args.cases {

@@ -32,6 +32,9 @@ pub struct Plan {
     /// The variant chosen, if the recipe has variants.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// What it is computed on where the command line names nothing: `NAME` or `NAME:INDEX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
     /// Where objects come from.
     pub source: Box<dyn SourceConfig>,
     /// What becomes tokens, by name.
@@ -114,10 +117,11 @@ pub(crate) fn data_stated(plan: &Plan) -> Option<PathBuf> {
     Some(source.get(plugin.path_key?)?.as_str()?.into())
 }
 
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "name",
     "summary",
     "as",
+    "backend",
     "source",
     "modality",
     "split",
@@ -151,6 +155,7 @@ pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
         name: section(tree, "name")?,
         summary: optional(tree, "summary")?,
         variant: optional(tree, "as")?,
+        backend: optional(tree, "backend")?,
         source: source(tree)?,
         modalities: modalities(tree)?,
         split: optional(tree, "split")?,
@@ -181,6 +186,14 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
     if plan.name.is_empty() || plan.name.starts_with('.') || plan.name.contains(['/', '\\']) {
         let message = format!("name = {:?}: a name without slashes or a dot in front", plan.name);
         return Err(tree.error(&["name"], message));
+    }
+    if let Some(backend) = &plan.backend {
+        // Whether it is linked is asked where it is used: plans are read by other programs too.
+        let (name, index) = backend.split_once(':').unwrap_or((backend, "0"));
+        if name.is_empty() || index.parse::<usize>().is_err() {
+            let message = format!("backend = {backend:?}: NAME or NAME:INDEX, such as \"cuda:0\"");
+            return Err(tree.error(&["backend"], message));
+        }
     }
     plan.source.check().map_err(|e| tree.error(&["source"], format!("source: {e}")))?;
     plan.split.check().map_err(at("split"))?;

@@ -9,7 +9,8 @@ use crate::plain::differences;
 use crate::seam::Pin;
 
 /// What a resumed run may change; everything else would make it another run.
-pub(crate) const RESUMABLE: [&str; 14] = [
+pub(crate) const RESUMABLE: [&str; 15] = [
+    "backend",
     "train.steps",
     "train.micro_batch",
     "train.workers",

@@ -113,12 +113,13 @@ fn folder(args: &FamilyArgs) -> Result<PathBuf> {
 
 /// Trains what is not trained yet, smallest first, and tells what came of it.
 pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result<()> {
-    let device = choose(&args.train.device)?.device;
     let out = folder(args)?;
     let ranks = parallel::world();
     // What is refused leaves no folder behind; one that is there is looked at once it is held.
     let plan = || agree(ranks, Planned::of(args, names, &out));
     let fresh = if out.exists() { None } else { Some(plan()?) };
+    let on = |planned: &Planned| choose(&args.train.device, planned.plans.first());
+    fresh.as_ref().map(on).transpose()?;
     if out.exists() && !is_family(&out) {
         let planned = plan()?;
         planned.plans.first().map_or(Ok(()), |plan| data::apart_from(plan, &out))?;
@@ -136,7 +137,9 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
         checksums::list(&out, &[])?;
         Ok(lock)
     })?;
-    let Planned { mut family, plans, changed } = fresh.map_or_else(plan, Ok)?;
+    let planned = fresh.map_or_else(plan, Ok)?;
+    let device = on(&planned)?.device;
+    let Planned { mut family, plans, changed } = planned;
     let before = family.compute.take();
     let least = args.least_gain.or(before.map(|fit| fit.least_gain)).unwrap_or(LEAST_GAIN);
     let write = |family: &Family| if ranks.rank() == 0 { family.write(&out) } else { Ok(()) };
