@@ -86,9 +86,10 @@ def main():
         unit = "tokens/s" if "tokens_per_second" in pairs[0][0] else "images/s"
         # Over the GPU's peak: model FLOPs utilisation.
         flops = median(lambda a, b: a.get("flops_per_second", 0)) / 1e12
+        share = median(lambda a, b: a.get("peak", {}).get("share", 0))
         print(
             f"| {name} | {median(lambda a, b: rate(a)):.0f} {unit}"
-            + (f", {flops:.1f} TFLOP/s " if DEVICE == "cuda" else " ")
+            + (f", {flops:.1f} TFLOP/s ({100 * share:.1f}% of {pairs[0][0]['peak']['of']}'s peak) " if DEVICE == "cuda" else " ")
             + f"| {median(lambda a, b: rate(b)):.0f} {unit} "
             f"| {median(lambda a, b: rate(a) / rate(b)):.2f} "
             + (f"| {median(lambda a, b: a['peak_rss_bytes'] / b['peak_rss_bytes']):.2f} |" if memory else "| - |"),

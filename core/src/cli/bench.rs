@@ -17,6 +17,7 @@ use crate::engine::{Layer, Precision, Session};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, initial_parameters};
 use crate::parallel::{self, Ranks};
+use crate::progress;
 use crate::recipe::{Plan, Request, TrainConfig, resolve};
 use crate::tokens::{Positions, TokenSpec, Tokens, Values};
 
@@ -43,7 +44,20 @@ struct ModelTimes {
     /// Of training: six operations a token and parameter, as the paper counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     flops_per_second: Option<f64>,
+    /// Of devices with a memory of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak: Option<Peak>,
     peak_rss_bytes: u64,
+    /// What is taken of the device's memory after the steps, by anybody, where it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_memory_bytes: Option<u64>,
+}
+
+/// Model FLOPs utilisation, of the device that the recipe's `[cost]` names.
+#[derive(Serialize)]
+struct Peak {
+    of: String,
+    share: f64,
 }
 
 #[derive(Serialize)]
@@ -97,8 +111,90 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let mut session = chosen.open(&model, plan.train.precision)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     session.set_recompute(plan.train.recompute);
-    let ranks = parallel::world();
-    let mut ahead = if job == "train" { ahead(session.as_mut(), &batch)? } else { None };
+    let timed = timed(job, session.as_mut(), &batch, &plan.train, args.steps)?;
+    if !timed.finite {
+        progress::warn(
+            "the losses of the timed steps are no numbers: the device does not compute what it \
+             should (`astropt doctor` looks), and these times are of nothing",
+        );
+    }
+    let tokens = parallel::world().size() * batch.rows * batch.len;
+    let tokens_per_second = tokens as f64 / median(&timed.step_seconds);
+    let flops = (job == "train").then(|| tokens_per_second * model.train_flops_per_token());
+    let on_host = session.on_host();
+    let usage = chosen.backend.monitor(chosen.index).and_then(|ask| ask());
+    let times = ModelTimes {
+        job,
+        recipe: plan.name,
+        scale: plan.scale,
+        parameters: model.parameter_count(),
+        backend: chosen.name,
+        device: chosen.device,
+        processes: parallel::world().size(),
+        precision: plan.train.precision,
+        rows: batch.rows,
+        tokens: batch.len,
+        tokens_per_second,
+        flops_per_second: flops,
+        peak: flops.filter(|_| !on_host).map(|flops| Peak {
+            of: plan.cost.device.clone(),
+            share: flops / plan.cost.peak(plan.train.precision),
+        }),
+        step_seconds: timed.step_seconds,
+        peak_rss_bytes: peak_rss(),
+        device_memory_bytes: usage.map(|usage| usage.memory_bytes),
+    };
+    output.result(&times, || times.in_words())
+}
+
+impl ModelTimes {
+    fn in_words(&self) -> String {
+        let processes = match self.processes {
+            1 => String::new(),
+            size => format!("{size} processes x "),
+        };
+        let share = self.peak.as_ref().map(|peak| {
+            let share = 100.0 * peak.share;
+            format!(" ({share:.1}% of the peak of {}, which [cost] names)", peak.of)
+        });
+        let of_device = self.device_memory_bytes.map(|bytes| {
+            format!(", {:.0} MB of the device's taken, by anybody", bytes as f64 / 1e6)
+        });
+        format!(
+            "{} {}: median {:.3} s a step of {processes}{} x {} tokens, {:.0} tokens/s{}{}, peak \
+             memory {:.0} MB{}",
+            self.job,
+            self.scale.as_deref().unwrap_or(&self.recipe),
+            median(&self.step_seconds),
+            self.rows,
+            self.tokens,
+            self.tokens_per_second,
+            self.flops_per_second.map_or(String::new(), operations),
+            share.unwrap_or_default(),
+            self.peak_rss_bytes as f64 / 1e6,
+            of_device.unwrap_or_default()
+        )
+    }
+}
+
+/// What the clock says of steps.
+struct Timed {
+    step_seconds: Vec<f64>,
+    /// Whether all losses were numbers.
+    finite: bool,
+}
+
+/// Times steps of `job` on the batch, after some that are not timed.
+fn timed(
+    job: &str,
+    session: &mut dyn Session,
+    batch: &Batch,
+    train: &TrainConfig,
+    steps: usize,
+) -> Result<Timed> {
+    let (ranks, last) = (parallel::world(), Layer::Block(session.model().layers - 1));
+    let mut ahead = if job == "train" { ahead(session, batch)? } else { None };
+    let mut finite = true;
     let mut step = |_| {
         // Training's workers hand over batches that they have made.
         let copy = if ahead.is_none() { Some(batch.clone()) } else { None };
@@ -107,45 +203,14 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
         let made = ahead.as_mut().and_then(Iterator::next).transpose()?.or(copy);
         let made = made.ok_or_else(|| Error::Failed("there are no more batches".into()))?;
         match job {
-            "train" => train_step(session.as_mut(), made, &plan.train, ranks)?,
-            _ => drop(session.hidden(&made, Layer::Block(model.layers - 1))?),
+            "train" => finite &= train_step(session, made, train, ranks)?,
+            _ => drop(session.hidden(&made, last)?),
         }
         Ok(start.elapsed().as_secs_f64())
     };
     (0..WARM_UP).try_for_each(|k| step(k).map(drop))?;
-    let step_seconds = (0..args.steps).map(step).collect::<Result<Vec<_>>>()?;
-    let tokens = ranks.size() * batch.rows * batch.len;
-    let tokens_per_second = tokens as f64 / median(&step_seconds);
-    let flops = (job == "train").then(|| tokens_per_second * model.train_flops_per_token());
-    let times = ModelTimes {
-        job,
-        recipe: plan.name,
-        scale: plan.scale,
-        parameters: model.parameter_count(),
-        backend: chosen.name,
-        device: chosen.device,
-        processes: ranks.size(),
-        precision: plan.train.precision,
-        rows: batch.rows,
-        tokens: batch.len,
-        tokens_per_second,
-        flops_per_second: flops,
-        step_seconds,
-        peak_rss_bytes: peak_rss(),
-    };
-    output.result(&times, || {
-        format!(
-            "{job} {}: median {:.3} s a step of {}{} x {} tokens, {:.0} tokens/s{}, peak memory {:.0} MB",
-            times.scale.as_deref().unwrap_or(&times.recipe),
-            median(&times.step_seconds),
-            if ranks.size() > 1 { format!("{} processes x ", ranks.size()) } else { String::new() },
-            times.rows,
-            times.tokens,
-            times.tokens_per_second,
-            times.flops_per_second.map_or(String::new(), operations),
-            times.peak_rss_bytes as f64 / 1e6
-        )
-    })
+    let step_seconds = (0..steps).map(step).collect::<Result<Vec<_>>>()?;
+    Ok(Timed { step_seconds, finite })
 }
 
 fn operations(a_second: f64) -> String {
@@ -160,18 +225,20 @@ fn ahead(session: &mut dyn Session, batch: &Batch) -> Result<Option<Loader<Batch
     Ok(Some(Loader::start(1, u64::MAX, move |_| Ok(batch.clone())).uploaded(Some(uploads))))
 }
 
+/// Whether all losses of the step are numbers.
 fn train_step(
     session: &mut dyn Session,
     batch: Batch,
     train: &TrainConfig,
     ranks: &dyn Ranks,
-) -> Result<()> {
+) -> Result<bool> {
     session.accumulate(batch, 1.0 / ranks.size() as f32)?;
     let settings = train.step_settings(train.final_lr);
     if ranks.size() > 1 {
         session.sum_gradients(ranks, &settings)?;
     }
-    session.step(&settings).map(drop)
+    let report = session.step(&settings)?;
+    Ok(report.losses.iter().all(|losses| losses.total.is_finite()))
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -282,6 +282,19 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
         Self::huber(y_nf, reference::next(x_nf, last_bf))
     }
 
+    /// Mean over `k` rows of -ln softmax(`logits_kv`)\[code\], and its gradient for `logits_kv`.
+    fn cross_entropy(
+        logits_kv: Tensor<B, 2>,
+        codes_k: Tensor<B, 1, Int>,
+    ) -> (Tensor<B, 1>, Tensor<B, 2>) {
+        reference::cross_entropy(logits_kv, codes_k)
+    }
+
+    /// Sums of the columns: `[n, d]` to `[d]`.
+    fn column_sums(x_nd: Tensor<B, 2>) -> Tensor<B, 1> {
+        reference::column_sums(x_nd)
+    }
+
     /// `x_nf` times the one number of `by`.
     fn scale(x_nf: Tensor<B, 2>, by: Tensor<B, 1>) -> Tensor<B, 2> {
         reference::scale(x_nf, by)

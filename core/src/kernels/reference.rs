@@ -1,7 +1,7 @@
 //! Every kernel in plain Burn operations: slow, and the truth. What multiplies matrices does it
 //! with the product of the kernels `K`.
 
-use burn_tensor::{Bool, Int, Tensor, backend::Backend};
+use burn_tensor::{Bool, IndexingUpdateOp, Int, Tensor, backend::Backend};
 
 use super::{AdamW, Attended, AttentionMask, Kernels, LinearGradients, Normalised, Slot};
 
@@ -33,7 +33,7 @@ pub fn linear_backward<B: Backend, K: Kernels<B>>(
 ) -> LinearGradients<B> {
     LinearGradients {
         dx_ni: input.then(|| K::product(dy_no.clone(), w_oi)),
-        db_o: bias.then(|| dy_no.clone().sum_dim(0).squeeze_dim::<1>(0)),
+        db_o: bias.then(|| K::column_sums(dy_no.clone())),
         dw_oi: K::product(dy_no.transpose(), x_ni),
     }
 }
@@ -207,6 +207,27 @@ pub fn huber<B: Backend>(
     let clipped_nf = error_nf.clone().clamp(-1.0, 1.0);
     let loss_nf = clipped_nf.clone() * (error_nf - clipped_nf.clone().mul_scalar(0.5));
     (loss_nf.mean(), clipped_nf.div_scalar((n * f) as f32))
+}
+
+/// With p = softmax(logits): the mean of -ln p\[code\], and (p - 1 at the code)/k.
+pub fn cross_entropy<B: Backend>(
+    logits_kv: Tensor<B, 2>,
+    codes_k: Tensor<B, 1, Int>,
+) -> (Tensor<B, 1>, Tensor<B, 2>) {
+    let ([k, _], device) = (logits_kv.dims(), logits_kv.device());
+    let codes_k1 = codes_k.unsqueeze_dim::<2>(1);
+    let centred_kv = logits_kv.clone() - logits_kv.max_dim(1);
+    let exp_kv = centred_kv.clone().exp();
+    let sum_k1 = exp_kv.clone().sum_dim(1);
+    let logp_k1 = centred_kv.gather(1, codes_k1.clone()) - sum_k1.clone().log();
+    let ones_k1 = Tensor::full([k, 1], -1.0, &device);
+    let dlogits_kv = (exp_kv / sum_k1).scatter(1, codes_k1, ones_k1, IndexingUpdateOp::Add);
+    (logp_k1.mean().neg(), dlogits_kv.div_scalar(k as f32))
+}
+
+/// Sums over the first axis.
+pub fn column_sums<B: Backend>(x_nd: Tensor<B, 2>) -> Tensor<B, 1> {
+    x_nd.sum_dim(0).squeeze_dim(0)
 }
 
 /// The row after each row of `x_nf`; after the last row of each of `b` equal parts, a row of

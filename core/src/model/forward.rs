@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use burn_tensor::{Tensor, activation};
+use burn_tensor::Tensor;
 
 use super::config::{Activation, DELIMITERS, Layer as Linear, MASK_TOKEN, ModelConfig, Tokeniser};
-use super::device::{DeviceBatch, Indices, Places, Read, Targets, Tokens, integers};
+use super::device::{DeviceBatch, Places, Read, Targets, Tokens, integers};
 use crate::engine::Layer;
 use crate::kernels::ops::{self, AttentionLayer, AttentionSettings, MlpLayer};
 use crate::kernels::{Differentiated, Platform};
@@ -99,7 +99,7 @@ fn embed_part<P: Platform>(
         None => x_nd,
         Some(masked_n1) => {
             let [n, d] = x_nd.dims();
-            let mask_nd = weights.vector(MASK_TOKEN).reshape([1, d]).expand([n, d]);
+            let mask_nd = ops::rows::<P>(weights.vector(MASK_TOKEN), n);
             x_nd.mask_where(masked_n1.clone().expand([n, d]), mask_nd)
         }
     };
@@ -113,8 +113,9 @@ fn embed_part<P: Platform>(
         Places::Index(indices) => x_nd + table().select(0, indices.clone()),
         Places::SameIndex(indices) => {
             let [n, d] = x_nd.dims();
-            let positions_1td = table().select(0, indices.clone()).unsqueeze::<3>();
-            (x_nd.reshape([rows, n / rows, d]) + positions_1td).reshape([n, d])
+            let of_row = n / rows * d;
+            let positions = table().select(0, indices.clone()).reshape([of_row]);
+            (x_nd.reshape([rows, of_row]) + ops::rows::<P>(positions, rows)).reshape([n, d])
         }
     }
 }
@@ -264,7 +265,7 @@ pub(crate) fn losses<P: Platform>(
             Targets::Next(values, lasts) => {
                 ops::huber_next::<P>(output, values.clone(), lasts.clone())
             }
-            Targets::Codes(codes) => cross_entropy::<P>(output, codes.clone()),
+            Targets::Codes(codes) => ops::cross_entropy::<P>(output, codes.clone().inner()),
         };
         let weight = model.modalities[&name].loss_weight;
         weighted.push(loss.clone().mul_scalar(weight));
@@ -278,12 +279,9 @@ pub(crate) fn losses<P: Platform>(
     BatchLosses { total, modalities, descended }
 }
 
-fn sum<P: Platform>(mut losses: Vec<Float<P, 1>>) -> Float<P, 1> {
-    if losses.len() == 1 { losses.remove(0) } else { Tensor::cat(losses, 0).sum() }
-}
-
-/// Mean over targets of -log softmax(logits)[code].
-fn cross_entropy<P: Platform>(logits_kv: Float<P, 2>, codes_k: Indices<P>) -> Float<P, 1> {
-    let logp_kv = activation::log_softmax(logits_kv, 1);
-    logp_kv.gather(1, codes_k.unsqueeze_dim(1)).mean().neg()
+/// One after the other, for the same sum every time. There is one at least.
+fn sum<P: Platform>(losses: Vec<Float<P, 1>>) -> Float<P, 1> {
+    let mut losses = losses.into_iter();
+    let first = losses.next().expect("a batch asks for something");
+    losses.fold(first, |sum, loss| sum + loss)
 }

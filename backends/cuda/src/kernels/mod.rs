@@ -5,6 +5,7 @@
 //! that costs.
 
 mod attention;
+mod cross_entropy;
 pub(crate) mod driver;
 mod elementwise;
 mod nccl;
@@ -25,10 +26,10 @@ use astropt_core::kernels::{
 use astropt_core::parallel::Ranks;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, IntElement};
-use burn_tensor::Tensor;
+use burn_tensor::{Int, Tensor};
 
 use product::Precision;
-use tensors::{burn, dense};
+use tensors::{burn, dense, dense_int};
 
 /// How products are taken.
 pub trait Products: Clone + Debug + Send + Sync + 'static {
@@ -165,9 +166,7 @@ where
         LinearGradients {
             dx_ni: input.then(|| Self::product(dy.clone(), w_oi)),
             dw_oi: Self::product(dy.transpose(), x_ni),
-            db_o: bias.then(|| {
-                burn(sums::column_sums(Precision::F32.rounded(dy_no.into_primitive().tensor())))
-            }),
+            db_o: bias.then(|| Self::column_sums(dy_no)),
         }
     }
 
@@ -231,6 +230,18 @@ where
     fn huber(y_nf: T<R, I, BT, 2>, target_nf: T<R, I, BT, 2>) -> (T<R, I, BT, 1>, T<R, I, BT, 2>) {
         let [loss, dy] = elementwise::huber(dense(y_nf), dense(target_nf));
         (burn(loss), burn(dy))
+    }
+
+    fn cross_entropy(
+        logits_kv: T<R, I, BT, 2>,
+        codes_k: Tensor<Cube<R, I, BT>, 1, Int>,
+    ) -> (T<R, I, BT, 1>, T<R, I, BT, 2>) {
+        let [loss, dlogits] = cross_entropy::cross_entropy(dense(logits_kv), dense_int(codes_k));
+        (burn(loss), burn(dlogits))
+    }
+
+    fn column_sums(x_nd: T<R, I, BT, 2>) -> T<R, I, BT, 1> {
+        burn(sums::column_sums(Precision::F32.rounded(x_nd.into_primitive().tensor())))
     }
 
     fn global_norm(grads: &[T<R, I, BT, 1>]) -> T<R, I, BT, 1> {

@@ -8,7 +8,7 @@ use burn_autodiff::checkpoint::strategy::NoCheckpointing;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_backend::tensor::FloatTensor;
-use burn_tensor::{Tensor, TensorPrimitive, backend::Backend};
+use burn_tensor::{Int, Tensor, TensorPrimitive, backend::Backend};
 
 use super::{Differentiated, Kernels, Normalised, Platform};
 
@@ -162,10 +162,11 @@ pub fn relu<P: Platform>(x_nd: DiffTensor<P, 2>) -> DiffTensor<P, 2> {
     finish!(ReluOp::<P>(PhantomData), [x.node], y.clone(), y)
 }
 
+/// A loss whose gradient is known with it.
 #[derive(Debug)]
-struct HuberOp<P>(PhantomData<P>);
+struct LossOp<P>(PhantomData<P>);
 
-impl<P: Platform> Backward<P::Backend, 1> for HuberOp<P> {
+impl<P: Platform> Backward<P::Backend, 1> for LossOp<P> {
     type State = Primitive<P>;
 
     fn backward(
@@ -190,7 +191,7 @@ pub fn huber<P: Platform>(
 ) -> DiffTensor<P, 1> {
     let y = primitive(y_nf);
     let (loss, dy_nf) = P::Kernels::huber(typed(y.primitive), target_nf);
-    finish!(HuberOp::<P>(PhantomData), [y.node], primitive(dy_nf), primitive(loss))
+    finish!(LossOp::<P>(PhantomData), [y.node], primitive(dy_nf), primitive(loss))
 }
 
 /// Differentiable [`Kernels::huber_next`]; the targets are constants.
@@ -201,5 +202,45 @@ pub fn huber_next<P: Platform>(
 ) -> DiffTensor<P, 1> {
     let y = primitive(y_nf);
     let (loss, dy_nf) = P::Kernels::huber_next(typed(y.primitive), x_nf, last_bf);
-    finish!(HuberOp::<P>(PhantomData), [y.node], primitive(dy_nf), primitive(loss))
+    finish!(LossOp::<P>(PhantomData), [y.node], primitive(dy_nf), primitive(loss))
+}
+
+/// Differentiable [`Kernels::cross_entropy`]; the codes are constants.
+pub fn cross_entropy<P: Platform>(
+    logits_kv: DiffTensor<P, 2>,
+    codes_k: Tensor<P::Backend, 1, Int>,
+) -> DiffTensor<P, 1> {
+    let logits = primitive(logits_kv);
+    let (loss, dlogits_kv) = P::Kernels::cross_entropy(typed(logits.primitive), codes_k);
+    finish!(LossOp::<P>(PhantomData), [logits.node], primitive(dlogits_kv), primitive(loss))
+}
+
+#[derive(Debug)]
+struct RowsOp<P>(PhantomData<P>);
+
+impl<P: Platform> Backward<P::Backend, 1> for RowsOp<P> {
+    type State = ();
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let dy_nd = typed(grads.consume::<P::Backend>(&ops.node));
+        let [node] = ops.parents;
+        if let Some(node) = node {
+            grads.register::<P::Backend>(node.id, primitive(P::Kernels::column_sums(dy_nd)));
+        }
+    }
+}
+
+/// `row_d`, `n` times: `[n, d]`. Differentiable, by [`Kernels::column_sums`]: the sums that Burn's
+/// own broadcasts are differentiated by may be taken in another order each time.
+pub fn rows<P: Platform>(row_d: DiffTensor<P, 1>, n: usize) -> DiffTensor<P, 2> {
+    let row = primitive(row_d);
+    let row_d: Tensor<P::Backend, 1> = typed(row.primitive);
+    let [d] = row_d.dims();
+    let rows_nd = primitive(row_d.unsqueeze::<2>().expand([n, d]));
+    finish!(RowsOp::<P>(PhantomData), [row.node], (), rows_nd)
 }
