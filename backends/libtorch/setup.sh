@@ -1,17 +1,31 @@
 #!/usr/bin/env bash
-# Makes a libtorch without CUDA in a folder: setup.sh DIR
+# Makes a libtorch without CUDA in a folder.
+#
+# usage: backends/libtorch/setup.sh DIR    (makes DIR/include and DIR/lib)
 #
 # PyTorch's wheels from the package index that pip is configured for hold everything, the CPU
 # library and gigabytes for CUDA; of them this unpacks the headers and what the CPU library
 # needs (450 MB). Wants Python 3 with pip, 2 GB of room while it works, and no compiler.
-# The version is the one that the crates `burn-tch` and `tch` are written for.
+# The version is the one that the crates `burn-tch` and `tch` are written for. A DIR that holds it
+# is left as it is; one with headers or libraries of anything else is refused.
+#
+# PYTHON  (environment) the interpreter, by default python3
 set -euo pipefail
 
 torch=2.9.0
 cuda=12.8.90
 
+# The comment above.
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
+case ${1:-} in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    '' | -*) set -- ;;
+esac
 if [ $# -ne 1 ]; then
-    echo "usage: $0 DIR    (makes DIR/include and DIR/lib)" >&2
+    usage >&2
     exit 2
 fi
 python=${PYTHON:-python3}
@@ -21,6 +35,14 @@ if [ "$(cat "$folder/build-version" 2>/dev/null)" = "$torch" ]; then
     echo "$folder holds libtorch $torch already"
     exit 0
 fi
+for part in include lib; do
+    # Headers of two versions do not make one libtorch.
+    if [ -e "$folder/$part" ]; then
+        echo "$0: $folder/$part is there, and not of libtorch $torch; name an empty folder, or" \
+            "delete $folder/include and $folder/lib if nothing else needs them" >&2
+        exit 1
+    fi
+done
 "$python" -m pip --version >/dev/null || {
     echo "$0: $python has no pip; install it, or name another interpreter in PYTHON" >&2
     exit 1
@@ -37,11 +59,11 @@ fi
 "$python" -m pip download --no-deps --no-cache-dir --only-binary=:all: --python-version 3.11 \
     --dest "$wheels" "${packages[@]}"
 
-"$python" - "$wheels" "$folder" <<'END'
+# Unpacked beside the wheels first, so that what is left of an interrupted run is in nobody's way.
+"$python" - "$wheels" "$wheels/whole" <<'END'
 import pathlib, shutil, sys, zipfile
 
 wheels, folder = map(pathlib.Path, sys.argv[1:])
-(folder / "lib").mkdir(exist_ok=True)
 # Libraries that nothing but Python or a GPU needs.
 unneeded = ("cuda", "nvrtc", "nvshmem", "python", "shm", "global_deps")
 
@@ -71,6 +93,7 @@ for wheel in sorted(wheels.glob("*.whl")):
                 with archive.open(entry) as source, open(target, "wb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
 END
+mv "$wheels/whole/include" "$wheels/whole/lib" "$folder"
 # Written last: a folder that has it is whole.
 echo "$torch" >"$folder/build-version"
 echo "libtorch $torch is in $folder; build with LIBTORCH=$folder"

@@ -1,7 +1,7 @@
 //! The way to the LibTorch backend.
 //!
-//! A program linked with libtorch does not start where the library is missing or of another
-//! version: the system's loader ends it before its first line, in words that help nobody. So
+//! A program linked with libtorch does not start where the library is missing, or lacks a name that
+//! it is linked with: the system's loader ends it before its first line, in words that help nobody. So
 //! `astropt` is not linked with it. Where the backend is asked for, it tries whether
 //! `astropt-libtorch` beside it starts, and becomes that program. Where it does not start,
 //! the backend registered here says why, and what to do.

@@ -7,6 +7,7 @@ use astropt_cpu as _;
 use astropt_cuda as _;
 use astropt_modalities as _;
 
+mod backend_of_recipe;
 mod bad_input;
 mod checkpoints;
 mod cli;

@@ -11,6 +11,7 @@ use astropt_core::seam::{Backend, Device, Room};
 use burn_tch::{LibTorch, LibTorchDevice};
 
 use crate::kernels::{self, LibTorchKernels};
+use crate::version;
 
 register_backend!("libtorch", "LibTorch (PyTorch's library), on GPUs and CPU", LibTorchBackend);
 
@@ -44,11 +45,13 @@ fn prepare() {
     }
 }
 
-/// Every device, best first.
-fn devices() -> Vec<LibTorchDevice> {
+/// Every device, best first. Whatever asks libtorch for something asks this first: of another
+/// version it is refused.
+fn devices() -> Result<Vec<LibTorchDevice>> {
+    version::check()?;
     let gpus = if tch::Cuda::is_available() { tch::Cuda::device_count().max(0) } else { 0 };
     let gpus = (0..gpus as usize).map(LibTorchDevice::Cuda);
-    gpus.chain([LibTorchDevice::Cpu]).collect()
+    Ok(gpus.chain([LibTorchDevice::Cpu]).collect())
 }
 
 fn name(device: LibTorchDevice) -> String {
@@ -64,8 +67,9 @@ fn name(device: LibTorchDevice) -> String {
 
 impl Backend for LibTorchBackend {
     fn devices(&self) -> Result<Vec<Device>> {
+        let devices = devices()?;
         prepare();
-        Ok(devices().into_iter().map(|device| Device { name: name(device) }).collect())
+        Ok(devices.into_iter().map(|device| Device { name: name(device) }).collect())
     }
 
     fn precisions(&self) -> &'static [Precision] {
@@ -74,19 +78,19 @@ impl Backend for LibTorchBackend {
 
     fn room(&self, index: usize) -> Option<Room> {
         // libtorch tells only what it has taken itself of a GPU.
-        let on_host = matches!(devices().get(index)?, LibTorchDevice::Cpu);
+        let on_host = matches!(devices().ok()?.get(index)?, LibTorchDevice::Cpu);
         on_host.then(available_memory).flatten().map(|free| Room { free, shared: true })
     }
 
     fn device_of(&self, local: usize) -> Result<usize> {
         // The processors come last, and are for machines without a GPU.
-        let gpus = devices().len() - 1;
+        let gpus = devices()?.len() - 1;
         Ok(if gpus == 0 { 0 } else { local % gpus })
     }
 
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
+        let devices = devices()?;
         prepare();
-        let devices = devices();
         let device = *devices.get(index).ok_or_else(|| {
             Error::Misuse(format!(
                 "there is no device libtorch:{index}; libtorch sees {} device(s), numbered from 0",

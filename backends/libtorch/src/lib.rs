@@ -9,6 +9,8 @@
 mod backend;
 #[cfg(feature = "linked")]
 pub mod kernels;
+#[cfg(feature = "linked")]
+mod version;
 
 #[cfg(feature = "linked")]
 pub use backend::{Bf16Platform, LibTorchBackend, LibTorchPlatform};

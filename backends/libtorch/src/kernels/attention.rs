@@ -1,8 +1,13 @@
 //! Attention by libtorch: flash attention on CPU, memory-efficient attention on CUDA (where
 //! libtorch's flash attention knows no single precision). With `BF16` queries, keys, values and
-//! the output's gradient are rounded first; logarithms and sums are `f32`.
+//! the output's gradient are rounded to bf16 first, weights and their gradients before they are
+//! multiplied, and output and gradients as they are written (on the CPU after every 512 tokens or
+//! fewer that are added to them); scores, logarithms and the sums of weights are `f32`.
+
+use std::sync::Once;
 
 use astropt_core::kernels::{Attended, AttentionMask, reference};
+use astropt_core::progress;
 use burn_tch::LibTorch;
 use burn_tensor::Tensor;
 use tch::{Device, Kind};
@@ -86,9 +91,24 @@ fn bias(
     Some(bias.reshape([b, 1, t, t]))
 }
 
-/// Whether CUDA's kernels can read these heads: sixteen bytes at a time.
-fn aligned<const BF16: bool>(qkv_bte: &Tensor<LibTorch, 3>, heads: usize) -> bool {
-    (qkv_bte.dims()[2] / 3 / heads).is_multiple_of(if BF16 { 8 } else { 4 })
+/// Whether the reference must do, which holds all scores at once: CUDA's kernels read heads
+/// sixteen bytes at a time. It is warned of once.
+fn by_reference<const BF16: bool>(qkv_bte: &Tensor<LibTorch, 3>, heads: usize) -> bool {
+    let size = qkv_bte.dims()[2] / 3 / heads;
+    let (multiple, precision) = if BF16 { (8, "bf16") } else { (4, "f32") };
+    if !on_cuda(qkv_bte) || size.is_multiple_of(multiple) {
+        return false;
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        progress::warn(&format!(
+            "heads of {size} numbers do not fit libtorch's attention on GPUs, which takes \
+             multiples of {multiple} in {precision}; it is computed with all scores held at once, \
+             in memory that grows with the square of the tokens. Choose model.width and \
+             model.heads so that width / heads is a multiple of {multiple}, or --backend cuda"
+        ));
+    });
+    true
 }
 
 /// See [`Kernels::attention`](astropt_core::kernels::Kernels::attention).
@@ -98,7 +118,7 @@ pub(super) fn forward<const BF16: bool>(
     mask: &AttentionMask<LibTorch>,
 ) -> Attended<LibTorch> {
     let cuda = on_cuda(&qkv_bte);
-    if cuda && !aligned::<BF16>(&qkv_bte, heads) {
+    if by_reference::<BF16>(&qkv_bte, heads) {
         return reference::attention::<_, LibTorchKernels<BF16>>(qkv_bte, heads, mask);
     }
     let [b, t, e] = qkv_bte.dims().map(|n| n as i64);
@@ -126,7 +146,7 @@ pub(super) fn backward<const BF16: bool>(
     mask: &AttentionMask<LibTorch>,
 ) -> Tensor<LibTorch, 3> {
     let cuda = on_cuda(&qkv_bte);
-    if cuda && !aligned::<BF16>(&qkv_bte, heads) {
+    if by_reference::<BF16>(&qkv_bte, heads) {
         return reference::attention_backward::<_, LibTorchKernels<BF16>>(
             qkv_bte, attended, dout_btd, heads, mask,
         );

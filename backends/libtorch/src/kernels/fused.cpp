@@ -1,10 +1,13 @@
 // Operations of libtorch that the `tch` crate has no wrapper for, behind a C interface.
-// Each returns null, or a message that the caller frees with `free`.
+// Those that compute return null, or a message that the caller frees with `free`.
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <vector>
+
+#include <dlfcn.h>
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
@@ -13,6 +16,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/native_layer_norm_backward.h>
+#include <torch/version.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -41,6 +45,21 @@ char *guarded(F &&f) {
 } // namespace
 
 extern "C" {
+
+// Of libtorch's C interface, which stays the same from version to version.
+uint64_t aoti_torch_abi_version();
+
+// Versions of libtorch: of the headers that this was compiled with, and of the library that was
+// loaded. The highest byte is the major version, the next the minor one, the third the patch.
+uint64_t astropt_version_built() { return TORCH_ABI_VERSION; }
+uint64_t astropt_version_loaded() { return aoti_torch_abi_version(); }
+
+// The file that was loaded, or null where the system does not tell; not to be freed.
+const char *astropt_library() {
+    Dl_info info;
+    const auto *inside = reinterpret_cast<const void *>(&aoti_torch_abi_version);
+    return dladdr(inside, &info) ? info.dli_fname : nullptr;
+}
 
 // Gradients of layer normalisation for its input and its gain.
 char *astropt_layer_norm_backward(const at::Tensor *dy, const at::Tensor *x, const at::Tensor *mean,

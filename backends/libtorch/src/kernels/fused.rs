@@ -43,6 +43,9 @@ unsafe extern "C" {
         settings: *const AdamWSettings,
     ) -> *mut c_char;
     fn astropt_prepare();
+    fn astropt_version_built() -> u64;
+    fn astropt_version_loaded() -> u64;
+    fn astropt_library() -> *const c_char;
     fn free(memory: *mut c_void);
 }
 
@@ -137,4 +140,26 @@ pub(crate) fn prepare() {
     // SAFETY: takes nothing, and changes options of libtorch and of the C library that may be
     // changed at any time.
     ONCE.call_once(|| unsafe { astropt_prepare() });
+}
+
+/// The libtorch that was loaded.
+pub(crate) struct Library {
+    /// The version that this crate was compiled for, as libtorch writes it in one number: major,
+    /// minor and patch from the highest byte on.
+    pub(crate) built: u64,
+    /// The version that was loaded.
+    pub(crate) loaded: u64,
+    /// Where it lies, where the system tells.
+    pub(crate) path: Option<String>,
+}
+
+/// What was loaded. Asks for no tensor, whose layout another version may have changed.
+pub(crate) fn library() -> Library {
+    // SAFETY: the functions take nothing; the name is null, or a C string that the system keeps
+    // as long as the library is loaded.
+    unsafe {
+        let path = astropt_library();
+        let path = (!path.is_null()).then(|| CStr::from_ptr(path).to_string_lossy().into_owned());
+        Library { built: astropt_version_built(), loaded: astropt_version_loaded(), path }
+    }
 }

@@ -12,15 +12,17 @@ use burn_tch::LibTorch;
 use burn_tensor::Tensor;
 use tch::{Kind, Reduction};
 
-pub(crate) use fused::prepare;
+pub(crate) use fused::{Library, library, prepare};
 use tensors::{fresh, raw};
 
-/// libtorch's operations on burn-tch tensors; with `BF16` the factors of linear layers and
-/// attention are rounded to bf16, and their products are `f32` again.
+/// libtorch's operations on burn-tch tensors. With `BF16` linear layers and attention are what
+/// PyTorch's autocast makes of them: factors are rounded to bf16, and so is every result, gradients
+/// of weights included. Results are held in `f32` from there on, and biases and residuals added,
+/// norms, activations and losses computed so.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LibTorchKernels<const BF16: bool = false>;
 
-/// A tensor as a factor, and a product as a number.
+/// A tensor as a factor, and a result, which libtorch rounds as it rounds factors, as `f32`.
 fn factor<const BF16: bool>(x: &tch::Tensor) -> tch::Tensor {
     if BF16 { x.to_kind(Kind::BFloat16) } else { x.shallow_clone() }
 }

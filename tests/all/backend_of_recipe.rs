@@ -1,0 +1,55 @@
+//! A recipe says what it is computed on, unless the command line does.
+
+use std::path::Path;
+
+use crate::program::{fails, succeeds};
+use crate::run::small;
+
+/// A recipe for a backend that no program has.
+const ELSEWHERE: &str = "extends = 'galaxy-grz'\nname = 'elsewhere'\nbackend = 'nowhere:1'\n";
+
+fn backend_in(run: &Path) -> serde_json::Value {
+    let manifest = std::fs::read(run.join("manifest.json")).expect("a manifest");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+    manifest["plan"]["backend"].clone()
+}
+
+#[test]
+fn a_recipe_chooses_where_the_command_line_does_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, run) = (folder.path(), folder.path().join("run"));
+    std::fs::write(root.join("elsewhere.toml"), ELSEWHERE).expect("writable");
+    let mut train = small("pretrain", "run", &[]);
+    train[1] = "elsewhere.toml";
+    let refused = |arguments: &[&str]| {
+        let error = fails(root, arguments, 2);
+        assert!(error.contains("backend = \"nowhere:1\" of the recipe"), "{error}");
+        assert!(error.contains("--backend NAME computes on another"), "{error}");
+    };
+    refused(&train);
+    assert!(!run.exists(), "what is refused leaves nothing");
+    succeeds(root, &[&train[..], &["--backend", "cpu"]].concat());
+    assert_eq!(backend_in(&run), "nowhere:1");
+    // What follows asks the recipe again, which going on may change.
+    refused(&["embed", "run"]);
+    succeeds(root, &["embed", "run", "--backend", "cpu:0"]);
+    succeeds(root, &["pretrain", "--resume", "--out", "run", "--set", "backend=cpu"]);
+    assert_eq!(backend_in(&run), "cpu");
+    succeeds(root, &["embed", "run"]);
+}
+
+#[test]
+fn what_is_no_device_is_told_with_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bench = ["bench", "train", "--scale", "1M", "--steps", "1", "--tokens", "8", "--set"];
+    let of = |set| [&bench[..], &[set]].concat();
+    succeeds(folder.path(), &of("backend=cpu:0"));
+    let error = fails(folder.path(), &of("backend=cpu:7"), 2);
+    assert!(error.contains("cpu has 1 device(s)"), "{error}");
+    for wrong in ["backend=cpu:x", "backend=3", "backend=''"] {
+        let error = fails(folder.path(), &of(wrong), 2);
+        assert!(error.contains("backend"), "{error}");
+    }
+    let error = fails(folder.path(), &of("backend=cqu"), 2);
+    assert!(error.contains("did you mean \"cpu\""), "{error}");
+}
