@@ -1,14 +1,14 @@
 //! Devices and sessions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use astropt_core::data::Uploads;
 use astropt_core::engine::{self, Guarded, Precision, Session, heard, listen};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
 use astropt_core::model::ModelConfig;
-use astropt_core::register_backend;
 use astropt_core::seam::{Backend, Device, Monitor, Room};
+use astropt_core::{progress, register_backend};
 use burn_cuda::{Cuda, CudaDevice};
 
 use crate::kernels::driver::{self, Gpu};
@@ -55,6 +55,17 @@ fn name(gpu: &Gpu) -> String {
     format!("{}, {:.0} GB, compute capability {major}.{minor}", gpu.name, gpu.bytes as f64 / 1e9)
 }
 
+/// Says once that the driver will refuse what NVRTC compiles, where it will.
+fn warn_of_versions() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let versions = driver::compiler_version().zip(driver::driver_version());
+        if let Some(wrong) = versions.and_then(|(own, driver)| driver::too_new(own, driver)) {
+            progress::warn(&wrong);
+        }
+    });
+}
+
 impl Backend for CudaBackend {
     fn devices(&self) -> Result<Vec<Device>> {
         Ok(gpus()?.iter().map(|gpu| Device { name: name(gpu) }).collect())
@@ -65,13 +76,21 @@ impl Backend for CudaBackend {
     }
 
     fn monitor(&self, index: usize) -> Option<Monitor> {
-        monitor::monitor(gpus().ok()?.get(index)?.uuid.clone())
+        static ONCE: Once = Once::new();
+        let asked = monitor::monitor(&gpus().ok()?.get(index)?.uuid);
+        let told = |words: &String| {
+            progress::warn(&format!(
+                "NVIDIA's management library cannot be asked about cuda:{index} ({words}): the \
+                 GPU's memory, utilisation and energy will not be recorded"
+            ));
+        };
+        asked.inspect_err(|words| ONCE.call_once(|| told(words))).ok()
     }
 
     fn room(&self, index: usize) -> Option<Room> {
-        let gpu = gpus().ok()?.get(index)?.clone();
-        let taken = self.monitor(index).and_then(|ask| ask()).map_or(0, |usage| usage.memory_bytes);
-        Some(Room { free: gpu.bytes as f64 - taken as f64, shared: false })
+        // The driver knows it of the part of a GPU too, which the management library may not.
+        let free = gpus().ok().filter(|gpus| index < gpus.len()).map(|_| driver::free(index))?;
+        Some(Room { free: free.ok()? as f64, shared: false })
     }
 
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
@@ -83,11 +102,12 @@ impl Backend for CudaBackend {
                 gpus.len()
             )));
         }
-        settings::prepare();
+        warn_of_versions();
         // CubeCL's threads are called so, one to a device.
         listen("DS");
         let device = CudaDevice::new(index);
         let session = heard(|| {
+            settings::settle(&gpus)?;
             tuning::watch(&device);
             engine::open_mixed::<CudaPlatform, Bf16Platform>(device, model)
         });

@@ -338,7 +338,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let cost = CostConfig { overhead: 2.0, core_watts: 0.0, ..CostConfig::default() };
         let count = std::sync::Arc::new(AtomicU64::new(0));
-        let usage = |joules| Usage { memory_bytes: 0, utilisation: 1.0, joules };
+        let usage = |joules| Usage { memory_bytes: 0, utilisation: None, joules };
         let counted = count.clone();
         let ask =
             move || Some(usage(Some(100.0 + 7.0 * counted.fetch_add(1, Ordering::Relaxed) as f64)));

@@ -2,8 +2,9 @@
 //! them, for want of memory most of all.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::{
@@ -14,6 +15,7 @@ use crate::data::{Batch, Uploads};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::parallel::Ranks;
+use crate::progress;
 
 /// What `work` answers, or the error that it gave up with: [`Error::OutOfMemory`] where its words
 /// are of memory.
@@ -21,40 +23,87 @@ use crate::parallel::Ranks;
 /// # Errors
 /// What `work` answers, and when it panics.
 pub fn calm<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|cause| Err(gave_up(words(cause.as_ref()).unwrap_or_default())))
+    caught(work).unwrap_or_else(|text| Err(gave_up(&text)))
+}
+
+thread_local! {
+    /// Whether a panic of this thread is caught here.
+    static CALM: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `work` answers, or what it panicked with.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let outer = CALM.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    CALM.set(outer);
+    done.map_err(|cause| words(cause.as_ref()).unwrap_or_default().to_owned())
 }
 
 /// What the first error said that no session was told of. It stays: what was to be computed after
 /// it was not, and nothing that a session answers from then on is of any worth.
 static LOST: Mutex<Option<String>> = Mutex::new(None);
 
+/// How the names begin of threads that are a device's.
+static DEVICES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
+/// What the last panic on one of them said that need not have been an error.
+static LAST: Mutex<Option<String>> = Mutex::new(None);
+
+fn lock<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Of an error of a device that its library would forget: [`heard`] tells of it.
 pub fn lost(text: &str) {
-    lock_lost().get_or_insert_with(|| text.to_owned());
+    lock(&LOST).get_or_insert_with(|| text.to_owned());
 }
 
-fn lock_lost() -> MutexGuard<'static, Option<String>> {
-    LOST.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Hears of panics for want of memory on threads whose names begin with `prefix`, which a device's
-/// library keeps to itself: [`heard`] makes errors of them. Of those that follow from the first,
-/// nothing is said. Others may be of a kernel that was only tried, and are told of as before.
+/// Hears of panics on threads whose names begin with `prefix`, which a device's library keeps to
+/// itself: [`heard`] makes errors of those for want of memory, and nothing is said of what follows
+/// from the first. Others may be of a kernel that was only tried; they are told of in a line.
 pub fn listen(prefix: &'static str) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let tell = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let text = words(panic.payload()).unwrap_or_default();
-            let devices = thread::current().name().is_some_and(|name| name.starts_with(prefix));
-            if devices && of_memory(&reason(text)) {
-                lost(text);
-            } else if lock_lost().is_none() {
-                tell(panic);
-            }
-        }));
+    let mut devices = lock(&DEVICES);
+    let first = devices.is_empty();
+    if !devices.contains(&prefix) {
+        devices.push(prefix);
+    }
+    drop(devices);
+    if !first {
+        return;
+    }
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = thread::current();
+        let begins = |name: &str| lock(&DEVICES).iter().any(|prefix| name.starts_with(prefix));
+        let devices = thread.name().is_some_and(begins);
+        let text = words(panic.payload()).unwrap_or_default();
+        if devices && of_memory(&reason(text)) {
+            lost(text);
+        } else if lock(&LOST).is_some() {
+            // It follows from what was lost.
+        } else if devices {
+            *lock(&LAST) = Some(text.to_owned());
+            tell_in_a_line(panic, &*tell);
+        } else {
+            tell(panic);
+        }
+    }));
+}
+
+/// Where and why a panic was, without the source of a kernel or the calls that led there, unless
+/// the user asks for those (`RUST_BACKTRACE`).
+fn tell_in_a_line(panic: &PanicHookInfo, tell: &dyn Fn(&PanicHookInfo)) {
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+        return tell(panic);
+    }
+    let place = panic.location().map(|place| {
+        // Of a library its name and what follows, not where Cargo keeps it.
+        let kept = place.file().split_once("/registry/src/");
+        let file = kept.and_then(|(_, rest)| rest.split_once('/'));
+        format!("{}:{}: ", file.map_or(place.file(), |(_, file)| file), place.line())
     });
+    let text = words(panic.payload()).unwrap_or_default();
+    progress::warn(&format!("{}{}", place.unwrap_or_default(), reason(text)));
 }
 
 /// As [`calm`], and the error that a device gave up with out of sight, now or ever before.
@@ -62,11 +111,17 @@ pub fn listen(prefix: &'static str) {
 /// # Errors
 /// As [`calm`], and when [`listen`] has heard of a panic or [`lost`] was told of an error.
 pub fn heard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let done = calm(work);
-    match lock_lost().as_deref() {
-        Some(text) => Err(gave_up(text)),
-        None => done,
+    let done = caught(work);
+    if let Some(text) = lock(&LOST).as_deref() {
+        return Err(gave_up(text));
     }
+    done.unwrap_or_else(|text| match lock(&LAST).as_deref() {
+        // Whoever waits for a thread that panics hears no more than this.
+        Some(last) if ["RecvError", "CallError"].contains(&reason(&text).as_str()) => {
+            Err(gave_up(last))
+        }
+        _ => Err(gave_up(&text)),
+    })
 }
 
 /// The error of a device that gave up with `text`: [`Error::OutOfMemory`] where that is of memory.
@@ -74,8 +129,18 @@ pub fn gave_up(text: &str) -> Error {
     let reason = reason(text);
     match of_memory(&reason) {
         true => Error::OutOfMemory(reason),
-        false => Error::Device(format!("the device gave up ({reason})")),
+        false => Error::Device(format!("the device gave up ({reason}){}", advice(&reason))),
     }
+}
+
+/// The way out, where what a device gave up with has one.
+fn advice(reason: &str) -> &'static str {
+    if reason.contains("CUDA_ERROR_UNSUPPORTED_PTX_VERSION") {
+        return "; NVRTC, which compiled it, must be no newer than NVIDIA's driver: run \
+                `CUDA=12.x backends/cuda/setup.sh DIR` with the version that `nvidia-smi` names, or \
+                an older one, and set CUDA_PATH=DIR, or install a newer driver";
+    }
+    ""
 }
 
 /// The line of an error that says why. Libraries say where they were before it (CubeCL: "Caused
@@ -117,14 +182,16 @@ fn of_memory(text: &str) -> bool {
 }
 
 /// Lets panics for want of memory pass without a word, for [`calm`] says what there is to say, and
-/// those that [`guarded`](crate::guard::guarded) catches; others are told of as before.
+/// those that [`guarded`](crate::guard::guarded) catches. Others that [`calm`] catches are told of
+/// in a line, and what nothing catches as before.
 pub(crate) fn quieten() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let told = words(panic.payload()).is_some_and(|text| of_memory(&reason(text)));
-        if !crate::guard::is_guarded() && !told {
-            tell(panic);
+        if crate::guard::is_guarded() || told {
+            return;
         }
+        if CALM.get() { tell_in_a_line(panic, &*tell) } else { tell(panic) }
     }));
 }
 
@@ -214,27 +281,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_on_a_devices_thread_is_heard_of() {
-        listen("a device of this test");
-        let device = |work: fn()| {
-            let named = thread::Builder::new().name("a device of this test, 0".into());
+    fn panics_on_devices_threads_are_heard_of() {
+        let kinds = ["a device of this test", "another device of this test"];
+        kinds.into_iter().for_each(listen);
+        let on = |kind: &str, work: fn()| {
+            let named = thread::Builder::new().name(format!("{kind}, 0"));
             named.spawn(work).expect("a thread").join()
         };
-        assert!(device(|| ()).is_ok());
-        assert_eq!(heard(|| Ok(1)).expect("nothing was lost"), 1);
-        assert!(device(|| panic!("where\nCUDA_ERROR_OUT_OF_MEMORY")).is_err());
-        for _ in 0..2 {
-            let error = heard(|| Ok(1)).expect_err("a device that gave up");
-            let of_memory = matches!(&error, Error::OutOfMemory(why) if why.starts_with("CUDA"));
-            assert!(of_memory, "{error}");
+        for kind in kinds {
+            assert!(on(kind, || ()).is_ok());
+            assert_eq!(heard(|| Ok(1)).expect("nothing was lost"), 1);
+            assert!(on(kind, || panic!("where\nCUDA_ERROR_OUT_OF_MEMORY")).is_err());
+            for _ in 0..2 {
+                let error = heard(|| Ok(1)).expect_err("a device that gave up");
+                let of_memory =
+                    matches!(&error, Error::OutOfMemory(why) if why.starts_with("CUDA"));
+                assert!(of_memory, "{error}");
+            }
+            *lock(&LOST) = None;
+            // It may have been of a kernel that was only tried.
+            assert!(on(kind, || panic!("An error\nCaused by:\n  no such folder")).is_err());
+            assert_eq!(heard(|| Ok(1)).expect("nothing was lost"), 1);
+            // Nor does it stand for what failed with words of its own.
+            let error = heard(|| -> Result<()> { panic!("of its own") }).expect_err("a panic");
+            assert_eq!(error.to_string(), "the device gave up (of its own)");
+            let waits = || panic!("called `Result::unwrap()` on an `Err` value: RecvError");
+            let error = heard(|| -> Result<()> { waits() }).expect_err("a panic");
+            assert_eq!(error.to_string(), "the device gave up (no such folder)");
         }
-        *lock_lost() = None;
         lost("what a library would forget\nbacktrace of 3 allocations");
         lost("what followed from it");
         let error = heard(|| Ok(1)).expect_err("a device that gave up").to_string();
         assert_eq!(error, "the device gave up (what a library would forget)");
         // For the other tests of this process.
-        *lock_lost() = None;
+        *lock(&LOST) = None;
     }
 
     #[test]
@@ -266,6 +346,14 @@ mod tests {
         ] {
             assert_eq!(reason(text), expected);
         }
+    }
+
+    #[test]
+    fn what_has_a_way_out_is_told_with_it() {
+        let text = "An error\nCaused by:\n  Unable to load the PTX: \
+                    DriverError(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, \"unsupported\")\nBacktrace";
+        let error = gave_up(text).to_string();
+        assert!(error.contains("setup.sh") && error.contains("newer driver"), "{error}");
     }
 
     #[test]

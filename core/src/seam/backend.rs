@@ -61,8 +61,8 @@ pub struct Room {
 pub struct Usage {
     /// Bytes of its memory that are taken, by anybody.
     pub memory_bytes: u64,
-    /// Share of the last moments that it computed in, 0 to 1.
-    pub utilisation: f64,
+    /// Share of the last moments that it computed in, 0 to 1; `None` where it does not tell.
+    pub utilisation: Option<f64>,
     /// Energy it has taken since some moment before the program started, in joules; `None`
     /// where it does not count.
     pub joules: Option<f64>,

@@ -366,7 +366,7 @@ impl<'a> Trainer<'a> {
             tokens_per_second,
             flops_per_second: tokens_per_second * self.session.model().train_flops_per_token(),
             device_memory_bytes: usage.map(|usage| usage.memory_bytes),
-            device_utilisation: usage.map(|usage| usage.utilisation),
+            device_utilisation: usage.and_then(|usage| usage.utilisation),
         }
     }
 

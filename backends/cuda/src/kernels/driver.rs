@@ -2,11 +2,18 @@
 //!
 //! The libraries are tried before anything of CubeCL is touched, which would panic without them.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use cudarc::driver::result::{self as cuda, DriverError, ctx, device, primary_ctx};
-use cudarc::driver::sys::{self, CUcontext, CUdevice_attribute};
+use cudarc::driver::sys::{self, CUcontext, CUdevice_attribute, CUresult, CUuuid};
+use cudarc::nvrtc::sys::{self as nvrtc, nvrtcResult};
 use libloading::Library;
+
+/// The driver's library, and the run-time compiler's: the one that is wanted, and the next.
+const DRIVER: &str = "libcuda.so.1";
+const COMPILER: &str = "libnvrtc.so.12";
+const NEXT_COMPILER: &str = "libnvrtc.so.13";
 
 /// A GPU that the driver shows.
 #[derive(Clone, Debug)]
@@ -17,7 +24,8 @@ pub(crate) struct Gpu {
     pub(crate) bytes: usize,
     /// Its compute capability, major and minor.
     pub(crate) capability: (i32, i32),
-    /// How NVIDIA's tools tell it from all others: `GPU-` and hexadecimal digits.
+    /// How NVIDIA's tools tell it from all others, but for the kind that goes before: `GPU-`, or
+    /// `MIG-` of a part of one.
     pub(crate) uuid: String,
 }
 
@@ -32,7 +40,7 @@ pub(crate) fn find() -> Result<Vec<Gpu>, Vec<String>> {
     if !parts.is_empty() {
         missing.push(format!(
             "{}; run `backends/cuda/setup.sh DIR` and set CUDA_PATH=DIR, or install NVIDIA's CUDA \
-             toolkit, 12.0 or later",
+             toolkit, 12.x",
             parts.join(", and ")
         ));
     }
@@ -50,12 +58,73 @@ pub(crate) fn enter(index: usize) -> Result<CUcontext, DriverError> {
     Ok(context)
 }
 
+/// Bytes of the memory of the GPU of this number that nobody has.
+pub(crate) fn free(index: usize) -> Result<usize, DriverError> {
+    enter(index)?;
+    cuda::mem_get_info().map(|(free, _)| free)
+}
+
+/// CUDA's version, major and minor.
+pub(crate) type Version = (i32, i32);
+
+/// The CUDA that the driver is of, where it tells.
+pub(crate) fn driver_version() -> Option<Version> {
+    type Ask = unsafe extern "C" fn(*mut i32) -> CUresult;
+    let mut version = 0;
+    // SAFETY: the function is of this type, and writes a number or answers with an error.
+    unsafe {
+        let ask = sys::culib().get::<Ask>(b"cuDriverGetVersion").ok()?;
+        ask(&mut version).result().ok()?;
+    }
+    Some((version / 1000, version % 1000 / 10))
+}
+
+/// The CUDA that NVRTC is of, where it tells.
+pub(crate) fn compiler_version() -> Option<Version> {
+    type Ask = unsafe extern "C" fn(*mut i32, *mut i32) -> nvrtcResult;
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: the function is of this type, and writes two numbers or answers with an error.
+    unsafe {
+        let ask = nvrtc::culib().get::<Ask>(b"nvrtcVersion").ok()?;
+        ask(&mut major, &mut minor).result().ok()?;
+    }
+    Some((major, minor))
+}
+
+/// That the driver is too old for what NVRTC compiles, where it is.
+pub(crate) fn too_new(compiler: Version, driver: Version) -> Option<String> {
+    let words = |(major, minor): Version| format!("{major}.{minor}");
+    (compiler > driver).then(|| {
+        format!(
+            "NVRTC is of CUDA {compiler} and NVIDIA's driver of CUDA {driver}, which takes nothing \
+             that is compiled by a later one: run `CUDA={driver} backends/cuda/setup.sh DIR` and \
+             set CUDA_PATH=DIR, or install a newer driver",
+            compiler = words(compiler),
+            driver = words(driver),
+        )
+    })
+}
+
+/// Loads a library for as long as the program runs, or says why not in the loader's words.
+fn load(name: impl AsRef<Path>) -> Result<(), String> {
+    // SAFETY: NVIDIA's libraries have no conditions on when they are initialised.
+    match unsafe { Library::new(name.as_ref()) } {
+        Ok(library) => {
+            std::mem::forget(library);
+            Ok(())
+        }
+        Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+    }
+}
+
 fn gpus() -> Result<Vec<Gpu>, String> {
     // SAFETY: opens the driver's library, whose initialisation is NVIDIA's and has no conditions.
     if !unsafe { sys::is_culib_present() } {
-        return Err("there is no NVIDIA driver here (libcuda.so.1 cannot be loaded); install the \
-                    driver of your GPU, or give the container its GPUs (`--gpus all`)"
-            .into());
+        let words = load(DRIVER).err().unwrap_or_default();
+        return Err(format!(
+            "there is no NVIDIA driver here that can be loaded ({words}); install the driver of \
+             your GPU, or give the container its GPUs (`--gpus all`)"
+        ));
     }
     let refused = |error: DriverError| {
         let words = error.error_string().map(|words| words.to_string_lossy().into_owned());
@@ -89,34 +158,51 @@ fn gpu(index: i32) -> Result<Gpu, DriverError> {
     // SAFETY: as above.
     let bytes = unsafe { device::total_mem(gpu) }?;
     let capability = (attribute(MAJOR)?, attribute(MINOR)?);
-    let uuid = uuid(device::get_uuid(gpu)?.bytes.map(|byte| byte as u8));
+    let uuid = match part_uuid(gpu) {
+        Some(uuid) => uuid,
+        None => device::get_uuid(gpu)?,
+    };
+    let uuid = digits(uuid.bytes.map(|byte| byte as u8));
     Ok(Gpu { name: device::get_name(gpu)?, bytes, capability, uuid })
 }
 
-fn uuid(bytes: [u8; 16]) -> String {
-    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [0..4, 4..6, 6..8, 8..10, 10..16].map(|part| digits[part].concat());
-    format!("GPU-{}", parts.join("-"))
+/// The UUID of a GPU, or of the part of one that it is in multi-instance mode, where the driver
+/// tells them apart; the older function names the whole.
+fn part_uuid(gpu: sys::CUdevice) -> Option<CUuuid> {
+    type Ask = unsafe extern "C" fn(*mut CUuuid, sys::CUdevice) -> CUresult;
+    let mut uuid = CUuuid { bytes: [0; 16] };
+    // SAFETY: the function is of this type, and writes a UUID or answers with an error.
+    unsafe {
+        let ask = sys::culib().get::<Ask>(b"cuDeviceGetUuid_v2").ok()?;
+        ask(&mut uuid, gpu).result().ok()?;
+    }
+    Some(uuid)
+}
+
+fn digits(uuid: [u8; 16]) -> String {
+    let digits: Vec<String> = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    [0..4, 4..6, 6..8, 8..10, 10..16].map(|part| digits[part].concat()).join("-")
 }
 
 /// That NVRTC can be loaded. One that lies in CUDA_PATH alone is loaded from there, and then
 /// found by its name.
 fn compiler() -> Result<(), String> {
-    if let Some(root) = root() {
-        let folders = ["lib64", "lib"].map(|folder| root.join(folder));
-        let candidate = folders.iter().map(|folder| folder.join("libnvrtc.so.12"));
-        if let Some(library) = candidate.into_iter().find(|path| path.exists()) {
-            // SAFETY: NVRTC's initialisation has no conditions.
-            if let Ok(library) = unsafe { Library::new(library) } {
-                std::mem::forget(library); // as long as the program runs
-            }
-        }
-    }
-    // SAFETY: as above.
-    if unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+    let folders: Vec<PathBuf> =
+        root().iter().flat_map(|root| ["lib64", "lib"].map(|folder| root.join(folder))).collect();
+    let lies = |name: &str| folders.iter().map(|folder| folder.join(name)).find(|at| at.exists());
+    let own = lies(COMPILER).map(load);
+    // SAFETY: as of any library of NVIDIA's.
+    if unsafe { nvrtc::is_culib_present() } {
         return Ok(());
     }
-    Err("NVRTC, CUDA's run-time compiler, is missing (libnvrtc.so cannot be loaded)".into())
+    // A damaged one in CUDA_PATH is what the user meant, whatever is said of others.
+    let words = match own {
+        Some(Err(words)) => words,
+        _ => load(COMPILER).err().unwrap_or_default(),
+    };
+    let next = lies(NEXT_COMPILER).is_some() || load(NEXT_COMPILER).is_ok();
+    let next = if next { "; the NVRTC of CUDA 13 that is here is not taken" } else { "" };
+    Err(format!("NVRTC, CUDA's run-time compiler, cannot be loaded ({words}{next})"))
 }
 
 /// That the headers which kernels are compiled with are there.
@@ -150,7 +236,29 @@ mod tests {
     #[test]
     fn a_uuid_is_written_as_nvidia_does() {
         let bytes = std::array::from_fn(|k| 0x11 * k as u8);
-        assert_eq!(uuid(bytes), "GPU-00112233-4455-6677-8899-aabbccddeeff");
+        assert_eq!(digits(bytes), "00112233-4455-6677-8899-aabbccddeeff");
+    }
+
+    #[test]
+    fn a_library_that_cannot_be_loaded_is_told_in_the_loaders_words() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let damaged = folder.path().join("libdamaged.so");
+        std::fs::write(&damaged, "no library").expect("a file");
+        let words = load(&damaged).expect_err("no library");
+        assert!(words.contains("libdamaged.so: ") && !words.contains("No such file"), "{words}");
+        let words = load(folder.path().join("libmissing.so")).expect_err("no file");
+        assert!(words.contains("libmissing.so: ") && words.contains("No such file"), "{words}");
+    }
+
+    #[test]
+    fn a_compiler_is_held_against_the_driver() {
+        for older in [(12, 0), (12, 8)] {
+            assert_eq!(too_new(older, (12, 8)), None);
+        }
+        for newer in [(12, 9), (13, 0)] {
+            let told = too_new(newer, (12, 8)).expect("one that is too new");
+            assert!(told.contains("CUDA=12.8 backends/cuda/setup.sh"), "{told}");
+        }
     }
 
     /// Either there are GPUs with names, or every reason says what to do about it.

@@ -70,18 +70,47 @@ fn said(error: &ServerError) -> String {
     }
 }
 
+/// A GPU for the tests of this process.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::Once;
+
+    use burn_cubecl::cubecl::config::cache::CacheConfig;
+    use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    use burn_cubecl::cubecl::cuda::CudaDevice;
+
+    use crate::kernels::driver;
+
+    static TUNING: Once = Once::new();
+
+    /// The first one, on which nothing is known of what was tuned before this process; none where
+    /// there is none, which is said.
+    #[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
+    pub(crate) fn gpu() -> Option<CudaDevice> {
+        if let Err(missing) = driver::find() {
+            println!("skipped: {}", missing.join("; "));
+            return None;
+        }
+        TUNING.call_once(|| {
+            let mut config = CubeClRuntimeConfig::from_current_dir();
+            // Where no folder can be, CubeCL keeps what it tunes in memory alone.
+            config.autotune.cache = CacheConfig::File("/dev/null".into());
+            CubeClRuntimeConfig::set(config);
+        });
+        Some(CudaDevice::new(0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use astropt_core::engine::heard;
     use burn_cubecl::cubecl;
-    use burn_cubecl::cubecl::config::cache::CacheConfig;
-    use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
     use burn_cubecl::cubecl::prelude::*;
     use burn_cuda::Cuda;
     use burn_tensor::Tensor;
 
+    use super::testing::gpu;
     use super::*;
-    use crate::kernels::driver;
 
     #[cube(launch)]
     fn zeros(x: &mut Array<f32>) {
@@ -90,18 +119,8 @@ mod tests {
 
     /// The only test of this process that gives up on a device.
     #[test]
-    #[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
     fn an_error_outlives_tuning() {
-        if let Err(missing) = driver::find() {
-            println!("skipped: {}", missing.join("; "));
-            return;
-        }
-        // Nothing is known here of what was tuned before.
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut config = CubeClRuntimeConfig::from_current_dir();
-        config.autotune.cache = CacheConfig::File(folder.path().to_owned());
-        CubeClRuntimeConfig::set(config);
-        let device = CudaDevice::new(0);
+        let Some(device) = gpu() else { return };
         watch(&device);
         let x = Tensor::<Cuda<f32, i32>, 2>::ones([64, 96], &device);
         let tuned = |x: &Tensor<Cuda<f32, i32>, 2>| x.clone().sum_dim(0).into_data();

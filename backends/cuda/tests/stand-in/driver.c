@@ -8,7 +8,7 @@
 //     build.sh DIR
 //     LD_LIBRARY_PATH=DIR CUDA_PATH=DIR XDG_CACHE_HOME=DIR/kept astropt ... --backend cuda
 //
-// Functions as in NVIDIA's "CUDA Driver API"; only those that CubeCL calls.
+// Functions as in NVIDIA's "CUDA Driver API"; only those that are called.
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -32,6 +32,7 @@ static const int ATTRIBUTES[][2] = {
 };
 
 Result cuInit(unsigned flags) { return 0; }
+Result cuDriverGetVersion(int *version) { *version = 12090; return 0; } // the newest CUDA 12
 Result cuDeviceGetCount(int *count) { *count = 1; return 0; }
 Result cuDeviceGet(int *device, int index) { *device = index; return 0; }
 Result cuDeviceGetName(char *name, int size, int device) {

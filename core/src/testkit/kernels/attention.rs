@@ -3,7 +3,8 @@
 use burn_backend::tensor::Device;
 use burn_tensor::{Int, Tensor, TensorData};
 
-use super::{Check, Numbers, T, TOLERANCE, close_within};
+use super::numbers::{Numbers, TOLERANCE, close_within};
+use super::{Check, T};
 use crate::kernels::{Attended, AttentionMask, Kernels, Platform};
 
 /// All kinds of masks: whether causal, tokens of a document and of a run with a prefix.

@@ -18,10 +18,16 @@ use crate::kernels::product::Precision;
 use crate::kernels::sums::{largest_of_cube, sum_of_cube};
 use crate::kernels::tensors::{UNITS, burn, cube, cubes, dense, lengths, room, room_of, units};
 
-/// Scores that are held at a time, where a block of [`QUERIES`] queries does not hold more.
-const SCORES: usize = 1 << 24;
-/// Queries of the smallest block; larger ones are multiples.
-const QUERIES: usize = 64;
+/// How queries are cut into blocks.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Scores that are held at a time, where the smallest block does not hold more.
+    scores: usize,
+    /// Queries of the smallest block; larger ones are multiples.
+    queries: usize,
+}
+
+const CUT: Cut = Cut { scores: 1 << 24, queries: 64 };
 
 /// Which keys a query sees, as kernels take it.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -143,16 +149,17 @@ struct Block {
     keys: usize,
 }
 
-/// Blocks of at most [`SCORES`] scores, or of [`QUERIES`] queries where that is more.
-fn blocks([b, heads, t]: [usize; 3], rules: Rules) -> Vec<Block> {
-    let queries = SCORES / (b * heads * t) / QUERIES * QUERIES;
-    let queries = queries.max(QUERIES);
+/// Blocks of all queries but the last block's, and the last.
+fn blocks([b, heads, t]: [usize; 3], rules: Rules, cut: Cut) -> (Vec<Block>, Block) {
+    let queries = cut.scores / (b * heads * t) / cut.queries * cut.queries;
+    let queries = queries.max(cut.queries);
     let block = |first: usize| {
         let queries = queries.min(t - first);
         let keys = if rules.backwards_only() { first + queries } else { t };
         Block { first, queries, keys }
     };
-    (0..t).step_by(queries).map(block).collect()
+    let last = (t - 1) / queries * queries;
+    ((0..last).step_by(queries).map(block).collect(), block(last))
 }
 
 impl<R: CubeRuntime> Mask<R> {
@@ -264,10 +271,20 @@ pub(super) fn forward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     mask: &Mask<R>,
     precision: Precision,
 ) -> (T<R, I, BT, 3>, T<R, I, BT, 3>) {
+    forward_cut(qkv_bte, mask, precision, CUT)
+}
+
+fn forward_cut<R: CubeRuntime, I: IntElement, BT: BoolElement>(
+    qkv_bte: T<R, I, BT, 3>,
+    mask: &Mask<R>,
+    precision: Precision,
+    cut: Cut,
+) -> (T<R, I, BT, 3>, T<R, I, BT, 3>) {
     let ([b, t, e], heads) = (qkv_bte.dims(), mask.heads);
     let [q_bhts, k_bhts, v_bhts] = split(qkv_bte, heads, precision);
     let (mut outs, mut lses) = (Vec::new(), Vec::new());
-    for block in blocks([b, heads, t], mask.rules) {
+    let (before, last) = blocks([b, heads, t], mask.rules, cut);
+    for block in before.into_iter().chain([last]) {
         let keys_bhsu = k_bhts.clone().narrow(2, 0, block.keys).transpose();
         let queries = q_bhts.clone().narrow(2, block.first, block.queries);
         let scores = product(precision, queries, keys_bhsu);
@@ -283,18 +300,28 @@ pub(super) fn forward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
 /// The gradient `[b, t, 3·d]`; `lines` are logarithms and deltas.
 pub(super) fn backward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     qkv_bte: T<R, I, BT, 3>,
-    [lse_bht, delta_bht]: [T<R, I, BT, 3>; 2],
+    lines: [T<R, I, BT, 3>; 2],
     dout_btd: T<R, I, BT, 3>,
     mask: &Mask<R>,
     precision: Precision,
 ) -> T<R, I, BT, 3> {
+    backward_cut(qkv_bte, lines, dout_btd, mask, precision, CUT)
+}
+
+fn backward_cut<R: CubeRuntime, I: IntElement, BT: BoolElement>(
+    qkv_bte: T<R, I, BT, 3>,
+    [lse_bht, delta_bht]: [T<R, I, BT, 3>; 2],
+    dout_btd: T<R, I, BT, 3>,
+    mask: &Mask<R>,
+    precision: Precision,
+    cut: Cut,
+) -> T<R, I, BT, 3> {
     let ([b, t, e], heads) = (qkv_bte.dims(), mask.heads);
     let [q_bhts, k_bhts, v_bhts] = split(qkv_bte, heads, precision);
     let [dout_bhts] = split(dout_btd, heads, precision);
-    let mut dqs = Vec::new();
-    let mut dkv: Option<[T<R, I, BT, 4>; 2]> = None;
-    // The last block looks at all keys; those before it add to the first of them.
-    for block in blocks([b, heads, t], mask.rules).into_iter().rev() {
+    // Of a block the gradients for its queries, and its part of those for the keys and values that
+    // it looks at.
+    let gradients = |block: Block| -> [T<R, I, BT, 4>; 3] {
         let own = |x_bhts: &T<R, I, BT, 4>| x_bhts.clone().narrow(2, block.first, block.queries);
         let keys = |x_bhts: &T<R, I, BT, 4>| x_bhts.clone().narrow(2, 0, block.keys);
         let line =
@@ -302,18 +329,26 @@ pub(super) fn backward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
         let scores = product(precision, own(&q_bhts), keys(&k_bhts).transpose());
         let dweights = product(precision, own(&dout_bhts), keys(&v_bhts).transpose());
         let lines = [line(&lse_bht), line(&delta_bht)];
-        let [weights, dscores] =
+        let [weights, dscores]: [T<R, I, BT, 4>; 2] =
             mask.weights_backward(scores, dweights, lines, block, precision).map(burn);
-        let weights: T<R, I, BT, 4> = weights;
-        dqs.insert(0, burn(product::<R, I, BT>(precision, dscores.clone(), keys(&k_bhts))));
-        let dk_bhus = burn(product(precision, dscores.transpose(), own(&q_bhts)));
-        let dv_bhus = burn(product(precision, weights.transpose(), own(&dout_bhts)));
-        dkv = Some(match dkv {
-            None => [dk_bhus, dv_bhus],
-            Some([dk, dv]) => [onto_first(dk, dk_bhus), onto_first(dv, dv_bhus)],
-        });
+        [
+            product(precision, dscores.clone(), keys(&k_bhts)),
+            product(precision, dscores.transpose(), own(&q_bhts)),
+            product(precision, weights.transpose(), own(&dout_bhts)),
+        ]
+        .map(burn)
+    };
+    // The last block looks at all keys; those before it add to the first of them.
+    let (before, last) = blocks([b, heads, t], mask.rules, cut);
+    let [dq, mut dk_bhts, mut dv_bhts] = gradients(last);
+    let mut dqs = vec![dq];
+    for block in before.into_iter().rev() {
+        let [dq, dk_bhus, dv_bhus] = gradients(block);
+        dqs.push(dq);
+        dk_bhts = onto_first(dk_bhts, dk_bhus);
+        dv_bhts = onto_first(dv_bhts, dv_bhus);
     }
-    let [dk_bhts, dv_bhts] = dkv.unwrap_or_else(|| [q_bhts.clone(), q_bhts]);
+    dqs.reverse();
     let parts = [join(dqs), dk_bhts, dv_bhts].map(|x| x.unsqueeze::<5>());
     let dqkv_pbhts: T<R, I, BT, 5> = Tensor::cat(parts.into(), 0);
     dqkv_pbhts.permute([1, 3, 0, 2, 4]).reshape([b, t, e])
@@ -331,7 +366,15 @@ fn onto_first<R: CubeRuntime, I: IntElement, BT: BoolElement>(
 
 #[cfg(test)]
 mod tests {
+    use astropt_core::kernels::{Attended, Kernels as _};
+    use astropt_core::testkit::kernels::{AttentionCase, close};
+    use burn_cuda::CudaDevice;
+
+    use super::super::delta;
     use super::*;
+    use crate::CudaPlatform;
+    use crate::kernels::ExactReference;
+    use crate::kernels::tuning::testing::gpu;
 
     const CAUSAL: Rules = Rules { causal: true, documents: false, reach: false };
 
@@ -340,18 +383,65 @@ mod tests {
         for (shape, rules) in [
             ([8, 12, 1024], CAUSAL),
             ([1, 1, 7], CAUSAL),
+            ([1, 1, 64], CAUSAL),
             ([2, 4, 70_000], Rules { reach: true, ..CAUSAL }),
             ([64, 8, 4096], Rules { causal: false, ..CAUSAL }),
         ] {
             let [b, heads, t] = shape;
-            let blocks = blocks(shape, rules);
-            assert_eq!(blocks.iter().map(|block| block.queries).sum::<usize>(), t);
-            for block in blocks {
-                let last = block.first + block.queries;
-                assert!(block.keys == if rules == CAUSAL { last } else { t });
+            let (before, last) = blocks(shape, rules, CUT);
+            let mut first = 0;
+            for block in before.into_iter().chain([last]) {
+                assert_eq!(block.first, first);
+                first += block.queries;
+                assert!(block.keys == if rules == CAUSAL { first } else { t });
                 let scores = b * heads * block.queries * block.keys;
-                assert!(scores <= SCORES || block.queries <= QUERIES, "{shape:?}: {block:?}");
+                assert!(scores <= CUT.scores || block.queries <= CUT.queries, "{block:?}");
             }
+            assert_eq!((first, last.keys), (t, t));
+        }
+    }
+
+    /// Blocks of 16 queries, the last of 8, against one of all: the same numbers, but for the order
+    /// in which blocks add to the gradients of keys and values.
+    fn several_are_as_one(case: &AttentionCase, precision: Precision, device: &CudaDevice) {
+        let agree = |check: Result<(), String>| {
+            check.unwrap_or_else(|wrong| panic!("{case:?} {precision:?}: {wrong}"));
+        };
+        let ((qkv, dout), heads) = (case.inputs::<CudaPlatform>(device), case.heads);
+        let seen = case.mask::<CudaPlatform>(device);
+        let of = qkv.clone().into_primitive().tensor();
+        let mask = Mask::new(&seen, &of, [heads, case.t, case.size]);
+        let small = Cut { scores: 0, queries: 16 };
+        assert_eq!(blocks([case.b, heads, case.t], mask.rules, small).0.len(), 2);
+        let (out, lse) = forward_cut(qkv.clone(), &mask, precision, CUT);
+        let (cut_out, cut_lse) = forward_cut(qkv.clone(), &mask, precision, small);
+        agree(close("output", &cut_out, &out));
+        agree(close("logarithms", &cut_lse, &lse));
+        let delta = burn(delta(dense(dout.clone()), dense(out.clone()), heads));
+        let backward = |cut: Cut| {
+            let lines = [lse.clone(), delta.clone()];
+            backward_cut(qkv.clone(), lines, dout.clone(), &mask, precision, cut)
+        };
+        let gradient = backward(small);
+        agree(close("gradient", &gradient, &backward(CUT)));
+        if precision == Precision::F32 {
+            let truth = ExactReference::attention(qkv.clone(), heads, &seen);
+            agree(close("output", &cut_out, &truth.out_btd));
+            let attended = Attended { out_btd: out, lse_bht: lse };
+            let truth = ExactReference::attention_backward(qkv, attended, dout, heads, &seen);
+            agree(close("gradient", &gradient, &truth));
+        }
+    }
+
+    /// Rows that CubeCL pads, of several heads, and of more than one batch row.
+    #[test]
+    fn several_blocks_are_as_one() {
+        let Some(device) = gpu() else { return };
+        let (b, t, heads, size, scale, seed) = (2, 40, 2, 20, 2.0, 7);
+        for (causal, document, prefix) in [(true, 0, 0), (true, 23, 0), (true, 23, 9)] {
+            let case = AttentionCase { b, t, heads, size, causal, document, prefix, scale, seed };
+            several_are_as_one(&case, Precision::F32, &device);
+            several_are_as_one(&case, Precision::Bf16, &device);
         }
     }
 }

@@ -7,7 +7,10 @@ mod blocks;
 mod fused;
 mod mask;
 
+use std::sync::Once;
+
 use astropt_core::kernels::AttentionMask;
+use astropt_core::progress;
 use burn_backend::{DType, bf16};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -32,7 +35,7 @@ pub(super) fn forward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     let [_, t, e] = qkv_bte.dims();
     let of = qkv_bte.clone().into_primitive().tensor();
     let mask = Mask::new(mask, &of, [heads, t, e / 3 / heads]);
-    if precision == Precision::Bf16 && fused::takes(&of, &mask) {
+    if precision == Precision::Bf16 && fits(&of, &mask) {
         let [out_btd, lse_bht] = fused::forward(fused::rounded(dense(qkv_bte)), &mask);
         return (burn(out_btd), burn(lse_bht));
     }
@@ -52,7 +55,7 @@ pub(super) fn backward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
     let [_, t, e] = qkv_bte.dims();
     let lse = dense(lse_bht);
     let mask = Mask::new(mask, &lse, [heads, t, e / 3 / heads]);
-    if precision == Precision::Bf16 && fused::takes(&lse, &mask) {
+    if precision == Precision::Bf16 && fits(&lse, &mask) {
         let [qkv, out, dout] = [qkv_bte, out_btd, dout_btd].map(|x| fused::rounded(dense(x)));
         let delta = delta(dout.clone(), out, heads);
         return burn(fused::backward(qkv, dout, [lse, delta], &mask));
@@ -61,6 +64,16 @@ pub(super) fn backward<R: CubeRuntime, I: IntElement, BT: BoolElement>(
         [out_btd, dout_btd].map(|x| Precision::F32.rounded(x.into_primitive().tensor()));
     let delta_bht = delta(dout.clone(), out, heads);
     blocks::backward(qkv_bte, [burn(lse), burn(delta_bht)], burn(dout), &mask, precision)
+}
+
+/// Whether it is one kernel in bf16. Where it is not, which costs time, the user hears why, once.
+fn fits<R: CubeRuntime>(of: &CubeTensor<R>, mask: &Mask<R>) -> bool {
+    static ONCE: Once = Once::new();
+    let obstacle = fused::obstacle(&of.client, mask.size);
+    if let Some(obstacle) = &obstacle {
+        ONCE.call_once(|| progress::warn(obstacle));
+    }
+    obstacle.is_none()
 }
 
 /// Unit by line: Σ dout·out over the numbers of a head.

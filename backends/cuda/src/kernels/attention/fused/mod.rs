@@ -128,8 +128,8 @@ fn seen(
     seen
 }
 
-/// Whether the device has the tensor cores for it, and the heads the size.
-pub(super) fn takes<R: CubeRuntime>(of: &CubeTensor<R>, mask: &Mask<R>) -> bool {
+/// Why this device cannot, or not with heads of this size, in words for the user.
+pub(super) fn obstacle<R: CubeRuntime>(client: &ComputeClient<R>, size: usize) -> Option<String> {
     let [m, n, k] = [ROWS, SIDE, DEPTH].map(|length| length as u32);
     let product = MmaConfig {
         a_type: bf16::cube_type(),
@@ -139,10 +139,22 @@ pub(super) fn takes<R: CubeRuntime>(of: &CubeTensor<R>, mask: &Mask<R>) -> bool 
         n,
         k,
     };
-    let features = of.client.features();
-    features.matmul.mma.contains(&product)
-        && mask.size.is_multiple_of(DEPTH)
-        && mask.size <= LARGEST
+    if !client.features().matmul.mma.contains(&product) {
+        return Some(
+            "this GPU has no tensor cores for bf16, which NVIDIA's have from compute capability \
+             8.0 on: train.precision = \"bf16\" is computed without, and need not be faster than \
+             \"f32\""
+                .into(),
+        );
+    }
+    let fits = size.is_multiple_of(DEPTH) && size <= LARGEST;
+    (!fits).then(|| {
+        format!(
+            "heads are {size} numbers wide (width / heads): attention's scores go through the \
+             GPU's memory, which takes longer; in bf16 they need not where that is a multiple of \
+             {DEPTH}, {LARGEST} at most"
+        )
+    })
 }
 
 impl<R: CubeRuntime> Mask<R> {
