@@ -15,7 +15,7 @@ use astropt_core::cli::asks_for;
 use astropt_core::engine::{Precision, Session};
 use astropt_core::model::ModelConfig;
 use astropt_core::seam::{Backend, Device};
-use astropt_core::{Error, Result, register_backend};
+use astropt_core::{Error, Result, parallel, register_backend};
 
 register_backend!("libtorch", "LibTorch (PyTorch's library), on GPUs and CPU", Absent);
 
@@ -39,6 +39,11 @@ impl Absent {
 
 impl Backend for Absent {
     fn devices(&self) -> Result<Vec<Device>> {
+        // A recipe that was found since may ask for it. Processes that have met would not meet again.
+        if cfg!(feature = "libtorch") && parallel::world().size() > 1 {
+            let _ = REASON.set("of several processes, name it with --backend libtorch".into());
+        }
+        become_it();
         Err(Self::reason())
     }
 
@@ -54,10 +59,16 @@ impl Backend for Absent {
 /// Becomes `astropt-libtorch` if the command line, or the recipe that it names, asks for what only it
 /// has and it starts; otherwise returns.
 pub(crate) fn hand_over() {
-    if !cfg!(feature = "libtorch") || !asks_for("libtorch", std::env::args_os()) {
+    if asks_for("libtorch", std::env::args_os()) {
+        become_it();
+    }
+}
+
+/// Becomes `astropt-libtorch`, or keeps why it does not.
+fn become_it() {
+    if !cfg!(feature = "libtorch") || REASON.get().is_some() {
         return;
     }
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let program = match beside() {
         Ok(program) => program,
         Err(error) => {
@@ -67,7 +78,8 @@ pub(crate) fn hand_over() {
     };
     let reason = match Command::new(&program).arg("--version").output() {
         Ok(output) if output.status.success() => {
-            let error = Command::new(&program).arg0("astropt").args(&arguments).exec();
+            let arguments = std::env::args_os().skip(1);
+            let error = Command::new(&program).arg0("astropt").args(arguments).exec();
             format!("{} does not start: {error}", program.display())
         }
         Ok(output) => {

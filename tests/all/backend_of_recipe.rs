@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::program::{fails, succeeds};
+use crate::program::{astropt, fails, succeeds};
 use crate::run::small;
 
 /// A recipe for a backend that no program has.
@@ -52,4 +52,28 @@ fn what_is_no_device_is_told_with_its_place() {
     }
     let error = fails(folder.path(), &of("backend=cqu"), 2);
     assert!(error.contains("did you mean \"cpu\""), "{error}");
+}
+
+/// What lies in a program of its own is found by all commands, also where only the checkpoint that
+/// they read names it.
+#[test]
+fn libtorch_is_handed_over_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    if !succeeds(root, &["doctor"]).contains("libtorch:0") {
+        println!("skipped: this program has no libtorch");
+        return;
+    }
+    succeeds(root, &small("pretrain", "run", &["--set", "backend=libtorch"]));
+    let manifest = std::fs::read_to_string(root.join("run/manifest.json")).expect("a manifest");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+    assert_eq!(manifest["stages"][0]["backend"], "libtorch");
+    let export = ["export", "run/checkpoints/step-000006", "--to", "safetensors", "--out", "model"];
+    succeeds(root, &export);
+    // Nothing names the backend that it was trained on.
+    succeeds(root, &small("pretrain", "again", &["--backend", "libtorch"]));
+    let more = ["pretrain", "--resume", "--out", "again", "--set", "train.steps=7"];
+    let output = astropt(root, &more);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("--backend libtorch goes on there"), "{told}");
 }

@@ -96,8 +96,11 @@ fn own(folder: &Path) -> Result<Option<Own>> {
 
 /// `$XDG_CACHE_HOME/astropt` or `.cache/astropt` in the user's home folder, where there is one.
 fn folder() -> Option<PathBuf> {
-    let set = std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty());
-    let cache = set.map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")));
+    // Of a relative one the specification says that it is to be ignored.
+    let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = set
+        .filter(|folder| folder.is_absolute())
+        .or_else(|| Some(std::env::home_dir()?.join(".cache")));
     cache.map(|cache| cache.join("astropt"))
 }
 

@@ -78,24 +78,30 @@ pub(crate) fn choose(args: &DeviceArgs, plan: Option<&Plan>) -> Result<Chosen> {
 }
 
 impl Chosen {
+    /// That the backend computes in `precision`.
+    pub(crate) fn knows(&self, precision: Precision) -> Result<()> {
+        if self.backend.precisions().contains(&precision) {
+            return Ok(());
+        }
+        let knowing = backends()
+            .into_iter()
+            .filter(|plugin| (plugin.build)().precisions().contains(&precision));
+        let names: Vec<_> = knowing.map(|plugin| plugin.info.kind).collect();
+        Err(Error::Misuse(format!(
+            "train.precision = \"{}\" is not for --backend {}; backends that know it: {}",
+            precision.name(),
+            self.name,
+            if names.is_empty() { "none in this program".into() } else { names.join(", ") }
+        )))
+    }
+
     /// A model on the device, to be trained in `precision`.
     pub(crate) fn open(
         &self,
         model: &ModelConfig,
         precision: Precision,
     ) -> Result<Box<dyn Session>> {
-        if !self.backend.precisions().contains(&precision) {
-            let knowing = backends()
-                .into_iter()
-                .filter(|plugin| (plugin.build)().precisions().contains(&precision));
-            let names: Vec<_> = knowing.map(|plugin| plugin.info.kind).collect();
-            return Err(Error::Misuse(format!(
-                "train.precision = \"{}\" is not for --backend {}; backends that know it: {}",
-                precision.name(),
-                self.name,
-                if names.is_empty() { "none in this program".into() } else { names.join(", ") }
-            )));
-        }
+        self.knows(precision)?;
         let mut session = self.backend.open(self.index, model)?;
         session.set_precision(precision)?;
         Ok(session)
@@ -104,7 +110,8 @@ impl Chosen {
 
 /// Whether the command line asks for `backend`: by `--backend`, or by the recipe or the run that it
 /// names; `doctor` asks for all. The command line begins with the program's name. For programs that
-/// have a backend in another program beside them.
+/// have a backend in another program beside them, and become that one before anything is begun. What
+/// is only found while a command looks into its files, such as a family's models, is not seen here.
 pub fn asks_for(backend: &str, command_line: impl IntoIterator<Item = OsString>) -> bool {
     let Ok(cli) = Cli::try_parse_from(command_line) else { return false };
     progress::set_quiet(true); // the program that does the work says what there is to say
@@ -116,7 +123,8 @@ pub fn asks_for(backend: &str, command_line: impl IntoIterator<Item = OsString>)
     asked.is_some_and(|asked| asked.split(':').next() == Some(backend))
 }
 
-/// What [`choose`] will find for this command, `None` where it chooses nothing or will fail.
+/// What [`choose`] will find for this command, as far as one can tell; `None` where it chooses nothing
+/// or will fail.
 fn asked_by(command: &Command) -> Option<String> {
     let of_run = |device: &DeviceArgs, path: &Path| {
         device.backend.clone().or_else(|| RunFolder::open(path).ok()?.1.plan.backend)

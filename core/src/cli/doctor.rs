@@ -112,7 +112,7 @@ fn describe(findings: &[Finding]) -> String {
     let row = |f: &Finding| {
         let name = f.index.map_or(f.backend.to_owned(), |index| format!("{}:{index}", f.backend));
         let state = match (f.works, &f.device, f.default) {
-            (true, _, true) => "works, used unless --backend names another",
+            (true, _, true) => "works, used unless --backend or a recipe names another",
             (true, _, false) => "works",
             (false, Some(_), _) => "fails",
             (false, None, _) => "no device",

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::emergence::EMERGENCE;
 use super::figures;
 use super::probes::{PROBES, as_recipe_says};
-use super::stages::{EMBEDDINGS, MODEL, REPORT};
+use super::stages::{EMBEDDINGS, MODEL, PRETRAIN, REPORT};
 use crate::checkpoint::{checksums, write_bytes};
 use crate::cost::{Energy, Forecast, assumptions};
 use crate::data::{Objective, SpanOrder, Split};
@@ -183,7 +183,7 @@ impl Trained {
 
 fn facts(manifest: &Manifest, metrics: &[Metric], of: &Trained) -> RunFacts {
     let plan = &manifest.plan;
-    let trained: Vec<_> = manifest.stages.iter().filter(|s| s.stage == "pretrain").collect();
+    let trained: Vec<_> = manifest.stages.iter().filter(|s| s.stage == PRETRAIN).collect();
     let last = trained.last();
     let (mut steps, mut tokens, mut validated) = (0, 0, 0);
     for metric in metrics {

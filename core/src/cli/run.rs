@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::args::{FamilyArgs, TrainArgs};
 use super::as_begun::{changing, still_says};
 use super::output::Output;
+use super::stages::PRETRAIN;
 use super::together::same_everywhere;
 use super::{Chosen, choose, data, family, report, stages};
 use crate::checkpoint::checksums;
@@ -146,6 +147,10 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
     };
     check_shares(&plan.train, ranks.size())?;
     let chosen = choose(&args.device, Some(&plan))?;
+    chosen.knows(plan.train.precision)?;
+    if let Some((_, old)) = &begun {
+        warn_elsewhere(args, old, &chosen);
+    }
     if of.is_none() {
         say_forecast(&plan, &chosen.device)?;
     }
@@ -188,6 +193,21 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
     };
     data.look_for_modalities()?;
     Ok(OpenRun { folder, manifest, data, session, chosen })
+}
+
+/// Says so where a run goes on on another backend than before, and nothing asked for it.
+fn warn_elsewhere(args: &TrainArgs, old: &Manifest, chosen: &Chosen) {
+    let before = old.stages.iter().rfind(|stage| stage.stage == PRETRAIN).map(|s| &s.backend);
+    if let Some(before) = before.filter(|before| *before != chosen.name)
+        && args.device.backend.is_none()
+        && old.plan.backend.is_none()
+    {
+        progress::warn(&format!(
+            "this run was trained on {before} and goes on on {}, for nothing names another; \
+             --backend {before} goes on there",
+            chosen.name
+        ));
+    }
 }
 
 /// Says what is trained on what.
@@ -326,7 +346,7 @@ const UNTOLD: &str = "killed, or at work still";
 const TRAINED: [&str; 5] = [METRICS, TIMINGS, LEDGER, VALIDATION, FAULTS];
 
 fn train(open: &mut OpenRun, start: Start) -> Result<Summary> {
-    let stage = Stage::start("pretrain", &open.chosen);
+    let stage = Stage::start(PRETRAIN, &open.chosen);
     let (data, ranks) = (open.data.clone(), parallel::world());
     let taken = open.folder.checkpoints().ok().and_then(|all| Some(all.last()?.step)).unwrap_or(0);
     first(ranks, || {

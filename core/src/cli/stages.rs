@@ -27,6 +27,8 @@ use crate::run::{
     nothing_foreign, write_rejected,
 };
 
+/// The stage that trains, as manifests call it.
+pub(super) const PRETRAIN: &str = "pretrain";
 pub(super) const EMBEDDINGS: &str = "embeddings.parquet";
 const EMBEDDINGS_NPY: &str = "embeddings.npy";
 const EMBEDDINGS_IDS: &str = "embeddings.ids.txt";

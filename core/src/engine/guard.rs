@@ -174,11 +174,13 @@ fn words(cause: &(dyn Any + Send)) -> Option<&str> {
     text.or_else(|| cause.downcast_ref::<&str>().copied())
 }
 
-/// Whether a panic is for want of memory: CUDA says `CUDA_ERROR_OUT_OF_MEMORY`, CubeCL
-/// `BufferTooBig` or `can't allocate`, libtorch `CUDA out of memory` or `can't allocate memory`.
+/// Whether a panic is for want of memory, and not of an access to what is none: CUDA says
+/// `CUDA_ERROR_OUT_OF_MEMORY`, CubeCL `BufferTooBig` or `can't allocate`, libtorch `CUDA out of
+/// memory` or `can't allocate memory`.
 fn of_memory(text: &str) -> bool {
     let text = text.to_lowercase();
-    ["memory", "alloc", "buffertoobig"].iter().any(|word| text.contains(word))
+    let words = ["out_of_memory", "outofmemory", "out of memory", "allocat", "buffertoobig"];
+    words.iter().any(|word| text.contains(word))
 }
 
 /// Lets panics for want of memory pass without a word, for [`calm`] says what there is to say, and
@@ -354,6 +356,27 @@ mod tests {
                     DriverError(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, \"unsupported\")\nBacktrace";
         let error = gave_up(text).to_string();
         assert!(error.contains("setup.sh") && error.contains("newer driver"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_access_is_no_want_of_memory() {
+        for text in [
+            "DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\")",
+            "CUDA error: an illegal memory access was encountered",
+            "DriverError(CUDA_ERROR_MISALIGNED_ADDRESS, \"misaligned address\")",
+        ] {
+            let error = gave_up(text);
+            assert!(matches!(error, Error::Device(_)), "{error}");
+        }
+        for text in [
+            "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")",
+            "CUDA out of memory. Tried to allocate 2 GiB",
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+            "BufferTooBig(9000000000)",
+        ] {
+            let error = gave_up(text);
+            assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
+        }
     }
 
     #[test]

@@ -175,6 +175,17 @@ pub(super) fn build(tree: &Tree, scale: Option<String>) -> Result<Plan> {
     Ok(plan)
 }
 
+/// Whether it is linked is asked where it is used: plans are read by other programs too.
+fn check_backend(tree: &Tree, backend: Option<&str>) -> Result<()> {
+    let Some(backend) = backend else { return Ok(()) };
+    let (name, index) = backend.split_once(':').unwrap_or((backend, "0"));
+    if name.is_empty() || index.parse::<usize>().is_err() {
+        let message = format!("backend = {backend:?}: NAME or NAME:INDEX, such as \"cuda:0\"");
+        return Err(tree.error(&["backend"], message));
+    }
+    Ok(())
+}
+
 /// The checks that cross keys, at the place of the key to blame.
 fn check(tree: &Tree, plan: &Plan) -> Result<()> {
     let at = |section: &'static str| {
@@ -187,14 +198,7 @@ fn check(tree: &Tree, plan: &Plan) -> Result<()> {
         let message = format!("name = {:?}: a name without slashes or a dot in front", plan.name);
         return Err(tree.error(&["name"], message));
     }
-    if let Some(backend) = &plan.backend {
-        // Whether it is linked is asked where it is used: plans are read by other programs too.
-        let (name, index) = backend.split_once(':').unwrap_or((backend, "0"));
-        if name.is_empty() || index.parse::<usize>().is_err() {
-            let message = format!("backend = {backend:?}: NAME or NAME:INDEX, such as \"cuda:0\"");
-            return Err(tree.error(&["backend"], message));
-        }
-    }
+    check_backend(tree, plan.backend.as_deref())?;
     plan.source.check().map_err(|e| tree.error(&["source"], format!("source: {e}")))?;
     plan.split.check().map_err(at("split"))?;
     plan.stream.check(plan.modalities.keys()).map_err(at("stream"))?;

@@ -51,7 +51,8 @@ fn cross_entropy_kernel(
             k += step;
         }
         if UNIT_POS == 0 {
-            losses_k[row] = largest + f32::ln(sum) - logits_kv[row * v + code];
+            // In this order: of a code that is all but sure, little is left.
+            losses_k[row] = (largest - logits_kv[row * v + code]) + f32::ln(sum);
         }
     }
 }

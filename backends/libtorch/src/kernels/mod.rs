@@ -9,11 +9,11 @@ use astropt_core::kernels::{
     AdamW, Attended, AttentionMask, Kernels, LinearGradients, Normalised, Slot,
 };
 use burn_tch::LibTorch;
-use burn_tensor::Tensor;
+use burn_tensor::{Int, Tensor};
 use tch::{Kind, Reduction};
 
 pub(crate) use fused::{Library, library, prepare};
-use tensors::{fresh, raw};
+use tensors::{fresh, raw, raw_int};
 
 /// libtorch's operations on burn-tch tensors. With `BF16` linear layers and attention are what
 /// PyTorch's autocast makes of them: factors are rounded to bf16, and so is every result, gradients
@@ -147,6 +147,16 @@ impl<const BF16: bool> Kernels<LibTorch> for LibTorchKernels<BF16> {
         let one = loss.ones_like();
         let dy = y.huber_loss_backward(&one, &target, Reduction::Mean, 1.0);
         (fresh(loss.reshape([1])), fresh(dy))
+    }
+
+    fn cross_entropy(logits_kv: T<2>, codes_k: Tensor<LibTorch, 1, Int>) -> (T<1>, T<2>) {
+        let (logits, codes) = (raw(logits_kv), raw_int(&codes_k));
+        let logp = logits.log_softmax(1, Kind::Float);
+        let (rows, place) = (logp.size()[0], codes.unsqueeze(1));
+        let loss = logp.gather(1, &place, false).mean(Kind::Float).neg();
+        let ones = tch::Tensor::full([rows, 1], -1.0, (Kind::Float, logp.device()));
+        let slope = logp.exp().scatter_add(1, &place, &ones) / rows as f64;
+        (fresh(loss.reshape([1])), fresh(slope))
     }
 
     fn global_norm(grads: &[T<1>]) -> T<1> {

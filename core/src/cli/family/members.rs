@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::probes::PROBES;
-use super::super::stages::{EMBEDDINGS, REPORT, step_words};
+use super::super::stages::{EMBEDDINGS, PRETRAIN, REPORT, step_words};
 use crate::checkpoint::format;
 use crate::cost::{Energy, Forecast};
 use crate::embed::Embeddings;
@@ -116,7 +116,7 @@ fn trained(folder: &RunFolder, manifest: &Manifest) -> Result<Trained> {
         return Err(Error::file(folder.path(), message));
     }
     out.flops = 6.0 * manifest.parameters as f64 * out.tokens as f64;
-    let pretrained = || manifest.stages.iter().filter(|stage| stage.stage == "pretrain");
+    let pretrained = || manifest.stages.iter().filter(|stage| stage.stage == PRETRAIN);
     out.seconds = pretrained().map(|stage| stage.seconds).sum();
     let energies = pretrained().filter_map(|stage| stage.energy.clone());
     out.energy = energies.reduce(Energy::and);

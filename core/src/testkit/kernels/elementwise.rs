@@ -178,6 +178,12 @@ pub fn not_numbers<P: Platform>(device: &Device<P::Backend>) -> Check {
     let (loss, dy) = P::Kernels::huber(nan([3, 7]), ones([3, 7]));
     all_nan("Huber's loss", numbers(&loss)?)?;
     all_nan("the gradient of Huber's loss", numbers(&dy)?)?;
+    let codes: Tensor<P::Backend, 1, Int> = Tensor::zeros([3], &loss.device());
+    let (loss, dy) = P::Kernels::cross_entropy(nan([3, 7]), codes);
+    all_nan("cross-entropy", numbers(&loss)?)?;
+    all_nan("the gradient of cross-entropy", numbers(&dy)?)?;
+    let normed = P::Kernels::layer_norm(nan([3, 7]), Tensor::ones([7], &loss.device()), 1e-5);
+    all_nan("layer norm", numbers(&normed.y_nd)?)?;
     let queries = Tensor::cat(vec![nan([20, 4]), ones([20, 8])], 1).unsqueeze();
     let attended = P::Kernels::attention(queries, 1, &AttentionMask::causal());
     all_nan("attention", numbers(&attended.out_btd)?)
