@@ -76,4 +76,15 @@ fn libtorch_is_handed_over_to() {
     let output = astropt(root, &more);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && told.contains("--backend libtorch goes on there"), "{told}");
+    // What names it is not told of, and a family's later models are asked before the first is trained.
+    let more = ["pretrain", "--resume", "--out", "again", "--set", "backend=libtorch"];
+    let output = astropt(root, &more);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !told.contains("goes on there"), "{told}");
+    let mixed = "extends = 'galaxy-grz'\nname = 'mixed'\n[scale.demo-M]\nbackend = 'libtorch'\n";
+    std::fs::write(root.join("mixed.toml"), mixed).expect("writable");
+    let mut family = small("scale", "family", &["--scales", "demo-S,demo-M"]);
+    family[1] = "mixed.toml";
+    family.retain(|word| !["--scale", "demo-S"].contains(word));
+    succeeds(root, &family);
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use clap::Parser;
 
-use super::args::{BenchJob, Cli, Command, DeviceArgs, FamilyArgs, TrainArgs};
-use super::family::{is_family, is_run};
+use super::args::{BenchJob, Cli, Command, DeviceArgs, FamilyArgs, RecipeArgs, TrainArgs};
+use super::family::{self, is_family, is_run};
 use super::{bench, run};
 use crate::engine::{Precision, Session};
 use crate::error::{Error, Result};
@@ -156,7 +156,13 @@ fn of_family(args: &FamilyArgs) -> Option<String> {
             let member = Family::read(out).ok()?.members.into_iter().next()?;
             RunFolder::open(&out.join(member.scale)).ok()?.1.plan.backend
         }
-        _ => of_training(train),
+        _ => {
+            // The default scale need not be one of the family's, nor know what is set of them.
+            let scale = family::names(args).ok().and_then(|names| names.into_iter().next());
+            let choice =
+                RecipeArgs { scale: train.choice.scale.clone().or(scale), ..train.choice.clone() };
+            of_training(&TrainArgs { choice, ..train.clone() })
+        }
     }
 }
 

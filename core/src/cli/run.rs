@@ -149,7 +149,7 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
     let chosen = choose(&args.device, Some(&plan))?;
     chosen.knows(plan.train.precision)?;
     if let Some((_, old)) = &begun {
-        warn_elsewhere(args, old, &chosen);
+        warn_elsewhere(args, (old, &plan), &chosen);
     }
     if of.is_none() {
         say_forecast(&plan, &chosen.device)?;
@@ -196,11 +196,11 @@ fn open(args: &TrainArgs, of: Option<OfFamily>, ranks: &dyn Ranks) -> Result<Ope
 }
 
 /// Says so where a run goes on on another backend than before, and nothing asked for it.
-fn warn_elsewhere(args: &TrainArgs, old: &Manifest, chosen: &Chosen) {
+fn warn_elsewhere(args: &TrainArgs, (old, plan): (&Manifest, &Plan), chosen: &Chosen) {
     let before = old.stages.iter().rfind(|stage| stage.stage == PRETRAIN).map(|s| &s.backend);
     if let Some(before) = before.filter(|before| *before != chosen.name)
         && args.device.backend.is_none()
-        && old.plan.backend.is_none()
+        && plan.backend.is_none()
     {
         progress::warn(&format!(
             "this run was trained on {before} and goes on on {}, for nothing names another; \

@@ -176,11 +176,22 @@ fn words(cause: &(dyn Any + Send)) -> Option<&str> {
 
 /// Whether a panic is for want of memory, and not of an access to what is none: CUDA says
 /// `CUDA_ERROR_OUT_OF_MEMORY`, CubeCL `BufferTooBig` or `can't allocate`, libtorch `CUDA out of
-/// memory` or `can't allocate memory`.
+/// memory` or `can't allocate memory`, cuBLAS `ALLOC_FAILED`, the CPU backend `no memory for`.
 fn of_memory(text: &str) -> bool {
     let text = text.to_lowercase();
-    let words = ["out_of_memory", "outofmemory", "out of memory", "allocat", "buffertoobig"];
-    words.iter().any(|word| text.contains(word))
+    [
+        "out_of_memory",
+        "outofmemory",
+        "out of memory",
+        "no memory",
+        "allocate",
+        "memory allocation",
+        "alloc_failed",
+        "bad_alloc",
+        "buffertoobig",
+    ]
+    .iter()
+    .any(|word| text.contains(word))
 }
 
 /// Lets panics for want of memory pass without a word, for [`calm`] says what there is to say, and
@@ -363,6 +374,7 @@ mod tests {
         for text in [
             "DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\")",
             "CUDA error: an illegal memory access was encountered",
+            "INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp:3",
             "DriverError(CUDA_ERROR_MISALIGNED_ADDRESS, \"misaligned address\")",
         ] {
             let error = gave_up(text);
@@ -373,6 +385,9 @@ mod tests {
             "CUDA out of memory. Tried to allocate 2 GiB",
             "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
             "BufferTooBig(9000000000)",
+            "no memory for 25 MB more",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+            "std::bad_alloc",
         ] {
             let error = gave_up(text);
             assert!(matches!(error, Error::OutOfMemory(_)), "{error}");

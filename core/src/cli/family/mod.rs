@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::family::{FAMILY, Family, Prediction};
 use crate::parallel::{self, agree, first};
 use crate::progress;
-use crate::recipe;
+use crate::recipe::{self, Plan};
 use crate::run::{RunLock, Work, nothing_foreign};
 pub(super) use cost::forecast;
 use members::finished;
@@ -111,6 +111,18 @@ fn folder(args: &FamilyArgs) -> Result<PathBuf> {
     }
 }
 
+/// The device of the first of the plans. What is not to be had for a later one is told before the first
+/// is trained, and what another program has for it is handed over to.
+fn devices(args: &FamilyArgs, plans: &[Plan]) -> Result<String> {
+    let mut devices = Vec::new();
+    for plan in plans {
+        let chosen = choose(&args.train.device, Some(plan))?;
+        chosen.knows(plan.train.precision)?;
+        devices.push(chosen.device);
+    }
+    Ok(devices.into_iter().next().unwrap_or_default())
+}
+
 /// Trains what is not trained yet, smallest first, and tells what came of it.
 pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result<()> {
     let out = folder(args)?;
@@ -118,8 +130,7 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     // What is refused leaves no folder behind; one that is there is looked at once it is held.
     let plan = || agree(ranks, Planned::of(args, names, &out));
     let fresh = if out.exists() { None } else { Some(plan()?) };
-    let on = |planned: &Planned| choose(&args.train.device, planned.plans.first());
-    fresh.as_ref().map(on).transpose()?;
+    fresh.as_ref().map(|planned| devices(args, &planned.plans)).transpose()?;
     if out.exists() && !is_family(&out) {
         let planned = plan()?;
         planned.plans.first().map_or(Ok(()), |plan| data::apart_from(plan, &out))?;
@@ -138,7 +149,7 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
         Ok(lock)
     })?;
     let planned = fresh.map_or_else(plan, Ok)?;
-    let device = on(&planned)?.device;
+    let device = devices(args, &planned.plans)?;
     let Planned { mut family, plans, changed } = planned;
     let before = family.compute.take();
     let least = args.least_gain.or(before.map(|fit| fit.least_gain)).unwrap_or(LEAST_GAIN);
