@@ -396,15 +396,12 @@ impl Kernels<Flex> for Faulty {
 fn each_fault_of_a_kernel_is_found_and_named() {
     for (fault, words) in FOUND {
         *FAULT.lock().unwrap_or_else(PoisonError::into_inner) = fault;
-        let checks =
-            [check::<Faulty>(&FlexDevice), check_rounded::<Faulty, Reference>(&FlexDevice)];
-        for check in checks {
-            match check {
-                Ok(()) => assert_eq!(fault, F::None, "not found"),
-                Err(said) => {
-                    assert!(fault != F::None && said.contains(words), "{fault:?}: {said}");
-                }
-            }
+        match check::<Faulty>(&FlexDevice) {
+            Ok(()) => assert_eq!(fault, F::None, "not found"),
+            Err(said) => assert!(fault != F::None && said.contains(words), "{fault:?}: {said}"),
         }
+        // What rounding may explain is only seen in a kernel that reads it: found, under that name.
+        let rounded = check_rounded::<Faulty, Reference>(&FlexDevice);
+        assert_eq!(rounded.is_ok(), fault == F::None, "{fault:?}: {rounded:?}");
     }
 }
