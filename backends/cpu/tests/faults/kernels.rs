@@ -400,7 +400,7 @@ fn each_fault_of_a_kernel_is_found_and_named() {
             Ok(()) => assert_eq!(fault, F::None, "not found"),
             Err(said) => assert!(fault != F::None && said.contains(words), "{fault:?}: {said}"),
         }
-        // What rounding may explain is only seen in a kernel that reads it: found, under that name.
+        // What rounding may explain is seen in a kernel that reads it, and then told of that one.
         let rounded = check_rounded::<Faulty, Reference>(&FlexDevice);
         assert_eq!(rounded.is_ok(), fault == F::None, "{fault:?}: {rounded:?}");
     }
