@@ -54,6 +54,35 @@ fn what_is_no_device_is_told_with_its_place() {
     assert!(error.contains("did you mean \"cpu\""), "{error}");
 }
 
+/// Only what is to be trained is asked for: a model that is finished, or left for later, may be of a
+/// backend that this program has not.
+#[test]
+fn a_family_asks_for_what_it_trains() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let mixed = "extends = 'galaxy-grz'\nname = 'mixed'\n[scale.demo-M]\nbackend = 'nowhere'\n";
+    std::fs::write(root.join("mixed.toml"), mixed).expect("writable");
+    let scale = small_family("mixed.toml");
+    let error = fails(root, &scale, 2);
+    assert!(error.contains("backend = \"nowhere\" of the recipe"), "{error}");
+    assert!(!root.join("family").exists(), "what is refused leaves nothing");
+    succeeds(root, &[&scale[..], &["--backend", "cpu"]].concat());
+    let resume = ["scale", "--resume", "--out", "family"];
+    succeeds(root, &resume);
+    std::fs::remove_dir_all(root.join("family/demo-M")).expect("removable");
+    succeeds(root, &[&resume[..], &["--scales", "demo-S"]].concat());
+    let error = fails(root, &resume, 2);
+    assert!(error.contains("backend = \"nowhere\" of the recipe"), "{error}");
+}
+
+/// [`small`] of two models of `recipe`.
+fn small_family(recipe: &'static str) -> Vec<&'static str> {
+    let mut scale = small("scale", "family", &["--scales", "demo-S,demo-M"]);
+    scale[1] = recipe;
+    scale.retain(|word| !["--scale", "demo-S"].contains(word));
+    scale
+}
+
 /// What lies in a program of its own is found by all commands, also where only the checkpoint that
 /// they read names it.
 #[test]
@@ -83,8 +112,5 @@ fn libtorch_is_handed_over_to() {
     assert!(output.status.success() && !told.contains("goes on there"), "{told}");
     let mixed = "extends = 'galaxy-grz'\nname = 'mixed'\n[scale.demo-M]\nbackend = 'libtorch'\n";
     std::fs::write(root.join("mixed.toml"), mixed).expect("writable");
-    let mut family = small("scale", "family", &["--scales", "demo-S,demo-M"]);
-    family[1] = "mixed.toml";
-    family.retain(|word| !["--scale", "demo-S"].contains(word));
-    succeeds(root, &family);
+    succeeds(root, &small_family("mixed.toml"));
 }

@@ -131,13 +131,14 @@ fn table(all: &[Forecast]) -> String {
     columns(&rows)
 }
 
-/// Says before models are trained on `device` what those that are not yet will cost.
+/// Says before models are trained, the first of them on `device`, what those that are not yet will
+/// cost.
 pub(super) fn say(
     family: &Family,
     plans: &[Plan],
     out: &Path,
     anew: bool,
-    device: &str,
+    device: Option<&str>,
 ) -> Result<()> {
     let mut due = Vec::new();
     for (member, plan) in family.members.iter().zip(plans) {
@@ -147,7 +148,7 @@ pub(super) fn say(
     }
     if let ([_, ..], Some(plan)) = (&due[..], plans.first()) {
         let assumed = assumptions(&plan.cost, plan.train.precision);
-        let here = computes_on(&plan.cost, device);
+        let here = device.map(|device| computes_on(&plan.cost, device)).unwrap_or_default();
         progress::say(&format!("forecast:\n{}\n{assumed}{here}", table(&due)));
         if let Some(idle) = idle(&due, &plan.cost) {
             progress::warn(&idle);

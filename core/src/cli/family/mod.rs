@@ -111,16 +111,36 @@ fn folder(args: &FamilyArgs) -> Result<PathBuf> {
     }
 }
 
-/// The device of the first of the plans. What is not to be had for a later one is told before the first
-/// is trained, and what another program has for it is handed over to.
-fn devices(args: &FamilyArgs, plans: &[Plan]) -> Result<String> {
-    let mut devices = Vec::new();
-    for plan in plans {
-        let chosen = choose(&args.train.device, Some(plan))?;
-        chosen.knows(plan.train.precision)?;
-        devices.push(chosen.device);
+/// What is left to do of a model.
+#[derive(PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Training,
+    /// It has not begun, and `--scales` does not name it.
+    Later,
+}
+
+/// What is left to do of the model of `plan` in `place`.
+fn left(args: &FamilyArgs, names: &[String], place: &Path, plan: &Plan) -> Result<Left> {
+    if !args.train.overwrite && finished(place, plan)?.is_some() {
+        return Ok(Left::Nothing);
     }
-    Ok(devices.into_iter().next().unwrap_or_default())
+    let named = plan.scale.as_ref().is_some_and(|scale| names.contains(scale));
+    Ok(if named || is_run(place) { Left::Training } else { Left::Later })
+}
+
+/// The device of the first model that is to be trained, if any is. What is not to be had for a later
+/// one is told before the first is trained, and what another program has for it is handed over to.
+fn device(args: &FamilyArgs, names: &[String], out: &Path, of: &Planned) -> Result<Option<String>> {
+    let mut device = None;
+    for (member, plan) in of.family.members.iter().zip(&of.plans) {
+        if left(args, names, &out.join(&member.scale), plan)? == Left::Training {
+            let chosen = choose(&args.train.device, Some(plan))?;
+            chosen.knows(plan.train.precision)?;
+            device.get_or_insert(chosen.device);
+        }
+    }
+    Ok(device)
 }
 
 /// Trains what is not trained yet, smallest first, and tells what came of it.
@@ -130,7 +150,7 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
     // What is refused leaves no folder behind; one that is there is looked at once it is held.
     let plan = || agree(ranks, Planned::of(args, names, &out));
     let fresh = if out.exists() { None } else { Some(plan()?) };
-    fresh.as_ref().map(|planned| devices(args, &planned.plans)).transpose()?;
+    fresh.as_ref().map(|planned| device(args, names, &out, planned)).transpose()?;
     if out.exists() && !is_family(&out) {
         let planned = plan()?;
         planned.plans.first().map_or(Ok(()), |plan| data::apart_from(plan, &out))?;
@@ -149,22 +169,23 @@ pub(super) fn run(args: &FamilyArgs, names: &[String], output: Output) -> Result
         Ok(lock)
     })?;
     let planned = fresh.map_or_else(plan, Ok)?;
-    let device = devices(args, &planned.plans)?;
+    let device = device(args, names, &out, &planned)?;
     let Planned { mut family, plans, changed } = planned;
     let before = family.compute.take();
     let least = args.least_gain.or(before.map(|fit| fit.least_gain)).unwrap_or(LEAST_GAIN);
     let write = |family: &Family| if ranks.rank() == 0 { family.write(&out) } else { Ok(()) };
-    cost::say(&family, &plans, &out, args.train.overwrite, &device)?;
+    cost::say(&family, &plans, &out, args.train.overwrite, device.as_deref())?;
     let (mut done, mut before) = (Vec::new(), None);
     for (k, plan) in plans.into_iter().enumerate() {
         let place = out.join(&family.members[k].scale);
         let plan = plans::on_the_data_of(before.as_ref(), plan)?;
-        if args.train.overwrite || finished(&place, &plan)?.is_none() {
-            if !names.contains(&family.members[k].scale) && !is_run(&place) {
-                progress::say(&format!("{}: {LATER}", family.members[k].scale));
-                family.members[k].unfinished = Some(LATER.to_owned());
-                continue;
-            }
+        let left = left(args, names, &place, &plan)?;
+        if left == Left::Later {
+            progress::say(&format!("{}: {LATER}", family.members[k].scale));
+            family.members[k].unfinished = Some(LATER.to_owned());
+            continue;
+        }
+        if left == Left::Training {
             family.fit(least);
             let stops = family.settings.as_ref().is_some_and(|of| of.stop_at_saturation);
             if stops && saturated(&family, k) {
