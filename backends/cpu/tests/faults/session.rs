@@ -36,12 +36,13 @@ enum Fault {
     LosesMoments,
     TakesEveryStep,
     StepsByChance,
+    OnTheSecondDevice,
 }
 
 use Fault as F;
 
 /// Each fault, and what the suite says of it.
-const FOUND: [(Fault, &str); 19] = [
+const FOUND: [(Fault, &str); 20] = [
     (F::None, ""),
     (F::PanicsForDevices, "panics: there are none"),
     (F::NoDeviceNoReason, "no device and no reason"),
@@ -61,6 +62,7 @@ const FOUND: [(Fault, &str); 19] = [
     (F::LosesMoments, "a state put back does not go on alike"),
     (F::TakesEveryStep, "a step is taken that must not be"),
     (F::StepsByChance, "the same steps give other parameters the second time"),
+    (F::OnTheSecondDevice, "faulty:1, Paper: the loss rises by"),
 ];
 
 /// The one fault that there is.
@@ -81,18 +83,21 @@ impl Backend for Faulty {
             F::PanicsForDevices => panic!("there are none"),
             F::NoDeviceNoReason => Err(Error::Failed(String::new())),
             F::NoDeviceNoError => Ok(Vec::new()),
+            F::OnTheSecondDevice => Ok([Cpu.devices()?, Cpu.devices()?].concat()),
             _ => Cpu.devices(),
         }
     }
 
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {
-        let (session, number) = (Cpu.open(index, model)?, OPENED.fetch_add(1, Ordering::Relaxed));
-        Ok(Box::new(FaultySession { session, number, recompute: false }))
+        let (session, number) = (Cpu.open(0, model)?, OPENED.fetch_add(1, Ordering::Relaxed));
+        Ok(Box::new(FaultySession { session, index, number, recompute: false }))
     }
 }
 
 struct FaultySession {
     session: Box<dyn Session>,
+    /// Of the device.
+    index: usize,
     /// Of all that were opened.
     number: u32,
     recompute: bool,
@@ -152,7 +157,7 @@ impl Session for FaultySession {
 
     fn gradients(&self) -> Result<StateDict> {
         let mut gradients = self.session.gradients()?;
-        if fault() == F::DoublesGradients {
+        if fault() == F::DoublesGradients || fault() == F::OnTheSecondDevice && self.index == 1 {
             gradients.values_mut().flat_map(|tensor| &mut tensor.data).for_each(|g| *g *= 2.0);
         }
         Ok(gradients)

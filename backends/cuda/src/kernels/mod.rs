@@ -13,6 +13,8 @@ mod norm;
 mod product;
 mod sums;
 mod tensors;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tuning;
 pub(crate) mod uploads;
 

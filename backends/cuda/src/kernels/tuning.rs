@@ -70,7 +70,7 @@ fn said(error: &ServerError) -> String {
     }
 }
 
-/// A GPU for the tests of this process.
+/// GPUs for the tests of this process.
 #[cfg(test)]
 pub(crate) mod testing {
     use std::sync::Once;
@@ -83,26 +83,36 @@ pub(crate) mod testing {
 
     static TUNING: Once = Once::new();
 
-    /// The first one, on which nothing is known of what was tuned before this process; none where
-    /// there is none, which is said.
-    #[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
+    /// The first of them, if any.
     pub(crate) fn gpu() -> Option<CudaDevice> {
-        if let Err(missing) = driver::find() {
-            println!("skipped: {}", missing.join("; "));
-            return None;
-        }
+        gpus().into_iter().next()
+    }
+
+    /// Those that the driver shows, on which nothing is known of what was tuned before this process;
+    /// where there is none, it is said.
+    #[allow(clippy::print_stdout, reason = "a skipped test must be seen")]
+    pub(crate) fn gpus() -> Vec<CudaDevice> {
+        let gpus = match driver::find() {
+            Ok(gpus) => gpus,
+            Err(missing) => {
+                println!("skipped: {}", missing.join("; "));
+                return Vec::new();
+            }
+        };
         TUNING.call_once(|| {
             let mut config = CubeClRuntimeConfig::from_current_dir();
             // Where no folder can be, CubeCL keeps what it tunes in memory alone.
             config.autotune.cache = CacheConfig::File("/dev/null".into());
             CubeClRuntimeConfig::set(config);
         });
-        Some(CudaDevice::new(0))
+        (0..gpus.len()).map(CudaDevice::new).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use astropt_core::engine::heard;
     use burn_cubecl::cubecl;
     use burn_cubecl::cubecl::prelude::*;
@@ -117,9 +127,24 @@ mod tests {
         x[UNIT_POS as usize] = 0.0;
     }
 
-    /// The only test of this process that gives up on a device.
+    /// In a process of its own: other tests may have tuned the operation already, and would hear that
+    /// the device gave up.
     #[test]
     fn an_error_outlives_tuning() {
+        if gpu().is_none() {
+            return;
+        }
+        let program = std::env::current_exe().expect("this program");
+        let test = "kernels::tuning::tests::a_device_gives_up_before_tuning";
+        let run = Command::new(program).args(["--ignored", "--exact", test]).output();
+        let said = run.expect("a process").stdout;
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("1 passed; 0 failed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "gives up on a device: run by the test above"]
+    fn a_device_gives_up_before_tuning() {
         let Some(device) = gpu() else { return };
         watch(&device);
         let x = Tensor::<Cuda<f32, i32>, 2>::ones([64, 96], &device);

@@ -6,22 +6,30 @@ use crate::engine::{OptimiserState, Session, StateDict, StepSettings};
 use crate::model::{Tokeniser, initial_parameters};
 use crate::seam::BackendPlugin;
 
-/// A model trained on each of the backends goes to every other one bit for bit, with AdamW's
-/// state, and goes on there to the same losses but for rounding. Backends without a device
+/// A model trained on each of the backends' devices goes to every other backend's bit for bit, with
+/// AdamW's state, and goes on there to the same losses but for rounding. Backends without a device
 /// are left out.
 ///
 /// # Errors
-/// Which two backends disagree, and on what.
+/// Which two devices disagree, and on what.
 pub fn check_exchange(plugins: &[&BackendPlugin]) -> Check {
-    let opened = plugins.iter().map(|plugin| (plugin.info.kind, (plugin.build)()));
-    let present: Vec<_> = opened.filter(|(_, backend)| backend.devices().is_ok()).collect();
-    for (from_name, from) in &present {
-        for (to_name, to) in present.iter().filter(|(name, _)| name != from_name) {
-            let open = |backend: &dyn crate::seam::Backend| backend.open(0, &shape());
-            let pair = open(&**from).and_then(|from| Ok((from, open(&**to)?)));
+    let backends: Vec<_> =
+        plugins.iter().map(|plugin| (plugin.info.kind, (plugin.build)())).collect();
+    let mut devices = Vec::new();
+    for (name, backend) in &backends {
+        let count = backend.devices().map_or(0, |devices| devices.len());
+        devices.extend((0..count).map(|device| (name, backend, device)));
+    }
+    for (from_name, from, from_device) in &devices {
+        for (to_name, to, to_device) in devices.iter().filter(|(name, ..)| name != from_name) {
+            let pair = from
+                .open(*from_device, &shape())
+                .and_then(|from| Ok((from, to.open(*to_device, &shape())?)));
             pair.map_err(|error| error.to_string())
                 .and_then(|(mut from, mut to)| exchange(&mut *from, &mut *to))
-                .map_err(|wrong| format!("from {from_name} to {to_name}: {wrong}"))?;
+                .map_err(|wrong| {
+                    format!("from {from_name}:{from_device} to {to_name}:{to_device}: {wrong}")
+                })?;
         }
     }
     Ok(())

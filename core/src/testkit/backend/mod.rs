@@ -31,8 +31,8 @@ const SLOPE_TOLERANCE: f32 = 2e-2;
 /// Largest share that bf16, which has eight bits, may move a gradient or a loss by.
 const BF16_TOLERANCE: f32 = 2e-2;
 
-/// Checks a backend whole. One that finds no device must say why; the rest is then left
-/// out.
+/// Checks a backend whole, on every device that it finds. One that finds none must say why; the rest
+/// is then left out.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -45,9 +45,11 @@ pub fn check_plugin(plugin: &BackendPlugin) -> Check {
         }
         Ok(devices) => {
             ensure(!devices.is_empty(), || format!("{name}: no device must be an error"))?;
-            for tokeniser in [Tokeniser::Paper, Tokeniser::Aim, Tokeniser::Affine] {
-                check_model(backend.as_ref(), &model(tokeniser))
-                    .map_err(|wrong| format!("{name}, {tokeniser:?}: {wrong}"))?;
+            for device in 0..devices.len() {
+                for tokeniser in [Tokeniser::Paper, Tokeniser::Aim, Tokeniser::Affine] {
+                    check_model(backend.as_ref(), device, &model(tokeniser))
+                        .map_err(|wrong| format!("{name}:{device}, {tokeniser:?}: {wrong}"))?;
+                }
             }
             Ok(())
         }
@@ -88,8 +90,8 @@ fn batch_rows() -> [(String, Row); 2] {
     ]
 }
 
-fn check_model(backend: &dyn Backend, model: &ModelConfig) -> Check {
-    let open = || backend.open(0, model).map_err(|e| e.to_string());
+fn check_model(backend: &dyn Backend, device: usize, model: &ModelConfig) -> Check {
+    let open = || backend.open(device, model).map_err(|e| e.to_string());
     let mut session = open()?;
     let batch = Batch::assemble(&batch_rows(), &model.modalities, Purpose::Predict)
         .map_err(|e| e.to_string())?;
@@ -102,7 +104,7 @@ fn check_model(backend: &dyn Backend, model: &ModelConfig) -> Check {
     streams::check(session.as_mut(), model, &start)?;
     generating::check(session.as_mut(), model)?;
     uploads::check(session.as_mut(), model, &start)?;
-    ranks::check(backend, model, &start)?;
+    ranks::check(backend, device, model, &start)?;
     session.set_parameters(&start).map_err(|e| e.to_string())?;
     let once = check_steps(session.as_mut(), &batch)?;
 

@@ -9,14 +9,19 @@ use crate::seam::Backend;
 
 /// Two processes with an object each, one of which lacks a modality, have the same gradients to
 /// the bit, and those of one process with both objects within rounding.
-pub(super) fn check(backend: &dyn Backend, model: &ModelConfig, start: &StateDict) -> Check {
+pub(super) fn check(
+    backend: &dyn Backend,
+    device: usize,
+    model: &ModelConfig,
+    start: &StateDict,
+) -> Check {
     let text = |e: crate::Error| e.to_string();
     let batch = |object: usize| {
         let rows = &batch_rows()[object..=object];
         Batch::assemble(rows, &model.modalities, Purpose::Predict).map_err(text)
     };
     let open = || {
-        let mut session = backend.open(0, model).map_err(text)?;
+        let mut session = backend.open(device, model).map_err(text)?;
         session.set_parameters(start).map_err(text)?;
         Ok::<_, String>(session)
     };

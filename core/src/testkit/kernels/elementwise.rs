@@ -5,7 +5,7 @@ use burn_tensor::{Int, Tensor, TensorData};
 
 use super::numbers::{Numbers, close, numbers};
 use super::{Check, T, ensure};
-use crate::kernels::{AttentionMask, Kernels, Platform};
+use crate::kernels::{Kernels, Platform};
 
 /// Layer norm of `n` rows of `d` numbers.
 ///
@@ -160,31 +160,4 @@ pub fn column_sums<P: Platform, R: Kernels<P::Backend>>(
 ) -> Check {
     let x: T<P, 2> = Numbers::new(seed).tensor([n, d], 1.0, device);
     close("sums of columns", &P::Kernels::column_sums(x.clone()), &R::column_sums(x))
-}
-
-/// A number that went wrong must show, not be clipped into one that looks right.
-///
-/// # Errors
-/// Which kernel hides it.
-pub fn not_numbers<P: Platform>(device: &Device<P::Backend>) -> Check {
-    let nan = |shape: [usize; 2]| -> T<P, 2> { Tensor::full(shape, f32::NAN, device) };
-    let ones = |shape: [usize; 2]| -> T<P, 2> { Tensor::ones(shape, device) };
-    let all_nan = |what: &str, x: Vec<f32>| {
-        ensure(x.iter().all(|x| x.is_nan()), || format!("{what} makes numbers of NaN: {x:?}"))
-    };
-    all_nan("GELU", numbers(&P::Kernels::gelu(nan([3, 7])))?)?;
-    let dx = P::Kernels::gelu_backward(nan([3, 7]), ones([3, 7]));
-    all_nan("the gradient of GELU", numbers(&dx)?)?;
-    let (loss, dy) = P::Kernels::huber(nan([3, 7]), ones([3, 7]));
-    all_nan("Huber's loss", numbers(&loss)?)?;
-    all_nan("the gradient of Huber's loss", numbers(&dy)?)?;
-    let codes: Tensor<P::Backend, 1, Int> = Tensor::zeros([3], &loss.device());
-    let (loss, dy) = P::Kernels::cross_entropy(nan([3, 7]), codes);
-    all_nan("cross-entropy", numbers(&loss)?)?;
-    all_nan("the gradient of cross-entropy", numbers(&dy)?)?;
-    let normed = P::Kernels::layer_norm(nan([3, 7]), Tensor::ones([7], &loss.device()), 1e-5);
-    all_nan("layer norm", numbers(&normed.y_nd)?)?;
-    let queries = Tensor::cat(vec![nan([20, 4]), ones([20, 8])], 1).unsqueeze();
-    let attended = P::Kernels::attention(queries, 1, &AttentionMask::causal());
-    all_nan("attention", numbers(&attended.out_btd)?)
 }

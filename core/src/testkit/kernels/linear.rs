@@ -1,9 +1,10 @@
 //! Products of matrices and linear layers, alone and as they stand in a block.
 
 use burn_backend::tensor::Device;
+use burn_tensor::{Tensor, TensorData};
 
-use super::numbers::{Numbers, TOLERANCE, close_within, given};
-use super::{Check, T};
+use super::numbers::{Numbers, TOLERANCE, close_within, given, growing};
+use super::{Check, ROUNDED, T};
 use crate::kernels::{Kernels, Normalised, Platform};
 
 /// Linear layers of `n` rows from `i` to `o` numbers, alone and as they stand in a block.
@@ -63,6 +64,25 @@ fn alone<P: Platform, R: Kernels<P::Backend>>(
         given("gradient for linear's bias", ours.db_o, truth.db_o, TOLERANCE)?;
     }
     Ok(())
+}
+
+/// Products that sum very many numbers, which a kernel that rounds factors to bf16 must not round as
+/// they grow: of a row's numbers, and of rows.
+pub(super) fn long_sums<P: Platform, R: Kernels<P::Backend>>(device: &Device<P::Backend>) -> Check {
+    let (few, many) = (4, 2048);
+    let mut draw = Numbers::new(1);
+    let rows: Vec<f32> = (0..few).flat_map(|_| growing(many, &mut draw)).collect();
+    let x: T<P, 2> = Tensor::from_data(TensorData::new(rows, [few, many]), device);
+    let w: T<P, 2> = draw.tensor([few, many], 0.5, device) + 1.5;
+    let close =
+        |what: &str, ours: &T<P, 2>, truth: &T<P, 2>| close_within(what, ours, truth, ROUNDED);
+    let ours = P::Kernels::linear(x.clone(), w.clone(), None);
+    close("linear of many numbers", &ours, &R::linear(x.clone(), w.clone(), None))?;
+    let [x, dy] = [x, w].map(|turned| turned.transpose() * 1.0);
+    let w: T<P, 2> = Tensor::zeros([few, few], device);
+    let ours = P::Kernels::linear_backward(x.clone(), w.clone(), dy.clone(), false, false);
+    let truth = R::linear_backward(x, w, dy, false, false);
+    close("gradient for a weight of many rows", &ours.dw_oi, &truth.dw_oi)
 }
 
 /// What kernels hand to each other, which those that round may have rounded.

@@ -1,7 +1,7 @@
 //! Numbers to compute with, and how far answers may lie apart.
 
-use burn_backend::DType;
 use burn_backend::tensor::Device;
+use burn_backend::{DType, bf16};
 use burn_tensor::{Tensor, TensorData, backend::Backend};
 
 use super::super::{Check, ensure};
@@ -50,6 +50,24 @@ pub fn numbers<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Result<Vec<
     let data = tensor.to_data();
     let data = if data.dtype == DType::BF16 { data.convert::<f32>() } else { data };
     data.to_vec().map_err(|e| format!("the backend's floats are not f32: {e:?}"))
+}
+
+/// A tensor whose numbers are rounded to bf16, so that no kernel rounds them any further.
+pub(super) fn held_by_bf16<B: Backend, const D: usize>(
+    tensor: &Tensor<B, D>,
+) -> Result<Tensor<B, D>, String> {
+    let held: Vec<f32> = numbers(tensor)?.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect();
+    Ok(Tensor::from_data(TensorData::new(held, tensor.dims()), &tensor.device()))
+}
+
+/// The numbers of `count` terms whose sum shows where it is rounded as it grows: the first is
+/// large, and so small are all others that a sum of bf16, which has eight bits, loses sixteen of them
+/// at a time, as many as tensor cores add at once. Together they are a sixteenth of it in 512 terms.
+pub(super) fn growing(count: usize, draw: &mut Numbers) -> Vec<f32> {
+    let mut terms = draw.take(count);
+    terms.iter_mut().for_each(|x| *x = x.abs() / 16.0);
+    terms[0] = 256.0;
+    terms
 }
 
 /// That `ours` has the shape of `truth` and its numbers but for rounding.

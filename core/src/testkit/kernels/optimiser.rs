@@ -7,6 +7,9 @@ use super::numbers::{Numbers, TOLERANCE, close, near, numbers};
 use super::{Check, T, ensure};
 use crate::kernels::{AdamW, Kernels, Platform, Slot};
 
+/// AdamW's epsilon.
+const EPS: f32 = 1e-8;
+
 /// Parameters of these lengths, with gradients and moments; every second one decays.
 pub fn slots<P: Platform>(
     device: &Device<P::Backend>,
@@ -23,8 +26,27 @@ pub fn slots<P: Platform>(
     lengths.iter().enumerate().map(slot).collect()
 }
 
-/// The global norm and one AdamW step over parameters of these lengths, on tensors that
-/// others hold and on tensors of one owner.
+/// Those parameters, and one whose gradients are about as large as AdamW's epsilon: where it stands
+/// in the quotient shows in those alone.
+fn with_small<P: Platform>(
+    device: &Device<P::Backend>,
+    lengths: &[usize],
+    seed: u64,
+) -> Vec<Slot<P::Backend>> {
+    let mut draw = Numbers::new(seed);
+    let mut slots = slots::<P>(device, lengths, &mut draw);
+    slots.push(Slot {
+        value: draw.tensor([37], 1.0, device),
+        grad: draw.tensor([37], EPS, device),
+        moment1: draw.tensor([37], EPS, device),
+        moment2: draw.tensor([37], EPS * EPS, device).abs(),
+        decay: false,
+    });
+    slots
+}
+
+/// The global norm and one AdamW step over parameters of these lengths and one with small gradients,
+/// on tensors that others hold and on tensors of one owner.
 ///
 /// # Errors
 /// The first number that differs.
@@ -34,8 +56,8 @@ pub fn optimiser<P: Platform, R: Kernels<P::Backend>>(
     step: u64,
     seed: u64,
 ) -> Check {
-    let start = slots::<P>(device, lengths, &mut Numbers::new(seed));
-    let mut owned = slots::<P>(device, lengths, &mut Numbers::new(seed));
+    let start = with_small::<P>(device, lengths, seed);
+    let mut owned = with_small::<P>(device, lengths, seed);
     let (mut ours, mut truth) = (start.clone(), start.clone());
     let grads: Vec<_> = ours.iter().map(|slot| slot.grad.clone()).collect();
     close("global norm", &P::Kernels::global_norm(&grads), &R::global_norm(&grads))?;
@@ -45,7 +67,7 @@ pub fn optimiser<P: Platform, R: Kernels<P::Backend>>(
             lr: 0.01,
             beta1: 0.9,
             beta2: 0.95,
-            eps: 1e-8,
+            eps: EPS,
             weight_decay: 0.1,
             step,
             grad_scale,
@@ -62,7 +84,7 @@ pub fn optimiser<P: Platform, R: Kernels<P::Backend>>(
             }
         }
     }
-    let untouched = slots::<P>(device, lengths, &mut Numbers::new(seed));
+    let untouched = with_small::<P>(device, lengths, seed);
     for (held, wanted) in start.iter().zip(&untouched) {
         let same = numbers(&held.value)? == numbers(&wanted.value)?
             && numbers(&held.grad)? == numbers(&wanted.grad)?;

@@ -70,7 +70,7 @@ impl<R: CubeRuntime> Mask<R> {
         let numbers = |tensor: &Option<Tensor<_, 2, burn_tensor::Int>>| match tensor {
             // Nothing is read of what stands in for it.
             None => room_of(of, [1], DType::I32),
-            Some(tensor) => as_i32(dense_int(tensor.clone())),
+            Some(tensor) => dense_int(tensor.clone()),
         };
         Self {
             documents_bt: numbers(&mask.documents_bt),
@@ -86,8 +86,4 @@ impl<R: CubeRuntime> Mask<R> {
             scale: 1.0 / (size as f32).sqrt(),
         }
     }
-}
-
-fn as_i32<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
-    if x.dtype == DType::I32 { x } else { burn_cubecl::kernel::cast(x, DType::I32) }
 }
