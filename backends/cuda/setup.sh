@@ -31,6 +31,10 @@ if [ $# -ne 1 ]; then
     exit 2
 fi
 python=${PYTHON:-python3}
+if [[ ! $cuda =~ ^12\.[0-9]+$ ]]; then
+    echo "$0: CUDA=$cuda: only 12.x is taken, such as 12.8" >&2
+    exit 2
+fi
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 if [ "$(cat "$folder/version" 2>/dev/null)" = "$cuda" ]; then

@@ -123,6 +123,16 @@ impl Error {
         }
     }
 
+    /// The same error of training in other words: all that may tell how to go on.
+    pub(crate) fn reworded(self, words: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Interrupted(what) => Self::Interrupted(words(what)),
+            Self::Failed(what) => Self::Failed(words(what)),
+            Self::File { path, message } => Self::File { path, message: words(message) },
+            other => other,
+        }
+    }
+
     /// Exit code of the process that ends with this error: 2 for misuse, 75 for work that was
     /// stopped and goes on when asked to, 1 otherwise.
     pub fn exit_code(&self) -> u8 {

@@ -80,7 +80,7 @@ fn kind(wanted: &str) -> &str {
         "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
-        "a string" | "str" => "a text",
+        "a string" | "str" | "string only" => "a text",
         "a map" => "a table",
         "a sequence" => "a list",
         "any valid TOML value" => "a number below 2^63",
@@ -101,8 +101,14 @@ fn thing(found: &str) -> &str {
         "sequence" => "a list",
         "map" => "a table",
         "null" | "unit" => "nothing",
-        // "integer `-16`", "floating point `1e+30`", "integer `1` as i128", "string \"big\""
-        _ => found.split('`').nth(1).unwrap_or(found.trim_start_matches(|c| c != '"')),
+        // What is written where one of several words is wanted.
+        "unit variant" => "another kind of value",
+        // "integer `-16`", "floating point `1e+30`", "integer `1` as i128", "string \"big\"", "integer"
+        _ => match (found.split('`').nth(1), found.find('"')) {
+            (Some(value), _) => value,
+            (None, Some(at)) => &found[at..],
+            (None, None) => found,
+        },
     }
 }
 

@@ -84,11 +84,15 @@ fn become_it() {
         }
         Ok(output) => {
             let words = String::from_utf8_lossy(&output.stderr);
+            let words = match words.trim() {
+                // A library that is cut short ends whoever loads it.
+                "" => format!("{PROGRAM} ended without a word: {}", output.status),
+                words => words.replace(&format!("{}: ", program.display()), ""),
+            };
             format!(
-                "LibTorch cannot be loaded ({}); make it again with \
+                "LibTorch cannot be loaded ({words}); make it again with \
                  `backends/libtorch/setup.sh DIR`, or name in LD_LIBRARY_PATH a folder with \
-                 the libraries of PyTorch 2.9.0",
-                words.trim().trim_start_matches(&format!("{}: ", program.display()))
+                 the libraries of PyTorch 2.9.0"
             )
         }
         Err(error) => format!(

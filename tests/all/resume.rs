@@ -209,7 +209,7 @@ fn checkpoints_by_the_clock_leave_nothing_behind() {
 fn an_interrupt_saves_and_says_how_to_go_on() {
     use std::process::{Command, Stdio};
     let folder = tempfile::tempdir().expect("a folder");
-    let arguments = small("pretrain", "r", &["--set", "train.steps=100000"]);
+    let arguments = small("pretrain", "r", &["--backend", "cpu", "--set", "train.steps=100000"]);
     let child = Command::new(crate::program::program())
         .args(arguments)
         .current_dir(folder.path())
@@ -226,7 +226,7 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     let output = child.wait_with_output().expect("ends");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{stderr}");
-    assert!(stderr.contains("--resume --out r"), "{stderr}");
+    assert!(stderr.contains("--resume --backend cpu --out r"), "{stderr}");
     let saved = std::fs::read_dir(folder.path().join("r/checkpoints")).expect("readable");
     assert!(saved.count() >= 2, "a checkpoint of the last step");
 }

@@ -8,7 +8,9 @@ use nvml_wrapper::Nvml;
 /// # Errors
 /// In the library's words, where it cannot be used or does not know the GPU.
 pub(crate) fn monitor(uuid: &str) -> Result<Monitor, String> {
-    let words = |error: nvml_wrapper::error::NvmlError| error.to_string();
+    let words = |error: nvml_wrapper::error::NvmlError| {
+        error.to_string().replace("a libloading error occurred: ", "")
+    };
     let nvml = Nvml::init().map_err(words)?;
     let known = |kind: &str| {
         let name = format!("{kind}-{uuid}");

@@ -53,7 +53,8 @@ struct ModelTimes {
     device_memory_bytes: Option<u64>,
 }
 
-/// Model FLOPs utilisation, of the device that the recipe's `[cost]` names.
+/// Model FLOPs utilisation, of as many devices as there are processes, each the one that the recipe's
+/// `[cost]` names.
 #[derive(Serialize)]
 struct Peak {
     of: String,
@@ -92,13 +93,20 @@ pub(super) fn plan(args: &BenchModelArgs) -> Result<Plan> {
         let message = "--steps, --micro-batch and --tokens must be at least 1";
         return Err(Error::Misuse(message.into()));
     }
-    resolve(&Request {
+    let plan = resolve(&Request {
         recipe: args.recipe.clone(),
         scale: args.scale.clone(),
         set: args.set.clone(),
         dataless: true,
         data: None,
-    })
+    })?;
+    let most = plan.model_config()?.modalities.values().map(|spec| spec.max_tokens).max();
+    match (args.tokens, most) {
+        (Some(asked), Some(most)) if asked > most => Err(Error::Misuse(format!(
+            "--tokens {asked}: the model's modalities have at most {most}"
+        ))),
+        _ => Ok(plan),
+    }
 }
 
 fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()> {
@@ -108,7 +116,9 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let rows = random_rows(&model, args.micro_batch, args.tokens, purpose);
     let batch = Batch::assemble(&rows, &model.modalities, purpose)?;
     let chosen = choose(&args.device, Some(&plan))?;
-    let mut session = chosen.open(&model, plan.train.precision)?;
+    // Embeddings are computed in single precision, whatever the training's.
+    let precision = if job == "train" { plan.train.precision } else { Precision::F32 };
+    let mut session = chosen.open(&model, precision)?;
     session.set_parameters(&initial_parameters(&model, plan.train.seed))?;
     session.set_recompute(plan.train.recompute);
     let timed = timed(job, session.as_mut(), &batch, &plan.train, args.steps)?;
@@ -118,10 +128,11 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
              should (`astropt doctor` looks), and these times are of nothing",
         );
     }
-    let tokens = parallel::world().size() * batch.rows * batch.len;
+    let processes = parallel::world().size();
+    let tokens = processes * batch.rows * batch.len;
     let tokens_per_second = tokens as f64 / median(&timed.step_seconds);
     let flops = (job == "train").then(|| tokens_per_second * model.train_flops_per_token());
-    let on_host = session.on_host();
+    let on_host = chosen.backend.room(chosen.index).is_some_and(|room| room.shared);
     let usage = chosen.backend.monitor(chosen.index).and_then(|ask| ask());
     let times = ModelTimes {
         job,
@@ -130,15 +141,15 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
         parameters: model.parameter_count(),
         backend: chosen.name,
         device: chosen.device,
-        processes: parallel::world().size(),
-        precision: plan.train.precision,
+        processes,
+        precision,
         rows: batch.rows,
         tokens: batch.len,
         tokens_per_second,
         flops_per_second: flops,
         peak: flops.filter(|_| !on_host).map(|flops| Peak {
             of: plan.cost.device.clone(),
-            share: flops / plan.cost.peak(plan.train.precision),
+            share: flops / (processes as f64 * plan.cost.peak(precision)),
         }),
         step_seconds: timed.step_seconds,
         peak_rss_bytes: peak_rss(),

@@ -1,14 +1,12 @@
 //! `astropt doctor`: what each backend sees on this machine, and whether it computes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use serde::Serialize;
 
 use super::bench::random_rows;
 use super::chosen::DEFAULT_BACKEND;
 use super::output::{Output, columns};
 use crate::data::{Batch, Purpose};
-use crate::engine::StepSettings;
+use crate::engine::{StepSettings, apart};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, Tokeniser, initial_parameters};
 use crate::seam::{Backend, backends};
@@ -59,22 +57,24 @@ fn examine(backend: &'static str, summary: &'static str, opened: &dyn Backend) -
             .into_iter()
             .enumerate()
             .map(|(index, device)| {
-                let problem = trial(opened, index).err().map(|error| error.to_string());
+                // A library that gives up in a panic, such as one without code for this GPU, has
+                // failed like any other.
+                let tried = apart(|| try_step(opened, index));
+                let problem = tried.err().map(|error| said(&error));
                 finding(Some(index), Some(device.name), problem)
             })
             .collect(),
     }
 }
 
-/// [`try_step`]; a library that gives up in a panic, such as one without code for this GPU, has
-/// failed like any other.
-fn trial(backend: &dyn Backend, index: usize) -> Result<()> {
-    let attempt = AssertUnwindSafe(|| try_step(backend, index));
-    catch_unwind(attempt).unwrap_or_else(|cause| {
-        let text = cause.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| cause.downcast_ref::<&str>().copied());
-        Err(Error::Failed(text.unwrap_or("the backend gave up without a word").to_owned()))
-    })
+/// What a device failed with. A model as small as this one wants no smaller batches.
+fn said(error: &Error) -> String {
+    match error {
+        Error::OutOfMemory(cause) => {
+            format!("the device has no memory left for a small model ({cause}): others hold it")
+        }
+        error => error.to_string(),
+    }
 }
 
 /// One step of a small model: its loss and its gradient's norm are numbers.
@@ -105,24 +105,33 @@ fn try_step(backend: &dyn Backend, index: usize) -> Result<()> {
     if finite && report.grad_norm.is_finite() && report.grad_norm > 0.0 {
         return Ok(());
     }
-    Err(Error::Failed(format!("a step of a small model gives {report:?}")))
+    let losses: Vec<String> = report.losses.iter().map(|loss| loss.total.to_string()).collect();
+    Err(Error::Failed(format!(
+        "a step of a small model gives a loss of {} and a gradient with a norm of {}: this device does \
+         not compute what it should. See that driver and libraries are of versions that go together, \
+         and try it with another program",
+        losses.join(", "),
+        report.grad_norm
+    )))
 }
 
 fn describe(findings: &[Finding]) -> String {
+    let name = |f: &Finding| {
+        f.index.map_or(f.backend.to_owned(), |index| format!("{}:{index}", f.backend))
+    };
     let row = |f: &Finding| {
-        let name = f.index.map_or(f.backend.to_owned(), |index| format!("{}:{index}", f.backend));
         let state = match (f.works, &f.device, f.default) {
             (true, _, true) => "works, used unless --backend or a recipe names another",
             (true, _, false) => "works",
             (false, Some(_), _) => "fails",
             (false, None, _) => "no device",
         };
-        vec![name, state.to_owned(), f.device.clone().unwrap_or_else(|| f.summary.to_owned())]
+        vec![name(f), state.to_owned(), f.device.clone().unwrap_or_else(|| f.summary.to_owned())]
     };
     let mut text = columns(&findings.iter().map(row).collect::<Vec<_>>());
     for finding in findings {
         if let Some(problem) = &finding.problem {
-            text += &format!("\n\n{}: {problem}", finding.backend);
+            text += &format!("\n\n{}: {problem}", name(finding));
         }
     }
     text

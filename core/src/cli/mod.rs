@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::seam::check_registry;
 use crate::{parallel, progress, stop};
 use args::{BenchJob, Cli, Command, NewWhat, TrainArgs};
@@ -47,10 +47,12 @@ pub fn main() -> ExitCode {
     progress::set_quiet(cli.quiet);
     crate::engine::quieten();
     let output = Output { json: cli.json };
+    let backend = trained_on(&cli.command).cloned();
     let done = check_registry()
         .and_then(|()| stop::outlive_file_limits())
         .and_then(|()| meet(&cli.command))
-        .and_then(|()| dispatch(cli.command, output));
+        .and_then(|()| dispatch(cli.command, output))
+        .map_err(|error| to_go_on(error, backend.as_deref()));
     let code = match done {
         Ok(code) => code,
         Err(error) => {
@@ -63,6 +65,23 @@ pub fn main() -> ExitCode {
     code
 }
 
+/// The `--backend` of a command that trains.
+fn trained_on(command: &Command) -> Option<&String> {
+    match command {
+        Command::Run(args) | Command::Scale(args) => args.train.device.backend.as_ref(),
+        Command::Pretrain(args) => args.device.backend.as_ref(),
+        _ => None,
+    }
+}
+
+/// What ended a training, with its `--backend` where it says how to go on: no run remembers it.
+fn to_go_on(error: Error, backend: Option<&str>) -> Error {
+    let Some(backend) = backend else { return error };
+    error.reworded(|what| {
+        what.replace("--resume --out", &format!("--resume --backend {backend} --out"))
+    })
+}
+
 /// Meets the other processes that were started with this one, for commands that share their work
 /// out; the others are refused to several processes, each of which would do the whole.
 fn meet(command: &Command) -> Result<()> {
@@ -71,7 +90,7 @@ fn meet(command: &Command) -> Result<()> {
         Command::Pretrain(_) | Command::Embed(_) => None,
         Command::Bench(args) if matches!(args.job, BenchJob::Train(_)) => None,
         Command::Run(_) | Command::Scale(_) => Some("run --plan"),
-        Command::Bench(_) => Some("bench"),
+        Command::Bench(_) => Some("bench embed, generate and data"),
         Command::Probe(_) => Some("probe"),
         Command::Report(_) => Some("report"),
         Command::Audit(_) => Some("audit"),

@@ -187,7 +187,8 @@ fn gigabytes(bytes: f64) -> String {
     match bytes / 1e9 {
         large if large >= 9.95 => format!("{large:.0} GB"),
         small if small >= 0.095 => format!("{small:.1} GB"),
-        tiny => format!("{:.0} MB", 1e3 * tiny),
+        tiny if tiny >= 0.00995 => format!("{:.0} MB", 1e3 * tiny),
+        least => format!("{:.1} MB", 1e3 * least),
     }
 }
 

@@ -46,9 +46,6 @@ static LOST: Mutex<Option<String>> = Mutex::new(None);
 /// How the names begin of threads that are a device's.
 static DEVICES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
-/// What the last panic on one of them said that need not have been an error.
-static LAST: Mutex<Option<String>> = Mutex::new(None);
-
 fn lock<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -59,8 +56,8 @@ pub fn lost(text: &str) {
 }
 
 /// Hears of panics on threads whose names begin with `prefix`, which a device's library keeps to
-/// itself: [`heard`] makes errors of those for want of memory, and nothing is said of what follows
-/// from the first. Others may be of a kernel that was only tried; they are told of in a line.
+/// itself, going on as if what it was to do were done: [`heard`] makes an error of the first, and
+/// nothing is said of what follows from it.
 pub fn listen(prefix: &'static str) {
     let mut devices = lock(&DEVICES);
     let first = devices.is_empty();
@@ -76,17 +73,11 @@ pub fn listen(prefix: &'static str) {
         let thread = thread::current();
         let begins = |name: &str| lock(&DEVICES).iter().any(|prefix| name.starts_with(prefix));
         let devices = thread.name().is_some_and(begins);
-        let text = words(panic.payload()).unwrap_or_default();
-        if devices && of_memory(&reason(text)) {
-            lost(text);
-        } else if lock(&LOST).is_some() {
-            // It follows from what was lost.
-        } else if devices {
-            *lock(&LAST) = Some(text.to_owned());
-            tell_in_a_line(panic, &*tell);
-        } else {
+        if devices {
+            lost(words(panic.payload()).unwrap_or_default());
+        } else if lock(&LOST).is_none() {
             tell(panic);
-        }
+        } // else it follows from what was lost
     }));
 }
 
@@ -115,13 +106,19 @@ pub fn heard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     if let Some(text) = lock(&LOST).as_deref() {
         return Err(gave_up(text));
     }
-    done.unwrap_or_else(|text| match lock(&LAST).as_deref() {
-        // Whoever waits for a thread that panics hears no more than this.
-        Some(last) if ["RecvError", "CallError"].contains(&reason(&text).as_str()) => {
-            Err(gave_up(last))
-        }
-        _ => Err(gave_up(&text)),
-    })
+    done.unwrap_or_else(|text| Err(gave_up(&text)))
+}
+
+/// As [`calm`] of a device that is tried beside others: what it gave up with, out of sight too, says
+/// nothing of them.
+///
+/// # Errors
+/// As [`heard`].
+pub(crate) fn apart<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = lock(&LOST).take();
+    let done = heard(work);
+    *lock(&LOST) = before;
+    done
 }
 
 /// The error of a device that gave up with `text`: [`Error::OutOfMemory`] where that is of memory.
@@ -139,6 +136,11 @@ fn advice(reason: &str) -> &'static str {
         return "; NVRTC, which compiled it, must be no newer than NVIDIA's driver: run \
                 `CUDA=12.x backends/cuda/setup.sh DIR` with the version that `nvidia-smi` names, or \
                 an older one, and set CUDA_PATH=DIR, or install a newer driver";
+    }
+    if ["No space left on device", "quota exceeded"].iter().any(|words| reason.contains(words)) {
+        return "; the kernels that are compiled are kept in $XDG_CACHE_HOME/astropt \
+                (~/.cache/astropt): free some space there, or have XDG_CACHE_HOME name a folder on \
+                another disk";
     }
     ""
 }
@@ -166,6 +168,9 @@ fn reason(text: &str) -> String {
     let line = line.trim_start_matches("called `Result::unwrap()` on an `Err` value: ");
     let shell = line.strip_prefix("ServerUnhealthy { errors: [");
     let line = shell.and_then(|rest| rest.split_once('(')).map_or(line, |(_, line)| line);
+    // Of the system's errors, what it says itself.
+    let system = line.split_once("Os { ").and_then(|(_, rest)| rest.split_once("message: \""));
+    let line = system.map_or(line, |(_, message)| message.trim_end_matches("\" }"));
     line.trim_start_matches("Torch(\"").to_owned()
 }
 
@@ -312,15 +317,23 @@ mod tests {
                 assert!(of_memory, "{error}");
             }
             *lock(&LOST) = None;
-            // It may have been of a kernel that was only tried.
-            assert!(on(kind, || panic!("An error\nCaused by:\n  no such folder")).is_err());
+            // Of a device that is tried apart it says nothing of others.
+            let tried = apart(|| {
+                let full = || {
+                    let cause = std::io::Error::from_raw_os_error(28);
+                    panic!("called `Result::unwrap()` on an `Err` value: {cause:?}")
+                };
+                assert!(on(kind, full).is_err());
+                // Whoever waits for a thread that panics hears no more than this.
+                let waits = || panic!("called `Result::unwrap()` on an `Err` value: RecvError");
+                heard(|| -> Result<()> { waits() })
+            });
+            let error = tried.expect_err("a panic").to_string();
+            assert!(error.contains("gave up (No space left on device); "), "{error}");
+            assert!(error.contains("XDG_CACHE_HOME"), "{error}");
             assert_eq!(heard(|| Ok(1)).expect("nothing was lost"), 1);
-            // Nor does it stand for what failed with words of its own.
             let error = heard(|| -> Result<()> { panic!("of its own") }).expect_err("a panic");
             assert_eq!(error.to_string(), "the device gave up (of its own)");
-            let waits = || panic!("called `Result::unwrap()` on an `Err` value: RecvError");
-            let error = heard(|| -> Result<()> { waits() }).expect_err("a panic");
-            assert_eq!(error.to_string(), "the device gave up (no such folder)");
         }
         lost("what a library would forget\nbacktrace of 3 allocations");
         lost("what followed from it");

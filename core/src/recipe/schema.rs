@@ -232,7 +232,7 @@ impl CheckpointChoice {
 
 /// A word or a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a word or a whole number of 0 or more")]
 pub enum Choice {
     /// A number.
     Number(usize),

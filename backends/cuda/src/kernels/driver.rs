@@ -3,6 +3,7 @@
 //! The libraries are tried before anything of CubeCL is touched, which would panic without them.
 
 use std::error::Error as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use cudarc::driver::result::{self as cuda, DriverError, ctx, device, primary_ctx};
@@ -105,8 +106,40 @@ pub(crate) fn too_new(compiler: Version, driver: Version) -> Option<String> {
     })
 }
 
+/// That a library, where it lies at `path`, has all that the loader would map: one that is cut short
+/// ends the program without a word (SIGBUS). What is no library at all is left to the loader's words.
+fn whole(path: &Path) -> Result<(), String> {
+    let Ok(file) = std::fs::File::open(path) else { return Ok(()) };
+    let length = file.metadata().map_or(0, |about| about.len());
+    let mut head = Vec::new();
+    let _ = file.take(4096).read_to_end(&mut head);
+    // ELF of 64 bits: where the table of what is mapped begins, how long a line of it is and how
+    // many there are; in each, where a part begins in the file and how long it is.
+    let number = |at: usize, bytes: usize| -> Option<u64> {
+        let mut all = [0; 8];
+        all[..bytes].copy_from_slice(head.get(at..at + bytes)?);
+        Some(u64::from_le_bytes(all))
+    };
+    let end = || -> Option<u64> {
+        let [table, line, lines] = [number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?];
+        (0..lines)
+            .map(|k| {
+                let at = usize::try_from(table + k * line).ok()?;
+                number(at + 0x08, 8)?.checked_add(number(at + 0x20, 8)?)
+            })
+            .try_fold(0, |end, part| Some(end.max(part?)))
+    };
+    match end() {
+        Some(end) if head.starts_with(b"\x7fELF\x02\x01") && end > length => {
+            Err(format!("{}: it is cut short, {length} of {end} bytes", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Loads a library for as long as the program runs, or says why not in the loader's words.
 fn load(name: impl AsRef<Path>) -> Result<(), String> {
+    whole(name.as_ref())?;
     // SAFETY: NVIDIA's libraries have no conditions on when they are initialised.
     match unsafe { Library::new(name.as_ref()) } {
         Ok(library) => {
@@ -191,8 +224,10 @@ fn compiler() -> Result<(), String> {
         root().iter().flat_map(|root| ["lib64", "lib"].map(|folder| root.join(folder))).collect();
     let lies = |name: &str| folders.iter().map(|folder| folder.join(name)).find(|at| at.exists());
     let own = lies(COMPILER).map(load);
+    // The loader would take it by its name too, where CUDA_PATH is among its folders.
+    let cut = lies(COMPILER).is_some_and(|path| whole(&path).is_err());
     // SAFETY: as of any library of NVIDIA's.
-    if unsafe { nvrtc::is_culib_present() } {
+    if !cut && unsafe { nvrtc::is_culib_present() } {
         return Ok(());
     }
     // A damaged one in CUDA_PATH is what the user meant, whatever is said of others.
@@ -246,6 +281,13 @@ mod tests {
         std::fs::write(&damaged, "no library").expect("a file");
         let words = load(&damaged).expect_err("no library");
         assert!(words.contains("libdamaged.so: ") && !words.contains("No such file"), "{words}");
+        // One that is cut short would end this process.
+        let program = std::env::current_exe().and_then(std::fs::read).expect("this program");
+        std::fs::write(&damaged, &program[..program.len() / 3]).expect("a file");
+        let words = load(&damaged).expect_err("a part");
+        assert!(words.contains("libdamaged.so: it is cut short"), "{words}");
+        std::fs::write(&damaged, &program).expect("a file");
+        assert_eq!(whole(&damaged), Ok(()));
         let words = load(folder.path().join("libmissing.so")).expect_err("no file");
         assert!(words.contains("libmissing.so: ") && words.contains("No such file"), "{words}");
     }

@@ -8,7 +8,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::product::Precision;
+use super::product::{Precision, launch_in};
 use super::sums::{sum_of_cube, total};
 use super::tensors::{UNITS, cube, cubes, lengths, room, room_of, units};
 
@@ -34,10 +34,7 @@ pub(super) fn gelu<R: CubeRuntime>(x_nd: CubeTensor<R>, precision: Precision) ->
     let y_nd = room_of(&x_nd, [n, d], precision.dtype());
     let client = x_nd.client.clone();
     let (x, y) = (x_nd.into_array_arg(), y_nd.clone().into_array_arg());
-    let launch = match precision {
-        Precision::F32 => gelu_kernel::launch::<f32, R>,
-        Precision::Bf16 => gelu_kernel::launch::<bf16, R>,
-    };
+    let launch = launch_in!(gelu_kernel, R, precision);
     launch(&client, units(n * d), cube(), x, y);
     y_nd
 }
@@ -65,10 +62,7 @@ pub(super) fn gelu_backward<R: CubeRuntime>(
     let dx_nd = room_of(&x_nd, [n, d], precision.dtype());
     let client = x_nd.client.clone();
     let (x, dy) = (x_nd.into_array_arg(), dy_nd.into_array_arg());
-    let launch = match precision {
-        Precision::F32 => gelu_backward_kernel::launch::<f32, R>,
-        Precision::Bf16 => gelu_backward_kernel::launch::<bf16, R>,
-    };
+    let launch = launch_in!(gelu_backward_kernel, R, precision);
     launch(&client, units(n * d), cube(), x, dy, dx_nd.clone().into_array_arg());
     dx_nd
 }

@@ -72,7 +72,11 @@ impl Communicator {
     fn own(index: usize, rank: usize) -> Result<(CUcontext, CUstream, Option<sys::ncclUniqueId>)> {
         // SAFETY: opens NCCL's library, whose initialisation has no conditions.
         if !unsafe { sys::is_culib_present() } {
-            return Err(failed("be loaded")(&"libnccl.so is not found"));
+            return Err(Error::Failed(
+                "NCCL cannot be loaded: libnccl.so is not found. Install NVIDIA's NCCL for CUDA 12, or \
+                 unset ASTROPT_NCCL to sum gradients in the host's memory"
+                    .into(),
+            ));
         }
         let no_gpu = failed("use the GPU");
         let context = driver::enter(index).map_err(|e| no_gpu(&e))?;

@@ -1,12 +1,11 @@
 //! Layer norm: a row by cube, and backward a piece of the rows.
 
-use burn_backend::{DType, bf16};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::product::Precision;
+use super::product::{Precision, launch_in};
 use super::sums::{column_sums, sum_of_cube};
 use super::tensors::{UNITS, cube, cubes, lengths, room, room_of};
 
@@ -63,10 +62,7 @@ pub(super) fn forward<R: CubeRuntime>(
     let [n, d] = lengths(&x_nd);
     let y_nd = room_of(&x_nd, [n, d], precision.dtype());
     let (mean_n, rstd_n) = (room(&x_nd, [n]), room(&x_nd, [n]));
-    let launch = match precision {
-        Precision::F32 => norm_kernel::launch::<f32, R>,
-        Precision::Bf16 => norm_kernel::launch::<bf16, R>,
-    };
+    let launch = launch_in!(norm_kernel, R, precision);
     launch(
         &x_nd.client.clone(),
         cubes(n),
@@ -184,10 +180,7 @@ pub(super) fn backward<R: CubeRuntime>(
     let onto = onto_nd.is_some();
     // Nothing is read of what stands in for it.
     let onto_nd = onto_nd.unwrap_or_else(|| x_nd.clone());
-    let launch = match dy_nd.dtype {
-        DType::BF16 => norm_backward_kernel::launch::<bf16, R>,
-        _ => norm_backward_kernel::launch::<f32, R>,
-    };
+    let launch = launch_in!(norm_backward_kernel, R, Precision::of(dy_nd.dtype));
     launch(
         &x_nd.client.clone(),
         cubes(pieces),

@@ -25,7 +25,26 @@ pub(super) enum Precision {
     Bf16,
 }
 
+/// How a kernel of runtime `R` that is generic over a type of numbers is launched for those of a
+/// [`Precision`].
+macro_rules! launch_in {
+    ($kernel:ident, $runtime:ty, $precision:expr) => {
+        match $precision {
+            $crate::kernels::product::Precision::F32 => $kernel::launch::<f32, $runtime>,
+            $crate::kernels::product::Precision::Bf16 => {
+                $kernel::launch::<burn_backend::bf16, $runtime>
+            }
+        }
+    };
+}
+pub(super) use launch_in;
+
 impl Precision {
+    /// That of numbers that are stored so.
+    pub(super) fn of(dtype: DType) -> Self {
+        if dtype == DType::BF16 { Self::Bf16 } else { Self::F32 }
+    }
+
     /// The type that factors have.
     pub(super) fn dtype(self) -> DType {
         match self {
@@ -73,6 +92,10 @@ impl Precision {
 const TILE: usize = 64;
 const DEPTH: usize = 16;
 const PART: usize = 4;
+/// How far apart the places along the axis of the sum stand in shared memory. By [`TILE`] alone
+/// neighbours that are read along it would be written to one bank of 32; a multiple of four numbers
+/// is still read at once.
+const STEP: usize = TILE + PART;
 /// Units of a cube.
 const CREW: usize = (TILE / PART) * (TILE / PART);
 
@@ -106,7 +129,7 @@ fn read_tile(
         if across + at < width && along + deepness < depth {
             value = x[start + (across + at) * step_across + (along + deepness) * step_along];
         }
-        tile[deepness * TILE + at] = value;
+        tile[deepness * STEP + at] = value;
     }
 }
 
@@ -120,8 +143,8 @@ fn product_kernel(
     #[comptime] a_deep: bool,
     #[comptime] b_deep: bool,
 ) {
-    let mut a_tile = SharedMemory::<f32>::new(comptime![TILE * DEPTH]);
-    let mut b_tile = SharedMemory::<f32>::new(comptime![TILE * DEPTH]);
+    let mut a_tile = SharedMemory::<f32>::new(comptime![STEP * DEPTH]);
+    let mut b_tile = SharedMemory::<f32>::new(comptime![STEP * DEPTH]);
     let mut sums = Array::<f32>::new(comptime![PART * PART]);
     #[unroll]
     for k in 0..comptime![PART * PART] {
@@ -149,10 +172,10 @@ fn product_kernel(
         for k in 0..DEPTH {
             #[unroll]
             for i in 0..PART {
-                let left = a_tile[k * TILE + down + i];
+                let left = a_tile[k * STEP + down + i];
                 #[unroll]
                 for j in 0..PART {
-                    sums[i * PART + j] += left * b_tile[k * TILE + across + j];
+                    sums[i * PART + j] += left * b_tile[k * STEP + across + j];
                 }
             }
         }

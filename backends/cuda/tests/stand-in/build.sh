@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes DIR a CUDA for machines without a GPU, whose kernels run on the processors: build.sh DIR
+# (a new or empty folder, or one that this script made)
 #
 #     cd DIR && LD_LIBRARY_PATH=DIR CUDA_PATH=DIR XDG_CACHE_HOME=DIR/kept astropt ...
 #
@@ -12,14 +13,28 @@
 # is missing shows at one end or at the other.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+# The comment above.
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
+case ${1:-} in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    '' | -*) set -- ;;
+esac
 if [ $# -ne 1 ]; then
-    echo "usage: $0 DIR" >&2
+    usage >&2
     exit 2
 fi
-# What was compiled by other headers is of no use.
-rm -rf "$1/images" "$1/include" "$1/kept"
-mkdir -p "$1/lib"
+mkdir -p "$1"
 folder=$(cd "$1" && pwd)
+if [ ! -e "$folder/faults" ] && [ -n "$(ls -A "$folder")" ]; then
+    echo "$0: $folder holds something else; name a new folder" >&2
+    exit 1
+fi
+# What was compiled by other headers is of no use.
+rm -rf "$folder/images" "$folder/include" "$folder/kept"
+mkdir -p "$folder/lib"
 cp -R "$here/include" "$folder/include"
 printf '[memory]\npersistent_memory = "enforced"\n' > "$folder/cubecl.toml"
 

@@ -9,6 +9,8 @@
 
 #include <dlfcn.h>
 
+#include <c10/util/env.h>
+
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -41,6 +43,23 @@ char *guarded(F &&f) {
         return strdup("unknown error of libtorch");
     }
 }
+
+// While it stands, sums that libtorch knows to take in one order are taken so, and what knows of no
+// such order is refused; then again as `astropt_prepare` has it.
+class OneOrder {
+  public:
+    OneOrder()
+        : on_(at::globalContext().deterministicAlgorithms()),
+          warn_only_(at::globalContext().deterministicAlgorithmsWarnOnly()) {
+        at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+    }
+    ~OneOrder() { at::globalContext().setDeterministicAlgorithms(on_, warn_only_); }
+    OneOrder(const OneOrder &) = delete;
+    OneOrder &operator=(const OneOrder &) = delete;
+
+  private:
+    const bool on_, warn_only_;
+};
 
 } // namespace
 
@@ -79,6 +98,7 @@ char *astropt_efficient_attention_backward(const at::Tensor *dout, const at::Ten
                                            const at::Tensor *lse, bool causal, double scale,
                                            at::Tensor **gradients) {
     return guarded([&] {
+        const OneOrder order; // where it would only be warned of, keys are summed as they come
         const at::Tensor none = at::empty({0}, at::kLong); // of the dropout that there is not
         auto [dq, dk, dv, dbias] = at::_scaled_dot_product_efficient_attention_backward(
             *dout, *inputs[0], *inputs[1], *inputs[2], bias ? *bias : at::Tensor(), *out, *lse, none,
@@ -131,8 +151,12 @@ void astropt_prepare() {
     // Named, so that the linker keeps the library with libtorch's CUDA operations.
     volatile auto keep = &at::cuda::warp_size;
     (void)keep;
-    // The same steps give the same parameters.
+    // The same steps give the same parameters, as far as libtorch knows how; cuBLAS, by a workspace
+    // of its own, or each of its products would be warned of. That costs no filling of new memory,
+    // which finds reads of what was never written.
+    c10::utils::set_env("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/false);
     at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
 #endif
 }
 }

@@ -290,13 +290,7 @@ fn member_args(args: &FamilyArgs, place: &Path, changed: &[String]) -> TrainArgs
 /// What ended the model in `place`, with its family as what is to be gone on with.
 fn of_family(error: Error, place: &Path, out: &Path) -> Error {
     let again = |folder: &Path| format!("--resume --out {}", folder.display());
-    let all = |what: String| what.replace(&again(place), &again(out));
-    match error {
-        Error::Interrupted(what) => Error::Interrupted(all(what)),
-        Error::Failed(what) => Error::Failed(all(what)),
-        Error::File { path, message } => Error::File { path, message: all(message) },
-        other => other,
-    }
+    error.reworded(|what| what.replace(&again(place), &again(out)))
 }
 
 /// The compute that model `k` will have been trained with, counted as it was of the models before

@@ -135,7 +135,7 @@ pub struct Arms {
 
 /// An HDU or a column, by number or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number of 0 or more or a name")]
 pub enum Name {
     /// Its number.
     Number(u32),

@@ -5,7 +5,6 @@
 //! backward the weights are computed again from the scores and the logarithms of their sums (Dao
 //! et al. 2022, arXiv:2205.14135). Under a causal mask keys after the block are left out.
 
-use burn_backend::bf16;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -14,7 +13,7 @@ use burn_tensor::Tensor;
 
 use super::T;
 use super::mask::{Mask, Rules, visible};
-use crate::kernels::product::Precision;
+use crate::kernels::product::{Precision, launch_in};
 use crate::kernels::sums::{largest_of_cube, sum_of_cube};
 use crate::kernels::tensors::{UNITS, burn, cube, cubes, dense, lengths, room, room_of, units};
 
@@ -177,10 +176,7 @@ impl<R: CubeRuntime> Mask<R> {
         let [b, heads, queries, keys] = lengths(&scores);
         let weights = room_of(&scores, [b, heads, queries, keys], precision.dtype());
         let lse = room(&scores, [b, heads, queries]);
-        let launch = match precision {
-            Precision::F32 => weights_kernel::launch::<f32, R>,
-            Precision::Bf16 => weights_kernel::launch::<bf16, R>,
-        };
+        let launch = launch_in!(weights_kernel, R, precision);
         launch(
             &scores.client.clone(),
             cubes(b * heads * queries),
@@ -211,10 +207,7 @@ impl<R: CubeRuntime> Mask<R> {
         let shape: [usize; 4] = lengths(&scores);
         let made = || room_of(&scores, shape, precision.dtype());
         let (weights, dscores) = (made(), made());
-        let launch = match precision {
-            Precision::F32 => weights_backward_kernel::launch::<f32, R>,
-            Precision::Bf16 => weights_backward_kernel::launch::<bf16, R>,
-        };
+        let launch = launch_in!(weights_backward_kernel, R, precision);
         launch(
             &scores.client.clone(),
             units(shape.iter().product()),

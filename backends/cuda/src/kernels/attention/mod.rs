@@ -11,14 +11,13 @@ use std::sync::Once;
 
 use astropt_core::kernels::AttentionMask;
 use astropt_core::progress;
-use burn_backend::{DType, bf16};
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, IntElement};
 use burn_tensor::Tensor;
 
-use super::product::Precision;
+use super::product::{Precision, launch_in};
 use super::tensors::{burn, cube, dense, lengths, room, units};
 use mask::Mask;
 
@@ -108,10 +107,7 @@ fn delta<R: CubeRuntime>(
 ) -> CubeTensor<R> {
     let [b, t, d] = lengths(&out_btd);
     let delta_bht = room(&out_btd, [b, heads, t]);
-    let launch = match dout_btd.dtype {
-        DType::BF16 => delta_kernel::launch::<bf16, R>,
-        _ => delta_kernel::launch::<f32, R>,
-    };
+    let launch = launch_in!(delta_kernel, R, Precision::of(dout_btd.dtype));
     launch(
         &out_btd.client.clone(),
         units(b * heads * t),

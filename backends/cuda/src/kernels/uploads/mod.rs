@@ -5,7 +5,8 @@
 //! handed out, so that no kernel is queued that would have to wait for them. And they lie in
 //! *places*, which are written again only when all that was queued with their tensor has been
 //! done, which a fence in the kernels' stream tells ([`Uploads::queued`]): CubeCL's own pools give
-//! memory out again as soon as the host drops it, in the order of one stream.
+//! memory out again as soon as the host drops it, in the order of one stream. The GPU's half of a
+//! place that is given up goes back when the next place is made.
 
 mod copies;
 
@@ -22,6 +23,7 @@ use burn_cubecl::cubecl::client::ComputeClient;
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
 use burn_cubecl::cubecl::future::{DynFut, block_on};
 use burn_cubecl::cubecl::server::{Handle, ServerError};
+use burn_cubecl::cubecl::stream_id::StreamId;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cuda::Cuda;
 use burn_tensor::Tensor;
@@ -32,6 +34,10 @@ use copies::{Copies, Pinned};
 
 /// Most numbers that all places together have room for, on the GPU and in pinned memory.
 const ROOM: usize = UPLOADS / 4;
+
+/// CubeCL's stream that the GPU's memory for places is taken on and given back on, whatever thread
+/// does it: each stream has pools of its own.
+const STREAM: StreamId = StreamId { value: u64::MAX };
 
 /// How many times the bytes of a new place the GPU must have free.
 const SPARE: usize = 8;
@@ -51,13 +57,14 @@ struct Place {
     address: CUdeviceptr,
 }
 
-/// The places whose tensors nobody holds.
-#[derive(Default)]
+/// The places that are not lent.
 struct Places {
-    /// Numbers that there is room for in all places, those that are held too.
+    /// Most numbers that there may be room for.
+    room: usize,
+    /// Numbers that there is room for in all places, those that are lent too.
     numbers: usize,
     free: Vec<Place>,
-    /// What is computed with their tensors may not have been queued yet.
+    /// Somebody may still hold their tensors, and what is computed with them not be queued yet.
     dropped: Vec<Place>,
     /// Free when their fence is passed, the first one first.
     queued: VecDeque<(Fence, Vec<Place>)>,
@@ -98,13 +105,13 @@ impl Places {
     /// What to do for a place of so many numbers; of [`Next::Make`] they are counted here.
     fn next(&mut self, numbers: usize) -> Next {
         // Behind the first fence there is another: it is passed or will be soon.
-        let full = self.numbers + numbers > ROOM;
+        let full = self.numbers + numbers > self.room;
         if (full || self.queued.len() > 1)
             && let Some((fence, places)) = self.queued.pop_front()
         {
             return Next::Wait(fence, places);
         }
-        while self.numbers + numbers > ROOM {
+        while self.numbers + numbers > self.room {
             // Those that are free are too small.
             let Some(small) = self.free.pop() else { return Next::GiveUp };
             self.numbers -= small.pinned.len();
@@ -112,24 +119,22 @@ impl Places {
         self.numbers += numbers;
         Next::Make
     }
-
-    /// Takes back what a passed fence has freed.
-    fn take_back(&mut self, places: Vec<Place>) {
-        for place in places {
-            // A tensor that somebody kept is waited for once more.
-            let free = place.memory.can_mut();
-            if free { &mut self.free } else { &mut self.dropped }.push(place);
-        }
-    }
 }
 
 impl CudaUploads {
     pub(crate) fn new(device: &CudaDevice) -> Result<Self> {
+        Self::with_room(device, ROOM)
+    }
+
+    /// With room for so many numbers at most.
+    fn with_room(device: &CudaDevice, room: usize) -> Result<Self> {
+        let places =
+            Places { room, numbers: 0, free: vec![], dropped: vec![], queued: VecDeque::new() };
         Ok(Self {
             client: CudaRuntime::client(device),
             device: device.clone(),
             copies: Copies::new(device.index).map_err(failed)?,
-            places: Arc::default(),
+            places: Arc::new(Mutex::new(places)),
         })
     }
 
@@ -146,15 +151,15 @@ impl CudaUploads {
             match next {
                 Next::Wait(fence, freed) => {
                     let passed = block_on(fence);
-                    lock(&self.places).take_back(freed);
+                    lock(&self.places).free.extend(freed);
                     passed.map_err(failed)?;
                 }
                 Next::Make => {
-                    let made = self.make(numbers)?;
-                    if made.is_none() {
+                    let made = self.make(numbers);
+                    if !matches!(made, Ok(Some(_))) {
                         lock(&self.places).numbers -= numbers;
                     }
-                    return Ok(made);
+                    return made;
                 }
                 Next::GiveUp => return Ok(None),
             }
@@ -169,14 +174,17 @@ impl CudaUploads {
             return Ok(None);
         }
         let Ok(pinned) = self.copies.pinned(numbers) else { return Ok(None) };
-        // On this thread's stream, on which no kernel runs; there once it has been waited for; and
-        // no page of a pool, which may be a quarter of the GPU's memory.
-        let memory = self.client.memory_persistent_allocation(bytes, |b| self.client.empty(b));
-        let memory = memory.map_err(failed)?;
-        block_on(self.client.sync()).map_err(failed)?;
-        let resource = self.client.get_resource(memory.clone()).map_err(failed)?;
-        let address = resource.resource().ptr;
-        Ok(Some(Place { pinned, memory, address }))
+        STREAM.executes(|| {
+            self.client.memory_cleanup();
+            // It is there once it has been waited for; and no page of a pool, which may be a quarter
+            // of the GPU's memory.
+            let memory = self.client.memory_persistent_allocation(bytes, |b| self.client.empty(b));
+            let memory = memory.map_err(failed)?;
+            block_on(self.client.sync()).map_err(failed)?;
+            let resource = self.client.get_resource(memory.clone()).map_err(failed)?;
+            let address = resource.resource().ptr;
+            Ok(Some(Place { pinned, memory, address }))
+        })
     }
 }
 
@@ -203,14 +211,20 @@ impl Uploads for CudaUploads {
     }
 
     fn queued(&self) -> Result<()> {
-        let dropped = std::mem::take(&mut lock(&self.places).dropped);
-        if dropped.is_empty() {
+        if lock(&self.places).dropped.is_empty() {
             return Ok(());
         }
         // What has failed is said here, to the thread that computes, and not to the one that waits
-        // for the fence.
+        // for the fence. CubeCL holds no tensor any more of what is queued by then.
         self.client.flush().map_err(failed)?;
-        lock(&self.places).queued.push_back((self.client.sync(), dropped));
+        let mut places = lock(&self.places);
+        // With a tensor that somebody has kept more may be queued: it has no fence yet.
+        let all = std::mem::take(&mut places.dropped);
+        let (done, kept): (Vec<Place>, _) = all.into_iter().partition(|p| p.memory.can_mut());
+        places.dropped = kept;
+        if !done.is_empty() {
+            places.queued.push_back((self.client.sync(), done));
+        }
         Ok(())
     }
 }
@@ -218,5 +232,66 @@ impl Uploads for CudaUploads {
 impl Drop for Lent {
     fn drop(&mut self) {
         lock(&self.home).dropped.extend(self.place.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tuning::testing::gpu;
+    use super::*;
+
+    type Numbers = Tensor<Cuda<f32, i32>, 1>;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|k| (1000 * seed + k) as f32).collect()
+    }
+
+    fn tensor(uploaded: &Uploaded) -> Numbers {
+        uploaded.tensor().expect("a tensor of this backend")
+    }
+
+    fn read(tensor: Numbers) -> Vec<f32> {
+        tensor.into_data().into_vec().expect("numbers")
+    }
+
+    /// Of all sizes, one after the other, with room for the largest alone: on the GPU too.
+    #[test]
+    fn places_that_are_too_small_make_room() {
+        const ROOM: usize = 3000;
+        let Some(device) = gpu() else { return };
+        let uploads = CudaUploads::with_room(&device, ROOM).expect("uploads");
+        for (seed, count) in [400, 900, 1300, 2000, 2600, 500, 3000].into_iter().enumerate() {
+            let wanted = numbers(count, seed);
+            let uploaded = uploads.upload(&wanted.clone().into()).expect("a device");
+            assert_eq!(read(tensor(&uploaded.expect("room"))), wanted);
+            uploads.queued().expect("a device");
+            assert!(lock(&uploads.places).numbers <= ROOM);
+        }
+        let more = uploads.upload(&numbers(ROOM + 1, 0).into()).expect("a device");
+        assert!(more.is_none(), "more than there is room for");
+        let usage = STREAM.executes(|| uploads.client.memory_usage()).expect("a device");
+        assert!(usage.bytes_reserved <= 4 * ROOM as u64 + 512, "{usage}");
+    }
+
+    #[test]
+    fn what_somebody_keeps_is_not_written_over() {
+        let Some(device) = gpu() else { return };
+        let uploads = CudaUploads::with_room(&device, 20).expect("uploads");
+        let upload = |seed| {
+            let uploaded = uploads.upload(&numbers(10, seed).into()).expect("a device");
+            let kept = tensor(&uploaded.expect("room"));
+            uploads.queued().expect("a device");
+            kept
+        };
+        let (first, second) = (upload(1), upload(2));
+        assert!(
+            uploads.upload(&numbers(10, 3).into()).expect("a device").is_none(),
+            "both are held"
+        );
+        assert_eq!(read(first), numbers(10, 1));
+        uploads.queued().expect("a device");
+        assert_eq!(read(upload(4)), numbers(10, 4));
+        assert_eq!(read(second), numbers(10, 2));
+        assert_eq!(lock(&uploads.places).numbers, 20);
     }
 }
