@@ -90,8 +90,8 @@ fn become_it() {
                 words => words.replace(&format!("{}: ", program.display()), ""),
             };
             format!(
-                "LibTorch cannot be loaded ({words}); make it again with \
-                 `backends/libtorch/setup.sh DIR`, or name in LD_LIBRARY_PATH a folder with \
+                "LibTorch cannot be loaded ({words}); make it anew with \
+                 `backends/libtorch/setup.sh DIR` in an empty folder, or name in LD_LIBRARY_PATH a folder with \
                  the libraries of PyTorch 2.9.0"
             )
         }

@@ -55,7 +55,7 @@ impl Backend for Cpu {
         }
         check_memory(model)?;
         let session = calm(|| engine::open::<CpuPlatform>(FlexDevice, model));
-        session.map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
+        session.map(|session| Box::new(Guarded::new(session)) as Box<dyn Session>)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Once};
 
 use astropt_core::data::Uploads;
-use astropt_core::engine::{self, Guarded, Precision, Session, heard, listen};
+use astropt_core::engine::{self, Guarded, Precision, Session};
 use astropt_core::error::{Error, Result};
 use astropt_core::kernels::Platform;
 use astropt_core::model::ModelConfig;
@@ -103,14 +103,13 @@ impl Backend for CudaBackend {
             )));
         }
         warn_of_versions();
-        // CubeCL's threads are called so, one to a device.
-        listen("DS");
+        let listener = tuning::listener(index);
         let device = CudaDevice::new(index);
-        let session = heard(|| {
+        let session = listener.heard(|| {
             settings::settle(&gpus)?;
             tuning::watch(&device);
             engine::open_mixed::<CudaPlatform, Bf16Platform>(device, model)
         });
-        session.map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
+        Ok(Box::new(Guarded::listening(session?, listener)))
     }
 }

@@ -98,6 +98,6 @@ impl Backend for LibTorchBackend {
             ))
         })?;
         let session = calm(|| engine::open_mixed::<LibTorchPlatform, Bf16Platform>(device, model));
-        session.map(|session| Box::new(Guarded(session)) as Box<dyn Session>)
+        session.map(|session| Box::new(Guarded::new(session)) as Box<dyn Session>)
     }
 }

@@ -6,7 +6,7 @@ use super::bench::random_rows;
 use super::chosen::DEFAULT_BACKEND;
 use super::output::{Output, columns};
 use crate::data::{Batch, Purpose};
-use crate::engine::{StepSettings, apart};
+use crate::engine::{StepSettings, calm};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, Tokeniser, initial_parameters};
 use crate::seam::{Backend, backends};
@@ -59,7 +59,7 @@ fn examine(backend: &'static str, summary: &'static str, opened: &dyn Backend) -
             .map(|(index, device)| {
                 // A library that gives up in a panic, such as one without code for this GPU, has
                 // failed like any other.
-                let tried = apart(|| try_step(opened, index));
+                let tried = calm(|| try_step(opened, index));
                 let problem = tried.err().map(|error| said(&error));
                 finding(Some(index), Some(device.name), problem)
             })

@@ -39,52 +39,95 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     done.map_err(|cause| words(cause.as_ref()).unwrap_or_default().to_owned())
 }
 
-/// What the first error said that no session was told of. It stays: what was to be computed after
-/// it was not, and nothing that a session answers from then on is of any worth.
-static LOST: Mutex<Option<String>> = Mutex::new(None);
-
-/// How the names begin of threads that are a device's.
-static DEVICES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
-
-fn lock<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Of an error of a device that its library would forget: [`heard`] tells of it.
-pub fn lost(text: &str) {
-    lock(&LOST).get_or_insert_with(|| text.to_owned());
+/// Listens to a device whose library keeps errors to itself and goes on as if what it was to do were
+/// done. The first error stays: nothing that a session on this device answers from then on is of any
+/// worth.
+#[derive(Clone, Debug)]
+pub struct Listener(Arc<Heard>);
+
+#[derive(Debug)]
+struct Heard {
+    threads: Vec<String>,
+    lost: Mutex<Option<String>>,
 }
 
-/// Hears of panics on threads whose names begin with `prefix`, which a device's library keeps to
-/// itself, going on as if what it was to do were done: [`heard`] makes an error of the first, and
-/// nothing is said of what follows from it.
-pub fn listen(prefix: &'static str) {
-    let mut devices = lock(&DEVICES);
-    let first = devices.is_empty();
-    if !devices.contains(&prefix) {
-        devices.push(prefix);
+static LISTENERS: Mutex<Vec<Listener>> = Mutex::new(Vec::new());
+
+impl Listener {
+    /// That of the device whose library's threads have these names. A panic on one of them is
+    /// [`lost`](Self::lost), and nothing is said of what follows from it.
+    pub fn of(threads: &[String]) -> Self {
+        let mut all = lock(&LISTENERS);
+        if all.is_empty() {
+            listen();
+        }
+        if let Some(known) = all.iter().find(|known| known.0.threads == threads) {
+            return known.clone();
+        }
+        let new = Self(Arc::new(Heard { threads: threads.to_vec(), lost: Mutex::new(None) }));
+        all.push(new.clone());
+        new
     }
-    drop(devices);
-    if !first {
-        return;
+
+    /// Of an error that the library would forget: [`heard`](Self::heard) tells of the first.
+    pub fn lost(&self, text: &str) {
+        lock(&self.0.lost).get_or_insert_with(|| text.to_owned());
     }
+
+    /// As [`calm`], and the error that this device gave up with out of sight, now or ever before.
+    ///
+    /// # Errors
+    /// As [`calm`], and the first that was [`lost`](Self::lost).
+    pub fn heard<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = calm(work);
+        match lock(&self.0.lost).as_deref() {
+            Some(text) => Err(gave_up(text)),
+            None => done,
+        }
+    }
+
+    fn has_thread(&self, name: &str) -> bool {
+        self.0.threads.iter().any(|thread| thread == name)
+    }
+}
+
+/// Has [`LISTENERS`] hear of panics.
+fn listen() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let thread = thread::current();
-        let begins = |name: &str| lock(&DEVICES).iter().any(|prefix| name.starts_with(prefix));
-        let devices = thread.name().is_some_and(begins);
-        if devices {
-            lost(words(panic.payload()).unwrap_or_default());
-        } else if lock(&LOST).is_none() {
-            tell(panic);
-        } // else it follows from what was lost
+        let all = lock(&LISTENERS);
+        match all.iter().find(|one| thread.name().is_some_and(|name| one.has_thread(name))) {
+            Some(device) => {
+                device.lost(words(panic.payload()).unwrap_or_default());
+                if wants_traces() {
+                    drop(all);
+                    tell(panic);
+                }
+            }
+            // It follows from what was lost.
+            None if all.iter().any(|device| lock(&device.0.lost).is_some()) => {}
+            None => {
+                drop(all);
+                tell(panic);
+            }
+        }
     }));
+}
+
+/// Whether the user asks for the calls that led to a panic.
+fn wants_traces() -> bool {
+    std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")
 }
 
 /// Where and why a panic was, without the source of a kernel or the calls that led there, unless
 /// the user asks for those (`RUST_BACKTRACE`).
 fn tell_in_a_line(panic: &PanicHookInfo, tell: &dyn Fn(&PanicHookInfo)) {
-    if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
+    if wants_traces() {
         return tell(panic);
     }
     let place = panic.location().map(|place| {
@@ -95,30 +138,6 @@ fn tell_in_a_line(panic: &PanicHookInfo, tell: &dyn Fn(&PanicHookInfo)) {
     });
     let text = words(panic.payload()).unwrap_or_default();
     progress::warn(&format!("{}{}", place.unwrap_or_default(), reason(text)));
-}
-
-/// As [`calm`], and the error that a device gave up with out of sight, now or ever before.
-///
-/// # Errors
-/// As [`calm`], and when [`listen`] has heard of a panic or [`lost`] was told of an error.
-pub fn heard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let done = caught(work);
-    if let Some(text) = lock(&LOST).as_deref() {
-        return Err(gave_up(text));
-    }
-    done.unwrap_or_else(|text| Err(gave_up(&text)))
-}
-
-/// As [`calm`] of a device that is tried beside others: what it gave up with, out of sight too, says
-/// nothing of them.
-///
-/// # Errors
-/// As [`heard`].
-pub(crate) fn apart<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let before = lock(&LOST).take();
-    let done = heard(work);
-    *lock(&LOST) = before;
-    done
 }
 
 /// The error of a device that gave up with `text`: [`Error::OutOfMemory`] where that is of memory.
@@ -213,84 +232,108 @@ pub(crate) fn quieten() {
     }));
 }
 
-/// The session within, calm, and none that goes on when a device has [given up](heard).
-pub struct Guarded(pub Box<dyn Session>);
+/// The session within, calm, and none that goes on when its device has given up
+/// ([`Listener::heard`]).
+pub struct Guarded {
+    session: Box<dyn Session>,
+    device: Option<Listener>,
+}
+
+impl Guarded {
+    /// On a device whose errors are those of its calls.
+    pub fn new(session: Box<dyn Session>) -> Self {
+        Self { session, device: None }
+    }
+
+    /// On a device that is listened to.
+    pub fn listening(session: Box<dyn Session>, device: Listener) -> Self {
+        Self { session, device: Some(device) }
+    }
+}
+
+/// As [`Listener::heard`] where there is a listener, else as [`calm`].
+fn within<T>(device: &Option<Listener>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match device {
+        Some(device) => device.heard(work),
+        None => calm(work),
+    }
+}
 
 impl Session for Guarded {
     fn model(&self) -> &ModelConfig {
-        self.0.model()
+        self.session.model()
     }
 
     fn on_host(&self) -> bool {
-        self.0.on_host()
+        self.session.on_host()
     }
 
     fn uploads(&mut self) -> Result<Option<Arc<dyn Uploads>>> {
-        heard(|| self.0.uploads())
+        within(&self.device, || self.session.uploads())
     }
 
     fn parameters(&self) -> Result<StateDict> {
-        heard(|| self.0.parameters())
+        within(&self.device, || self.session.parameters())
     }
 
     fn set_parameters(&mut self, parameters: &StateDict) -> Result<()> {
-        heard(|| self.0.set_parameters(parameters))
+        within(&self.device, || self.session.set_parameters(parameters))
     }
 
     fn optimiser(&self) -> Result<OptimiserState> {
-        heard(|| self.0.optimiser())
+        within(&self.device, || self.session.optimiser())
     }
 
     fn set_optimiser(&mut self, state: &OptimiserState) -> Result<()> {
-        heard(|| self.0.set_optimiser(state))
+        within(&self.device, || self.session.set_optimiser(state))
     }
 
     fn accumulate(&mut self, batch: Batch, scale: f32) -> Result<()> {
-        heard(|| self.0.accumulate(batch, scale))
+        within(&self.device, || self.session.accumulate(batch, scale))
     }
 
     fn set_recompute(&mut self, recompute: bool) {
-        self.0.set_recompute(recompute);
+        self.session.set_recompute(recompute);
     }
 
     fn set_precision(&mut self, precision: Precision) -> Result<()> {
-        self.0.set_precision(precision)
+        self.session.set_precision(precision)
     }
 
     fn gradients(&self) -> Result<StateDict> {
-        heard(|| self.0.gradients())
+        within(&self.device, || self.session.gradients())
     }
 
     fn sum_gradients(&mut self, ranks: &dyn Ranks, settings: &StepSettings) -> Result<()> {
-        heard(|| self.0.sum_gradients(ranks, settings))
+        within(&self.device, || self.session.sum_gradients(ranks, settings))
     }
 
     fn step(&mut self, settings: &StepSettings) -> Result<StepReport> {
-        heard(|| self.0.step(settings))
+        within(&self.device, || self.session.step(settings))
     }
 
     fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
-        heard(|| self.0.evaluate(batch))
+        within(&self.device, || self.session.evaluate(batch))
     }
 
     fn predict(&mut self, batch: &Batch) -> Result<StateDict> {
-        heard(|| self.0.predict(batch))
+        within(&self.device, || self.session.predict(batch))
     }
 
     fn hidden(&mut self, batch: &Batch, layer: Layer) -> Result<HostTensor> {
-        heard(|| self.0.hidden(batch, layer))
+        within(&self.device, || self.session.hidden(batch, layer))
     }
 
     fn read(&mut self, batch: &Batch) -> Result<()> {
-        heard(|| self.0.read(batch))
+        within(&self.device, || self.session.read(batch))
     }
 
     fn predict_next(&mut self, modality: &str) -> Result<HostTensor> {
-        heard(|| self.0.predict_next(modality))
+        within(&self.device, || self.session.predict_next(modality))
     }
 
     fn forget(&mut self) {
-        self.0.forget();
+        self.session.forget();
     }
 }
 
@@ -298,49 +341,44 @@ impl Session for Guarded {
 mod tests {
     use super::*;
 
+    fn on(thread: &str, work: fn()) -> thread::Result<()> {
+        thread::Builder::new().name(thread.to_owned()).spawn(work).expect("a thread").join()
+    }
+
     #[test]
-    fn panics_on_devices_threads_are_heard_of() {
-        let kinds = ["a device of this test", "another device of this test"];
-        kinds.into_iter().for_each(listen);
-        let on = |kind: &str, work: fn()| {
-            let named = thread::Builder::new().name(format!("{kind}, 0"));
-            named.spawn(work).expect("a thread").join()
-        };
-        for kind in kinds {
-            assert!(on(kind, || ()).is_ok());
-            assert_eq!(heard(|| Ok(1)).expect("nothing was lost"), 1);
-            assert!(on(kind, || panic!("where\nCUDA_ERROR_OUT_OF_MEMORY")).is_err());
-            for _ in 0..2 {
-                let error = heard(|| Ok(1)).expect_err("a device that gave up");
-                let of_memory =
-                    matches!(&error, Error::OutOfMemory(why) if why.starts_with("CUDA"));
-                assert!(of_memory, "{error}");
-            }
-            *lock(&LOST) = None;
-            // Of a device that is tried apart it says nothing of others.
-            let tried = apart(|| {
-                let full = || {
-                    let cause = std::io::Error::from_raw_os_error(28);
-                    panic!("called `Result::unwrap()` on an `Err` value: {cause:?}")
-                };
-                assert!(on(kind, full).is_err());
-                // Whoever waits for a thread that panics hears no more than this.
-                let waits = || panic!("called `Result::unwrap()` on an `Err` value: RecvError");
-                heard(|| -> Result<()> { waits() })
-            });
-            let error = tried.expect_err("a panic").to_string();
-            assert!(error.contains("gave up (No space left on device); "), "{error}");
-            assert!(error.contains("XDG_CACHE_HOME"), "{error}");
-            assert_eq!(heard(|| Ok(1)).expect("nothing was lost"), 1);
-            let error = heard(|| -> Result<()> { panic!("of its own") }).expect_err("a panic");
-            assert_eq!(error.to_string(), "the device gave up (of its own)");
+    fn panics_on_a_devices_threads_are_heard_of_it_alone() {
+        let names = |kind: &str| [1, 2].map(|k| format!("{kind} {k}"));
+        let [device, full, other] = ["a", "b", "c"].map(names);
+        let listeners = [&device, &full, &other].map(|threads| Listener::of(threads));
+        assert!(on(&device[0], || ()).is_ok());
+        for listener in &listeners {
+            assert_eq!(listener.heard(|| Ok(1)).expect("nothing was lost"), 1);
         }
-        lost("what a library would forget\nbacktrace of 3 allocations");
-        lost("what followed from it");
-        let error = heard(|| Ok(1)).expect_err("a device that gave up").to_string();
+        assert!(on(&device[1], || panic!("where\nCUDA_ERROR_OUT_OF_MEMORY")).is_err());
+        for _ in 0..2 {
+            let error = Listener::of(&device).heard(|| Ok(1)).expect_err("a device that gave up");
+            let of_memory = matches!(&error, Error::OutOfMemory(why) if why.starts_with("CUDA"));
+            assert!(of_memory, "{error}");
+        }
+        let disk = || {
+            let cause = std::io::Error::from_raw_os_error(28);
+            panic!("called `Result::unwrap()` on an `Err` value: {cause:?}")
+        };
+        assert!(on(&full[0], disk).is_err());
+        // Whoever waits for a thread that panics hears no more than this.
+        let waits = || panic!("called `Result::unwrap()` on an `Err` value: RecvError");
+        let error = listeners[1].heard(|| -> Result<()> { waits() }).expect_err("a panic");
+        let error = error.to_string();
+        assert!(error.contains("gave up (No space left on device); "), "{error}");
+        assert!(error.contains("XDG_CACHE_HOME"), "{error}");
+        assert_eq!(listeners[2].heard(|| Ok(1)).expect("nothing was lost"), 1);
+        let error = listeners[2].heard(|| -> Result<()> { panic!("of its own") });
+        let error = error.expect_err("a panic").to_string();
+        assert_eq!(error, "the device gave up (of its own)");
+        listeners[2].lost("what a library would forget\nbacktrace of 3 allocations");
+        listeners[2].lost("what followed from it");
+        let error = listeners[2].heard(|| Ok(1)).expect_err("a device that gave up").to_string();
         assert_eq!(error, "the device gave up (what a library would forget)");
-        // For the other tests of this process.
-        *lock(&LOST) = None;
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use guard::{Guarded, calm, gave_up, heard, listen, lost};
-pub(crate) use guard::{apart, quieten};
+pub(crate) use guard::quieten;
+pub use guard::{Guarded, Listener, calm, gave_up};
 pub use session::{open, open_mixed};
 
 use crate::data::{Batch, Uploads};

@@ -34,7 +34,8 @@ pub trait Backend: Send + Sync {
         None
     }
 
-    /// How much memory device `index` has left for a training, where something tells.
+    /// How much memory device `index` has left for a training, where something tells. One that
+    /// computes in the host's says so here ([`Room::shared`]): its speed is then no share of a GPU's.
     fn room(&self, _index: usize) -> Option<Room> {
         None
     }

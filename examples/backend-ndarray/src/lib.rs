@@ -5,10 +5,11 @@
 //! right. A backend gets faster by implementing methods of
 //! [`Kernels`](astropt_core::kernels::Kernels) itself, one at a time.
 
+use astropt_core::cost::available_memory;
 use astropt_core::engine::{self, Session};
 use astropt_core::kernels::{Platform, Reference};
 use astropt_core::model::ModelConfig;
-use astropt_core::seam::{Backend, Device};
+use astropt_core::seam::{Backend, Device, Room};
 use astropt_core::{Error, Result, register_backend};
 use burn_ndarray::{NdArray, NdArrayDevice};
 
@@ -30,6 +31,10 @@ pub struct Ndarray;
 impl Backend for Ndarray {
     fn devices(&self) -> Result<Vec<Device>> {
         Ok(vec![Device { name: format!("{}, one core", std::env::consts::ARCH) }])
+    }
+
+    fn room(&self, _index: usize) -> Option<Room> {
+        available_memory().map(|free| Room { free, shared: true })
     }
 
     fn open(&self, index: usize, model: &ModelConfig) -> Result<Box<dyn Session>> {

@@ -40,8 +40,8 @@ pub(crate) fn find() -> Result<Vec<Gpu>, Vec<String>> {
     let parts: Vec<String> = [compiler(), headers()].into_iter().filter_map(Result::err).collect();
     if !parts.is_empty() {
         missing.push(format!(
-            "{}; run `backends/cuda/setup.sh DIR` and set CUDA_PATH=DIR, or install NVIDIA's CUDA \
-             toolkit, 12.x",
+            "{}; run `backends/cuda/setup.sh DIR` for a new folder and set CUDA_PATH=DIR, or \
+             install NVIDIA's CUDA toolkit, 12.x",
             parts.join(", and ")
         ));
     }
@@ -117,15 +117,16 @@ fn whole(path: &Path) -> Result<(), String> {
     // many there are; in each, where a part begins in the file and how long it is.
     let number = |at: usize, bytes: usize| -> Option<u64> {
         let mut all = [0; 8];
-        all[..bytes].copy_from_slice(head.get(at..at + bytes)?);
+        all[..bytes].copy_from_slice(head.get(at..at.checked_add(bytes)?)?);
         Some(u64::from_le_bytes(all))
     };
     let end = || -> Option<u64> {
         let [table, line, lines] = [number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?];
         (0..lines)
             .map(|k| {
-                let at = usize::try_from(table + k * line).ok()?;
-                number(at + 0x08, 8)?.checked_add(number(at + 0x20, 8)?)
+                let at = usize::try_from(table.checked_add(k * line)?).ok()?;
+                let part = |field: usize| number(at.checked_add(field)?, 8);
+                part(0x08)?.checked_add(part(0x20)?)
             })
             .try_fold(0, |end, part| Some(end.max(part?)))
     };

@@ -8,7 +8,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use astropt_core::engine::lost;
+use astropt_core::engine::Listener;
 use burn_cubecl::cubecl::Runtime;
 use burn_cubecl::cubecl::client::ComputeClient;
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
@@ -21,9 +21,9 @@ const TUNER: &str = "cubecl_runtime::tune::tuner";
 /// The GPUs that were opened.
 static OPENED: Mutex<Vec<(usize, ComputeClient<CudaRuntime>)>> = Mutex::new(Vec::new());
 
-struct Listener;
+struct BeforeTuning;
 
-impl Log for Listener {
+impl Log for BeforeTuning {
     fn enabled(&self, metadata: &Metadata) -> bool {
         metadata.level() <= LevelFilter::Info && metadata.target() == TUNER
     }
@@ -37,6 +37,11 @@ impl Log for Listener {
     fn flush(&self) {}
 }
 
+/// Listens to the GPU of this number: CubeCL calls its two threads so.
+pub(crate) fn listener(index: usize) -> Listener {
+    Listener::of(&["U", "D"].map(|stage| format!("DS{stage}-0-{index}")))
+}
+
 /// From now on errors of this GPU outlive tuning. A program that has a logger of its own keeps it,
 /// and calls [`keep_errors`] from it.
 pub(crate) fn watch(device: &CudaDevice) {
@@ -44,7 +49,7 @@ pub(crate) fn watch(device: &CudaDevice) {
     if opened.iter().all(|(index, _)| *index != device.index) {
         opened.push((device.index, CudaRuntime::client(device)));
     }
-    if log::set_logger(&Listener).is_ok() {
+    if log::set_logger(&BeforeTuning).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
 }
@@ -54,9 +59,9 @@ pub(crate) fn watch(device: &CudaDevice) {
 /// `cubecl_runtime::tune::tuner` at level info returns.
 pub fn keep_errors() {
     let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    for (_, client) in opened {
+    for (index, client) in opened {
         if let Err(error) = client.flush() {
-            lost(&said(&error));
+            listener(index).lost(&said(&error));
         }
     }
 }
@@ -113,7 +118,6 @@ pub(crate) mod testing {
 mod tests {
     use std::process::Command;
 
-    use astropt_core::engine::heard;
     use burn_cubecl::cubecl;
     use burn_cubecl::cubecl::prelude::*;
     use burn_cuda::Cuda;
@@ -149,7 +153,8 @@ mod tests {
         watch(&device);
         let x = Tensor::<Cuda<f32, i32>, 2>::ones([64, 96], &device);
         let tuned = |x: &Tensor<Cuda<f32, i32>, 2>| x.clone().sum_dim(0).into_data();
-        heard(|| Ok(())).expect("nothing has failed");
+        let listener = listener(device.index);
+        listener.heard(|| Ok(())).expect("nothing has failed");
         // More units than any GPU has.
         let client = CudaRuntime::client(&device);
         let out = client.empty(4);
@@ -162,7 +167,8 @@ mod tests {
             out,
         );
         let sums = tuned(&x);
-        let error = heard(|| Ok(sums)).expect_err("a kernel that was not launched").to_string();
+        let error =
+            listener.heard(|| Ok(sums)).expect_err("a kernel that was not launched").to_string();
         assert!(error.contains("gave up"), "{error}");
     }
 }

@@ -28,10 +28,12 @@ if [ $# -ne 1 ]; then
 fi
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
-if [ ! -e "$folder/faults" ] && [ -n "$(ls -A "$folder")" ]; then
+made=$folder/made-by-stand-in
+if [ ! -e "$made" ] && [ -n "$(ls -A "$folder")" ]; then
     echo "$0: $folder holds something else; name a new folder" >&2
     exit 1
 fi
+: > "$made"
 # What was compiled by other headers is of no use.
 rm -rf "$folder/images" "$folder/include" "$folder/kept"
 mkdir -p "$folder/lib"

@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use astropt_core::data::{Pieces, UPLOADS, Uploaded, Uploads};
-use astropt_core::engine::{gave_up, heard};
+use astropt_core::engine::gave_up;
 use astropt_core::error::{Error, Result};
 use burn_backend::DType;
 use burn_cubecl::cubecl::Runtime;
@@ -30,6 +30,7 @@ use burn_tensor::Tensor;
 use cudarc::driver::sys::CUdeviceptr;
 
 use super::tensors::burn;
+use super::tuning::listener;
 use copies::{Copies, Pinned};
 
 /// Most numbers that all places together have room for, on the GPU and in pinned memory.
@@ -194,7 +195,9 @@ impl Uploads for CudaUploads {
         if count == 0 {
             return Ok(None);
         }
-        let Some(mut place) = heard(|| self.take(count))? else { return Ok(None) };
+        let Some(mut place) = listener(self.device.index).heard(|| self.take(count))? else {
+            return Ok(None);
+        };
         let room = place.pinned.numbers(count);
         numbers.copy_to(room);
         // SAFETY: the place has room for so many, and was taken: all that was queued with what lay
