@@ -91,8 +91,8 @@ fn become_it() {
             };
             format!(
                 "LibTorch cannot be loaded ({words}); make it anew with \
-                 `backends/libtorch/setup.sh DIR` in an empty folder, or name in LD_LIBRARY_PATH a folder with \
-                 the libraries of PyTorch 2.9.0"
+                 `backends/libtorch/setup.sh DIR` in an empty folder, or name in LD_LIBRARY_PATH a \
+                 folder with the libraries of PyTorch 2.9.0"
             )
         }
         Err(error) => format!(

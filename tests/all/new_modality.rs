@@ -14,8 +14,9 @@ fn cargo_test(folder: &Path) {
     let mut command = Command::new(cargo);
     // What the cargo that runs this test says of this package: dependencies that ask for it (ring) would
     // be built again, and then once more by that cargo.
-    let of_package =
-        |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|p| name.starts_with(p));
+    let of_package = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"].iter().any(|p| name.starts_with(p))
+    };
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(of_package) {
             command.env_remove(name);

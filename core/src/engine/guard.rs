@@ -59,7 +59,8 @@ static LISTENERS: Mutex<Vec<Listener>> = Mutex::new(Vec::new());
 
 impl Listener {
     /// That of the device whose library's threads have these names. A panic on one of them is
-    /// [`lost`](Self::lost), and nothing is said of what follows from it.
+    /// [`lost`](Self::lost), and nothing is said of what follows from it. The names are a device's
+    /// in one order; a program that sets a hook for panics later calls the one that it finds.
     pub fn of(threads: &[String]) -> Self {
         let mut all = lock(&LISTENERS);
         if all.is_empty() {
@@ -109,8 +110,10 @@ fn listen() {
                     tell(panic);
                 }
             }
-            // It follows from what was lost.
-            None if all.iter().any(|device| lock(&device.0.lost).is_some()) => {}
+            // It follows from what was lost, or is told of as an error all the same.
+            None if CALM.get()
+                && !wants_traces()
+                && all.iter().any(|device| lock(&device.0.lost).is_some()) => {}
             None => {
                 drop(all);
                 tell(panic);
@@ -154,7 +157,8 @@ fn advice(reason: &str) -> &'static str {
     if reason.contains("CUDA_ERROR_UNSUPPORTED_PTX_VERSION") {
         return "; NVRTC, which compiled it, must be no newer than NVIDIA's driver: run \
                 `CUDA=12.x backends/cuda/setup.sh DIR` with the version that `nvidia-smi` names, or \
-                an older one, and set CUDA_PATH=DIR, or install a newer driver";
+                an older one, and a new folder as DIR, and set CUDA_PATH=DIR, or install a newer \
+                driver";
     }
     if ["No space left on device", "quota exceeded"].iter().any(|words| reason.contains(words)) {
         return "; the kernels that are compiled are kept in $XDG_CACHE_HOME/astropt \

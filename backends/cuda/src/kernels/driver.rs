@@ -40,8 +40,8 @@ pub(crate) fn find() -> Result<Vec<Gpu>, Vec<String>> {
     let parts: Vec<String> = [compiler(), headers()].into_iter().filter_map(Result::err).collect();
     if !parts.is_empty() {
         missing.push(format!(
-            "{}; run `backends/cuda/setup.sh DIR` for a new folder and set CUDA_PATH=DIR, or \
-             install NVIDIA's CUDA toolkit, 12.x",
+            "{}; run `backends/cuda/setup.sh DIR` with a new folder as DIR and set CUDA_PATH=DIR, \
+             or install NVIDIA's CUDA toolkit, 12.x",
             parts.join(", and ")
         ));
     }
@@ -98,8 +98,8 @@ pub(crate) fn too_new(compiler: Version, driver: Version) -> Option<String> {
     (compiler > driver).then(|| {
         format!(
             "NVRTC is of CUDA {compiler} and NVIDIA's driver of CUDA {driver}, which takes nothing \
-             that is compiled by a later one: run `CUDA={driver} backends/cuda/setup.sh DIR` and \
-             set CUDA_PATH=DIR, or install a newer driver",
+             that is compiled by a later one: run `CUDA={driver} backends/cuda/setup.sh DIR` with \
+             a new folder as DIR and set CUDA_PATH=DIR, or install a newer driver",
             compiler = words(compiler),
             driver = words(driver),
         )

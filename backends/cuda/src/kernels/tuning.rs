@@ -37,7 +37,8 @@ impl Log for BeforeTuning {
     fn flush(&self) {}
 }
 
-/// Listens to the GPU of this number: CubeCL calls its two threads so.
+/// Listens to the GPU of this number: CubeCL calls its two threads so, and those of another runtime's
+/// device of the same number, which no program has beside this one.
 pub(crate) fn listener(index: usize) -> Listener {
     Listener::of(&["U", "D"].map(|stage| format!("DS{stage}-0-{index}")))
 }
