@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use astropt_core::data::{Pieces, UPLOADS, Uploaded, Uploads};
-use astropt_core::engine::gave_up;
+use astropt_core::engine::{Listener, gave_up};
 use astropt_core::error::{Error, Result};
 use burn_backend::DType;
 use burn_cubecl::cubecl::Runtime;
@@ -47,6 +47,7 @@ const SPARE: usize = 8;
 pub(crate) struct CudaUploads {
     client: ComputeClient<CudaRuntime>,
     device: CudaDevice,
+    listener: Listener,
     copies: Copies,
     places: Arc<Mutex<Places>>,
 }
@@ -134,6 +135,7 @@ impl CudaUploads {
         Ok(Self {
             client: CudaRuntime::client(device),
             device: device.clone(),
+            listener: listener(device.index),
             copies: Copies::new(device.index).map_err(failed)?,
             places: Arc::new(Mutex::new(places)),
         })
@@ -195,9 +197,7 @@ impl Uploads for CudaUploads {
         if count == 0 {
             return Ok(None);
         }
-        let Some(mut place) = listener(self.device.index).heard(|| self.take(count))? else {
-            return Ok(None);
-        };
+        let Some(mut place) = self.listener.heard(|| self.take(count))? else { return Ok(None) };
         let room = place.pinned.numbers(count);
         numbers.copy_to(room);
         // SAFETY: the place has room for so many, and was taken: all that was queued with what lay
