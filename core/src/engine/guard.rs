@@ -75,8 +75,12 @@ impl Listener {
     }
 
     /// Of an error that the library would forget: [`heard`](Self::heard) tells of the first.
-    pub fn lost(&self, text: &str) {
-        lock(&self.0.lost).get_or_insert_with(|| text.to_owned());
+    /// Whether this is the first.
+    pub fn lost(&self, text: &str) -> bool {
+        let mut lost = lock(&self.0.lost);
+        let first = lost.is_none();
+        lost.get_or_insert_with(|| text.to_owned());
+        first
     }
 
     /// As [`calm`], and the error that this device gave up with out of sight, now or ever before.
@@ -104,8 +108,8 @@ fn listen() {
         let all = lock(&LISTENERS);
         match all.iter().find(|one| thread.name().is_some_and(|name| one.has_thread(name))) {
             Some(device) => {
-                device.lost(words(panic.payload()).unwrap_or_default());
-                if wants_traces() {
+                let first = device.lost(words(panic.payload()).unwrap_or_default());
+                if first && wants_traces() {
                     drop(all);
                     tell(panic);
                 }
@@ -379,8 +383,8 @@ mod tests {
         let error = listeners[2].heard(|| -> Result<()> { panic!("of its own") });
         let error = error.expect_err("a panic").to_string();
         assert_eq!(error, "the device gave up (of its own)");
-        listeners[2].lost("what a library would forget\nbacktrace of 3 allocations");
-        listeners[2].lost("what followed from it");
+        assert!(listeners[2].lost("what a library would forget\nbacktrace of 3 allocations"));
+        assert!(!listeners[2].lost("what followed from it"));
         let error = listeners[2].heard(|| Ok(1)).expect_err("a device that gave up").to_string();
         assert_eq!(error, "the device gave up (what a library would forget)");
     }
