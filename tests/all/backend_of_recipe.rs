@@ -54,6 +54,19 @@ fn what_is_no_device_is_told_with_its_place() {
     assert!(error.contains("did you mean \"cpu\""), "{error}");
 }
 
+/// A forecast computes nothing: a recipe may be of another machine. What is typed must be there.
+#[test]
+fn a_forecast_refuses_a_backend_that_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("elsewhere.toml"), ELSEWHERE).expect("writable");
+    let forecast = ["run", "elsewhere.toml", "--plan"];
+    succeeds(folder.path(), &forecast);
+    for (wrong, words) in [("cqu", "did you mean \"cpu\""), ("cpu:x", "no device number")] {
+        let error = fails(folder.path(), &[&forecast[..], &["--backend", wrong]].concat(), 2);
+        assert!(error.contains(words), "{error}");
+    }
+}
+
 /// Only what is to be trained is asked for: a model that is finished, or left for later, may be of a
 /// backend that this program has not.
 #[test]

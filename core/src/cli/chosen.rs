@@ -49,17 +49,7 @@ pub(crate) fn choose(args: &DeviceArgs, plan: Option<&Plan>) -> Result<Chosen> {
         (_, Error::Misuse(message)) => Error::Misuse(format!("{said}: {message}{else_here}")),
         (_, error) => Error::Failed(format!("{said}: {error}{else_here}")),
     };
-    let (name, index) = match wanted.split_once(':') {
-        Some((name, index)) => {
-            let index = index.parse().map_err(|_| {
-                Error::Misuse(format!(
-                    "{said}: {index:?} is no device number; write {name}:0 for the first"
-                ))
-            })?;
-            (name, Some(index))
-        }
-        None => (wanted, None),
-    };
+    let (name, index) = parsed(wanted, &said)?;
     let plugin = find_backend(name).map_err(told)?;
     let backend = (plugin.build)();
     let devices = backend.devices().map_err(told)?;
@@ -75,6 +65,28 @@ pub(crate) fn choose(args: &DeviceArgs, plan: Option<&Plan>) -> Result<Chosen> {
     })?;
     let device = device.name.clone();
     Ok(Chosen { backend, name: plugin.info.kind, index, device })
+}
+
+/// The name and the device number of `wanted`; `said` is where it was written.
+fn parsed<'a>(wanted: &'a str, said: &str) -> Result<(&'a str, Option<usize>)> {
+    let Some((name, index)) = wanted.split_once(':') else { return Ok((wanted, None)) };
+    let index = index.parse().map_err(|_| {
+        Error::Misuse(format!(
+            "{said}: {index:?} is no device number; write {name}:0 for the first"
+        ))
+    })?;
+    Ok((name, Some(index)))
+}
+
+/// That what `--backend` names is linked, for commands that compute nothing: its devices are not
+/// asked for.
+///
+/// # Errors
+/// When it is not.
+pub(super) fn linked(args: &DeviceArgs) -> Result<()> {
+    let Some(wanted) = &args.backend else { return Ok(()) };
+    let (name, _) = parsed(wanted, &format!("--backend {wanted}"))?;
+    find_backend(name).map(|_| ())
 }
 
 impl Chosen {

@@ -290,6 +290,16 @@ pub trait Kernels<B: Backend>: std::fmt::Debug + Send + Sync + Sized + 'static {
         reference::cross_entropy(logits_kv, codes_k)
     }
 
+    /// Gradient of `x_rd.select(0, indices_k)` for `x_rd`, which has `rows` rows: the sum of the rows of
+    /// `dy_kd` whose index a row is, and zero where there is none.
+    fn select_backward(
+        rows: usize,
+        indices_k: Tensor<B, 1, Int>,
+        dy_kd: Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
+        reference::select_backward(rows, indices_k, dy_kd)
+    }
+
     /// Sums of the columns: `[n, d]` to `[d]`.
     fn column_sums(x_nd: Tensor<B, 2>) -> Tensor<B, 1> {
         reference::column_sums(x_nd)

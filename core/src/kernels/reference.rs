@@ -225,6 +225,16 @@ pub fn cross_entropy<B: Backend>(
     (logp_k1.mean().neg(), dlogits_kv.div_scalar(k as f32))
 }
 
+/// See [`Kernels::select_backward`](super::Kernels::select_backward).
+pub fn select_backward<B: Backend>(
+    rows: usize,
+    indices_k: Tensor<B, 1, Int>,
+    dy_kd: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let zeros_rd = Tensor::zeros([rows, dy_kd.dims()[1]], &dy_kd.device());
+    zeros_rd.select_assign(0, indices_k, dy_kd, IndexingUpdateOp::Add)
+}
+
 /// Sums over the first axis.
 pub fn column_sums<B: Backend>(x_nd: Tensor<B, 2>) -> Tensor<B, 1> {
     x_nd.sum_dim(0).squeeze_dim(0)

@@ -12,7 +12,7 @@ use crate::tokens::{Positions, TokenSpec, Values};
 
 type Plain<P, const D: usize> = Tensor<<P as Platform>::Backend, D>;
 
-pub(super) type Indices<P> = Tensor<Differentiated<P>, 1, Int>;
+pub(super) type Indices<P> = Tensor<<P as Platform>::Backend, 1, Int>;
 
 /// A batch on the device. What a modality has none of is left out: some devices take no empty
 /// tensors.

@@ -14,6 +14,9 @@ use crate::tokens::Values;
 
 /// Gain of the last layer norm.
 const FINAL_GAIN: &str = "transformer.ln_f.weight";
+/// Rows of zeros that the slots read which no token fills: more than one, for kernels may add up what
+/// comes back to a row one after the other.
+const BLANKS: usize = 64;
 /// Epsilon of every layer norm.
 pub(super) const NORM_EPS: f32 = 1e-5;
 
@@ -92,7 +95,7 @@ fn embed_part<P: Platform>(
             weights,
         ),
         Tokens::Codes(codes) => {
-            weights.matrix(&format!("{encoder}.wpe.weight")).select(0, codes.clone())
+            ops::select::<P>(weights.matrix(&format!("{encoder}.wpe.weight")), codes.clone())
         }
     };
     let x_nd = match &part.masked {
@@ -110,11 +113,11 @@ fn embed_part<P: Platform>(
             let positions = Tensor::from_inner(positions.clone());
             x_nd + layers(positions, &encoder, &format!("embedders.{name}"), weights)
         }
-        Places::Index(indices) => x_nd + table().select(0, indices.clone()),
+        Places::Index(indices) => x_nd + ops::select::<P>(table(), indices.clone()),
         Places::SameIndex(indices) => {
             let [n, d] = x_nd.dims();
             let of_row = n / rows * d;
-            let positions = table().select(0, indices.clone()).reshape([of_row]);
+            let positions = ops::select::<P>(table(), indices.clone()).reshape([of_row]);
             (x_nd.reshape([rows, of_row]) + ops::rows::<P>(positions, rows)).reshape([n, d])
         }
     }
@@ -152,9 +155,11 @@ pub(crate) fn embed<P: Platform>(
         parts.push(table);
     }
     let device = weights.vector(FINAL_GAIN).device();
-    parts.push(Tensor::zeros([1, model.width], &device)); // what an empty slot reads
-    let sources: Vec<u32> = source_of_slot.iter().map(|s| s.unwrap_or(offset as u32)).collect();
-    Tensor::cat(parts, 0).select(0, integers::<P>(&sources, &device))
+    parts.push(Tensor::zeros([BLANKS, model.width], &device));
+    let blank = |slot: usize| (offset + slot % BLANKS) as u32;
+    let sources = source_of_slot.iter().enumerate();
+    let sources: Vec<u32> = sources.map(|(k, source)| source.unwrap_or(blank(k))).collect();
+    ops::select::<P>(Tensor::cat(parts, 0), integers::<P>(&sources, &device))
 }
 
 /// Parameters of the attention half of block `index`.
@@ -229,7 +234,7 @@ pub(crate) fn decode<P: Platform>(
     let outputs = batch.asked.iter().map(|(name, part)| {
         let hidden_kd = match &part.slots {
             None => states_nd.clone(),
-            Some(slots) => states_nd.clone().select(0, slots.clone()),
+            Some(slots) => ops::select::<P>(states_nd.clone(), slots.clone()),
         };
         (name.clone(), decode_as(name, hidden_kd, model, weights))
     });
@@ -265,7 +270,7 @@ pub(crate) fn losses<P: Platform>(
             Targets::Next(values, lasts) => {
                 ops::huber_next::<P>(output, values.clone(), lasts.clone())
             }
-            Targets::Codes(codes) => ops::cross_entropy::<P>(output, codes.clone().inner()),
+            Targets::Codes(codes) => ops::cross_entropy::<P>(output, codes.clone()),
         };
         let weight = model.modalities[&name].loss_weight;
         weighted.push(loss.clone().mul_scalar(weight));

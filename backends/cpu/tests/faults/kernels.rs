@@ -13,143 +13,9 @@ use burn_backend::bf16;
 use burn_flex::{Flex, FlexDevice};
 use burn_tensor::{Int, Tensor};
 
+use super::named::{FOUND, FOUND_ROUNDED, Fault, Fault as F};
+
 type T<const D: usize> = Tensor<Flex, D>;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
-    None,
-    ProductTurned,
-    LinearForgetsBias,
-    LinearWithinTurned,
-    BackwardForgetsBias,
-    BackwardForgetsInput,
-    BiasIsAMean,
-    WeightTurned,
-    InputWithinTurned,
-    WeightWithinTurned,
-    OntoNothing,
-    GeluTwice,
-    GeluOfBoth,
-    SlopeForgotten,
-    WeightOfWide,
-    NormForgetsGain,
-    NormWithOtherEpsilon,
-    NormOfOtherMeans,
-    NormWithinForgetsGain,
-    NormForgetsOnto,
-    NormBackwardHidesNan,
-    GainOfDy,
-    GeluIsRelu,
-    GeluHidesNan,
-    GeluPassesGradients,
-    ReluLeaks,
-    ReluHidesNan,
-    ReluPassesGradients,
-    ReluGradientHidesNan,
-    IgnoresDocuments,
-    IgnoresReach,
-    LooksAhead,
-    AttentionHidesNan,
-    LogarithmsToBaseTwo,
-    BackwardIgnoresDocuments,
-    BackwardHidesNan,
-    KeysForValues,
-    HuberIsSquare,
-    HuberGradientOfSum,
-    HuberHidesNan,
-    NextIsSame,
-    NextAcrossRows,
-    CrossEntropyOfSum,
-    CrossEntropyForgetsCode,
-    ColumnsOfMeans,
-    ScaleByOne,
-    NormOfTheFirst,
-    SumsNothing,
-    SumsTwice,
-    NoBiasCorrection,
-    NoDecay,
-    DecaysAll,
-    IgnoresScale,
-    EpsilonTooEarly,
-    KeepsMoments,
-    RoundsSums,
-    RoundsSumsOfRows,
-    RoundsSumsOfKeys,
-    RoundsLogarithms,
-}
-
-use Fault as F;
-
-/// Each fault, and what the suite says of it.
-const FOUND: [(Fault, &str); 59] = [
-    (F::None, ""),
-    (F::ProductTurned, "product ["),
-    (F::LinearForgetsBias, "linear ["),
-    (F::LinearWithinTurned, "linear within ["),
-    (F::BackwardForgetsBias, "gradient for linear's bias: given is false"),
-    (F::BackwardForgetsInput, "gradient for linear's input: given is false"),
-    (F::BiasIsAMean, "gradient for linear's bias ["),
-    (F::WeightTurned, "gradient for linear's weight ["),
-    (F::InputWithinTurned, "gradient for a linear layer's input ["),
-    (F::WeightWithinTurned, "gradient for a linear layer's weight ["),
-    (F::OntoNothing, "linear onto ["),
-    (F::GeluTwice, "linear with GELU ["),
-    (F::GeluOfBoth, "linear before GELU ["),
-    (F::SlopeForgotten, "gradient for GELU's input ["),
-    (F::WeightOfWide, "gradient for the weight after GELU ["),
-    (F::NormForgetsGain, "layer norm ["),
-    (F::NormWithOtherEpsilon, "layer norm"),
-    (F::NormOfOtherMeans, "layer norm's means ["),
-    (F::NormWithinForgetsGain, "layer norm within ["),
-    (F::NormForgetsOnto, "gradient for a norm's input ["),
-    (F::NormBackwardHidesNan, "the gradient for layer norm's input makes numbers of NaN"),
-    (F::GainOfDy, "gradient for a norm's gain ["),
-    (F::GeluIsRelu, "GELU ["),
-    (F::GeluHidesNan, "GELU makes numbers of NaN"),
-    (F::GeluPassesGradients, "gradient of GELU ["),
-    (F::ReluLeaks, "ReLU is not max(x, 0)"),
-    (F::ReluHidesNan, "ReLU makes numbers of NaN"),
-    (F::ReluPassesGradients, "the gradient of ReLU"),
-    (F::ReluGradientHidesNan, "the gradient of ReLU makes numbers of NaN"),
-    (F::IgnoresDocuments, ": attention ["),
-    (F::IgnoresReach, ": attention ["),
-    (F::LooksAhead, ": attention ["),
-    (F::AttentionHidesNan, "attention with heads of 16 and a query makes numbers of NaN"),
-    (F::LogarithmsToBaseTwo, ": attention's logarithms ["),
-    (F::BackwardIgnoresDocuments, ": gradient of attention ["),
-    (F::BackwardHidesNan, "the gradient of attention with heads of 16 and a query makes numbers"),
-    (F::KeysForValues, ": gradient of attention ["),
-    (F::HuberIsSquare, "Huber's loss ["),
-    (F::HuberGradientOfSum, "gradient of Huber's loss ["),
-    (F::HuberHidesNan, "Huber's loss makes numbers of NaN"),
-    (F::NextIsSame, "Huber's loss of the next ["),
-    (F::NextAcrossRows, "Huber's loss of the next ["),
-    (F::CrossEntropyOfSum, "cross-entropy ["),
-    (F::CrossEntropyForgetsCode, "gradient of cross-entropy ["),
-    (F::ColumnsOfMeans, "sums of columns ["),
-    (F::ScaleByOne, "scale ["),
-    (F::NormOfTheFirst, "global norm ["),
-    (F::SumsNothing, "two processes have different sums"),
-    (F::SumsTwice, "sum over processes"),
-    (F::NoBiasCorrection, "AdamW's value ["),
-    (F::NoDecay, "AdamW's value ["),
-    (F::DecaysAll, "AdamW's value ["),
-    (F::IgnoresScale, "AdamW's value ["),
-    (F::EpsilonTooEarly, "AdamW's value ["),
-    (F::KeepsMoments, "AdamW's first moment ["),
-    (F::RoundsSums, "linear ["),
-    (F::RoundsSumsOfRows, "gradient for linear's weight ["),
-    (F::RoundsSumsOfKeys, ": attention ["),
-    (F::RoundsLogarithms, ": attention's logarithms ["),
-];
-
-/// Those that rounding to bf16 might explain, and what the suite says where it is expected.
-const FOUND_ROUNDED: [(Fault, &str); 4] = [
-    (F::RoundsSums, "linear of many numbers ["),
-    (F::RoundsSumsOfRows, "gradient for a weight of many rows ["),
-    (F::RoundsSumsOfKeys, "attention to many keys ["),
-    (F::RoundsLogarithms, ": attention's logarithms ["),
-];
 
 /// The one fault that there is.
 static FAULT: Mutex<Fault> = Mutex::new(Fault::None);
@@ -434,6 +300,18 @@ impl Kernels<Flex> for Faulty {
         let [n, _] = x_nd.dims();
         let sums_d = Reference::column_sums(x_nd);
         if fault() == F::ColumnsOfMeans { sums_d / n as f32 } else { sums_d }
+    }
+
+    fn select_backward(rows: usize, indices_k: Tensor<Flex, 1, Int>, dy_kd: T<2>) -> T<2> {
+        if fault() != F::SelectsTheLast {
+            return Reference::select_backward(rows, indices_k, dy_kd);
+        }
+        let indices = indices_k.into_data();
+        let rows_rd = Tensor::zeros([rows, dy_kd.dims()[1]], &dy_kd.device());
+        indices.iter::<i64>().enumerate().fold(rows_rd, |rows_rd, (k, row)| {
+            let row = row as usize;
+            rows_rd.slice_assign(row..=row, dy_kd.clone().narrow(0, k, 1))
+        })
     }
 
     fn scale(x_nf: T<2>, by: T<1>) -> T<2> {

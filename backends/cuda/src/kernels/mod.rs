@@ -11,6 +11,7 @@ mod elementwise;
 mod nccl;
 mod norm;
 mod product;
+mod selection;
 mod sums;
 mod tensors;
 #[cfg(test)]
@@ -240,6 +241,15 @@ where
     ) -> (T<R, I, BT, 1>, T<R, I, BT, 2>) {
         let [loss, dlogits] = cross_entropy::cross_entropy(dense(logits_kv), dense_int(codes_k));
         (burn(loss), burn(dlogits))
+    }
+
+    fn select_backward(
+        rows: usize,
+        indices_k: Tensor<Cube<R, I, BT>, 1, Int>,
+        dy_kd: T<R, I, BT, 2>,
+    ) -> T<R, I, BT, 2> {
+        let dy_kd = Precision::F32.rounded(dy_kd.into_primitive().tensor());
+        burn(selection::backward(rows, dense_int(indices_k), dy_kd))
     }
 
     fn column_sums(x_nd: T<R, I, BT, 2>) -> T<R, I, BT, 1> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::args::FamilyArgs;
+use super::super::chosen::linked;
 use super::super::output::{Output, columns};
 use super::members::finished;
 use super::plans::by_settings;
@@ -20,6 +21,7 @@ pub(in super::super) fn forecast(
     names: &[String],
     output: Output,
 ) -> Result<()> {
+    linked(&args.train.device)?;
     let plans = match names {
         [] => {
             let recipe = args.train.recipe.as_deref().unwrap_or_default();

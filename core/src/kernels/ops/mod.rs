@@ -216,6 +216,41 @@ pub fn cross_entropy<P: Platform>(
 }
 
 #[derive(Debug)]
+struct SelectOp<P>(PhantomData<P>);
+
+impl<P: Platform> Backward<P::Backend, 1> for SelectOp<P> {
+    type State = (usize, Tensor<P::Backend, 1, Int>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let dy_kd = typed(grads.consume::<P::Backend>(&ops.node));
+        let [node] = ops.parents;
+        if let Some(node) = node {
+            let (rows, indices_k) = ops.state;
+            let dx_rd = P::Kernels::select_backward(rows, indices_k, dy_kd);
+            grads.register::<P::Backend>(node.id, primitive(dx_rd));
+        }
+    }
+}
+
+/// The rows of `x_rd` that `indices_k` name, `[k, d]`. Differentiable, by
+/// [`Kernels::select_backward`].
+pub fn select<P: Platform>(
+    x_rd: DiffTensor<P, 2>,
+    indices_k: Tensor<P::Backend, 1, Int>,
+) -> DiffTensor<P, 2> {
+    let x = primitive(x_rd);
+    let x_rd: Tensor<P::Backend, 2> = typed(x.primitive);
+    let state = (x_rd.dims()[0], indices_k.clone());
+    let y_kd = primitive(x_rd.select(0, indices_k));
+    finish!(SelectOp::<P>(PhantomData), [x.node], state, y_kd)
+}
+
+#[derive(Debug)]
 struct RowsOp<P>(PhantomData<P>);
 
 impl<P: Platform> Backward<P::Backend, 1> for RowsOp<P> {

@@ -148,6 +148,29 @@ pub fn cross_entropy<P: Platform, R: Kernels<P::Backend>>(
     close("gradient of cross-entropy", &ours.1, &truth.1)
 }
 
+/// The gradient for `rows` rows of `d` numbers of `k` that were selected of them: one of them often,
+/// others seldom or not at all.
+///
+/// # Errors
+/// The first number that differs.
+pub fn select<P: Platform, R: Kernels<P::Backend>>(
+    device: &Device<P::Backend>,
+    rows: usize,
+    k: usize,
+    d: usize,
+    seed: u64,
+) -> Check {
+    let dy: T<P, 2> = Numbers::new(seed).tensor([k, d], 1.0, device);
+    let index = |at: usize| match at % 3 {
+        0 => rows - 1,
+        _ => 7 * at % rows,
+    } as i64;
+    let indices = TensorData::new((0..k).map(index).collect::<Vec<_>>(), [k]);
+    let indices: Tensor<P::Backend, 1, Int> = Tensor::from_data(indices, device);
+    let ours = P::Kernels::select_backward(rows, indices.clone(), dy.clone());
+    close("gradient of a selection", &ours, &R::select_backward(rows, indices, dy))
+}
+
 /// Sums of the columns of `n` rows of `d` numbers.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ const ROUNDED: f32 = 2e-2;
 
 pub use attention::AttentionCase;
 use attention::MASKS;
-pub use elementwise::{column_sums, cross_entropy, gelu, huber, layer_norm, relu};
+pub use elementwise::{column_sums, cross_entropy, gelu, huber, layer_norm, relu, select};
 pub use linear::linear;
 pub use nans::not_numbers;
 use numbers::TOLERANCE;
@@ -104,6 +104,7 @@ fn matrices<P: Platform, R: Kernels<P::Backend>>(
         // Of one code alone the loss is zero, which nothing is relative to.
         cross_entropy::<P, R>(device, n, o + 1, seed)?;
         column_sums::<P, R>(device, n, i, seed)?;
+        select::<P, R>(device, o, n, i, seed)?;
         optimiser::<P, R>(device, &[n * i, o, 7 * i * o], 1 + 100 * seed, seed)?;
     }
     sums::<P>(device)
