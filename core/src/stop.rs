@@ -16,6 +16,9 @@ use crate::progress;
 static ASKED: AtomicI32 = AtomicI32::new(0);
 static WALLTIME: OnceLock<Walltime> = OnceLock::new();
 
+/// How soon after the first signal another is taken for the same wish: `timeout` and launchers signal a
+/// process and then its group.
+const SAME: Duration = Duration::from_millis(300);
 /// Added to a signal's number, the exit code of a process that it ended.
 const ENDED_BY: i32 = 128;
 /// What is left of a walltime when work that saves nothing on its way stops: a share of it, at
@@ -47,7 +50,10 @@ pub fn listen() -> Result<()> {
     let heard = [SIGINT, SIGTERM].into_iter().chain((!ignores_hangups()).then_some(SIGHUP));
     let mut signals = Signals::new(heard).map_err(failed)?;
     let listens = std::thread::Builder::new().name("signals".into());
-    let heard = move || signals.forever().for_each(ask);
+    let heard = move || {
+        let mut first = None;
+        signals.forever().for_each(|signal| ask(signal, *first.get_or_insert_with(Instant::now)));
+    };
     listens.spawn(heard).map(drop).map_err(failed)
 }
 
@@ -55,13 +61,19 @@ fn failed(error: std::io::Error) -> Error {
     Error::Failed(format!("cannot listen for signals: {error}"))
 }
 
-fn ask(signal: i32) {
+fn ask(signal: i32, first: Instant) {
     match ASKED.swap(signal, Ordering::SeqCst) {
         0 => progress::say("stopping once what is under way is kept; once more to stop at once"),
         // A terminal that closes sends it more than once, of itself and by its shell.
-        _ if signal == SIGHUP => {}
-        _ => std::process::exit(ENDED_BY + signal),
+        _ if signal == SIGHUP || first.elapsed() < SAME => {}
+        _ => end_at_once(ENDED_BY + signal),
     }
+}
+
+/// Ends the process while other threads compute: nothing is done of what libraries do when a process
+/// ends in good order, for libtorch takes down what those threads use.
+pub(crate) fn end_at_once(code: i32) -> ! {
+    signal_hook::low_level::exit(code)
 }
 
 /// Whether the process was started to live on when its terminal closes, as Linux tells it; elsewhere

@@ -17,6 +17,8 @@ use astropt_core::model::ModelConfig;
 use astropt_core::seam::{Backend, Device};
 use astropt_core::{Error, Result, parallel, register_backend};
 
+use crate::program::{LIBTORCH, WHO};
+
 register_backend!("libtorch", "LibTorch (PyTorch's library), on GPUs and CPU", Absent);
 
 const PROGRAM: &str = "astropt-libtorch";
@@ -41,7 +43,9 @@ impl Backend for Absent {
     fn devices(&self) -> Result<Vec<Device>> {
         // A recipe that was found since may ask for it. Processes that have met would not meet again.
         if cfg!(feature = "libtorch") && parallel::world().size() > 1 {
-            let _ = REASON.set("of several processes, name it with --backend libtorch".into());
+            let met = "it is loaded before processes meet, and these have met: start them with \
+                       --backend libtorch";
+            let _ = REASON.set(met.into());
         }
         become_it();
         Err(Self::reason())
@@ -76,12 +80,19 @@ fn become_it() {
             return;
         }
     };
-    let reason = match Command::new(&program).arg("--version").output() {
-        Ok(output) if output.status.success() => {
+    let build = "`cargo build --release --features libtorch`";
+    let reason = match Command::new(&program).arg("--version").env(WHO, "1").output() {
+        Ok(output)
+            if output.status.success() && output.stdout.trim_ascii() == LIBTORCH.as_bytes() =>
+        {
             let arguments = std::env::args_os().skip(1);
             let error = Command::new(&program).arg0("astropt").args(arguments).exec();
             format!("{} does not start: {error}", program.display())
         }
+        Ok(output) if output.status.success() => format!(
+            "{} is another program than {LIBTORCH}; {build} makes the one that belongs there",
+            program.display()
+        ),
         Ok(output) => {
             let words = String::from_utf8_lossy(&output.stderr);
             let words = match words.trim() {
@@ -96,8 +107,7 @@ fn become_it() {
             )
         }
         Err(error) => format!(
-            "{} does not start: {error}; it is built with astropt by \
-             `cargo build --release --features libtorch` and belongs beside it",
+            "{} does not start: {error}; it is built with astropt by {build} and belongs beside it",
             program.display()
         ),
     };
@@ -114,6 +124,14 @@ mod tests {
 
     #[test]
     fn only_what_asks_for_the_backend_is_handed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let recipe = |name: &str, of: &str| {
+            let text = format!("extends = 'galaxy-grz'\nname = '{name}'\n{of}");
+            let place = folder.path().join(format!("{name}.toml"));
+            std::fs::write(&place, text).expect("writable");
+            place.to_str().expect("a name in UTF-8").to_owned()
+        };
+        let mixed = recipe("mixed", "[scale.demo-M]\nbackend = 'libtorch'\n");
         let asks = |words: &[&str]| {
             asks_for("libtorch", ["astropt"].iter().chain(words).map(|word| (*word).into()))
         };
@@ -123,6 +141,7 @@ mod tests {
             &["bench", "train", "--set", "backend='libtorch:0'"],
             &["pretrain", "efigi", "--set", "backend=libtorch"],
             &["--json", "doctor"],
+            &["scale", &mixed, "--scales", "demo-S,demo-M"],
         ] {
             assert!(asks(words), "{words:?}");
         }
@@ -130,6 +149,7 @@ mod tests {
             &["run", "efigi", "--backend", "cpu"][..],
             &["run", "efigi", "--backend", "cpu", "--set", "backend=libtorch"],
             &["run", "libtorch", "--out", "libtorch"],
+            &["scale", &mixed, "--scales", "demo-S,demo-L"],
             &["inspect", "doctor"],
             &["no such command", "--backend", "libtorch"],
             &[],

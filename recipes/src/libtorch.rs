@@ -3,10 +3,15 @@
 
 mod program;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use astropt_libtorch as _;
 
 fn main() -> ExitCode {
+    if std::env::var_os(program::WHO).is_some() {
+        let told = writeln!(std::io::stdout(), "{}", program::LIBTORCH);
+        return told.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     program::main()
 }

@@ -25,6 +25,11 @@ astropt_core::register_recipe!("transients", include_str!("../transients.toml"))
 /// it again, before the system has it back.
 const PURGE_DELAY: (libmimalloc_sys::mi_option_t, std::ffi::c_long) = (15, 10_000);
 
+/// The variable of the environment by which `astropt` asks the program beside it who it is, and the
+/// answer of the one that it may become.
+pub(crate) const WHO: &str = "ASTROPT_ASKS_WHO";
+pub(crate) const LIBTORCH: &str = concat!("astropt-libtorch ", env!("CARGO_PKG_VERSION"));
+
 /// Hands over to the core's command line.
 pub(crate) fn main() -> ExitCode {
     // SAFETY: sets a number, before any other thread runs.

@@ -1,6 +1,7 @@
 //! A recipe says what it is computed on, unless the command line does.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::program::{astropt, fails, succeeds};
 use crate::run::small;
@@ -65,6 +66,36 @@ fn a_forecast_refuses_a_backend_that_is_none() {
         let error = fails(folder.path(), &[&forecast[..], &["--backend", wrong]].concat(), 2);
         assert!(error.contains(words), "{error}");
     }
+}
+
+/// What lies where the program with LibTorch should lie may be anything, also this very program.
+#[test]
+fn another_program_is_not_taken_for_libtorchs() {
+    if !cfg!(feature = "libtorch") {
+        println!("skipped: built without the feature libtorch");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let [own, beside] = ["astropt", "astropt-libtorch"].map(|name| folder.path().join(name));
+    let put = |place: &Path| {
+        let program = env!("CARGO_BIN_EXE_astropt");
+        std::fs::hard_link(program, place)
+            .or_else(|_| std::fs::copy(program, place).map(drop))
+            .expect("a program");
+    };
+    put(&own);
+    let refused = || {
+        let bench = ["bench", "train", "--scale", "1M", "--backend", "libtorch"];
+        let done = Command::new(&own).args(bench).output().expect("it starts");
+        let error = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{error}");
+        assert!(error.contains("astropt-libtorch is another program than"), "{error}");
+    };
+    put(&beside);
+    refused();
+    std::fs::remove_file(&beside).expect("deletable");
+    std::fs::copy("/bin/true", &beside).expect("a program");
+    refused();
 }
 
 /// Only what is to be trained is asked for: a model that is finished, or left for later, may be of a

@@ -271,6 +271,11 @@ fn processes_that_disagree_are_refused() {
     let own = on_pictures("here/data", &set);
     let said = two(&own, &[&own[..], &["--set", "modality.images.order=raster"]].concat());
     assert!(said.contains("another recipe") && said.contains("raster"), "{said}");
+    if succeeds(folder, &["doctor"]).contains("libtorch:0") {
+        let on = |backend| [&own[..], &["--backend", backend]].concat();
+        let said = two(&on("cpu"), &on("libtorch"));
+        assert!(said.contains("process 1 of 2 computes on libtorch where"), "{said}");
+    }
     let other = on_pictures("there/data", &set);
     // The same names, and what lies under them exchanged.
     let last = std::fs::read(folder.join("there/data/g019.png")).expect("readable");

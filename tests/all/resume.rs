@@ -221,7 +221,9 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     while !first.exists() && patience.elapsed().as_secs() < 60 {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    // Twice at once, as `timeout -s INT` sends it, is one wish.
+    let id = child.id().to_string();
+    let kill = Command::new("kill").args(["-INT", &id, &id]).status();
     assert!(kill.expect("kill runs").success());
     let output = child.wait_with_output().expect("ends");
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::args::{BenchArgs, BenchDataArgs, BenchJob, BenchModelArgs};
 use super::choose;
 use super::output::Output;
+use super::together::same_backend;
 use crate::data::{Assembly, Batch, Loader, Objects, Purpose, Row, Sequence};
 use crate::engine::{Layer, Precision, Session};
 use crate::error::{Error, Result};
@@ -116,6 +117,7 @@ fn model(job: &'static str, args: &BenchModelArgs, output: Output) -> Result<()>
     let rows = random_rows(&model, args.micro_batch, args.tokens, purpose);
     let batch = Batch::assemble(&rows, &model.modalities, purpose)?;
     let chosen = choose(&args.device, Some(&plan))?;
+    same_backend(parallel::world(), chosen.name)?;
     // Embeddings are computed in single precision, whatever the training's.
     let precision = if job == "train" { plan.train.precision } else { Precision::F32 };
     let mut session = chosen.open(&model, precision)?;

@@ -121,9 +121,9 @@ impl Chosen {
 }
 
 /// Whether the command line asks for `backend`: by `--backend`, or by the recipe or the run that it
-/// names; `doctor` asks for all. The command line begins with the program's name. For programs that
-/// have a backend in another program beside them, and become that one before anything is begun. What
-/// is only found while a command looks into its files, such as a family's models, is not seen here.
+/// names, or by one of a family's; `doctor` asks for all. The command line begins with the program's
+/// name. For programs that have a backend in another program beside them, and become that one before
+/// anything is begun. What is only found while a command does its work is not seen here.
 pub fn asks_for(backend: &str, command_line: impl IntoIterator<Item = OsString>) -> bool {
     let Ok(cli) = Cli::try_parse_from(command_line) else { return false };
     progress::set_quiet(true); // the program that does the work says what there is to say
@@ -132,17 +132,17 @@ pub fn asks_for(backend: &str, command_line: impl IntoIterator<Item = OsString>)
         command => asked_by(command),
     };
     progress::set_quiet(cli.quiet);
-    asked.is_some_and(|asked| asked.split(':').next() == Some(backend))
+    asked.iter().any(|asked| asked.split(':').next() == Some(backend))
 }
 
-/// What [`choose`] will find for this command, as far as one can tell; `None` where it chooses nothing
-/// or will fail.
-fn asked_by(command: &Command) -> Option<String> {
+/// What [`choose`] will find for this command, or for each model of a family, as far as one can tell;
+/// nothing where it chooses nothing or will fail.
+fn asked_by(command: &Command) -> Vec<String> {
     let of_run = |device: &DeviceArgs, path: &Path| {
         device.backend.clone().or_else(|| RunFolder::open(path).ok()?.1.plan.backend)
     };
-    match command {
-        Command::Run(args) | Command::Scale(args) => of_family(args),
+    let asked = match command {
+        Command::Run(args) | Command::Scale(args) => return of_family(args),
         Command::Pretrain(args) => of_training(args),
         Command::Embed(args) => of_run(&args.device, &args.run),
         Command::Probe(args) => of_run(&args.device, &args.run),
@@ -157,23 +157,31 @@ fn asked_by(command: &Command) -> Option<String> {
             BenchJob::Data(_) => None,
         },
         _ => None,
-    }
+    };
+    asked.into_iter().collect()
 }
 
-fn of_family(args: &FamilyArgs) -> Option<String> {
+fn of_family(args: &FamilyArgs) -> Vec<String> {
     let train = &args.train;
     let out = train.out.as_deref().filter(|out| is_family(out));
     match (out, train.device.backend.is_none() && train.recipe.is_none() && !args.plan) {
         (Some(out), true) => {
-            let member = Family::read(out).ok()?.members.into_iter().next()?;
-            RunFolder::open(&out.join(member.scale)).ok()?.1.plan.backend
+            let members = Family::read(out).map(|family| family.members).unwrap_or_default();
+            let plan = |scale| RunFolder::open(&out.join(scale)).ok()?.1.plan.backend;
+            members.into_iter().filter_map(|member| plan(member.scale)).collect()
         }
         _ => {
+            let of_scale = |scale| {
+                let choice = RecipeArgs { scale, ..train.choice.clone() };
+                of_training(&TrainArgs { choice, ..train.clone() })
+            };
             // The default scale need not be one of the family's, nor know what is set of them.
-            let scale = family::names(args).ok().and_then(|names| names.into_iter().next());
-            let choice =
-                RecipeArgs { scale: train.choice.scale.clone().or(scale), ..train.choice.clone() };
-            of_training(&TrainArgs { choice, ..train.clone() })
+            let names = family::names(args).unwrap_or_default();
+            let mut scales: Vec<_> = names.into_iter().map(Some).collect();
+            if scales.is_empty() {
+                scales.push(train.choice.scale.clone());
+            }
+            scales.into_iter().filter_map(of_scale).collect()
         }
     }
 }

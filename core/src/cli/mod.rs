@@ -75,10 +75,17 @@ fn trained_on(command: &Command) -> Option<&String> {
 }
 
 /// What ended a training, with its `--backend` where it says how to go on: no run remembers it.
+/// Commands that are quoted, such as that of the process that holds a run, stay as they are.
 fn to_go_on(error: Error, backend: Option<&str>) -> Error {
     let Some(backend) = backend else { return error };
+    let with = format!("--resume --backend {backend} --out");
     error.reworded(|what| {
-        what.replace("--resume --out", &format!("--resume --backend {backend} --out"))
+        let parts = what.split('`').enumerate();
+        let parts = parts.map(|(k, part)| match k % 2 {
+            0 => part.replace("--resume --out", &with),
+            _ => part.to_owned(),
+        });
+        parts.collect::<Vec<_>>().join("`")
     })
 }
 
@@ -163,7 +170,7 @@ fn unless_stopped<T>(output: Output, rest: &str, work: impl FnOnce() -> Result<T
                     let error = stop::stopped(rest);
                     output.error(&error);
                     parallel::end_all(&error);
-                    std::process::exit(i32::from(error.exit_code()));
+                    stop::end_at_once(i32::from(error.exit_code()));
                 }
             }
         });
@@ -222,6 +229,15 @@ pub(crate) fn listen_until(args: &TrainArgs) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_way_on_names_the_backend_and_what_is_quoted_does_not() {
+        let said = "held by `astropt pretrain --resume --out r`; go on with --resume --out r";
+        let told = to_go_on(Error::Failed(said.to_owned()), Some("libtorch")).to_string();
+        let meant = "held by `astropt pretrain --resume --out r`; go on with --resume --backend \
+                     libtorch --out r";
+        assert_eq!(told, meant);
+    }
 
     #[test]
     fn walltimes_are_no_months() {

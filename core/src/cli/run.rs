@@ -9,7 +9,7 @@ use super::args::{FamilyArgs, TrainArgs};
 use super::as_begun::{changing, still_says};
 use super::output::Output;
 use super::stages::PRETRAIN;
-use super::together::same_everywhere;
+use super::together::{same_backend, same_everywhere};
 use super::{Chosen, choose, data, family, report, stages};
 use crate::checkpoint::checksums;
 use crate::cost::{Forecast, Meter, assumptions, check_memory, computes_on, idle};
@@ -126,6 +126,7 @@ fn describe(summary: &Summary) -> String {
 fn start(args: &TrainArgs, of: Option<OfFamily>) -> Result<OpenRun> {
     let ranks = parallel::world();
     let mut open = agree(ranks, open(args, of, ranks))?;
+    same_backend(ranks, open.chosen.name)?;
     same_everywhere(ranks, &open.manifest.plan, &open.data, open.folder.path())?;
     if !args.resume {
         let (path, manifest) = (open.folder.path().to_owned(), &open.manifest);

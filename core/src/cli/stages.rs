@@ -11,7 +11,7 @@ use super::emergence::{self, EMERGENCE};
 use super::output::Output;
 use super::probes::{self, PROBES};
 use super::run::{OpenRun, Stage};
-use super::together::same_everywhere;
+use super::together::{same_backend, same_everywhere};
 use super::{Chosen, choose, data, unless_stopped};
 use crate::checkpoint::checksums;
 use crate::checkpoint::files::{sweep, until_whole};
@@ -204,6 +204,7 @@ pub(super) fn embed(args: &EmbedArgs, output: Output) -> Result<()> {
     let ranks = parallel::world();
     let Embedding { folder, mut manifest, plan, of, chosen, data, mut session, out, _lock } =
         agree(ranks, open_embedding(args, ranks))?;
+    same_backend(ranks, chosen.name)?;
     same_everywhere(ranks, &plan, &data, &out)?;
     let stage = Stage::start("embed", &chosen);
     let written =

@@ -84,6 +84,26 @@ pub(super) fn same_everywhere(
     Ok(())
 }
 
+/// Checks that all processes compute on the same backend: others round otherwise, and parameters would
+/// drift apart.
+///
+/// # Errors
+/// On all of them, which is the first that has another.
+pub(super) fn same_backend(ranks: &dyn Ranks, name: &str) -> Result<()> {
+    let told = ranks.share(name.as_bytes())?;
+    match told.iter().position(|other| *other != told[0]) {
+        None => Ok(()),
+        Some(rank) => {
+            let [first, other] = [0, rank].map(|k| String::from_utf8_lossy(&told[k]).into_owned());
+            Err(settled(Error::Misuse(format!(
+                "process {rank} of {} computes on {other} where process 0 does on {first}; start all \
+                 with the same --backend",
+                told.len()
+            ))))
+        }
+    }
+}
+
 /// `recipe` without where its data lie, which may be another place on every machine.
 fn without_source(recipe: &str) -> String {
     let table = recipe.parse::<toml::Table>().map(|mut table| {

@@ -14,9 +14,6 @@ use crate::tokens::Values;
 
 /// Gain of the last layer norm.
 const FINAL_GAIN: &str = "transformer.ln_f.weight";
-/// Rows of zeros that the slots read which no token fills: more than one, for kernels may add up what
-/// comes back to a row one after the other.
-const BLANKS: usize = 64;
 /// Epsilon of every layer norm.
 pub(super) const NORM_EPS: f32 = 1e-5;
 
@@ -155,10 +152,8 @@ pub(crate) fn embed<P: Platform>(
         parts.push(table);
     }
     let device = weights.vector(FINAL_GAIN).device();
-    parts.push(Tensor::zeros([BLANKS, model.width], &device));
-    let blank = |slot: usize| (offset + slot % BLANKS) as u32;
-    let sources = source_of_slot.iter().enumerate();
-    let sources: Vec<u32> = sources.map(|(k, source)| source.unwrap_or(blank(k))).collect();
+    parts.push(Tensor::zeros([1, model.width], &device)); // what an empty slot reads
+    let sources: Vec<u32> = source_of_slot.iter().map(|s| s.unwrap_or(offset as u32)).collect();
     ops::select::<P>(Tensor::cat(parts, 0), integers::<P>(&sources, &device))
 }
 

@@ -21,6 +21,7 @@ pub use world::{Local, join, leave, local, only_one, threads, world};
 pub(crate) use world::{end_all, is_first, rank_name, speaks};
 
 use crate::error::Result;
+use crate::stop;
 
 /// The processes of a job, as one of them sees them. All calls but `rank`, `size` and `host` are
 /// made by every rank, in the same order.
@@ -111,7 +112,7 @@ impl Ranks for Alone {
     }
 
     fn abort(&self, code: u8) -> ! {
-        std::process::exit(code.into())
+        stop::end_at_once(code.into())
     }
 
     fn leave(&self) {}

@@ -110,7 +110,7 @@ fn find<T>(
 pub(crate) fn nearest(word: &str, candidates: &[&str]) -> String {
     candidates
         .iter()
-        .map(|c| (strsim::damerau_levenshtein(word, c), c))
+        .map(|c| (strsim::damerau_levenshtein(&word.to_lowercase(), &c.to_lowercase()), c))
         .min()
         .filter(|(distance, c)| *distance <= 1 + c.len().max(word.len()) / 3)
         .map(|(_, c)| format!(" (did you mean {c:?}?)"))

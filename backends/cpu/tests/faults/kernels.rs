@@ -298,20 +298,32 @@ impl Kernels<Flex> for Faulty {
 
     fn column_sums(x_nd: T<2>) -> T<1> {
         let [n, _] = x_nd.dims();
-        let sums_d = Reference::column_sums(x_nd);
-        if fault() == F::ColumnsOfMeans { sums_d / n as f32 } else { sums_d }
+        match fault() {
+            F::ColumnsOfMeans => Reference::column_sums(x_nd) / n as f32,
+            F::ColumnsHideNan => Reference::column_sums(without_nan(x_nd)),
+            _ => Reference::column_sums(x_nd),
+        }
     }
 
     fn select_backward(rows: usize, indices_k: Tensor<Flex, 1, Int>, dy_kd: T<2>) -> T<2> {
-        if fault() != F::SelectsTheLast {
-            return Reference::select_backward(rows, indices_k, dy_kd);
+        let of = |indices_k, dy_kd| Reference::select_backward(rows, indices_k, dy_kd);
+        match fault() {
+            F::SelectsTheLast => {
+                let indices = indices_k.into_data();
+                let rows_rd = Tensor::zeros([rows, dy_kd.dims()[1]], &dy_kd.device());
+                indices.iter::<i64>().enumerate().fold(rows_rd, |rows_rd, (k, row)| {
+                    let row = row as usize;
+                    rows_rd.slice_assign(row..=row, dy_kd.clone().narrow(0, k, 1))
+                })
+            }
+            F::SelectsWithSixteenBits => of(indices_k.remainder_scalar(65_536), dy_kd),
+            F::SelectionHidesNan => of(indices_k, without_nan(dy_kd)),
+            // As in a product with zeros.
+            F::SelectionSpreadsNan => {
+                of(indices_k, dy_kd.clone()) + (dy_kd.sum() * 0.0).unsqueeze()
+            }
+            _ => of(indices_k, dy_kd),
         }
-        let indices = indices_k.into_data();
-        let rows_rd = Tensor::zeros([rows, dy_kd.dims()[1]], &dy_kd.device());
-        indices.iter::<i64>().enumerate().fold(rows_rd, |rows_rd, (k, row)| {
-            let row = row as usize;
-            rows_rd.slice_assign(row..=row, dy_kd.clone().narrow(0, k, 1))
-        })
     }
 
     fn scale(x_nf: T<2>, by: T<1>) -> T<2> {

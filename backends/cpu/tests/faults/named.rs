@@ -48,6 +48,10 @@ pub(crate) enum Fault {
     CrossEntropyForgetsCode,
     ColumnsOfMeans,
     SelectsTheLast,
+    SelectsWithSixteenBits,
+    SelectionHidesNan,
+    SelectionSpreadsNan,
+    ColumnsHideNan,
     ScaleByOne,
     NormOfTheFirst,
     SumsNothing,
@@ -67,7 +71,7 @@ pub(crate) enum Fault {
 use Fault as F;
 
 /// Each fault, and what the suite says of it.
-pub(crate) const FOUND: [(Fault, &str); 60] = [
+pub(crate) const FOUND: [(Fault, &str); 64] = [
     (F::None, ""),
     (F::ProductTurned, "product ["),
     (F::LinearForgetsBias, "linear ["),
@@ -114,6 +118,10 @@ pub(crate) const FOUND: [(Fault, &str); 60] = [
     (F::CrossEntropyForgetsCode, "gradient of cross-entropy ["),
     (F::ColumnsOfMeans, "sums of columns ["),
     (F::SelectsTheLast, "gradient of a selection ["),
+    (F::SelectsWithSixteenBits, "gradient of a selection [70000, 2]"),
+    (F::SelectionHidesNan, "the gradient of a selection makes numbers of NaN"),
+    (F::SelectionSpreadsNan, "the gradient of a selection spreads NaN"),
+    (F::ColumnsHideNan, "a sum of columns makes numbers of NaN"),
     (F::ScaleByOne, "scale ["),
     (F::NormOfTheFirst, "global norm ["),
     (F::SumsNothing, "two processes have different sums"),

@@ -1,17 +1,21 @@
 //! The gradient of a selection of rows: for each row the sum of what came back from where it was
-//! taken to, in the order of the indices.
+//! taken to, in a fixed order.
 //!
 //! Burn's own has a unit by column, which adds one row after the other. Here the indices are put in
 //! order first: the place of each is the count of those before it, which are less, or equal and come
-//! earlier. That is k² comparisons of k indices, but each costs next to nothing, and neither atomics
-//! nor room is needed for it.
+//! earlier. That is k² comparisons of k indices, of a few instructions each; it takes neither atomics
+//! nor room. Then runs of places are added up side by side, and the runs of a row: a row that is taken
+//! often costs no more than others.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::tensors::{UNITS, cube, cubes, lengths, room, room_of, units};
+use super::tensors::{UNITS, cube, lengths, room, room_of, units};
+
+/// Places that a unit adds up one after the other.
+const RUN: usize = 64;
 
 /// Unit by index: puts it, and its number, where it stands in order.
 #[cube(launch)]
@@ -19,6 +23,7 @@ fn order_kernel(indices_k: &Array<i32>, sorted_k: &mut Array<i32>, order_k: &mut
     let mut shared = SharedMemory::<i32>::new(UNITS);
     let unit = UNIT_POS as usize;
     let own = ABSOLUTE_POS;
+    let tile = own - unit;
     let count = indices_k.len();
     let mut index = 0i32;
     if own < count {
@@ -35,10 +40,23 @@ fn order_kernel(indices_k: &Array<i32>, sorted_k: &mut Array<i32>, order_k: &mut
         if to > UNITS {
             to = CUBE_DIM as usize;
         }
-        for k in 0..to {
-            let other = shared[k];
-            if other < index || (other == index && from + k < own) {
-                place += 1;
+        if from == tile {
+            for k in 0..to {
+                let other = shared[k];
+                if other < index || (other == index && k < unit) {
+                    place += 1;
+                }
+            }
+        } else {
+            // Before its own tile equals count, after it they do not.
+            let mut bound = index;
+            if from < tile {
+                bound += 1;
+            }
+            for k in 0..to {
+                if shared[k] < bound {
+                    place += 1;
+                }
             }
         }
         sync_cube();
@@ -69,27 +87,52 @@ fn starts_kernel(sorted_k: &Array<i32>, starts_r: &mut Array<i32>) {
     }
 }
 
-/// Cube by row: the sum of the rows that were taken from it.
+/// Unit by column of a run of places: the sums of what came back to the rows that it holds places of,
+/// each put at the first of these places.
 #[cube(launch)]
-fn sums_kernel(
+fn runs_kernel(
     dy_kd: &Array<f32>,
+    sorted_k: &Array<i32>,
     order_k: &Array<i32>,
-    starts_r: &Array<i32>,
-    dx_rd: &mut Array<f32>,
+    sums_kd: &mut Array<f32>,
     d: usize,
 ) {
-    let row = CUBE_POS;
-    if row + 1 < starts_r.len() {
-        let (from, to) = (starts_r[row] as usize, starts_r[row + 1] as usize);
-        let mut column = UNIT_POS as usize;
-        while column < d {
-            let mut sum = 0.0f32;
-            for place in from..to {
-                sum += dy_kd[order_k[place] as usize * d + column];
-            }
-            dx_rd[row * d + column] = sum;
-            column += CUBE_DIM as usize;
+    let column = ABSOLUTE_POS % d;
+    let first = ABSOLUTE_POS / d * RUN;
+    let count = sorted_k.len();
+    if first < count {
+        let mut end = first + RUN;
+        if end > count {
+            end = count;
         }
+        let mut at = first;
+        let mut sum = 0.0f32;
+        for place in first..end {
+            if sorted_k[place] != sorted_k[at] {
+                sums_kd[at * d + column] = sum;
+                sum = 0.0f32;
+                at = place;
+            }
+            sum += dy_kd[order_k[place] as usize * d + column];
+        }
+        sums_kd[at * d + column] = sum;
+    }
+}
+
+/// Unit by number of a row: the sum over the runs that hold places of the row.
+#[cube(launch)]
+fn rows_kernel(sums_kd: &Array<f32>, starts_r: &Array<i32>, dx_rd: &mut Array<f32>, d: usize) {
+    let own = ABSOLUTE_POS;
+    if own < dx_rd.len() {
+        let row = own / d;
+        let mut at = starts_r[row] as usize;
+        let end = starts_r[row + 1] as usize;
+        let mut sum = 0.0f32;
+        while at < end {
+            sum += sums_kd[at * d + own % d];
+            at = (at / RUN + 1) * RUN;
+        }
+        dx_rd[own] = sum;
     }
 }
 
@@ -104,7 +147,7 @@ pub(super) fn backward<R: CubeRuntime>(
     let client = dy_kd.client.clone();
     let integers = |length: usize| room_of(&dy_kd, [length], indices_k.dtype);
     let (sorted_k, order_k, starts_r) = (integers(count), integers(count), integers(rows + 1));
-    let dx_rd = room(&dy_kd, [rows, d]);
+    let (sums_kd, dx_rd) = (room(&dy_kd, [count, d]), room(&dy_kd, [rows, d]));
     order_kernel::launch::<R>(
         &client,
         units(count),
@@ -113,14 +156,23 @@ pub(super) fn backward<R: CubeRuntime>(
         sorted_k.clone().into_array_arg(),
         order_k.clone().into_array_arg(),
     );
-    let (sorted_k, starts) = (sorted_k.into_array_arg(), starts_r.clone().into_array_arg());
-    starts_kernel::launch::<R>(&client, units(rows + 1), cube(), sorted_k, starts);
-    sums_kernel::launch::<R>(
+    let (sorted, starts) = (sorted_k.clone().into_array_arg(), starts_r.clone().into_array_arg());
+    starts_kernel::launch::<R>(&client, units(rows + 1), cube(), sorted, starts);
+    runs_kernel::launch::<R>(
         &client,
-        cubes(rows),
+        units(count.div_ceil(RUN) * d),
         cube(),
         dy_kd.into_array_arg(),
+        sorted_k.into_array_arg(),
         order_k.into_array_arg(),
+        sums_kd.clone().into_array_arg(),
+        d,
+    );
+    rows_kernel::launch::<R>(
+        &client,
+        units(rows * d),
+        cube(),
+        sums_kd.into_array_arg(),
         starts_r.into_array_arg(),
         dx_rd.clone().into_array_arg(),
         d,

@@ -15,15 +15,11 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # The comment above.
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
-case ${1:-} in
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    '' | -*) set -- ;;
-esac
-if [ $# -ne 1 ]; then
-    usage >&2
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+    usage
+    exit 0
+elif [ $# -ne 1 ] || [[ $1 = -* ]]; then
+    echo "$0: wants one folder, not \"$*\"; $0 --help says more" >&2
     exit 2
 fi
 mkdir -p "$1"

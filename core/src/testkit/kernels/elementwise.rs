@@ -148,8 +148,8 @@ pub fn cross_entropy<P: Platform, R: Kernels<P::Backend>>(
     close("gradient of cross-entropy", &ours.1, &truth.1)
 }
 
-/// The gradient for `rows` rows of `d` numbers of `k` that were selected of them: one of them often,
-/// others seldom or not at all.
+/// The gradient for `rows` rows of `d` numbers of `k` that were selected of them: the first and the
+/// last often, others seldom or not at all.
 ///
 /// # Errors
 /// The first number that differs.
@@ -160,13 +160,16 @@ pub fn select<P: Platform, R: Kernels<P::Backend>>(
     d: usize,
     seed: u64,
 ) -> Check {
-    let dy: T<P, 2> = Numbers::new(seed).tensor([k, d], 1.0, device);
+    // Both are views, of which the first row is no part.
+    let dy: T<P, 2> = Numbers::new(seed).tensor([k + 1, d], 1.0, device).narrow(0, 1, k);
     let index = |at: usize| match at % 3 {
-        0 => rows - 1,
-        _ => 7 * at % rows,
+        0 => 0,
+        1 => rows - 1,
+        _ => 211 * at % rows,
     } as i64;
-    let indices = TensorData::new((0..k).map(index).collect::<Vec<_>>(), [k]);
+    let indices = TensorData::new((0..=k).map(index).collect::<Vec<_>>(), [k + 1]);
     let indices: Tensor<P::Backend, 1, Int> = Tensor::from_data(indices, device);
+    let indices = indices.narrow(0, 1, k);
     let ours = P::Kernels::select_backward(rows, indices.clone(), dy.clone());
     close("gradient of a selection", &ours, &R::select_backward(rows, indices, dy))
 }

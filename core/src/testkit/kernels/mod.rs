@@ -107,5 +107,7 @@ fn matrices<P: Platform, R: Kernels<P::Backend>>(
         select::<P, R>(device, o, n, i, seed)?;
         optimiser::<P, R>(device, &[n * i, o, 7 * i * o], 1 + 100 * seed, seed)?;
     }
+    // More rows than sixteen bits can count.
+    select::<P, R>(device, 70_000, 400, 2, 0)?;
     sums::<P>(device)
 }

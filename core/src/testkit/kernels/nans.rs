@@ -13,6 +13,7 @@ use crate::kernels::{AttentionMask, Kernels, Platform};
 /// Which kernel hides it.
 pub fn not_numbers<P: Platform>(device: &Device<P::Backend>) -> Check {
     elementwise::<P>(device)?;
+    sums::<P>(device)?;
     layer_norm::<P>(device)?;
     // Heads as tensor cores take them, and others.
     for size in [16, 20] {
@@ -42,6 +43,20 @@ fn elementwise<P: Platform>(device: &Device<P::Backend>) -> Check {
     let (loss, dy) = P::Kernels::cross_entropy(nan(), codes);
     all_nan::<P, 1>("cross-entropy", &loss)?;
     all_nan::<P, 2>("the gradient of cross-entropy", &dy)
+}
+
+/// One row whose numbers are none: in what is a sum with it, and in nothing else.
+fn sums<P: Platform>(device: &Device<P::Backend>) -> Check {
+    let sound: T<P, 2> = Tensor::ones([4, 7], device);
+    let dy = sound.slice_fill(2..3, f32::NAN);
+    all_nan::<P, 1>("a sum of columns", &P::Kernels::column_sums(dy.clone()))?;
+    let indices: Tensor<P::Backend, 1, Int> = Tensor::from_ints([0, 2, 1, 0], device);
+    let dx = P::Kernels::select_backward(3, indices, dy);
+    all_nan::<P, 2>("the gradient of a selection", &dx.clone().narrow(0, 1, 1))?;
+    let others = numbers(&Tensor::cat(vec![dx.clone().narrow(0, 0, 1), dx.narrow(0, 2, 1)], 0))?;
+    let told =
+        || "the gradient of a selection spreads NaN to rows that it is no part of".to_owned();
+    ensure(others.iter().all(|x| x.is_finite()), told)
 }
 
 fn layer_norm<P: Platform>(device: &Device<P::Backend>) -> Check {
