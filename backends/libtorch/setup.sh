@@ -20,7 +20,7 @@ usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
     usage
     exit 0
-elif [ $# -ne 1 ] || [[ $1 = -* ]]; then
+elif [ $# -ne 1 ] || [[ -z $1 || $1 = -* ]]; then
     echo "$0: wants one folder, not \"$*\"; $0 --help says more" >&2
     exit 2
 fi

@@ -59,6 +59,9 @@ pub enum Error {
     /// A device that cannot go on.
     #[error("{0}")]
     Device(String),
+    /// Another process writes to the folder.
+    #[error("{0}")]
+    Held(String),
     /// Anything else that ended the work.
     #[error("{0}")]
     Failed(String),
@@ -72,6 +75,7 @@ impl Error {
             Self::System { .. }
             | Self::Failed(_)
             | Self::Interrupted(_)
+            | Self::Held(_)
             | Self::OutOfMemory(_)
             | Self::Device(_) => true,
             Self::Misuse(_) | Self::Recipe { .. } | Self::File { .. } | Self::Object { .. } => {
@@ -123,11 +127,13 @@ impl Error {
         }
     }
 
-    /// The same error of training in other words: all that may tell how to go on.
+    /// The same error of training in other words: all that may tell how to go on. One that tells of
+    /// another process, with the command it was started by, does not.
     pub(crate) fn reworded(self, words: impl FnOnce(String) -> String) -> Self {
         match self {
             Self::Interrupted(what) => Self::Interrupted(words(what)),
             Self::Failed(what) => Self::Failed(words(what)),
+            Self::Misuse(what) => Self::Misuse(words(what)),
             Self::File { path, message } => Self::File { path, message: words(message) },
             other => other,
         }

@@ -62,8 +62,10 @@ fn failed(error: std::io::Error) -> Error {
 }
 
 fn ask(signal: i32, first: Instant) {
-    match ASKED.swap(signal, Ordering::SeqCst) {
-        0 => progress::say("stopping once what is under way is kept; once more to stop at once"),
+    match ASKED.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => {
+            progress::say("stopping once what is under way is kept; once more to stop at once")
+        }
         // A terminal that closes sends it more than once, of itself and by its shell.
         _ if signal == SIGHUP || first.elapsed() < SAME => {}
         _ => end_at_once(ENDED_BY + signal),

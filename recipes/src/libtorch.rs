@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use astropt_libtorch as _;
 
 fn main() -> ExitCode {
-    if std::env::var_os(program::WHO).is_some() {
+    if std::env::var_os(program::WHO).is_some() && std::env::args_os().skip(1).eq(["--version"]) {
         let told = writeln!(std::io::stdout(), "{}", program::LIBTORCH);
         return told.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }

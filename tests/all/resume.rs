@@ -203,6 +203,41 @@ fn checkpoints_by_the_clock_leave_nothing_behind() {
     assert!(error.contains("ahead of the walltime of 3s after step"), "{error}");
 }
 
+/// A second signal ends a program at once that the first cannot stop, for it waits for a file.
+#[cfg(unix)]
+#[test]
+fn a_second_interrupt_ends_at_once_without_a_word() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = Command::new("mkfifo").arg("stars.npz").current_dir(folder.path()).status();
+    assert!(made.expect("mkfifo runs").success());
+    let mut child = Command::new(crate::program::program())
+        .args(["pretrain", "stars", "--data", "stars.npz", "--out", "r"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut until = |words: &str| {
+        let mut lines = said.by_ref().map(|line| line.expect("text"));
+        assert!(lines.any(|line| line.contains(words)), "{words}");
+    };
+    let id = child.id().to_string();
+    let interrupt = || {
+        let kill = Command::new("kill").args(["-INT", &id]).status();
+        assert!(kill.expect("kill runs").success());
+    };
+    until("forecast");
+    interrupt();
+    until("once more");
+    // So soon it would be the same wish.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    interrupt();
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    assert!(said.next().is_none(), "nothing more is said");
+}
+
 /// An interrupt finishes the step, saves, and says how to go on.
 #[cfg(unix)]
 #[test]

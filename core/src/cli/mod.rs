@@ -75,17 +75,10 @@ fn trained_on(command: &Command) -> Option<&String> {
 }
 
 /// What ended a training, with its `--backend` where it says how to go on: no run remembers it.
-/// Commands that are quoted, such as that of the process that holds a run, stay as they are.
 fn to_go_on(error: Error, backend: Option<&str>) -> Error {
     let Some(backend) = backend else { return error };
-    let with = format!("--resume --backend {backend} --out");
     error.reworded(|what| {
-        let parts = what.split('`').enumerate();
-        let parts = parts.map(|(k, part)| match k % 2 {
-            0 => part.replace("--resume --out", &with),
-            _ => part.to_owned(),
-        });
-        parts.collect::<Vec<_>>().join("`")
+        what.replace("--resume --out", &format!("--resume --backend {backend} --out"))
     })
 }
 
@@ -231,12 +224,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_on_names_the_backend_and_what_is_quoted_does_not() {
-        let said = "held by `astropt pretrain --resume --out r`; go on with --resume --out r";
-        let told = to_go_on(Error::Failed(said.to_owned()), Some("libtorch")).to_string();
-        let meant = "held by `astropt pretrain --resume --out r`; go on with --resume --backend \
-                     libtorch --out r";
-        assert_eq!(told, meant);
+    fn the_way_on_names_the_backend_and_what_others_do_stays() {
+        let on = |of: fn(String) -> Error| {
+            to_go_on(of("x; --resume --out r".into()), Some("libtorch")).to_string()
+        };
+        assert_eq!(on(Error::Misuse), "x; --resume --backend libtorch --out r");
+        assert_eq!(on(Error::Interrupted), on(Error::Misuse));
+        assert_eq!(on(Error::Held), "x; --resume --out r");
     }
 
     #[test]

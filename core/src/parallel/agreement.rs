@@ -72,10 +72,14 @@ pub fn first<T>(ranks: &dyn Ranks, work: impl FnOnce() -> Result<T>) -> Result<O
     agree(ranks, done)
 }
 
+/// What tells a folder that is held from other errors that exit with 1.
+const HELD: u8 = u8::MAX;
+
 /// An error as bytes: its exit code or, for an interruption, 0; the machine; the words.
 fn encode(error: &Error, host: &str) -> Vec<u8> {
     let kind = match error {
         Error::Interrupted(_) => 0,
+        Error::Held(_) => HELD,
         error => error.exit_code(),
     };
     let mut bytes = vec![kind];
@@ -106,6 +110,7 @@ fn first_error(told: &[Vec<u8>]) -> Error {
     match kind {
         0 => Error::Interrupted(message),
         2 => Error::Misuse(message),
+        HELD => Error::Held(message),
         _ => Error::Failed(message),
     }
 }
@@ -131,6 +136,20 @@ mod tests {
         assert_eq!(ended[0].0, 2);
         assert!(ended[0].1.starts_with("process 1 of 3 on "), "{}", ended[0].1);
         assert!(ended[0].1.ends_with(": no such thing"), "{}", ended[0].1);
+    }
+
+    #[test]
+    fn errors_stay_what_they_are() {
+        let kinds: [fn(String) -> Error; 4] =
+            [Error::Misuse, Error::Interrupted, Error::Held, Error::Failed];
+        for of in kinds {
+            let ended = threads(2, |ranks| {
+                agree(ranks, Err::<(), _>(of("no".into()))).expect_err("failed")
+            });
+            let same =
+                |error| std::mem::discriminant(error) == std::mem::discriminant(&of("no".into()));
+            assert!(ended.iter().all(same), "{ended:?}");
+        }
     }
 
     #[test]

@@ -155,7 +155,7 @@ fn refuse_if_alive(
     if silent >= STALE {
         return Ok(());
     }
-    Err(Error::Failed(format!(
+    Err(Error::Held(format!(
         "{} is being written by {}, last heard of {} ago; wait until it ends, or stop it. One that \
          has died is forgotten {} after its last sign of life",
         folder.display(),
@@ -167,7 +167,7 @@ fn refuse_if_alive(
 
 fn held(folder: &Path, owner: Option<&Owner>) -> Error {
     let owner = owner.map_or_else(|| "another process".to_owned(), Owner::describe);
-    Error::Failed(format!(
+    Error::Held(format!(
         "{} is being written by {owner}; wait until it ends, or stop it",
         folder.display()
     ))

@@ -5,7 +5,7 @@
 //! order first: the place of each is the count of those before it, which are less, or equal and come
 //! earlier. That is k² comparisons of k indices, of a few instructions each; it takes neither atomics
 //! nor room. Then runs of places are added up side by side, and the runs of a row: a row that is taken
-//! often costs no more than others.
+//! often costs little more than others.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
