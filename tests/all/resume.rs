@@ -234,6 +234,7 @@ fn a_second_interrupt_ends_at_once_without_a_word() {
     // So soon it would be the same wish.
     std::thread::sleep(std::time::Duration::from_millis(500));
     interrupt();
+    crate::one_writer::wait_for("the end", || child.try_wait().expect("a child").is_some());
     assert_eq!(child.wait().expect("ends").code(), Some(130));
     assert!(said.next().is_none(), "nothing more is said");
 }

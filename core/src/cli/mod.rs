@@ -77,7 +77,7 @@ fn trained_on(command: &Command) -> Option<&String> {
 /// What ended a training, with its `--backend` where it says how to go on: no run remembers it.
 fn to_go_on(error: Error, backend: Option<&str>) -> Error {
     let Some(backend) = backend else { return error };
-    error.reworded(|what| {
+    parallel::reworded(error, |what| {
         what.replace("--resume --out", &format!("--resume --backend {backend} --out"))
     })
 }

@@ -21,6 +21,13 @@ pub(super) fn is_settled(error: &Error) -> bool {
     settled.as_ref().is_some_and(|words| *words == error.to_string())
 }
 
+/// [`Error::reworded`], and [`settled`] where it was before.
+pub(crate) fn reworded(error: Error, words: impl FnOnce(String) -> String) -> Error {
+    let known = is_settled(&error);
+    let error = error.reworded(words);
+    if known { settled(error) } else { error }
+}
+
 /// What `done` holds, when it went well on every rank.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ mod cores;
 mod launch;
 mod world;
 
+pub(crate) use agreement::reworded;
 pub use agreement::{agree, agree_with, first, settled};
 pub use launch::{Launch, Launcher, launched};
 pub use world::{Local, join, leave, local, only_one, threads, world};

@@ -290,7 +290,7 @@ fn member_args(args: &FamilyArgs, place: &Path, changed: &[String]) -> TrainArgs
 /// What ended the model in `place`, with its family as what is to be gone on with.
 fn of_family(error: Error, place: &Path, out: &Path) -> Error {
     let again = |folder: &Path| format!("--resume --out {}", folder.display());
-    error.reworded(|what| what.replace(&again(place), &again(out)))
+    parallel::reworded(error, |what| what.replace(&again(place), &again(out)))
 }
 
 /// The compute that model `k` will have been trained with, counted as it was of the models before
